@@ -1,0 +1,27 @@
+"""Which solved rows the prompted arms show, from the training split alone."""
+
+import random
+from collections.abc import Sequence
+
+from stages.core.records import Record
+from stages.core.retrieval import Retriever
+
+
+def get_shots(
+    arm: str, train: Sequence[Record], records: Sequence[Record], k: int, seed: int
+) -> list[Sequence[Record]]:
+    """For each record its shots: none, the same `k` drawn by the seed, or the `k` most similar.
+
+    Args:
+        arm: `zero_shot`, `few_shot` or `retrieval`.
+        train: the training split.
+        records: the rows to answer.
+        k: how many shots; fewer where the training split has fewer rows.
+        seed: of the draw.
+    """
+    if arm == "few_shot":
+        drawn = random.Random(seed).sample(list(train), min(k, len(train)))
+        return [drawn] * len(records)
+    if arm == "retrieval":
+        return list(Retriever(train).search(records, k))
+    return [()] * len(records)

@@ -1,0 +1,157 @@
+"""Greedy answers to many prompts, in batches bounded by tokens."""
+
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+
+Prompt = list[int]
+PREFILL_TOKENS = 1024  # at a time: on two cores 16,384 went through at 1,200 tokens/s, 1,024 at 1,600
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said to one prompt."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    """The end token included, where there is one."""
+    seconds: float
+    """The batch's wall time divided by its rows, its share of the common prefix included."""
+
+
+@torch.inference_mode()
+def generate(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    batch_tokens: int,
+    title: str,
+) -> list[Answer]:
+    """Answer every prompt greedily, in the order given, with a progress bar.
+
+    What all prompts begin with is computed once; rows of like length go together; a finished row leaves its batch.
+
+    Args:
+        model: a causal language model in evaluation mode.
+        tokenizer: its tokenizer.
+        prompts: token ids.
+        max_new_tokens: where an answer without an end token is cut.
+        batch_tokens: at most so many padded tokens, prompts and answers, in one batch (one row at least).
+        title: of the progress bar.
+    """
+    from tqdm import tqdm
+
+    started = time.perf_counter()
+    prefix = common_prefix(prompts)
+    cache = _prefill_prefix(model, prompts[0][:prefix]) if prefix else None
+    prefix_seconds = (time.perf_counter() - started) / len(prompts)
+    answers: dict[int, Answer] = {}
+    with tqdm(total=len(prompts), desc=title, unit="row", mininterval=1) as bar:
+        for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
+            started = time.perf_counter()
+            rests = [prompts[i][prefix:] for i in batch]
+            completions = _decode_batch(model, tokenizer, rests, cache, prefix, max_new_tokens)
+            seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
+            for i, ids in zip(batch, completions, strict=True):
+                text = tokenizer.decode(ids, skip_special_tokens=True)
+                answers[i] = Answer(text, len(prompts[i]), len(ids), seconds)
+            bar.update(len(batch))
+    return [answers[i] for i in range(len(prompts))]
+
+
+def common_prefix(prompts: Sequence[Prompt]) -> int:
+    """How many tokens all prompts begin with, leaving each at least one of its own."""
+    first, last = min(prompts), max(prompts)  # the two that differ earliest in lexical order
+    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return min(shared, min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
+
+
+def batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Indices of rows in batches of like length, longest first, each of at most `limit` padded tokens or one row."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _prefill_prefix(model: "PreTrainedModel", prefix: Prompt) -> "Cache":
+    return model(torch.tensor([prefix], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
+
+
+def _decode_batch(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    rests: list[Prompt],
+    prefix_cache: "Cache | None",
+    prefix: int,
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """Completions of one batch: `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row."""
+    width = max(map(len, rests))
+    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(r)) + r for r in rests], device=model.device)
+    mask = torch.tensor([[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device)
+    cache, token = _prefill(model, ids, mask, prefix_cache)
+    position, ends = mask.sum(-1, keepdim=True), _end_tokens(model, tokenizer)
+    rows = list(range(len(rests)))  # which completion each row of the shrinking batch belongs to
+    completions: list[list[int]] = [[] for _ in rests]
+    for step in range(1, max_new_tokens + 1):
+        for row, value in zip(rows, token.tolist(), strict=True):
+            completions[row].append(value)
+        going = [i for i, row in enumerate(rows) if completions[row][-1] not in ends]
+        if not going or step == max_new_tokens:
+            break
+        if len(going) < len(rows):
+            keep = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(keep)
+            rows, token, mask, position = [rows[i] for i in going], token[keep], mask[keep], position[keep]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        out = model(token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+        token, position = out.logits[:, -1].argmax(-1), position + 1
+    return completions
+
+
+def _prefill(
+    model: "PreTrainedModel", ids: torch.Tensor, mask: torch.Tensor, prefix_cache: "Cache | None"
+) -> tuple["Cache", torch.Tensor]:
+    """The cache of a whole batch and each row's first token, computed a few rows at a time."""
+    position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    part = max(1, PREFILL_TOKENS // ids.shape[1])
+    caches, tokens = [], []
+    for start in range(0, len(ids), part):
+        rows = slice(start, start + part)
+        cache = deepcopy(prefix_cache)
+        if cache is not None:
+            cache.batch_repeat_interleave(len(ids[rows]))
+        out = model(
+            ids[rows],
+            attention_mask=mask[rows],
+            position_ids=position[rows],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        caches.append(out.past_key_values)
+        tokens.append(out.logits[:, -1].argmax(-1))
+    for layers in zip(*(cache.layers for cache in caches), strict=True):
+        layers[0].keys = torch.cat([layer.keys for layer in layers])
+        layers[0].values = torch.cat([layer.values for layer in layers])
+    return caches[0], torch.cat(tokens)
+
+
+def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    ends = model.generation_config.eos_token_id
+    return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}

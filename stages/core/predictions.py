@@ -1,0 +1,113 @@
+"""One arm's answers to the test split: asked, and written to `predictions/<arm>.jsonl`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.core.config import Config
+from stages.core.errors import UserError
+from stages.core.files import read_jsonl, write_jsonl
+from stages.core.prompts import build_prompt, encode_prompt
+from stages.core.records import Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PREDICTIONS = Path("predictions")
+BASE_ARMS = ("zero_shot", "few_shot", "retrieval")
+TUNED_ARM = "tuned"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one arm answered to one record."""
+
+    id: str
+    arm: str
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    """Wall time of the record's batch, shared equally among its rows."""
+
+
+def answer(
+    arm: str,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    config: Config,
+    records: Sequence[Record],
+    instruction: str | None,
+    shots: Sequence[Sequence[Record]] | None = None,
+) -> list[Prediction]:
+    """Ask every record and write the arm's file.
+
+    Args:
+        arm: its name.
+        model: in evaluation mode.
+        tokenizer: the model's.
+        config: for the limits of the model and of the answers.
+        records: the test split.
+        instruction: the system message; null keeps the rows' own.
+        shots: for each record the solved rows that stand before it.
+
+    Raises:
+        UserError: a record does not fit into the model's limit even without shots.
+    """
+    from stages.core.generation import generate
+
+    limit = config.model.max_length - config.prompt.max_new_tokens
+    shots = shots or [()] * len(records)
+    prompts = [_fit(tokenizer, r, instruction, s, limit) for r, s in zip(records, shots, strict=True)]
+    answers = generate(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=config.prompt.max_new_tokens,
+        batch_tokens=config.model.batch_tokens,
+        title=arm,
+    )
+    predictions = [
+        Prediction(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds)
+        for r, a in zip(records, answers, strict=True)
+    ]
+    write_jsonl(PREDICTIONS / f"{arm}.jsonl", predictions)
+    return predictions
+
+
+def read_predictions(arm: str) -> list[Prediction]:
+    """The answers of an arm, in the order of the test split.
+
+    Raises:
+        UserError: the stage that writes them has not run.
+    """
+    return [Prediction(**row) for row in read_jsonl(PREDICTIONS / f"{arm}.jsonl")]
+
+
+def headline(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Means over the rows: tokens of the prompt and of the answer, seconds a request."""
+    n = len(predictions)
+    return {
+        "prompt_tokens": sum(p.prompt_tokens for p in predictions) / n,
+        "completion_tokens": sum(p.completion_tokens for p in predictions) / n,
+        "seconds_per_request": sum(p.seconds for p in predictions) / n,
+    }
+
+
+def _fit(
+    tokenizer: "PreTrainedTokenizerBase",
+    record: Record,
+    instruction: str | None,
+    shots: Sequence[Record],
+    limit: int,
+) -> list[int]:
+    """The prompt with as many of the last shots as fit into `limit` tokens."""
+    for first in range(len(shots) + 1):
+        ids = encode_prompt(tokenizer, build_prompt(record, instruction, shots[first:]))
+        if len(ids) <= limit:
+            return ids
+    raise UserError(
+        f"test record {record.id} needs {len(ids)} tokens of prompt; model.max_length leaves {limit} beside "
+        f"prompt.max_new_tokens. Raise model.max_length, or shorten the row."
+    )

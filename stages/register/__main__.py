@@ -1,0 +1,48 @@
+"""Let the tuned model into the MLflow registry if the evidence is there, and say why if it is not.
+
+Reads `models/tuned`, `reports/verdict.json` and the test split; writes `reports/model_card.md` and
+`metrics/register.json`. A gate that says no is an answer: the stage ends well either way.
+
+    dvc repro register                                     # under DVC, with params.yaml
+    python -m stages.register register.gate.minimum=0.6    # alone, composed from conf/
+"""
+
+import logging
+from pathlib import Path
+
+import hydra
+
+from stages.core.config import Config
+from stages.core.door import door
+from stages.core.files import read_json, write_bytes
+from stages.core.tracking import Tracker
+
+log = logging.getLogger(__name__)
+CARD = Path("reports/model_card.md")
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
+@door("register")
+def main(config: Config, tracker: Tracker) -> None:
+    """Check the gate, register if it opens, write the card."""
+    from stages.register.card import render_card
+    from stages.register.gate import check_gate
+    from stages.register.registration import register
+    from stages.register.registry import find_champion
+
+    report = read_json(Path("reports/verdict.json"))
+    champion = tracker.attempt(lambda: find_champion(config))
+    conditions = check_gate(config.register_.gate, report, champion)
+    card = render_card(config, report, conditions)
+    version, outcome = None, "the gate is closed"
+    if all(condition.passed for condition in conditions):
+        version, outcome = register(config, report, champion, card, tracker)
+    write_bytes(CARD, card.encode())
+    reasons = [f"{'passed' if condition.passed else 'failed'}: {condition.sentence}" for condition in conditions]
+    log.info("%s\n  %s", outcome, "\n  ".join(reasons))
+    tracker.headline({"registered": version is not None, "version": version, "outcome": outcome, "reasons": reasons})
+    tracker.artifact(CARD)
+
+
+if __name__ == "__main__":
+    main()

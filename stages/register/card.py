@@ -1,0 +1,26 @@
+"""The model card: what the model is, what it was measured to do, and where it came from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.core.config import Config
+from stages.core.executions import PREFIX
+from stages.register.gate import Condition
+from stages.register.registry import lineage_tags
+
+
+def render_card(config: Config, report: dict[str, Any], conditions: Sequence[Condition]) -> str:
+    """Markdown for `reports/model_card.md` and for the description of the registered version."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
+    return environment.get_template("model_card.md.j2").render(
+        name=config.register_.name,
+        report=report,
+        conditions=conditions,
+        instruction=config.prompt.short_instruction,
+        max_new_tokens=config.prompt.max_new_tokens,
+        tags={key.removeprefix(PREFIX): value for key, value in lineage_tags(report).items()},
+    )

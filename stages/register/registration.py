@@ -1,0 +1,44 @@
+"""From an open gate to a version with the alias."""
+
+from typing import Any
+
+from stages.core.config import Config
+from stages.core.models import TUNED, BaseModel, get_base_model, get_tokenizer, get_tuned_model
+from stages.core.prompts import build_prompt, encode_prompt
+from stages.core.records import read_records
+from stages.core.tracking import Tracker
+from stages.register.gate import Champion
+from stages.register.registry import check_round_trip, create_version, log_model, model_sha256
+
+PROBES = 4  # prompts whose logits are compared
+AWAY = (
+    "not registered: there is no MLflow to register it in (tracking is disabled, or its server does not answer). "
+    "Run `dvc repro --force --single-item register` when there is"
+)
+
+
+def register(
+    config: Config, report: dict[str, Any], champion: Champion | None, card: str, tracker: Tracker
+) -> tuple[str | None, str]:
+    """Log the model, prove that it comes back the same, and give it a version and the alias.
+
+    Returns:
+        The version, or None where there is no registry to be had, and a sentence.
+    """
+    name = config.register_.name
+    if champion is not None and champion.model_sha256 == model_sha256():
+        return champion.version, f"these weights are {name} version {champion.version} already"
+    if not tracker.on:
+        return None, AWAY
+    tokenizer = get_tokenizer(BaseModel(str(TUNED), None, None))
+    model = get_tuned_model(get_base_model(config.model, config.seed), config.model.dtype)
+    info = tracker.attempt(lambda: log_model(config, model, tokenizer, tracker, report))
+    if info is None:
+        return None, AWAY
+    records = read_records("test")[:PROBES]
+    prompts = [encode_prompt(tokenizer, build_prompt(r, config.prompt.short_instruction)) for r in records]
+    check_round_trip(info.model_uri, model, tokenizer, prompts)
+    version = tracker.attempt(lambda: create_version(config, info.model_id, report, card))
+    if version is None:
+        return None, AWAY
+    return version, f"registered as {name} version {version}, alias {config.register_.alias}"

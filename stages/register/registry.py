@@ -1,0 +1,111 @@
+"""The MLflow registry: who is champion, a new version, and the proof that it is the model that was measured."""
+
+from pathlib import Path
+from typing import Any
+
+from stages.core.config import Config
+from stages.core.errors import UserError
+from stages.core.executions import PREFIX, data_set, flatten
+from stages.core.files import sha256_file
+from stages.core.lineage import versions
+from stages.core.models import TUNED
+from stages.core.tracking import Tracker
+from stages.register.gate import Champion
+
+
+def model_sha256(folder: Path = TUNED) -> str:
+    """Of the tuned weights, adapter or whole."""
+    return sha256_file(next(iter(sorted(folder.glob("*.safetensors")))))
+
+
+def find_champion(config: Config) -> Champion | None:
+    """The version that holds the alias, or None."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = mlflow.MlflowClient().get_model_version_by_alias(config.register_.name, config.register_.alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    tags = {key.removeprefix(PREFIX): value for key, value in version.tags.items()}
+    return Champion(
+        str(version.version),
+        tags.get("primary_metric", "an unknown metric"),
+        float(tags.get("primary_value", "nan")),
+        tags.get("test_sha256", "unknown"),
+        tags.get("model_sha256", "unknown"),
+    )
+
+
+def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]) -> Any:
+    """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data."""
+    import mlflow
+
+    pins = [f"{name}=={versions()[name].split('+')[0]}" for name in ("mlflow", "torch", "transformers", "accelerate")]
+    with mlflow.start_run(run_id=tracker.run_id):
+        info = mlflow.transformers.log_model(
+            {"model": model, "tokenizer": tokenizer},
+            name="model",
+            task="text-generation",
+            pip_requirements=pins,
+            tags=lineage_tags(report),
+        )
+        values = flatten({"arms": report["arms"]["tuned"]})
+        mlflow.log_metrics(values, model_id=info.model_id, dataset=data_set(config.data.name, "test"))
+    return info
+
+
+def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[list[int]]) -> None:
+    """Load the logged model back and compare its logits with those of the model that was evaluated.
+
+    Raises:
+        UserError: they differ anywhere: the artifact is not the model that was measured.
+    """
+    import mlflow
+    import torch
+
+    loaded = mlflow.transformers.load_model(model_uri, return_type="components", device="cpu")
+    back = loaded["model"].to(device=model.device, dtype=model.dtype).eval()
+    if loaded["tokenizer"].chat_template != tokenizer.chat_template:
+        raise UserError("the logged model came back with another chat template; it is not registered")
+    with torch.inference_mode():
+        for prompt in prompts:
+            ids = torch.tensor([prompt], device=model.device)
+            if not torch.equal(model(ids).logits, back(ids).logits):
+                raise UserError("the logged model came back with other logits; it is not registered")
+
+
+def create_version(config: Config, model_id: str, report: dict[str, Any], description: str) -> str:
+    """Register the logged model, describe it, give it the alias. Returns the version."""
+    import mlflow
+
+    client, name = mlflow.MlflowClient(), config.register_.name
+    version = mlflow.register_model(f"models:/{model_id}", name, tags=lineage_tags(report)).version
+    client.update_model_version(name, version, description)
+    client.set_registered_model_alias(name, config.register_.alias, version)
+    return str(version)
+
+
+def lineage_tags(report: dict[str, Any]) -> dict[str, str]:
+    """Tags that lead from a version back to what it was made of and how it was judged."""
+    lineage, metric = report["lineage"], report["primary_metric"]
+    base = lineage["base_model"]
+    tags = {
+        "verdict": report["verdict"],
+        "primary_metric": metric,
+        "primary_value": repr(report["arms"]["tuned"][metric]["value"]),
+        "git_commit": lineage["git_commit"],
+        "config_sha256": lineage["config_sha256"],
+        "data": lineage["data"],
+        **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
+        "base_model": base["name"],
+        "base_model_sha256": base["sha256"] or base["revision"] or "unknown",
+        "model_sha256": model_sha256(),
+        "chat_template_sha256": sha256_file(TUNED / "chat_template.jinja"),
+        "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
+        "hardware": str(lineage["hardware"]["device"]),
+        "seed": str(lineage["seed"]),
+    }
+    return {f"{PREFIX}{key}": value for key, value in tags.items()}

@@ -1,0 +1,43 @@
+"""Tune the base model on the training rows, asked with the short instruction.
+
+Reads `data/prepared`; writes `models/tuned`, `metrics/train.json` and `plots/train.json`.
+
+    dvc repro train                                  # under DVC, with params.yaml
+    python -m stages.train train=full seed=1         # alone, composed from conf/
+"""
+
+import tempfile
+from pathlib import Path
+
+import hydra
+
+from stages.core.config import Config
+from stages.core.door import door
+from stages.core.files import whole_folder, write_json
+from stages.core.models import TUNED, get_base_model, get_tokenizer
+from stages.core.records import read_records
+from stages.core.tracking import Tracker
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
+@door("train")
+def main(config: Config, tracker: Tracker) -> None:
+    """Train, then put the whole folder in its place."""
+    from stages.train.examples import get_examples
+    from stages.train.tuning import get_trainer, loss_curve, save, tune
+
+    base = get_base_model(config.model, config.seed)
+    tokenizer = get_tokenizer(base)
+    train = get_examples(config, tokenizer, read_records("train"))
+    validation = get_examples(config, tokenizer, read_records("validation"))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = get_trainer(config, base, tokenizer, train, validation, tracker, folder)
+        numbers = tune(trainer)
+    with whole_folder(TUNED) as target:
+        save(trainer, tokenizer, config, base, numbers, target)
+    write_json(Path("plots/train.json"), loss_curve(trainer))
+    tracker.headline(numbers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Training examples: token ids with labels on the completion alone."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+
+from stages.core.config import Config
+from stages.core.errors import UserError
+from stages.core.prompts import build_prompt, encode_example
+from stages.core.records import Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # the label that the cross-entropy of PyTorch passes over
+
+
+def get_examples(config: Config, tokenizer: "PreTrainedTokenizerBase", records: Sequence[Record]) -> Dataset:
+    """One row a record: `input_ids`, `labels`, `length`. The prompt is the one that the tuned arm is asked with.
+
+    Raises:
+        UserError: records longer than the model's limit.
+    """
+    rows, too_long = [], []
+    for record in records:
+        prompt = build_prompt(record, config.prompt.short_instruction)
+        asked, completion = encode_example(tokenizer, prompt, record.target)
+        ids = asked + completion
+        rows.append({"input_ids": ids, "labels": [IGNORED] * len(asked) + completion, "length": len(ids)})
+        if len(ids) > config.model.max_length:
+            too_long.append(f"{record.id} ({len(ids)} tokens)")
+    if too_long:
+        raise UserError(
+            f"{len(too_long)} training row(s) are longer than model.max_length={config.model.max_length}: "
+            f"{', '.join(too_long[:5])}. Raise model.max_length, or shorten the rows or prompt.short_instruction."
+        )
+    return Dataset.from_list(rows)
+
+
+class LeftPadding:
+    """Collate examples so that all completions end in the last column: few columns then need logits."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self._pad = pad_token_id
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors of shape (rows, longest): `input_ids`, `labels`, `attention_mask`, `position_ids`."""
+        width = max(len(example["input_ids"]) for example in examples)
+
+        def pad(key: str, value: int) -> torch.Tensor:
+            return torch.tensor([[value] * (width - len(e[key])) + e[key] for e in examples])
+
+        labels = pad("labels", IGNORED)
+        mask = torch.tensor([[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples])
+        return {
+            "input_ids": pad("input_ids", self._pad),
+            "labels": labels,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+        }

@@ -1,0 +1,178 @@
+"""From a base model and examples to the files of a tuned model."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core.config import Config, TrainConfig
+from stages.core.errors import UserError
+from stages.core.files import read_json, write_json
+from stages.core.lineage import config_sha256, data_sha256, git_commit, hardware, versions
+from stages.core.models import BaseModel, get_dtype, get_model
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+    from stages.core.tracking import Tracker
+    from stages.train.trainer import TokenBudgetTrainer
+
+EAGER_TOKENS = 512  # see choose_attention
+OURS = {"output_dir", "seed", "report_to", "save_strategy", "dataset_kwargs", "remove_unused_columns", "use_cpu"}
+
+
+def get_arguments(train: TrainConfig, dtype: str, seed: int, folder: str) -> "SFTConfig":
+    """TRL's arguments from `train.args`.
+
+    Raises:
+        UserError: TRL does not know an argument, or refuses its value.
+    """
+    import torch
+    from trl import SFTConfig
+
+    taken = OURS & set(train.args)
+    if taken:
+        raise UserError(f"train.args.{min(taken)}: this one is Tuneproof's to set; remove it")
+    ours: dict[str, Any] = {"output_dir": folder, "seed": seed, "report_to": "none", "save_strategy": "no"}
+    ours |= {"dataset_kwargs": {"skip_prepare_dataset": True}, "remove_unused_columns": False}
+    # Trained weights are float32, for an update of 2e-5 is lost in bfloat16; products run in bfloat16 where it is fast.
+    ours |= {"use_cpu": not torch.cuda.is_available(), "bf16": get_dtype(dtype) == torch.bfloat16}
+    try:
+        return SFTConfig(**{**ours, **train.args})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"train.args: trl.SFTConfig does not take them: {error}") from None
+
+
+def get_adapter(train: TrainConfig) -> "LoraConfig | None":
+    """peft's arguments from `train.adapter`, or None where every weight is trained.
+
+    Raises:
+        UserError: peft does not know an argument, or refuses its value.
+    """
+    if train.adapter is None:
+        return None
+    from peft import LoraConfig
+
+    try:
+        return LoraConfig(task_type="CAUSAL_LM", **train.adapter)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"train.adapter: peft.LoraConfig does not take it: {error}") from None
+
+
+def get_trainer(
+    config: Config,
+    base: BaseModel,
+    tokenizer: Any,
+    train: "Dataset",
+    validation: "Dataset",
+    tracker: "Tracker",
+    folder: str,
+) -> "TokenBudgetTrainer":
+    """The trainer with the model loaded and the adapter added; `folder` is for what TRL wants to write."""
+    from transformers import ProgressCallback
+
+    from stages.train.examples import LeftPadding
+    from stages.train.progress import Live, OneLine
+    from stages.train.trainer import TokenBudgetTrainer
+
+    model = get_model(base, config.model.dtype if config.train.adapter else "float32")
+    model.set_attn_implementation(choose_attention(config.train.attention, model, max(train["length"])))
+    arguments, adapter = get_arguments(config.train, config.model.dtype, config.seed, folder), get_adapter(config.train)
+    trainer = TokenBudgetTrainer(
+        model=model,
+        args=arguments,
+        data_collator=LeftPadding(tokenizer.pad_token_id),
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer,
+        peft_config=adapter,
+        micro_batch_tokens=config.train.micro_batch_tokens,
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(OneLine())
+    trainer.add_callback(Live(tracker))
+    return trainer
+
+
+def choose_attention(name: str, model: Any, longest: int) -> str:
+    """`auto` is `eager` on a CPU for rows of at most `EAGER_TOKENS` tokens, else the model's own choice.
+
+    Two cores trained the default model on the default rows (69 tokens on average) at 720 tokens/s with `eager`, at 590
+    with `sdpa`, whose backward pass is slow for short rows; for long ones the memory of `eager` grows with the square.
+    """
+    if name != "auto":
+        return name
+    return "eager" if model.device.type == "cpu" and longest <= EAGER_TOKENS else model.config._attn_implementation
+
+
+def tune(trainer: "TokenBudgetTrainer") -> dict[str, Any]:
+    """Train to the end.
+
+    Returns:
+        The headline numbers: losses (nats a target token), tokens (non-padding), seconds, rate, peak memory (bytes).
+    """
+    from peft.helpers import disable_input_dtype_casting
+
+    before = trainer.evaluate()["eval_loss"]
+    trainer.evaluation_seconds, started = 0.0, time.perf_counter()
+    # Autocast multiplies in bfloat16 whatever the adapter's type; peft's cast to float32 before it is time and memory.
+    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
+        result = trainer.train()
+    seconds = time.perf_counter() - started - trainer.evaluation_seconds
+    last = trainer.state.log_history[-3:]  # where the last epoch ended with an evaluation, it need not be done again
+    losses = [row["eval_loss"] for row in last if row["step"] == trainer.state.global_step and "eval_loss" in row]
+    trained = [p.numel() for p in trainer.model.parameters() if p.requires_grad]
+    return {
+        "training_loss": result.training_loss,
+        "validation_loss_before": before,
+        "validation_loss": losses[-1] if losses else trainer.evaluate()["eval_loss"],
+        "steps": trainer.state.global_step,
+        "tokens": trainer.tokens_trained,
+        "seconds": seconds,
+        "tokens_per_second": trainer.tokens_trained / seconds,
+        "trained_parameters": sum(trained),
+        "peak_memory_bytes": peak_memory(),
+    }
+
+
+def save(
+    trainer: "TokenBudgetTrainer", tokenizer: Any, config: Config, base: BaseModel, numbers: Any, to: Path
+) -> None:
+    """Write weights as safetensors, tokenizer with chat template, and `training.json` into the folder `to`."""
+    trainer.model.save_pretrained(to)
+    adapter = to / "adapter_config.json"
+    if adapter.exists():  # it names the folder where this machine keeps the base model
+        write_json(adapter, read_json(adapter) | {"base_model_name_or_path": config.model.name})
+    tokenizer.save_pretrained(to)
+    (to / "README.md").unlink(missing_ok=True)  # peft's empty model card; `register` writes one with content
+    facts = {
+        "numbers": numbers,
+        "base_model": {"name": config.model.name, "sha256": base.sha256, "revision": base.revision},
+        "data_sha256": data_sha256(),
+        "config_sha256": config_sha256(config),
+        "seed": config.seed,
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    write_json(to / "training.json", facts)
+
+
+def peak_memory() -> int:
+    """The most that this process had resident so far, in bytes."""
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def loss_curve(trainer: "TokenBudgetTrainer") -> list[dict[str, Any]]:
+    """One row a logged step for `dvc plots`: `step`, `split`, `loss`."""
+    return [
+        {"step": row["step"], "split": split, "loss": row[key]}
+        for row in trainer.state.log_history
+        for key, split in (("loss", "train"), ("eval_loss", "validation"))
+        if key in row
+    ]

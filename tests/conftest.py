@@ -1,0 +1,78 @@
+"""What the tests share: composed configurations, a workspace in a temporary folder, a tiny random model."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from stages.core.config import Config, parse
+from stages.core.files import write_jsonl
+from stages.core.models import BaseModel, get_base_model
+from stages.core.records import PREPARED, Record
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ("model=tiny-random", "data=chat-jsonl", "data.source.path=rows.jsonl", "prompt.max_new_tokens=8")
+
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    DVC_NO_ANALYTICS="1",
+    GIT_CONFIG_GLOBAL="/dev/null",
+)
+for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "TUNEPROOF_CACHE"):
+    os.environ.pop(name, None)
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of its own, so that no test depends on what the machine has."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["TUNEPROOF_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def config() -> Callable[..., Config]:
+    """Compose and check a configuration on the tiny model."""
+    return lambda *overrides: parse(compose_config(*TINY, *overrides))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as the current one, where a stage reads and writes; MLflow's store lands there too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it itself, for its child processes
+    return tmp_path
+
+
+def chat(question: str, answer: str, system: str | None = None) -> Record:
+    first = [{"role": "system", "content": system}] if system else []
+    return Record.of([*first, {"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+
+
+@pytest.fixture
+def prepared(workspace: Path) -> dict[str, list[Record]]:
+    """Three small splits in `data/prepared`."""
+    numbers = {"train": range(24), "validation": range(24, 30), "test": range(30, 40)}
+    parts = {
+        name: [chat(f"Say {'very ' * (n % 5)}{n}.", f"number {n}", "Answer.") for n in part]
+        for name, part in numbers.items()
+    }
+    for name, records in parts.items():
+        write_jsonl(PREPARED / f"{name}.jsonl", records)
+    return parts
+
+
+@pytest.fixture
+def base(config: Callable[..., Config]) -> BaseModel:
+    return get_base_model(config().model, seed=42)

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from stages.core.config import parse
+from stages.core.errors import UserError
+from tests.conftest import ROOT, compose_config
+
+OPTIONS = [
+    f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.parent.name != "conf"
+]
+REQUIRED = {"data=chat-jsonl": ["data.source.path=x.jsonl"], "model=hub": ["model.source.id=org/name"]}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_is_sound(option):
+    assert parse(compose_config(option, *REQUIRED.get(option, [])))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_says_on_top_what_it_is(option):
+    group, name = option.split("=")
+    lines = (ROOT / "conf" / group / f"{name}.yaml").read_text().splitlines()
+    comment = lines[1] if lines[0].startswith("# @package") else lines[0]
+    assert comment.startswith("# ") and len(comment) > 10
+    if group == "experiment":
+        assert comment.startswith("# dvc exp run")
+
+
+def test_params_yaml_is_the_composition_of_conf():
+    composed = compose_config()
+    OmegaConf.resolve(composed)
+    assert OmegaConf.load(ROOT / "params.yaml") == composed, "run `dvc exp run` and commit params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=-1", "seed: should be greater than or equal to 0, got -1"),
+        ("seed=many", "seed: should be a valid integer, got 'many'"),
+        ("evaluate.confidence=1.5", "evaluate.confidence: should be less than 1, got 1.5"),
+        ("data.split.test=0.95", "data.split: validation and test together must leave rows for training"),
+        ("evaluate.primary_metric=rouge", "evaluate: primary_metric 'rouge' must be one of metrics"),
+        ("+train.micro_batch_token=3", "train.micro_batch_token: no such key; did you mean 'micro_batch_tokens'?"),
+        ("~train.args", "train.args: is missing"),
+        ("model.source.kind=whee", "model.source: "),
+        ("data.source.sha256=abc", "data.source.sha256: "),
+        ("register.gate.champion=sometimes", "register.gate.champion: should be 'compare' or 'ignore'"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_whole_key(override, said):
+    with pytest.raises(UserError) as error:
+        parse(compose_config(override))
+    assert said in str(error.value)
+
+
+def test_all_problems_come_in_one_message():
+    with pytest.raises(UserError, match=r"has 2 problem\(s\)") as error:
+        parse(compose_config("seed=-1", "evaluate.resamples=1"))
+    assert "seed:" in str(error.value) and "evaluate.resamples:" in str(error.value)
+
+
+def test_a_group_given_as_a_string_is_caught():
+    cfg = OmegaConf.load(ROOT / "params.yaml")
+    cfg.model = "hub"  # what `-cn params model=hub` makes of it, silently
+    with pytest.raises(UserError, match="model: "):
+        parse(cfg)
+
+
+def test_a_value_that_has_to_be_given_is_asked_for():
+    with pytest.raises(UserError, match=r"data\.source\.path"):
+        parse(compose_config("data=chat-jsonl"))
+
+
+def test_the_digest_sees_an_edit_and_a_new_file(tmp_path: Path):
+    from stages.core.hydra_plugins.conf_digest import conf_digest
+
+    (tmp_path / "a.yaml").write_text("x: 1")
+    first = conf_digest(tmp_path)
+    (tmp_path / "b.yaml").write_text("x: 1")
+    second = conf_digest(tmp_path)
+    (tmp_path / "b.yaml").write_text("x: 2")
+    assert len({first, second, conf_digest(tmp_path)}) == 3

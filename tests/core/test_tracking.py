@@ -1,0 +1,94 @@
+import json
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.core.errors import UserError
+from stages.core.executions import data_set
+from stages.core.tracking import complete, track
+
+
+@pytest.fixture
+def client(workspace):
+    from mlflow import MlflowClient
+
+    return lambda: MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+
+
+def runs(client):
+    experiment = client.get_experiment_by_name("tuneproof").experiment_id
+    return {run.info.run_name: run for run in client.search_runs([experiment])}
+
+
+def parent(client):
+    return next(run for run in runs(client).values() if "mlflow.parentRunId" not in run.data.tags)
+
+
+def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
+    with track(config(), "prepare") as tracker:
+        tracker.headline({"rows": 40, "note": "text is left out"})
+    with track(config(), "train") as tracker:
+        tracker.log({"loss": 0.5}, step=3)
+        tracker.headline({"training_loss": 0.25, "deep": {"er": 1}})
+    store = client()
+    found = runs(store)
+    assert len(found) == 3
+    assert found["train"].data.tags["mlflow.parentRunId"] == parent(store).info.run_id
+    metrics = parent(store).data.metrics
+    assert metrics == {"prepare.rows": 40, "train.training_loss": 0.25, "train.deep.er": 1}
+    assert parent(store).data.params["train.adapter.r"] == "16"
+    assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "loss")] == [3]
+    assert {i.dataset.digest for i in parent(store).inputs.dataset_inputs} == {
+        data_set("chat-jsonl", split).digest for split in prepared
+    }
+
+
+def test_another_configuration_is_another_execution(config, prepared, client):
+    for override in ("seed=1", "seed=2"):
+        with track(config(override), "prepare") as tracker:
+            tracker.headline({"rows": 1})
+    assert len([run for run in runs(client()).values() if "mlflow.parentRunId" not in run.data.tags]) == 2
+
+
+def test_a_failed_stage_is_a_failed_run(config, workspace, client):
+    with pytest.raises(UserError), track(config(), "prepare"):
+        raise UserError("no")
+    assert runs(client())["prepare"].info.status == "FAILED"
+    assert parent(client()).info.status == "FAILED"
+
+
+def test_what_came_from_the_cache_is_completed_afterwards(config, prepared, client):
+    with track(config(), "prepare") as tracker:
+        tracker.headline({"rows": 40})
+    Path("metrics/evaluate.json").write_text('{"gain": 0.2}')
+    complete(config())
+    assert parent(client()).data.metrics == {"prepare.rows": 40, "evaluate.gain": 0.2}
+
+
+def test_a_server_that_is_away_is_a_warning_and_no_password_is_shown(config, prepared, caplog, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
+        tracker.log({"loss": 1}, step=1)
+        tracker.headline({"rows": 40})
+    assert time.monotonic() - started < 20
+    assert "does not answer" in caplog.text and "secret" not in caplog.text
+    assert caplog.text.count("does not answer") == 1
+    assert json.loads(Path("metrics/prepare.json").read_text()) == {"rows": 40}
+
+
+def test_tracking_can_be_off(config, prepared, workspace):
+    with track(config("tracking=disabled"), "prepare") as tracker:
+        tracker.headline({"rows": 40})
+    assert not (workspace / "mlflow.db").exists()
+    assert (workspace / "metrics/prepare.json").exists()
+
+
+def test_more_parameters_than_mlflow_takes_in_one_call(config, prepared, client):
+    many = [f"+train.args.a{i}={i}" for i in range(150)] + [f"prompt.instruction={'x' * 7000}"]
+    with track(config(*many), "prepare") as tracker:
+        tracker.headline({"rows": 1})
+    params = parent(client()).data.params
+    assert params["train.args.a149"] == "149" and len(params["prompt.instruction"]) == 6000

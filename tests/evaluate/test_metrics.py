@@ -1,0 +1,72 @@
+import pytest
+
+from stages.core.errors import UserError
+from stages.evaluate.scores import METRICS, Metrics
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    return Metrics(["exact_match", "entity_f1"])
+
+
+def score(metrics, name, *pairs):
+    return metrics.score([p for p, _ in pairs], [r for _, r in pairs])[name]
+
+
+def test_exact_match_passes_over_case_and_spacing_only(metrics):
+    pairs = [("No  Entities found\n", "no entities found"), ("a", "b"), ("a.", "a"), ("", "a")]
+    scores = score(metrics, "exact_match", *pairs)
+    assert scores.numerators.tolist() == [1, 0, 0, 0]
+    assert scores.value == 0.25 and scores.binary
+
+
+BANK, ANN, ROME = "Bank - ORGANIZATION", "Ann Lee - PERSON", "Rome - LOCATION"
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "numerator", "denominator"),
+    [
+        (f"[{BANK}, {ANN}]", f"[{BANK}, {ANN}]", 4, 4),
+        (f"[{ANN}, {BANK}]", f"[{BANK}, {ANN}]", 4, 4),  # order does not count
+        (f"[{BANK}]", f"[{BANK}, {BANK}]", 2, 3),  # a multiset: listed twice, found once
+        (f"[{BANK}, {BANK}]", f"[{BANK}]", 2, 3),
+        (f"[{BANK}, {ROME}]", f"[{BANK}, {ANN}]", 2, 4),
+        ("[Bank - PERSON]", f"[{BANK}]", 0, 2),  # the type counts
+        ("[bank  - organization]", f"[{BANK}]", 2, 2),
+        ("No entities found", f"[{BANK}]", 0, 1),
+        ("No entities found", "No entities found", 0, 0),
+        (f"[{BANK}]", "No entities found", 0, 1),
+        (f"[{BANK}, {ANN}, Ro", f"[{BANK}, {ANN}, {ROME}]", 4, 5),  # cut off inside a name
+        (f"[{BANK}, {ANN}, Rome - LOCA", f"[{BANK}, {ANN}, {ROME}]", 4, 5),  # cut off inside a type
+        (f"[{BANK}, {ANN}", f"[{BANK}, {ANN}]", 4, 4),  # only the bracket is missing
+        (f"I think: [{BANK}]. Done.", f"[{BANK}]", 2, 2),
+        ("[Smith, Jones & Co - ORGANIZATION]", "[Smith, Jones & Co - ORGANIZATION]", 2, 2),  # a comma in a name
+        ("[A - B Inc - ORGANIZATION]", "[A - B Inc - ORGANIZATION]", 2, 2),  # a dash in a name
+        ("", f"[{BANK}]", 0, 1),
+        ("[", f"[{BANK}]", 0, 1),
+    ],
+)
+def test_entity_f1_by_hand(metrics, prediction, reference, numerator, denominator):
+    scores = score(metrics, "entity_f1", (prediction, reference))
+    assert (scores.numerators.tolist(), scores.denominators.tolist()) == ([numerator], [denominator])
+
+
+def test_entity_f1_is_micro_averaged(metrics):
+    pairs = [(f"[{BANK}]", f"[{BANK}]"), ("No entities found", f"[{ANN}, {ROME}]"), ("x", "No entities found")]
+    assert score(metrics, "entity_f1", *pairs).value == pytest.approx(2 / 4)
+    assert score(metrics, "entity_f1", ("x", "No entities found")).value == 1
+
+
+def test_the_module_and_the_rows_say_the_same():
+    import evaluate
+
+    for name in ("exact_match", "entity_f1"):
+        module = evaluate.load(str(METRICS / name / f"{name}.py"))
+        pairs = [(f"[{BANK}]", f"[{BANK}, {ANN}]"), ("a", "a"), (f"[{ROME}]", f"[{ROME}]")]
+        whole = module.compute(predictions=[p for p, _ in pairs], references=[r for _, r in pairs])
+        assert whole[name] == pytest.approx(score(Metrics([name]), name, *pairs).value)
+
+
+def test_a_metric_that_is_not_there_is_named():
+    with pytest.raises(UserError, match="no metric 'rogue'; there are entity_f1, exact_match"):
+        Metrics(["rogue"])

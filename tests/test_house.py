@@ -1,0 +1,75 @@
+"""The rules of the house that a machine can check."""
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from tests.conftest import ROOT
+
+STAGES = ("configure", "prepare", "baseline", "train", "evaluate", "register")
+PIPELINE = OmegaConf.load(ROOT / "dvc.yaml")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+@pytest.mark.parametrize("stage", (*STAGES, "core"))
+def test_a_stage_imports_only_itself_and_core(stage):
+    allowed = ("stages.core", f"stages.{stage}")
+    for path in (ROOT / "stages" / stage).rglob("*.py"):
+        ours = [name for name in imports(path) if name.startswith(("stages", "tools", "services"))]
+        assert all(name.startswith(allowed) for name in ours), path
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_a_stage_declares_the_parameters_that_it_reads(stage):
+    declared = set(PIPELINE.stages[stage].params)
+    text = "\n".join(path.read_text() for path in (ROOT / "stages" / stage).glob("*.py"))
+    read = {match.replace("register_", "register") for match in re.findall(r"config\.(\w+(?:\.\w+)?)", text)}
+    sections = {"data", "model", "prompt", "train", "evaluate", "register", "seed"}
+    for key in read:
+        if key.split(".")[0] in sections:
+            assert any(key == d or key.startswith(d + ".") or d.startswith(key + ".") for d in declared), key
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_door_is_short_and_says_how_to_run_it(stage):
+    door = (ROOT / "stages" / stage / "__main__.py").read_text()
+    assert door.count("\n") <= 100
+    assert f"dvc repro {stage}" in (ast.get_docstring(ast.parse(door)) or "")
+
+
+def test_help_lists_groups_and_values():
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "group=option" in done.stdout and "full, lora" in done.stdout and "micro_batch_tokens" in done.stdout
+
+
+def test_an_unknown_option_is_refused_with_the_choices():
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.train", "train=lorra"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "lorra" in done.stderr and "lora" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_requirement_is_pinned_in_one_place():
+    pins = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            wanted = line.split("#")[0].strip()
+            assert not wanted or wanted in pins, wanted

@@ -1,0 +1,155 @@
+"""The pipeline as a user runs it: real DVC, in a temporary repository, on the tiny model and the example rows."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.core.tracking import STAGES
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.pipeline
+QUICK = (
+    "conf/experiment/smoke.yaml",
+    # Registering is exercised too: any verdict opens the gate of the copy.
+    "register: { gate: { verdict: null, minimum: 0.0 } }\n",
+)
+
+
+@pytest.fixture(scope="module")
+def environment():
+    names = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+        names |= {f"{name}_NAME": "Test", f"{name}_EMAIL": "test@example.org"}
+    return names
+
+
+@pytest.fixture(scope="module")
+def run(environment, tmp_path_factory):
+    """A function that runs a command in a fresh repository with the files of the working tree."""
+    folder = tmp_path_factory.mktemp("clone") / "tuneproof"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    with (folder / QUICK[0]).open("a") as preset:
+        preset.write(QUICK[1])
+
+    def execute(*command, fails=False, **more):
+        done = subprocess.run(
+            command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert bool(done.returncode) == fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    execute("git", "init", "-q", "-b", "main")
+    execute("git", "add", "-A")
+    execute("git", "commit", "-q", "-m", "The working tree")
+    execute("dvc", "exp", "run", "-n", "first", "-S", "experiment=smoke")
+    execute.folder = folder
+    return execute
+
+
+def runs(folder):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("tuneproof").experiment_id])
+    return {run.info.run_name: run for run in found if "mlflow.parentRunId" not in run.data.tags}
+
+
+def test_everything_is_there_and_one_mlflow_run_carries_it(run):
+    for path in ("reports/verdict.html", "reports/verdict.md", "models/tuned/training.json", "plots/arms.json"):
+        assert (run.folder / path).stat().st_size > 100, path
+    assert json.loads((run.folder / "metrics/register.json").read_text())["registered"] is True
+    parent = runs(run.folder)["first"]
+    assert parent.info.status == "FINISHED"
+    stages = ("prepare.", "baseline.", "train.", "evaluate.", "register.")
+    assert all(any(key.startswith(stage) for key in parent.data.metrics) for stage in stages)
+    assert not (run.folder / "outputs").exists() and not list(run.folder.glob("*.log"))
+
+
+def test_a_second_repro_does_nothing(run):
+    said = run("dvc", "repro")
+    assert "Data and pipelines are up to date" in said and "Running stage" not in said
+
+
+def test_show_prints_the_verdict(run):
+    said = run(sys.executable, "-m", "tools.show")
+    assert "Verdict:" in said and "tuned - few_shot" in said and "verdict.html" in said
+
+
+def test_an_edit_in_conf_does_not_run_with_old_values(run):
+    path = run.folder / "conf/evaluate/text.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("margin: 0.02", "margin: 0.03"))
+    said = run("dvc", "repro", fails=True)
+    assert "conf/ has changed since params.yaml was composed" in said and "Running stage 'prepare'" not in said
+    path.write_text(text)
+    assert "Running stage 'prepare'" not in run("dvc", "repro")
+
+
+def test_only_what_a_change_concerns_runs_again(run):
+    said = run("dvc", "exp", "run", "-n", "slower", "-S", "experiment=smoke", "-S", "train.args.learning_rate=1e-4")
+    ran = {stage for stage in STAGES if f"Running stage '{stage}'" in said}
+    assert ran == {"train", "evaluate", "register"}
+    parent = runs(run.folder)["slower"]
+    assert parent.data.params["train.args.learning_rate"] == "0.0001"
+    assert "baseline.few_shot.prompt_tokens" in parent.data.metrics, "also what came from the cache"
+
+
+def test_a_bad_value_stops_before_any_work(run):
+    said = run("dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.micro_batch_tokens=none", fails=True)
+    assert "train.micro_batch_tokens: should be a valid integer" in said and "Traceback" not in said
+
+
+def test_a_queued_sweep_runs_in_copies_and_shares_the_store(run):
+    run("dvc", "exp", "run", "--queue", "-S", "experiment=smoke", "-S", "train.args.learning_rate=2e-4,3e-4")
+    run("dvc", "queue", "start", "-j", "2")
+    deadline = 60
+    while "Running" in (said := run("dvc", "queue", "status")) or "Queued" in said:
+        import time
+
+        time.sleep(3)
+        deadline -= 1
+        assert deadline, said
+    assert said.count("Success") == 2, said + run("dvc", "queue", "logs", said.split()[5])
+    rates = {parent.data.params["train.args.learning_rate"] for parent in runs(run.folder).values()}
+    assert {"0.0002", "0.0003"} <= rates
+    table = run("dvc", "exp", "show", "--csv")
+    assert "train.args.learning_rate" in table and "0.0003" in table
+
+
+def test_a_server_that_is_away_is_a_warning(run):
+    said = run(
+        "dvc", "exp", "run", "-S", "experiment=smoke", "-S", "seed=7", "-S", "tracking=server",
+        "-S", "tracking.uri=http://127.0.0.1:9", "-S", "tracking.timeout=1", "prepare",
+    )  # fmt: skip
+    assert "does not answer" in said and "Traceback" not in said
+
+
+def test_a_killed_train_starts_clean(run, environment):
+    run("git", "checkout", "-q", "--", ".")
+    command = ["dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=5000", "train"]
+    process = subprocess.Popen(
+        command,
+        cwd=run.folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    seen = b""
+    while b"/5000 [" not in seen:
+        seen += (chunk := os.read(process.stdout.fileno(), 4096))
+        assert chunk, seen.decode()
+    os.killpg(process.pid, 9)
+    process.wait()
+    assert not (run.folder / "models/tuned").exists()
+    said = run("dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=3", "train")
+    assert "Running stage 'train'" in said and (run.folder / "models/tuned/training.json").exists()

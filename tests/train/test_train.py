@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages.core.errors import UserError
+from stages.core.models import TUNED, get_model, get_tokenizer, get_tuned_model
+from stages.core.tracking import Tracker
+from stages.train.__main__ import main
+from stages.train.examples import IGNORED, LeftPadding, get_examples
+from stages.train.tuning import choose_attention, get_arguments, get_trainer
+from tests.conftest import TINY, compose_config
+
+FAST = ("train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")
+
+
+def weights(folder: Path = TUNED):
+    return load_file(next(folder.glob("*.safetensors")))
+
+
+def test_only_the_answer_and_its_end_are_trained(config, prepared, base):
+    tokenizer = get_tokenizer(base)
+    for row, record in zip(get_examples(config(), tokenizer, prepared["train"]), prepared["train"], strict=True):
+        trained = [token for token in row["labels"] if token != IGNORED]
+        assert tokenizer.decode(trained) == record.target + "<|im_end|>"
+        assert row["input_ids"][-len(trained) :] == trained
+
+
+def test_the_short_instruction_replaces_the_rows_own(config, prepared, base):
+    tokenizer = get_tokenizer(base)
+    examples = get_examples(config("prompt.short_instruction=Brief."), tokenizer, prepared["train"])
+    assert "Brief." in tokenizer.decode(examples[0]["input_ids"])
+    assert "Answer." not in tokenizer.decode(examples[0]["input_ids"])
+
+
+def test_rows_over_the_limit_are_named(config, prepared, base):
+    with pytest.raises(UserError, match=r"24 training row\(s\) are longer than model.max_length=20"):
+        get_examples(config("model.max_length=20"), get_tokenizer(base), prepared["train"])
+
+
+@pytest.mark.parametrize("option", ["lora", "full"])
+def test_what_should_change_changes_and_the_rest_does_not(prepared, base, option):
+    main(compose_config(*TINY, *FAST, f"train={option}"))
+    before = dict(get_model(base, "float32").named_parameters())
+    after = dict(get_tuned_model(base, "float32").named_parameters())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    linear = {name for name in before if "_proj" in name}
+    assert changed == (linear if option == "lora" else set(before))
+    numbers = json.loads(Path("metrics/train.json").read_text())
+    assert numbers["validation_loss"] < numbers["validation_loss_before"]
+    assert {"chat_template.jinja", "tokenizer.json", "training.json"} <= {path.name for path in TUNED.iterdir()}
+    assert str(base.path) not in "".join(path.read_text() for path in TUNED.glob("*.json"))
+
+
+def test_one_seed_gives_the_same_weights_twice_and_another_gives_others(prepared):
+    found = []
+    for seed in (1, 1, 2):
+        main(compose_config(*TINY, *FAST, f"seed={seed}", "model.source.hidden_size=16"))
+        found.append(weights())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert any(not torch.equal(found[0][name], found[2][name]) for name in found[0])
+
+
+def trainer_of(config, prepared, base, tmp_path, *overrides):
+    checked, tokenizer = config(*FAST, *overrides), get_tokenizer(base)
+    rows = get_examples(checked, tokenizer, prepared["train"]), get_examples(checked, tokenizer, prepared["validation"])
+    tracker = Tracker(checked, None)
+    return get_trainer(checked, base, tokenizer, *rows, tracker, str(tmp_path / "trl")), rows[0], tokenizer
+
+
+def test_micro_batches_do_not_change_the_gradient(config, prepared, base, tmp_path):
+    gradients = []
+    for budget in (16, 300, 100_000):
+        override = f"train.micro_batch_tokens={budget}"
+        trainer, rows, tokenizer = trainer_of(config, prepared, base, tmp_path, override, "train=full")
+        trainer.create_optimizer()
+        batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(8)])
+        tokens = (batch["labels"] != IGNORED).sum()
+        loss = trainer.training_step(trainer.model, batch, tokens)
+        gradients.append((loss, {name: p.grad for name, p in trainer.model.named_parameters()}))
+    for loss, gradient in gradients[1:]:
+        assert torch.allclose(loss, gradients[0][0], rtol=1e-5)
+        assert all(torch.allclose(gradient[n], gradients[0][1][n], atol=1e-6, rtol=1e-3) for n in gradient)
+
+
+def test_the_loss_is_that_of_transformers(config, prepared, base, tmp_path):
+    trainer, rows, _ = trainer_of(config, prepared, base, tmp_path)
+    model = get_model(base, "float32")
+    total, tokens = 0.0, 0
+    for row in rows.select(range(5)):
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        count = int((labels != IGNORED).sum())
+        total, tokens = total + float(model(ids, labels=labels).loss) * count, tokens + count
+    assert trainer.evaluate(rows.select(range(5)))["eval_loss"] == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_micro_batches_stay_within_the_budget(config, prepared, base, tmp_path):
+    trainer, rows, tokenizer = trainer_of(config, prepared, base, tmp_path, "train.micro_batch_tokens=200")
+    batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(24)])
+    parts = list(trainer._micro_batches(batch))
+    assert sum(len(part["input_ids"]) for part in parts) == 24
+    assert all(part["input_ids"].numel() <= 200 or len(part["input_ids"]) == 1 for part in parts)
+    assert sum(int(part["attention_mask"].sum()) for part in parts) == int(batch["attention_mask"].sum())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("+train.args.learning_rat=1", "learning_rat"),
+        ("+train.args.output_dir=x", "train.args.output_dir: this one is Tuneproof's to set"),
+        ("+train.adapter.rank=3", "rank"),
+    ],
+)
+def test_an_argument_that_the_library_does_not_know_is_named(prepared, override, said):
+    with pytest.raises(SystemExit) as stop:
+        main(compose_config(*TINY, *FAST, override))
+    assert str(stop.value).startswith("\ntrain: ") and said in str(stop.value)
+    assert not TUNED.exists()
+
+
+def test_trl_takes_the_arguments_of_every_option(config, tmp_path):
+    for option in ("lora", "full"):
+        checked = config(f"train={option}")
+        assert get_arguments(checked.train, "float32", 1, str(tmp_path)).seed == 1
+
+
+def test_attention_is_chosen_by_the_rows(base):
+    model = get_model(base, "float32")
+    assert choose_attention("auto", model, 100) == "eager"
+    assert choose_attention("auto", model, 5000) == "sdpa"
+    assert choose_attention("sdpa", model, 100) == "sdpa"

@@ -1,0 +1,71 @@
+"""Print the verdict of the workspace, and where its report and the MLflow UI are.
+
+    python -m tools.show
+
+Also gives the execution's run in MLflow the complete headline numbers, where DVC took every stage from its cache.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from stages.core.config import Config, parse
+from stages.core.errors import UserError
+from stages.core.executions import tracking_uri
+from stages.core.files import read_json
+from stages.core.tracking import complete
+
+
+def main() -> None:
+    """Print, and complete the run."""
+    try:
+        config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
+        report, outcome = read_json(Path("reports/verdict.json")), read_json(Path("metrics/register.json"))
+    except (UserError, FileNotFoundError) as error:
+        sys.exit(f"show: {error}")
+    console = Console(highlight=False, width=max(110, Console().width))
+    console.print(_arms(config, report))
+    console.print(_differences(report))
+    console.print(f"\n[bold]Verdict: {report['verdict']}[/bold] (use {report['recommended_arm']})")
+    for reason in report["reasons"]:
+        console.print(f"  {reason}")
+    saved = report["costs"]["break_even_reason"]
+    console.print(f"  Costs: training {report['costs']['training']:.4f} {report['costs']['currency']}; {saved}.")
+    console.print(f"Registry: {outcome['outcome']}")
+    console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
+    console.print(f"MLflow:   make ui, or mlflow ui --backend-store-uri {tracking_uri(config.tracking)}")
+    complete(config)
+
+
+def _arms(config: Config, report: dict[str, Any]) -> Table:
+    table = Table(title=f"{report['rows']} test rows, {report['confidence']:.0%} intervals", title_justify="left")
+    for heading in ("arm", *config.evaluate.metrics, "prompt tokens", "answer tokens", "s/request"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    for arm, numbers in report["arms"].items():
+        values = [_interval(numbers[metric], "value", "{:.3f}") for metric in config.evaluate.metrics]
+        tokens = f"{numbers['prompt_tokens']:.0f}", f"{numbers['completion_tokens']:.1f}"
+        table.add_row(arm, *values, *tokens, f"{numbers['seconds_per_request']:.3f}")
+    return table
+
+
+def _differences(report: dict[str, Any]) -> Table:
+    table = Table(title="Paired differences", title_justify="left")
+    for heading in ("difference", "metric", "value", "p"):
+        table.add_column(heading, justify="right" if heading in ("value", "p") else "left")
+    for c in report["comparisons"]:
+        names = f"{c['arm']} - {c['against']}", c["metric"]
+        table.add_row(*names, _interval(c, "difference", "{:+.3f}"), f"{c['p_value']:.2g}")
+    return table
+
+
+def _interval(numbers: dict[str, float], key: str, form: str) -> str:
+    low, high = form.format(numbers["ci_low"]), form.format(numbers["ci_high"])
+    return f"{form.format(numbers[key])} ({low} to {high})"
+
+
+if __name__ == "__main__":
+    main()
