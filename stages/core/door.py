@@ -4,6 +4,7 @@ import errno
 import functools
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 
 from omegaconf import DictConfig
@@ -11,8 +12,6 @@ from omegaconf import DictConfig
 from stages.core.config import Config, parse
 from stages.core.errors import UserError
 from stages.core.tracking import Tracker, track
-
-log = logging.getLogger("tuneproof")
 
 Recipe = Callable[[Config, Tracker], None]
 Main = Callable[[DictConfig], None]
@@ -66,5 +65,8 @@ def _disk_is_full(error: BaseException) -> bool:
 
 def _set_up_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    for name in ("tuneproof", "stages", "__main__"):
+    for name in ("stages", "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)
+    for name in ("mlflow.transformers", "bm25s"):  # they warn of what is meant so
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

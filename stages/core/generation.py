@@ -127,29 +127,42 @@ def _decode_batch(
 def _prefill(
     model: "PreTrainedModel", ids: torch.Tensor, mask: torch.Tensor, prefix_cache: "Cache | None"
 ) -> tuple["Cache", torch.Tensor]:
-    """The cache of a whole batch and each row's first token, computed a few rows at a time."""
-    position = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    part = max(1, PREFILL_TOKENS // ids.shape[1])
-    caches, tokens = [], []
-    for start in range(0, len(ids), part):
-        rows = slice(start, start + part)
+    """The cache of a whole batch and each row's first token, computed a few rows at a time without needless padding."""
+    prefix, width = mask.shape[1] - ids.shape[1], ids.shape[1]
+    caches, tokens, start = [], [], 0
+    while start < len(ids):
+        longest = int(mask[start, prefix:].sum())  # rows come longest first
+        rows = slice(start, start + max(1, PREFILL_TOKENS // longest))
+        seen = torch.cat([mask[rows, :prefix], mask[rows, mask.shape[1] - longest :]], dim=1)
         cache = deepcopy(prefix_cache)
         if cache is not None:
-            cache.batch_repeat_interleave(len(ids[rows]))
+            cache.batch_repeat_interleave(len(seen))
         out = model(
-            ids[rows],
-            attention_mask=mask[rows],
-            position_ids=position[rows],
+            ids[rows, width - longest :],
+            attention_mask=seen,
+            position_ids=(seen.cumsum(-1) - 1).clamp(min=0)[:, prefix:],
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            # An index and not the number 1: a slice is not contiguous, and then the head is copied for every row.
+            logits_to_keep=torch.tensor([longest - 1], device=model.device),
         )
         caches.append(out.past_key_values)
         tokens.append(out.logits[:, -1].argmax(-1))
+        start = rows.stop
+    return _join(caches, prefix, prefix + width), torch.cat(tokens)
+
+
+def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
+    """One cache of all rows, each padded to `length` positions between the prefix and what follows it."""
+
+    def widen(states: torch.Tensor) -> torch.Tensor:
+        gap = states.new_zeros(*states.shape[:2], length - states.shape[2], states.shape[3])
+        return torch.cat([states[:, :, :prefix], gap, states[:, :, prefix:]], dim=2)
+
     for layers in zip(*(cache.layers for cache in caches), strict=True):
-        layers[0].keys = torch.cat([layer.keys for layer in layers])
-        layers[0].values = torch.cat([layer.values for layer in layers])
-    return caches[0], torch.cat(tokens)
+        layers[0].keys = torch.cat([widen(layer.keys) for layer in layers])
+        layers[0].values = torch.cat([widen(layer.values) for layer in layers])
+    return caches[0]
 
 
 def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:

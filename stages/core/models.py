@@ -82,25 +82,19 @@ def get_model(base: BaseModel, dtype: str) -> "PreTrainedModel":
         base: its files.
         dtype: `auto`, `bfloat16` or `float32`.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=get_dtype(dtype), **base.arguments)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return _load(base, get_dtype(dtype)).to(_device()).eval()
 
 
 def get_tuned_model(base: BaseModel, dtype: str, tuned: Path = TUNED) -> "PreTrainedModel":
     """The tuned model, an adapter merged in float32 before the cast: the very weights that `register` ships."""
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
     if (tuned / "adapter_config.json").exists():
-        whole = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32, **base.arguments)
-        model = PeftModel.from_pretrained(whole, str(tuned)).merge_and_unload()
+        model = PeftModel.from_pretrained(_load(base, torch.float32), str(tuned)).merge_and_unload()
     else:
-        model = AutoModelForCausalLM.from_pretrained(tuned, dtype=torch.float32)
-    return model.to(device="cuda" if torch.cuda.is_available() else "cpu", dtype=get_dtype(dtype)).eval()
+        model = _load(BaseModel(str(tuned), None, None, base.trust_remote_code), torch.float32)
+    return model.to(device=_device(), dtype=get_dtype(dtype)).eval()
 
 
 def get_dtype(name: str) -> "torch.dtype":
@@ -114,6 +108,20 @@ def get_dtype(name: str) -> "torch.dtype":
     else:
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def _load(base: BaseModel, dtype: "torch.dtype") -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of one second
+    return AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, **base.arguments)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _hub_commit(source: HubSource) -> str | None:
