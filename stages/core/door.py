@@ -67,6 +67,5 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("stages", "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)
-    for name in ("mlflow.transformers", "bm25s"):  # they warn of what is meant so
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.transformers").setLevel(logging.ERROR)  # it warns of what is meant so
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

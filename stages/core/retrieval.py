@@ -1,10 +1,13 @@
 """The training rows most similar to a row, by BM25."""
 
+import logging
 from collections.abc import Sequence
 
 import bm25s
 
 from stages.core.records import Record
+
+logging.getLogger("bm25s").setLevel(logging.ERROR)  # it warns of every question that has no word of the index
 
 
 class Retriever:
