@@ -29,7 +29,7 @@ types: install
 	mypy
 
 ui: install ## the MLflow UI on the local store, on this machine alone: http://127.0.0.1:5000
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --workers 1
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1
 
 clean: ## remove what the pipeline made, not the environment and not DVC's cache
 	rm -rf data/prepared data/.configured models predictions reports metrics plots

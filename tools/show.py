@@ -17,6 +17,7 @@ from stages.core.config import Config, parse
 from stages.core.errors import UserError
 from stages.core.executions import tracking_uri
 from stages.core.files import read_json
+from stages.core.secrets import hide_passwords
 from stages.core.tracking import complete
 
 
@@ -37,7 +38,9 @@ def main() -> None:
     console.print(f"  Costs: training {report['costs']['training']:.4f} {report['costs']['currency']}; {saved}.")
     console.print(f"Registry: {outcome['outcome']}")
     console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
-    console.print(f"MLflow:   make ui, or mlflow ui --backend-store-uri {tracking_uri(config.tracking)}")
+    console.print(
+        f"MLflow:   make ui, or mlflow ui --backend-store-uri {hide_passwords(tracking_uri(config.tracking))}"
+    )
     complete(config)
 
 

@@ -7,7 +7,6 @@ those that DVC took from its cache.
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from stages.core.config import Config
 from stages.core.executions import PREFIX, data_set, flatten, get_experiment, get_parent, repository_root, tracking_uri
 from stages.core.files import read_json, write_json
 from stages.core.lineage import data_sha256
+from stages.core.secrets import hide_passwords
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Tracker:
             return action()
         except Exception as error:  # whatever a server, a network or a database may throw
             self.on = False
-            uri, said = _without_password(tracking_uri(self.config.tracking)), _without_password(str(error))
+            uri, said = hide_passwords(tracking_uri(self.config.tracking)), hide_passwords(str(error))
             log.warning("MLflow at %s does not answer (%s: %.200s).", uri, type(error).__name__, said.split("\n")[0])
             log.warning("The stage goes on without it; its numbers are in %s/.", METRICS)
             return None
@@ -133,10 +133,6 @@ class Tracker:
         import mlflow
 
         mlflow.flush_async_logging()
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from stages.core.cache import cached_folder
 from stages.core.config import WheelSource
 from stages.core.errors import UserError
 from stages.core.files import sha256_file
+from stages.core.secrets import hide_passwords
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def _download(source: WheelSource, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         said = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()[-3:]
-        reason = "\n  ".join(re.sub(r"://[^/@\s]+@", "://***@", line) for line in said)
+        reason = "\n  ".join(hide_passwords(line) for line in said)
         raise UserError(
             f"pip could not download {requirement}:\n  {reason}\n"
             f"Check the network and pip's index (`pip config list`), then run the same command again."

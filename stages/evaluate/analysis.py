@@ -7,7 +7,7 @@ from typing import Any
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.files import read_json
-from stages.core.lineage import config_sha256, data_sha256, git_commit, versions
+from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirty, versions
 from stages.core.models import TUNED
 from stages.core.predictions import BASE_ARMS, TUNED_ARM, Prediction, headline
 from stages.core.records import Record
@@ -64,6 +64,7 @@ def analyse(config: Config, predictions: dict[str, list[Prediction]], scores: Ar
             "base_model": training["base_model"],
             "config_sha256": config_sha256(config),
             "git_commit": git_commit(),
+            "git_dirty": git_dirty(),
             "seed": config.seed,
             "hardware": training["hardware"],
             "versions": versions(),

@@ -37,12 +37,17 @@ def differences_plot(report: dict[str, Any], metrics: list[str]) -> str:
 def tokens_plot(report: dict[str, Any]) -> str:
     """Quality against what a prompt costs."""
     figure, (axis,) = _panels(1)
-    for arm, numbers in report["arms"].items():
+    for row, (arm, numbers) in enumerate(report["arms"].items()):
         value = numbers[report["primary_metric"]]
         low, high = value["value"] - value["ci_low"], value["ci_high"] - value["value"]
         colour = COLOURS.get(arm, OTHER)
         axis.errorbar(numbers["prompt_tokens"], value["value"], [[low], [high]], fmt="o", color=colour, capsize=3)
-        axis.annotate(arm, (numbers["prompt_tokens"], value["value"]), xytext=(7, 4), textcoords="offset points")
+        axis.annotate(
+            arm,
+            (numbers["prompt_tokens"], value["value"]),
+            xytext=(7, -12 if row % 2 else 5),
+            textcoords="offset points",
+        )
     axis.set(xlabel="prompt tokens a request", ylabel=report["primary_metric"], ylim=(-0.03, 1.03))
     axis.set_xlim(left=0, right=1.25 * max(numbers["prompt_tokens"] for numbers in report["arms"].values()))
     return _svg(figure)

@@ -97,6 +97,7 @@ def lineage_tags(report: dict[str, Any]) -> dict[str, str]:
         "primary_metric": metric,
         "primary_value": repr(report["arms"]["tuned"][metric]["value"]),
         "git_commit": lineage["git_commit"],
+        "git_dirty": str(lineage["git_dirty"]).lower(),
         "config_sha256": lineage["config_sha256"],
         "data": lineage["data"],
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},

@@ -1,5 +1,6 @@
 import json
 import logging
+import socket
 import time
 from pathlib import Path
 
@@ -77,6 +78,17 @@ def test_a_server_that_is_away_is_a_warning_and_no_password_is_shown(config, pre
     assert "does not answer" in caplog.text and "secret" not in caplog.text
     assert caplog.text.count("does not answer") == 1
     assert json.loads(Path("metrics/prepare.json").read_text()) == {"rows": 40}
+
+
+def test_a_server_that_never_answers_does_not_hold_the_stage(config, prepared, caplog, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
+            tracker.headline({"rows": 40})
+        assert time.monotonic() - started < 20
+    assert "does not answer" in caplog.text
+    assert Path("metrics/prepare.json").exists()
 
 
 def test_tracking_can_be_off(config, prepared, workspace):

@@ -1,4 +1,8 @@
+import importlib.util
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.core.errors import UserError
 from stages.evaluate.scores import METRICS, Metrics
@@ -7,6 +11,13 @@ from stages.evaluate.scores import METRICS, Metrics
 @pytest.fixture(scope="module")
 def metrics():
     return Metrics(["exact_match", "entity_f1"])
+
+
+def load_module(name):
+    spec = importlib.util.spec_from_file_location(name, METRICS / name / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def score(metrics, name, *pairs):
@@ -65,6 +76,12 @@ def test_the_module_and_the_rows_say_the_same():
         pairs = [(f"[{BANK}]", f"[{BANK}, {ANN}]"), ("a", "a"), (f"[{ROME}]", f"[{ROME}]")]
         whole = module.compute(predictions=[p for p, _ in pairs], references=[r for _, r in pairs])
         assert whole[name] == pytest.approx(score(Metrics([name]), name, *pairs).value)
+
+
+@given(st.text(alphabet="[], -abPERSON\n", max_size=60))
+def test_no_text_breaks_the_reading_of_entities(text):
+    found = load_module("entity_f1").parse_entities(text)
+    assert all(kind in {"person", "organization", "location"} for _, kind in found)
 
 
 def test_a_metric_that_is_not_there_is_named():
