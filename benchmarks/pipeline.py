@@ -1,14 +1,16 @@
 """Measure what a newcomer waits for: a fresh clone of HEAD, an empty cache, `make install`, `make repro`.
 
-    python -m benchmarks.pipeline
+    python -m benchmarks.pipeline            # in a temporary folder
+    python -m benchmarks.pipeline FOLDER     # in FOLDER, which stays
 
-Clones into a temporary folder, and writes `benchmarks/results/pipeline.json`: seconds of each command, the peak
+Writes `benchmarks/results/pipeline.json`: seconds of each command, the peak
 resident memory of `make repro` with all its children (bytes), the rate of training (non-padding tokens a second).
 """
 
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,29 +30,29 @@ LIMITS = {
 
 def main() -> None:
     """Run everything once and compare it with the limits that the project set itself."""
-    root = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "tuneproof"
-        subprocess.run(["git", "clone", "--quiet", str(root), str(clone)], check=True)
-        environment = {**os.environ, "TUNEPROOF_CACHE": f"{folder}/cache", "HF_HOME": f"{folder}/hf"}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-
-        def timed(*command: str) -> tuple[float, int]:
-            return run(clone, environment, *command)
-
-        found: dict[str, Any] = {"install_seconds": timed("make", "install")[0]}
-        found["repro_seconds"], found["repro_peak_bytes"] = timed("make", "repro")
-        path = f"{clone}/.venv/bin{os.pathsep}{environment['PATH']}"
-        environment["PATH"] = path
-        found["noop_seconds"] = min(timed("dvc", "repro")[0] for _ in range(3))
-        found["prepare_seconds"] = timed("python", "-m", "stages.prepare")[0]
-        training = json.loads((clone / "metrics/train.json").read_text())
-        found["training_tokens_per_second"] = training["tokens_per_second"]
-        found["training_peak_bytes"] = training["peak_memory_bytes"]
+        found = measure(Path(sys.argv[1] if len(sys.argv) > 1 else folder).resolve())
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     for name, value in found.items():
         print(f"{name:28} {value:16,.1f}" + (f"   limit {LIMITS[name]:,.0f}" if name in LIMITS else ""))  # noqa: T201
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Clone HEAD into `folder` and run a newcomer's commands there."""
+    clone = folder / "tuneproof"
+    subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
+    environment = {**os.environ, "TUNEPROOF_CACHE": f"{folder}/cache", "HF_HOME": f"{folder}/hf"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    found: dict[str, Any] = {"install_seconds": run(clone, environment, "make", "install")[0]}
+    found["repro_seconds"], found["repro_peak_bytes"] = run(clone, environment, "make", "repro")
+    environment["PATH"] = f"{clone}/.venv/bin{os.pathsep}{environment['PATH']}"
+    found["noop_seconds"] = min(run(clone, environment, "dvc", "repro")[0] for _ in range(3))
+    found["prepare_seconds"] = run(clone, environment, "python", "-m", "stages.prepare")[0]
+    training = json.loads((clone / "metrics/train.json").read_text())
+    found["training_tokens_per_second"] = training["tokens_per_second"]
+    found["training_peak_bytes"] = training["peak_memory_bytes"]
+    return found
 
 
 def run(folder: Path, environment: dict[str, str], *command: str) -> tuple[float, int]:

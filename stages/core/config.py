@@ -155,7 +155,7 @@ class Gate(Section):
 class RegisterConfig(Section):
     """The registered model's name, its alias and the gate."""
 
-    name: Annotated[str, Field(min_length=1, pattern="^[^/:]+$")]
+    name: Annotated[str, Field(min_length=1, pattern="^[^/:.%\"']+$")]
     alias: Name
     gate: Gate
 

@@ -41,8 +41,8 @@ def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
-    local = uri.startswith("sqlite")
-    return client.create_experiment(name, (repository_root() / "mlartifacts").as_uri() if local else None)
+    folder = (repository_root() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
+    return client.create_experiment(name, folder, tags={"mlflow.experimentKind": "custom_model_development"})
 
 
 def get_parent(client: "MlflowClient", experiment: str, config: Config) -> str:

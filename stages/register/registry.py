@@ -47,7 +47,7 @@ def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, repo
     with mlflow.start_run(run_id=tracker.run_id):
         info = mlflow.transformers.log_model(
             {"model": model, "tokenizer": tokenizer},
-            name="model",
+            name=config.register_.name,
             task="text-generation",
             pip_requirements=pins,
             tags=lineage_tags(report),
