@@ -1,5 +1,6 @@
 # Two commands for a newcomer: `make repro`, then `make test`. Each target's plain command stands below it.
 VENV := .venv
+PYTHON := python3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
@@ -14,7 +15,8 @@ repro: install ## run the pipeline and print the verdict
 install: $(VENV)/.installed ## make the environment, if its list has changed
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
-	python3 -m venv $(VENV)
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Tuneproof needs Python 3.11 or later; name one: make PYTHON=python3.11 install')"
+	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --compile -c constraints.txt -r requirements.txt -r requirements-dev.txt
 	touch $@
 

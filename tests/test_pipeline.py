@@ -119,8 +119,9 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store(run):
         deadline -= 1
         assert deadline, said
     assert said.count("Success") == 2, said + run("dvc", "queue", "logs", said.split()[5])
-    rates = {parent.data.params["train.args.learning_rate"] for parent in runs(run.folder).values()}
-    assert {"0.0002", "0.0003"} <= rates
+    parents = {parent.data.params["train.args.learning_rate"]: parent for parent in runs(run.folder).values()}
+    for rate in ("0.0002", "0.0003"):
+        assert {"baseline.few_shot.prompt_tokens", "evaluate.tuned.exact_match"} <= set(parents[rate].data.metrics)
     table = run("dvc", "exp", "show", "--csv")
     assert "train.args.learning_rate" in table and "0.0003" in table
 

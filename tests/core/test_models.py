@@ -1,0 +1,30 @@
+import pytest
+
+from stages.core.errors import UserError
+from stages.core.models import get_base_model, get_model, get_tokenizer
+
+
+def test_a_local_folder_is_a_model_with_a_hash(config, base):
+    found = get_base_model(config("model=hub", f"model.source.id={base.path}").model, seed=1)
+    assert found.path == base.path and found.sha256 and found.revision is None
+    assert get_model(found, "float32").config.hidden_size == 32
+
+
+def test_a_model_that_is_not_there_is_one_message(config):
+    with pytest.raises(UserError, match=r"model\.source\.id 'nobody/nothing'"):
+        get_base_model(config("model=hub", "model.source.id=nobody/nothing").model, seed=1)
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(base, tmp_path):
+    import shutil
+    from dataclasses import replace
+
+    shutil.copytree(base.path, tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="no chat template"):
+        get_tokenizer(replace(base, path=str(tmp_path / "model")))
+
+
+def test_a_random_model_is_made_from_the_seed(config):
+    model = config().model
+    assert get_base_model(model, 1).sha256 != get_base_model(model, 2).sha256
