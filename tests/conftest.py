@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from stages.core.base_models import BaseModel, get_base_model
 from stages.core.config import Config, parse
 from stages.core.files import write_jsonl
-from stages.core.models import BaseModel, get_base_model
 from stages.core.records import PREPARED, Record
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -79,8 +79,10 @@ def test_a_second_repro_does_nothing(run):
     assert "Data and pipelines are up to date" in said and "Running stage" not in said
 
 
-def test_show_prints_the_verdict(run):
+def test_show_prints_the_verdict_and_adds_no_row(run):
+    before = set(runs(run.folder))
     said = run(sys.executable, "-m", "tools.show")
+    assert set(runs(run.folder)) == before
     assert "Verdict:" in said and "tuned - few_shot" in said and "verdict.html" in said
 
 

@@ -9,9 +9,10 @@ here depends on training: a sweep over training settings runs it once.
 
 import hydra
 
+from stages.core.base_models import get_base_model
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.models import get_base_model, get_model, get_tokenizer
+from stages.core.models import get_model, get_tokenizer
 from stages.core.predictions import BASE_ARMS, answer, headline
 from stages.core.records import read_records
 from stages.core.tracking import Tracker

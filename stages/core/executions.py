@@ -45,9 +45,19 @@ def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
     return client.create_experiment(name, folder, tags={"mlflow.experimentKind": "custom_model_development"})
 
 
-def get_parent(client: "MlflowClient", experiment: str, config: Config) -> str:
-    """The id of this execution's parent run, found by its key or made."""
-    query = f"tags.`{KEY}` = '{execution_key(config)}'"
+def get_parent(client: "MlflowClient", experiment: str, config: Config, by_name: bool = True) -> str:
+    """The id of this execution's parent run, found or made.
+
+    Args:
+        client: of the tracking server.
+        experiment: the id of the MLflow experiment.
+        config: the whole configuration.
+        by_name: look for the key that DVC's name for the experiment is part of. Outside the pipeline that name is not
+            known: then the newest parent of this commit and configuration will do.
+    """
+    same = {PREFIX + "git_commit": git_commit(), PREFIX + "config_sha256": config_sha256(config)}
+    tags = {KEY: execution_key(config)} if by_name else same
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     runs = client.search_runs([experiment], query, max_results=1)
     if not runs:
         return _create_parent(client, experiment, config)

@@ -109,7 +109,7 @@ class Tracker:
         with FileLock(repository_root() / "mlflow.db.lock"):
             self._client = mlflow.MlflowClient(uri)
             experiment = get_experiment(self._client, self.config.tracking.experiment, uri)
-            self.runs.append(get_parent(self._client, experiment, self.config))
+            self.runs.append(get_parent(self._client, experiment, self.config, by_name=self.stage is not None))
         if self.stage:
             tags = {"mlflow.parentRunId": self.runs[0], f"{PREFIX}stage": self.stage}
             self.runs.append(self._client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id)

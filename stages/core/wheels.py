@@ -48,7 +48,8 @@ def _download(source: WheelSource, folder: Path) -> Path:
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
-        said = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()[-3:]
+        lines = list(dict.fromkeys(done.stderr.splitlines()))
+        said = [line for line in lines if "ERROR" in line or "onnection" in line] or lines[-3:]
         reason = "\n  ".join(hide_passwords(line) for line in said)
         raise UserError(
             f"pip could not download {requirement}:\n  {reason}\n"

@@ -9,9 +9,10 @@ Reads `models/tuned`, `predictions/*.jsonl` and the test split; writes `predicti
 
 import hydra
 
+from stages.core.base_models import BaseModel, get_base_model
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.models import TUNED, BaseModel, get_base_model, get_tokenizer, get_tuned_model
+from stages.core.models import TUNED, get_tokenizer, get_tuned_model
 from stages.core.predictions import BASE_ARMS, TUNED_ARM, answer, read_predictions
 from stages.core.records import read_records
 from stages.core.tracking import Tracker

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from stages.core.base_models import BaseModel, get_base_model
 from stages.core.config import Config
-from stages.core.models import TUNED, BaseModel, get_base_model, get_tokenizer, get_tuned_model
+from stages.core.models import TUNED, get_tokenizer, get_tuned_model
 from stages.core.prompts import build_prompt, encode_prompt
 from stages.core.records import read_records
 from stages.core.tracking import Tracker

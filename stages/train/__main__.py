@@ -11,10 +11,11 @@ from pathlib import Path
 
 import hydra
 
+from stages.core.base_models import get_base_model
 from stages.core.config import Config
 from stages.core.door import door
 from stages.core.files import whole_folder, write_json
-from stages.core.models import TUNED, get_base_model, get_tokenizer
+from stages.core.models import TUNED, get_tokenizer
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 

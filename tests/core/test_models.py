@@ -1,7 +1,8 @@
 import pytest
 
+from stages.core.base_models import get_base_model
 from stages.core.errors import UserError
-from stages.core.models import get_base_model, get_model, get_tokenizer
+from stages.core.models import get_model, get_tokenizer
 
 
 def test_a_local_folder_is_a_model_with_a_hash(config, base):

@@ -9,8 +9,9 @@ from stages.core.errors import UserError
 from stages.core.models import TUNED, get_model, get_tokenizer, get_tuned_model
 from stages.core.tracking import Tracker
 from stages.train.__main__ import main
+from stages.train.arguments import choose_attention, get_arguments
 from stages.train.examples import IGNORED, LeftPadding, get_examples
-from stages.train.tuning import choose_attention, get_arguments, get_trainer
+from stages.train.tuning import get_trainer
 from tests.conftest import TINY, compose_config
 
 FAST = ("train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")

@@ -1,0 +1,119 @@
+"""Base models: where their files come from, and which bytes they hold. Torch is imported when a file is made."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.core.cache import cached_folder
+from stages.core.config import HubSource, ModelConfig, RandomSource, WheelSource
+from stages.core.errors import UserError
+from stages.core.files import read_json, sha256_file, sha256_json, write_json
+from stages.core.wheels import get_member
+
+log = logging.getLogger(__name__)
+
+CONVERTER = "1"  # part of the cache's key: raise it when the conversion below gives other bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """Where a base model's files are and which bytes they hold."""
+
+    path: str
+    """A local folder, or an id of the hub."""
+    revision: str | None
+    """The commit on the hub; null for local files."""
+    sha256: str | None
+    """Of the weights; null where the hub's commit names the bytes."""
+    trust_remote_code: bool = False
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments for `from_pretrained`."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+def get_base_model(model: ModelConfig, seed: int) -> BaseModel:
+    """Fetch the base model's files if they are not at hand yet.
+
+    Raises:
+        UserError: the source cannot be reached or holds no such model.
+    """
+    source = model.source
+    if isinstance(source, HubSource):
+        local = sorted(Path(source.id).glob("*.safetensors"))
+        digest = sha256_json([sha256_file(path) for path in local]) if local else None
+        return BaseModel(source.id, _hub_commit(source), digest, source.trust_remote_code)
+    if isinstance(source, WheelSource):
+        gguf = get_member(source)
+        folder = cached_folder(f"models/{gguf.parent.parent.name}-{CONVERTER}", lambda to: _convert_gguf(gguf, to))
+    else:
+        key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
+        folder = cached_folder(f"models/{key}", lambda to: _make_random(source, seed, to))
+    return BaseModel(str(folder), None, read_json(folder / "source.json")["sha256"])
+
+
+def _hub_commit(source: HubSource) -> str | None:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            source.id, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.source.id {source.id!r}: {error}") from None
+    return getattr(config, "_commit_hash", None) or source.revision
+
+
+def _convert_gguf(gguf: Path, target: Path) -> None:
+    """Dequantise a GGUF file into float32 safetensors: loading then takes one second instead of eleven."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    log.info("converting %s into safetensors, once", gguf.name)
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # Left in place, these make save_pretrained look for a GGUF quantizer that cannot save.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    model.is_quantized = False
+    _save(model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), target)
+
+
+def _make_random(source: RandomSource, seed: int, target: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(special + alphabet)}, merges=[]))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=special[1], pad_token=special[1])
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=source.hidden_size,
+                intermediate_size=2 * source.hidden_size,
+                num_hidden_layers=source.layers,
+                num_attention_heads=source.heads,
+                max_position_embeddings=4096,
+                bos_token_id=0,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    _save(model, tokenizer, target)
+
+
+def _save(model: Any, tokenizer: Any, target: Path) -> None:
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    write_json(target / "source.json", {"sha256": sha256_file(target / "model.safetensors")})
