@@ -1,7 +1,7 @@
 """What the tests share: composed configurations, a workspace in a temporary folder, a tiny random model."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """MLflow and the tracker put settings into the environment for child processes; no test sees another's."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture
 def config() -> Callable[..., Config]:
     """Compose and check a configuration on the tiny model."""
@@ -51,7 +60,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder as the current one, where a stage reads and writes; MLflow's store lands there too."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it itself, for its child processes
     return tmp_path
 
 

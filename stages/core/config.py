@@ -13,6 +13,7 @@ from stages.core.hydra_plugins import conf_digest as _resolver  # noqa: F401  (a
 Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Action = Literal["fail", "drop", "warn"]
 
 
 class Section(BaseModel):
@@ -34,10 +35,11 @@ class WheelSource(Section):
 
 
 class FileSource(Section):
-    """A local file."""
+    """Local files, or what fsspec reaches: JSONL, JSON, CSV, TSV or Parquet, also .gz, .bz2 or .xz."""
 
     kind: Literal["file"]
     path: Name
+    """A path, a glob or a URL."""
 
 
 class HubSource(Section):
@@ -76,9 +78,54 @@ class DataConfig(Section):
 
     name: Name
     source: Annotated[WheelSource | FileSource, Field(discriminator="kind")]
+    format: Literal["auto", "chat", "sharegpt", "evals", "prompt-completion", "instruction", "labelled"]
+    """What a row looks like; `auto` goes by the columns of the first row."""
+    columns: dict[str, str]
+    """Column names of the format -> names in the file, where they differ."""
     watch: Name
     """The local file that DVC watches for `prepare`."""
     split: Split
+
+
+class ChecksConfig(Section):
+    """What happens to a row for each kind of finding; the names are OpenAI's where its cookbook has one."""
+
+    shown: Count
+    """Findings of each kind in the message; all of them are in `findings.jsonl`."""
+    min_rows: Count
+    bad_json: Action
+    """A line that is not JSON, or a CSV row with more fields than the header."""
+    encoding: Action
+    """A line that is not UTF-8."""
+    data_type: Action
+    """A row that is not an object."""
+    unknown_format: Action
+    """A row without the columns of the format."""
+    missing_messages_list: Action
+    message_missing_key: Action
+    message_unrecognized_key: Action
+    unrecognized_role: Action
+    missing_content: Action
+    """A message whose content is empty or not text."""
+    example_missing_assistant_message: Action
+    empty_target: Action
+    """The last message is not the assistant's, or it is empty."""
+    no_question: Action
+    """No message of the user before the target."""
+    no_trained_token: Action
+    """The target has weight 0."""
+    bad_weight: Action
+    """A weight that is not 0 or 1."""
+    unsupported_tools: Action
+    """Tool calls, which training does not take yet."""
+    too_few_rows: Action
+    """Fewer sound rows than `min_rows`."""
+    turn_order: Action
+    """Two messages of the user or of the assistant in a row, or a system message that is not the first."""
+    target_in_prompt: Action
+    """The target stands word for word in the question."""
+    duplicate: Action
+    """A row equal to an earlier one."""
 
 
 class ModelConfig(Section):
@@ -177,6 +224,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     conf_digest: str
     data: DataConfig
+    checks: ChecksConfig
     model: ModelConfig
     prompt: PromptConfig
     train: TrainConfig

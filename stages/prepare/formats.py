@@ -1,85 +1,97 @@
-"""Rows of the formats that people have, turned into canonical records."""
+"""The forms that rows come in, each turned into the messages of a chat whose last one is the target."""
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from stages.core.errors import UserError
-from stages.core.records import Message, Record
-from stages.prepare.source import Row, read_rows
+Messages = list[Any]
+Value = dict[str, Any]
 
-ROLES = ("system", "user", "assistant")
-SHOWN = 10  # problems in one message
-
-
-def to_record(row: Row) -> Record | str:
-    """The record of a chat row `{"messages": [...]}` or an evals row `{"input": [...], "ideal": "..."}`.
-
-    Returns:
-        The record, or a sentence that says what is wrong, where, and what was expected.
-    """
-    value = row.value
-    if not isinstance(value, dict):
-        return f"line {row.line}: expected an object, got {type(value).__name__}"
-    if "messages" in value:
-        messages, field = value["messages"], "messages"
-    elif "input" in value:
-        prompt, ideal, field = value["input"], value.get("ideal"), "input"
-        ideal = ideal[0] if isinstance(ideal, list) and ideal else ideal
-        if not isinstance(ideal, str) or not ideal.strip():
-            return f"line {row.line}, field `ideal`: there is no target; expected a text that is not empty"
-        messages = [*prompt, {"role": "assistant", "content": ideal}] if isinstance(prompt, list) else prompt
-    else:
-        return (
-            f'line {row.line}: expected a chat `{{"messages": [...]}}` or an evals row '
-            f'`{{"input": [...], "ideal": "..."}}`, got the fields {sorted(value)}'
-        )
-    problem = _check(messages, field)
-    if problem:
-        return f"line {row.line}, {problem}"
-    return Record.of([_message(message) for message in messages])
+# Each format: the columns that a row must have, from the most telling to the least.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "chat": ("messages",),
+    "sharegpt": ("conversations",),
+    "evals": ("input", "ideal"),
+    "prompt-completion": ("prompt", "completion"),
+    "instruction": ("instruction", "output"),
+    "labelled": ("text", "label"),
+}
+SHAREGPT_ROLES: dict[Any, str] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+}
 
 
-def _check(messages: Any, field: str) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return f"field `{field}`: expected a list of messages that is not empty"
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            return f'field `{field}[{i}]`: expected `{{"role": "...", "content": "text"}}`'
-        if message.get("role") not in ROLES:
-            return f"field `{field}[{i}].role`: expected one of {', '.join(ROLES)}, got {message.get('role')!r}"
-    if messages[-1]["role"] != "assistant" or not messages[-1]["content"].strip():
-        return f"field `{field}`: there is no target; the last message must be the assistant's and not empty"
-    if not any(message["role"] == "user" for message in messages[:-1]):
-        return f"field `{field}`: there is no question; expected a message of the user before the target"
-    return None
+def detect(value: Value) -> str | None:
+    """The format whose columns a row has, or None."""
+    return next((name for name, columns in COLUMNS.items() if set(columns) <= set(value)), None)
 
 
-def _message(message: dict[str, Any]) -> Message:
-    return {"role": message["role"], "content": message["content"]}
+def rename(value: Value, columns: dict[str, str]) -> Value:
+    """The row under the format's own column names."""
+    return {**value, **{ours: value[theirs] for ours, theirs in columns.items() if theirs in value}}
 
 
-def get_records(path: Path) -> list[Record]:
-    """The records of a JSONL file, in its order.
+def to_messages(value: Value, name: str) -> Any:
+    """What stands for the list of messages in a row of the format; whether it is sound is for the checks to say."""
+    return CONVERTERS[name](value)
 
-    Raises:
-        UserError: rows that are not sound; the message names every kind of problem with its line, ten at most.
-    """
-    rows, problems = read_rows(path)
-    records = []
-    for row in rows:
-        record = to_record(row)
-        if isinstance(record, str):
-            problems.append(record)
-        else:
-            records.append(record)
-    if problems:
-        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise UserError(
-            f"{path}: {len(problems)} of {len(problems) + len(records)} rows cannot be used:\n  "
-            + "\n  ".join(problems[:SHOWN])
-            + more
-            + "\nMend these lines and run again; no row is dropped silently."
-        )
-    if not records:
-        raise UserError(f"{path}: there are no rows in it; expected one JSON object a line")
-    return records
+
+def _chat(value: Value) -> Any:
+    return value.get("messages")
+
+
+def _sharegpt(value: Value) -> Any:
+    turns = value["conversations"]
+    if not isinstance(turns, list):
+        return turns
+    return [
+        {"role": SHAREGPT_ROLES.get(str(turn.get("from")), turn.get("from")), "content": turn.get("value")}
+        if isinstance(turn, dict)
+        else turn
+        for turn in turns
+    ]
+
+
+def _evals(value: Value) -> Any:
+    ideal = value["ideal"]
+    return _with_target(value["input"], ideal[0] if isinstance(ideal, list) and ideal else ideal)
+
+
+def _prompt_completion(value: Value) -> Any:
+    completion = value["completion"]
+    if isinstance(completion, list):  # TRL's conversational form
+        return _as_messages(value["prompt"]) + completion
+    return _with_target(value["prompt"], completion)
+
+
+def _instruction(value: Value) -> Any:
+    parts = [text for text in (value["instruction"], value.get("input")) if text]
+    question = "\n\n".join(parts) if all(isinstance(text, str) for text in parts) else None
+    system = [{"role": "system", "content": value["system"]}] if value.get("system") else []
+    return _with_target([*system, {"role": "user", "content": question}], value["output"])
+
+
+def _labelled(value: Value) -> Any:
+    label = value["label"]
+    return _with_target(value["text"], label if label is None else str(label))
+
+
+def _with_target(prompt: Any, target: Any) -> Messages:
+    return [*_as_messages(prompt), {"role": "assistant", "content": target}]
+
+
+def _as_messages(prompt: Any) -> Messages:
+    return prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+
+
+CONVERTERS: dict[str, Callable[[Value], Any]] = {
+    "chat": _chat,
+    "sharegpt": _sharegpt,
+    "evals": _evals,
+    "prompt-completion": _prompt_completion,
+    "instruction": _instruction,
+    "labelled": _labelled,
+}
