@@ -14,6 +14,7 @@ Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Action = Literal["fail", "drop", "warn"]
+Hard = Literal["fail", "drop"]
 
 
 class Section(BaseModel):
@@ -88,37 +89,40 @@ class DataConfig(Section):
 
 
 class ChecksConfig(Section):
-    """What happens to a row for each kind of finding; the names are OpenAI's where its cookbook has one."""
+    """What happens to a row for each kind of finding; the names are OpenAI's where its cookbook has one.
+
+    A row with a `Hard` finding cannot become a record, so that it is no choice to pass it on with a warning.
+    """
 
     shown: Count
     """Findings of each kind in the message; all of them are in `findings.jsonl`."""
     min_rows: Count
-    bad_json: Action
+    bad_json: Hard
     """A line that is not JSON, or a CSV row with more fields than the header."""
-    encoding: Action
+    encoding: Hard
     """A line that is not UTF-8."""
-    data_type: Action
+    data_type: Hard
     """A row that is not an object."""
-    unknown_format: Action
+    unknown_format: Hard
     """A row without the columns of the format."""
-    missing_messages_list: Action
-    message_missing_key: Action
+    missing_messages_list: Hard
+    message_missing_key: Hard
     message_unrecognized_key: Action
-    unrecognized_role: Action
-    missing_content: Action
+    unrecognized_role: Hard
+    missing_content: Hard
     """A message whose content is empty or not text."""
-    example_missing_assistant_message: Action
-    empty_target: Action
+    example_missing_assistant_message: Hard
+    empty_target: Hard
     """The last message is not the assistant's, or it is empty."""
-    no_question: Action
+    no_question: Hard
     """No message of the user before the target."""
-    no_trained_token: Action
+    no_trained_token: Hard
     """The target has weight 0."""
-    bad_weight: Action
+    bad_weight: Hard
     """A weight that is not 0 or 1."""
-    unsupported_tools: Action
+    unsupported_tools: Hard
     """Tool calls, which training does not take yet."""
-    too_few_rows: Action
+    too_few_rows: Literal["fail", "warn"]
     """Fewer sound rows than `min_rows`."""
     turn_order: Action
     """Two messages of the user or of the assistant in a row, or a system message that is not the first."""

@@ -10,6 +10,8 @@ from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import COLUMNS, detect, rename, to_messages
 from stages.prepare.source import Row, read_rows
 
+SOFT = {"message_unrecognized_key", "target_in_prompt", "turn_order"}  # a record is possible all the same
+
 
 class Reader:
     """Reads a source once; its counts are right when the records are used up."""
@@ -51,7 +53,7 @@ class Reader:
             return None, [_unknown_format(row, value, wanted)]
         messages = to_messages(value, str(self.format))
         found = check_row(row, messages)
-        hopeless = {finding.code for finding in found} - {"target_in_prompt", "turn_order", "message_unrecognized_key"}
+        hopeless = {finding.code for finding in found} - SOFT
         return None if hopeless else to_record(messages), found
 
 

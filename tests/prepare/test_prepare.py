@@ -269,6 +269,14 @@ def test_rows_with_mistakes_can_be_left_out_counted(workspace):
     assert numbers["train"] + numbers["validation"] + numbers["test"] == 60
 
 
+def test_a_warning_passes_the_row_on_and_only_where_it_can_be_a_record(config, tmp_path):
+    path = write(tmp_path / "rows.jsonl", message(mood="good"))
+    records, findings, _ = read(config, path, "checks.message_unrecognized_key=warn")
+    assert len(records) == len(findings) == 1
+    with pytest.raises(UserError, match="checks.missing_content: should be 'fail' or 'drop'"):
+        config("checks.missing_content=warn")
+
+
 def test_too_few_rows_stop_it_also_when_lenient(workspace):
     write(workspace / "rows.jsonl", *many(9))
     with pytest.raises(SystemExit, match=r"9 sound rows; give at least 10"):
