@@ -273,7 +273,7 @@ def test_a_warning_passes_the_row_on_and_only_where_it_can_be_a_record(config, t
     path = write(tmp_path / "rows.jsonl", message(mood="good"))
     records, findings, _ = read(config, path, "checks.message_unrecognized_key=warn")
     assert len(records) == len(findings) == 1
-    with pytest.raises(UserError, match="checks.missing_content: should be 'fail' or 'drop'"):
+    with pytest.raises(UserError, match=r"checks\.missing_content: should be 'fail' or 'drop'"):
         config("checks.missing_content=warn")
 
 
