@@ -9,7 +9,7 @@ import orjson
 
 from stages.core.config import Config, TrackingConfig
 from stages.core.files import sha256_json
-from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirty
+from stages.core.lineage import config_sha256, git_commit, git_dirty
 from stages.core.records import PREPARED
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ def _create_parent(client: "MlflowClient", experiment: str, config: Config) -> s
     return run_id
 
 
-def data_set(name: str, split: str) -> "Dataset":
+def data_set(name: str, split: str, sha256: str) -> "Dataset":
     """A prepared split as an MLflow data set, known by its own bytes (36 characters of digest are MLflow's limit)."""
     from mlflow.entities import Dataset
 
     source = orjson.dumps({"path": str(PREPARED / f"{split}.jsonl")}).decode()
-    return Dataset(f"{name}-{split}", data_sha256()[split][:32], source_type="dvc", source=source)
+    return Dataset(f"{name}-{split}", sha256[:32], source_type="dvc", source=source)
 
 
 def flatten(values: dict[str, Any]) -> dict[str, float]:

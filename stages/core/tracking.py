@@ -84,8 +84,7 @@ class Tracker:
             if path.exists():
                 values = flatten(read_json(path))
                 self._log_metrics(self.runs[0], {f"{stage}.{key}": value for key, value in values.items()})
-        for run_id in self.runs:
-            self._log_data_sets(run_id)
+        self._log_data_sets()
 
     def end(self, status: str) -> None:
         """Close the stage's run and the parent with `FINISHED` or `FAILED`."""
@@ -122,12 +121,15 @@ class Tracker:
         metrics = [Metric(key, value, now, step) for key, value in values.items()]
         self._client.log_batch(run_id, metrics=metrics, synchronous=synchronous)
 
-    def _log_data_sets(self, run_id: str) -> None:
+    def _log_data_sets(self) -> None:
         from mlflow.entities import DatasetInput, InputTag
 
-        name = self.config.data.name
-        inputs = [DatasetInput(data_set(name, s), [InputTag("mlflow.data.context", s)]) for s in data_sha256()]
-        self._client.log_inputs(run_id, datasets=inputs)
+        inputs = [
+            DatasetInput(data_set(self.config.data.name, split, sha256), [InputTag("mlflow.data.context", split)])
+            for split, sha256 in data_sha256().items()
+        ]
+        for run_id in self.runs:
+            self._client.log_inputs(run_id, datasets=inputs)
 
     def _flush(self) -> None:
         import mlflow

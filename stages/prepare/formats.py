@@ -15,13 +15,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "instruction": ("instruction", "output"),
     "labelled": ("text", "label"),
 }
-SHAREGPT_ROLES: dict[Any, str] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
+SHAREGPT_ROLES = {"human": "user", "gpt": "assistant"}  # the others have their own names
 
 
 def detect(value: Value) -> str | None:

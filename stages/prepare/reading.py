@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stages.core.config import ChecksConfig, DataConfig
+from stages.core.config import Action, ChecksConfig, DataConfig
 from stages.core.records import Record
 from stages.prepare.checks import check_row, to_record
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import COLUMNS, detect, rename, to_messages
 from stages.prepare.source import Row, read_rows
 
-SOFT = {"message_unrecognized_key", "target_in_prompt", "turn_order"}  # a record is possible all the same
+# Codes that may be a warning, because a record is possible all the same.
+SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}
 
 
 class Reader:

@@ -22,5 +22,5 @@ def render_card(config: Config, report: dict[str, Any], conditions: Sequence[Con
         conditions=conditions,
         instruction=config.prompt.short_instruction,
         max_new_tokens=config.prompt.max_new_tokens,
-        tags={key.removeprefix(PREFIX): value for key, value in lineage_tags(report).items()},
+        tags={key.removeprefix(PREFIX): value for key, value in lineage_tags(config, report).items()},
     )

@@ -7,7 +7,7 @@ from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.executions import PREFIX, data_set, flatten
 from stages.core.files import sha256_file
-from stages.core.lineage import versions
+from stages.core.lineage import config_sha256, versions
 from stages.core.models import TUNED
 from stages.core.tracking import Tracker
 from stages.register.gate import Champion
@@ -50,10 +50,11 @@ def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, repo
             name=config.register_.name,
             task="text-generation",
             pip_requirements=pins,
-            tags=lineage_tags(report),
+            tags=lineage_tags(config, report),
         )
+        test = data_set(config.data.name, "test", report["lineage"]["data_sha256"]["test"])
         values = flatten({"arms": report["arms"]["tuned"]})
-        mlflow.log_metrics(values, model_id=info.model_id, dataset=data_set(config.data.name, "test"))
+        mlflow.log_metrics(values, model_id=info.model_id, dataset=test)
     return info
 
 
@@ -67,7 +68,7 @@ def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[l
     import torch
 
     loaded = mlflow.transformers.load_model(model_uri, return_type="components", device="cpu")
-    back = loaded["model"].to(device=model.device, dtype=model.dtype).eval()
+    back = loaded["model"].to(model.device).eval()  # in the type it was saved in, as whoever loads it gets it
     if loaded["tokenizer"].chat_template != tokenizer.chat_template:
         raise UserError("the logged model came back with another chat template; it is not registered")
     with torch.inference_mode():
@@ -82,13 +83,13 @@ def create_version(config: Config, model_id: str, report: dict[str, Any], descri
     import mlflow
 
     client, name = mlflow.MlflowClient(), config.register_.name
-    version = mlflow.register_model(f"models:/{model_id}", name, tags=lineage_tags(report)).version
+    version = mlflow.register_model(f"models:/{model_id}", name, tags=lineage_tags(config, report)).version
     client.update_model_version(name, version, description)
     client.set_registered_model_alias(name, config.register_.alias, version)
     return str(version)
 
 
-def lineage_tags(report: dict[str, Any]) -> dict[str, str]:
+def lineage_tags(config: Config, report: dict[str, Any]) -> dict[str, str]:
     """Tags that lead from a version back to what it was made of and how it was judged."""
     lineage, metric = report["lineage"], report["primary_metric"]
     base = lineage["base_model"]
@@ -98,7 +99,7 @@ def lineage_tags(report: dict[str, Any]) -> dict[str, str]:
         "primary_value": repr(report["arms"]["tuned"][metric]["value"]),
         "git_commit": lineage["git_commit"],
         "git_dirty": str(lineage["git_dirty"]).lower(),
-        "config_sha256": lineage["config_sha256"],
+        "config_sha256": config_sha256(config),  # the gate's settings too, which the verdict has not seen
         "data": lineage["data"],
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
         "base_model": base["name"],

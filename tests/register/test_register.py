@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from stages.baseline.__main__ import main as baseline
-from stages.core.config import Gate
+from stages.core.config import Gate, parse
+from stages.core.lineage import config_sha256
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.register.gate import Champion, check_gate
@@ -82,7 +83,7 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
     version = client.get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
     report = json.loads(Path("reports/verdict.json").read_text())
     assert version.tags["tuneproof.test_sha256"] == report["lineage"]["data_sha256"]["test"]
-    assert version.tags["tuneproof.config_sha256"] == report["lineage"]["config_sha256"]
+    assert version.tags["tuneproof.config_sha256"] == config_sha256(parse(compose_config(*TINY, *OPEN)))
     assert {"tuneproof.git_commit", "tuneproof.chat_template_sha256", "tuneproof.base_model_sha256"} <= set(
         version.tags
     )
