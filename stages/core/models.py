@@ -50,7 +50,9 @@ def get_tuned_model(base: BaseModel, dtype: str, tuned: Path = TUNED) -> "PreTra
         model = PeftModel.from_pretrained(_load(base, torch.float32), str(tuned)).merge_and_unload()
     else:
         model = _load(BaseModel(str(tuned), None, None, base.trust_remote_code), torch.float32)
-    return model.to(device=_device(), dtype=get_dtype(dtype)).eval()
+    for parameter in model.parameters():  # not the buffers: rotary frequencies stay float32, as when loaded from disk
+        parameter.data = parameter.data.to(get_dtype(dtype))
+    return model.to(_device()).eval()
 
 
 def get_dtype(name: str) -> "torch.dtype":

@@ -49,6 +49,7 @@ def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, repo
             {"model": model, "tokenizer": tokenizer},
             name=config.register_.name,
             task="text-generation",
+            torch_dtype=model.dtype,  # else it comes back in float32, which is not what was measured
             pip_requirements=pins,
             tags=lineage_tags(config, report),
         )
@@ -67,7 +68,7 @@ def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[l
     import mlflow
     import torch
 
-    loaded = mlflow.transformers.load_model(model_uri, return_type="components", device="cpu")
+    loaded = mlflow.transformers.load_model(model_uri, return_type="components")
     back = loaded["model"].to(model.device).eval()  # in the type it was saved in, as whoever loads it gets it
     if loaded["tokenizer"].chat_template != tokenizer.chat_template:
         raise UserError("the logged model came back with another chat template; it is not registered")
