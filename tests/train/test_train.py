@@ -132,3 +132,10 @@ def test_attention_is_chosen_by_the_rows(base):
     assert choose_attention("auto", model, 100) == "eager"
     assert choose_attention("auto", model, 5000) == "sdpa"
     assert choose_attention("sdpa", model, 100) == "sdpa"
+
+
+def test_a_cast_leaves_the_rotary_frequencies_alone(prepared, base):
+    main(compose_config(*TINY, *FAST))
+    model = get_tuned_model(base, "bfloat16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert all(buffer.dtype == torch.float32 for name, buffer in model.named_buffers() if "inv_freq" in name)
