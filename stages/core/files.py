@@ -14,14 +14,22 @@ from stages.core.errors import UserError
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place when the block ends without an exception."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    """Yield an empty folder beside `target` that takes its place when the block ends without an exception.
+
+    The earlier `target` steps aside by a rename; one that a killed process left aside comes back first.
+    """
+    partial, aside = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.aside")
+    if aside.exists() and not target.exists():
+        aside.rename(target)
+    for left in (partial, aside):
+        shutil.rmtree(left, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
-        shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            target.rename(aside)
         partial.rename(target)
+        shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -1,10 +1,11 @@
 """Tokenizers, base models and tuned models in memory. Torch and transformers are imported when they are needed."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.core.base_models import BaseModel
 from stages.core.errors import UserError
+from stages.core.files import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -14,14 +15,12 @@ TUNED = Path("models/tuned")
 
 
 def get_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
-    """The base model's tokenizer, padding on the left as generation needs it.
+    """The base model's tokenizer, padding on the left as generation needs it. Imports no torch where it can be helped.
 
     Raises:
         UserError: it has no chat template or no end token.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base.path, **base.arguments)
+    tokenizer = _tokenizer_class(base).from_pretrained(base.path, **base.arguments)
     if not tokenizer.chat_template or tokenizer.eos_token_id is None:
         raise UserError(
             f"{base.path}: its tokenizer has no chat template or no end token; choose an instruction-tuned model"
@@ -29,6 +28,18 @@ def get_tokenizer(base: BaseModel) -> "PreTrainedTokenizerBase":
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.padding_side = "left"
     return tokenizer
+
+
+def _tokenizer_class(base: BaseModel) -> Any:
+    """What `AutoTokenizer` would choose: asking it imports torch, which takes seconds."""
+    config = Path(base.path) / "tokenizer_config.json"
+    if config.exists() and read_json(config).get("tokenizer_class") in {"TokenizersBackend", "PreTrainedTokenizerFast"}:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def get_model(base: BaseModel, dtype: str) -> "PreTrainedModel":

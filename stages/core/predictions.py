@@ -104,7 +104,7 @@ def _fit(
 ) -> list[int]:
     """The prompt with as many of the last shots as fit into `limit` tokens."""
     for first in range(len(shots) + 1):
-        ids = encode_prompt(tokenizer, build_prompt(record, instruction, shots[first:]))
+        ids = encode_prompt(tokenizer, build_prompt(record, instruction, shots[first:]), record.tools)
         if len(ids) <= limit:
             return ids
     raise UserError(

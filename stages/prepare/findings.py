@@ -1,14 +1,16 @@
 """What is wrong with the data: collected in one pass, shown to a person, written for a machine."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import orjson
+
 from stages.core.config import ChecksConfig
 from stages.core.errors import UserError
-from stages.core.files import write_jsonl
 
-SEVERITY = {"fail": "error", "drop": "dropped", "warn": "warning"}
+SEVERITY = {"fail": "error", "drop": "dropped", "truncate": "truncated", "warn": "warning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,45 +25,71 @@ class Finding:
     field: str
     found: str
     todo: str
+    record: str | None = None
+    """Id of the record; null where the row could not become one."""
 
 
 class Findings:
-    """All findings of a run."""
+    """All findings of a run, written to a file as they come: memory holds the first of each kind."""
 
-    def __init__(self, checks: ChecksConfig) -> None:
-        self._checks = checks
-        self._all: list[Finding] = []
-        self.counts: Counter[str] = Counter()
+    def __init__(self, checks: ChecksConfig, path: Path) -> None:
+        self._checks, self._path = checks, path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb")
+        self._first: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        self._severities: Counter[tuple[str, str]] = Counter()
 
-    def add(self, findings: list[Finding]) -> bool:
-        """Take what was found in one row. Returns whether the row is passed on."""
-        self._all += findings
-        self.counts.update(finding.code for finding in findings)
-        return all(self._action(finding) == "warn" for finding in findings)
+    @property
+    def counts(self) -> dict[str, int]:
+        """Findings of each code."""
+        totals: Counter[str] = Counter()
+        for (_, code), count in self._severities.items():
+            totals[code] += count
+        return dict(totals)
 
-    def write(self, path: Path) -> None:
-        """One JSON object a finding, with its severity."""
-        write_jsonl(path, ({"severity": SEVERITY[self._action(f)], **asdict(f)} for f in self._all))
+    def add(self, findings: Iterable[Finding], action: str | None = None) -> bool:
+        """Take what was found in one row.
+
+        Args:
+            findings: about the row.
+            action: `fail`, `drop` or `warn` in place of the configured one.
+
+        Returns:
+            Whether the row is passed on.
+        """
+        passed = True
+        for finding in findings:
+            done = action or getattr(self._checks, finding.code)
+            severity, key = SEVERITY[done], (done, finding.code)
+            self._severities[key] += 1
+            if len(self._first[key]) < self._checks.shown:
+                self._first[key].append(finding)
+            line = {"severity": severity, **asdict(finding)}
+            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            passed = passed and done in {"warn", "truncate"}
+        return passed
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._file.close()
 
     @property
     def failed(self) -> bool:
         """Whether a finding forbids to go on."""
-        return any(getattr(self._checks, code) == "fail" for code in self.counts)
+        return any(action == "fail" for action, _ in self._severities)
 
     def table(self) -> str:
         """The count of each kind and its first rows, the severest first."""
-        by_code: dict[str, list[Finding]] = defaultdict(list)
-        for finding in self._all:
-            by_code[finding.code].append(finding)
         lines = []
-        for code, found in sorted(by_code.items(), key=lambda item: list(SEVERITY).index(self._action(item[1][0]))):
-            lines.append(f"{SEVERITY[self._action(found[0])]} {code}: {len(found)}")
-            for finding in found[: self._checks.shown]:
+        for action, code in sorted(self._first, key=lambda key: list(SEVERITY).index(key[0])):
+            found, count = self._first[action, code], self._severities[action, code]
+            lines.append(f"{SEVERITY[action]} {code}: {count:,}")
+            for finding in found:
                 where = f"{finding.file}:{finding.line}" if finding.line else finding.file
                 field = f", field `{finding.field}`" if finding.field else ""
                 lines.append(f"  {where}{field}: {finding.found}; {finding.todo}")
-            if len(found) > self._checks.shown:
-                lines.append(f"  … and {len(found) - self._checks.shown} more")
+            if count > len(found):
+                lines.append(f"  … and {count - len(found):,} more")
         return "\n".join(lines)
 
     def error(self, path: Path) -> UserError:
@@ -70,6 +98,3 @@ class Findings:
             f"the data has mistakes; nothing was written but the whole list of them, {path}.\n{self.table()}\n"
             f"Mend them and run again. To leave such rows out: -S checks=lenient, or one kind: -S checks.<code>=drop"
         )
-
-    def _action(self, finding: Finding) -> str:
-        return getattr(self._checks, finding.code)

@@ -1,47 +1,69 @@
-"""From rows to sound, unique records, one at a time: memory holds a hash for each row and no more."""
+"""From rows to sound, unique records with their split, one at a time: memory holds a few hashes for each row."""
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-from stages.core.config import Action, ChecksConfig, DataConfig
-from stages.core.records import Record
-from stages.prepare.checks import check_row, to_record
+from stages.core.config import Config
+from stages.core.records import SPLITS, Record
+from stages.prepare.checks import SOFT, check_sample
+from stages.prepare.containers import Row
+from stages.prepare.duplicates import Seen
 from stages.prepare.findings import Finding, Findings
-from stages.prepare.formats import COLUMNS, detect, rename, to_messages
-from stages.prepare.source import Row, read_rows
+from stages.prepare.formats import FORMATS, Sample, detect, rename
+from stages.prepare.leaked import find_secret
+from stages.prepare.source import Source
+from stages.prepare.split import Splitter
 
-# Codes that may be a warning, because a record is possible all the same.
-SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}
+NAMES = {name: name for name in SPLITS} | {"dev": "validation", "valid": "validation", "val": "validation"}
+SUGGESTED = {"question": "prompt", "query": "prompt", "input": "prompt"}
+SUGGESTED |= {"answer": "completion", "response": "completion", "output": "completion", "target": "completion"}
+SUGGESTED |= {"content": "text", "body": "text", "category": "label"}
+
+
+class Placed(NamedTuple):
+    """A record, its split, and where it stood."""
+
+    record: Record
+    split: str
+    file: str
+    line: int
 
 
 class Reader:
     """Reads a source once; its counts are right when the records are used up."""
 
-    def __init__(self, data: DataConfig, checks: ChecksConfig) -> None:
-        self._data = data
-        self.findings = Findings(checks)
-        self._min_rows = checks.min_rows
-        self.format: str | None = None if data.format == "auto" else data.format
+    def __init__(self, config: Config, findings: Findings) -> None:
+        self._data, self._checks, self._kinds = config.data, config.checks, set(config.train.kinds)
+        self._findings = findings
+        self.source = Source(config.data)
+        self._splitter = Splitter(config.data.split, config.seed, self.source.given_splits())
+        self._seen = Seen()
+        self.format: str | None = None if config.data.format == "auto" else config.data.format
         self.rows = self.records = 0
+        self.labels: Counter[str] = Counter()
 
-    def read(self) -> Iterator[Record]:
+    def read(self) -> Iterator[Placed]:
         """The records that are passed on, with a progress bar where it takes longer than a moment."""
         from tqdm import tqdm
 
-        seen: set[str] = set()
-        for row in tqdm(read_rows(self._data.source), desc="rows", unit="row", delay=2, mininterval=1):
+        for row in tqdm(self.source.rows(), desc="rows", unit="row", delay=2, mininterval=1):
             self.rows += 1
-            record, found = (None, [row]) if isinstance(row, Finding) else self._read(row)
-            if record and record.id in seen and isinstance(row, Row):
-                found = [*found, Finding("duplicate", row.file, row.line, "", "equal to an earlier row", "keep one")]
-            if self.findings.add(found) and record:
-                seen.add(record.id)
+            if isinstance(row, Finding):
+                self._findings.add([row])
+                continue
+            record, found = self._read(row)
+            split = self._splitter.choose(record, row.split) if record else None
+            if record and split:
+                found += self._seen.check(record, split, row.file, row.line)
+            if self._findings.add(found) and record and split:
+                self._seen.take(record, split)
                 self.records += 1
-                yield record
-        if self.records < self._min_rows:
-            name, what = self._data.name, f"{self.records} sound rows"
-            todo = f"give at least {self._min_rows} (checks.min_rows)"
-            self.findings.add([Finding("too_few_rows", name, 0, "", what, todo)])
+                if "label" in record.meta:
+                    self.labels[record.meta["label"]] += 1
+                yield Placed(record, split, row.file, row.line)
+        self._findings.add(self._about_all())
 
     def _read(self, row: Row) -> tuple[Record | None, list[Finding]]:
         if not isinstance(row.value, dict):
@@ -49,16 +71,66 @@ class Reader:
             return None, [Finding("data_type", row.file, row.line, "", what, 'write {"messages": [...]}')]
         value: dict[str, Any] = rename(row.value, self._data.columns)
         self.format = self.format or detect(value)
-        wanted = COLUMNS[self.format] if self.format else ()
+        wanted = FORMATS[self.format].columns if self.format else ()
         if not wanted or (self.format != "chat" and not set(wanted) <= set(value)):
             return None, [_unknown_format(row, value, wanted)]
-        messages = to_messages(value, str(self.format))
-        found = check_row(row, messages)
-        hopeless = {finding.code for finding in found} - SOFT
-        return None if hopeless else to_record(messages), found
+        sample = FORMATS[str(self.format)].convert(value)
+        record, found = check_sample(row, sample, self._meta(sample, row.value))
+        found = [self._in_their_words(finding) for finding in found]
+        if not record:
+            return None, found
+        found = [replace(finding, record=record.id) for finding in found + self._more(row, record)]
+        return None if {finding.code for finding in found} - SOFT else record, found
+
+    def _more(self, row: Row, record: Record) -> list[Finding]:
+        """What is checked of the record as a whole."""
+        found = find_secret(record, row)
+        if record.kind not in self._kinds:
+            what, todo = f"a record of kind {record.kind}", f"training learns from {', '.join(sorted(self._kinds))}"
+            found.append(Finding("wrong_kind", row.file, row.line, "", what, f"{todo}; choose another train option"))
+        column = self._data.split.column
+        if column and record.meta.get("split") not in SPLITS:
+            what = f"{record.meta.get('split')!r:.60}"
+            found.append(Finding("unknown_split", row.file, row.line, column, what, f"use one of {', '.join(NAMES)}"))
+        return found
+
+    def _meta(self, sample: Sample, value: dict[str, Any]) -> dict[str, Any]:
+        data = self._data
+        meta = {column: value[column] for column in data.keep if column in value}
+        label = value.get(data.label) if data.label else sample.label
+        if label is not None:
+            meta["label"] = str(label)
+        if data.group and value.get(data.group) is not None:
+            meta["group"] = str(value[data.group])
+        if data.split.column:
+            given = value.get(data.split.column)
+            meta["split"] = NAMES.get(str(given).lower(), given)
+        return meta
+
+    def _in_their_words(self, finding: Finding) -> Finding:
+        """The field under the name that it has in the file."""
+        root = finding.field.split(".")[0].split("[")[0]
+        theirs = self._data.columns.get(root)
+        return replace(finding, field=theirs + finding.field[len(root) :]) if theirs else finding
+
+    def _about_all(self) -> list[Finding]:
+        name, found = self._data.name, []
+        if self.records < self._checks.min_rows:
+            what = f"{self.records} sound rows"
+            todo = f"give at least {self._checks.min_rows} (checks.min_rows)"
+            found.append(Finding("too_few_rows", name, 0, "", what, todo))
+        # Where nearly every row has its own label, the label is a text and not a class.
+        once = [label for label, count in self.labels.items() if count == 1]
+        if len(once) * 2 < len(self.labels):
+            todo = "give more rows of it, or join it to another"
+            found += [Finding("label_seen_once", name, 0, "label", f"{label!r:.60} in one row", todo) for label in once]
+        return found
 
 
 def _unknown_format(row: Row, value: dict[str, Any], wanted: tuple[str, ...]) -> Finding:
-    expected = " and ".join(wanted) or "; or ".join(", ".join(columns) for columns in COLUMNS.values())
-    todo = f"expected {expected}; name yours with data.columns"
+    expected = " and ".join(wanted) or "; or ".join(", ".join(form.columns) for form in FORMATS.values())
+    guess = {ours: theirs for theirs, ours in SUGGESTED.items() if theirs in value}
+    pair = next((p for p in (("prompt", "completion"), ("text", "label")) if set(p) <= set(guess)), ())
+    mapping = ", ".join(f"{ours}: {guess[ours]}" for ours in pair)
+    todo = f"perhaps -S '+data.columns={{{mapping}}}'" if mapping else f"expected {expected}; name yours: data.columns"
     return Finding("unknown_format", row.file, row.line, "", f"columns {', '.join(sorted(map(str, value)))}", todo)

@@ -1,35 +1,70 @@
-"""The split by content: adding or moving rows never moves another row."""
+"""Which split a row belongs to."""
 
-from collections.abc import Iterable
-from contextlib import ExitStack
-from pathlib import Path
+import math
+from collections import Counter
+from hashlib import sha256
 
 import orjson
 
 from stages.core.config import Split
 from stages.core.errors import UserError
-from stages.core.files import sha256_json
-from stages.core.records import SPLITS, Record
+from stages.core.records import Record
+from stages.prepare.duplicates import normalised
+
+GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples modulo 1 fill [0, 1) more evenly than those of any other number
 
 
-def choose_split(record: Record, split: Split, seed: int) -> str:
-    """`train`, `validation` or `test`, by the hash of prompt and seed: two answers to a prompt stay together."""
-    position = int(sha256_json([seed, record.prompt])[:12], 16) / 16**12  # uniform in [0, 1)
-    if position < split.test:
-        return "test"
-    return "validation" if position < split.test + split.validation else "train"
+class Splitter:
+    """Chooses by the hash of what belongs together: adding or moving rows never moves another row.
 
+    Where rows have labels and `split.stratify` is on, equal labels are dealt out in the order in which they come:
+    appending rows moves none.
+    """
 
-def write_splits(records: Iterable[Record], folder: Path, split: Split, seed: int) -> dict[str, int]:
-    """Write `<split>.jsonl` into the folder, in the order of the records. Returns the rows of each."""
-    counts = dict.fromkeys(SPLITS, 0)
-    with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / f"{name}.jsonl").open("wb")) for name in SPLITS}
-        for record in records:
-            name = choose_split(record, split, seed)
-            files[name].write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-            counts[name] += 1
-    return counts
+    def __init__(self, split: Split, seed: int, given: set[str]) -> None:
+        """Prepare to choose.
+
+        Args:
+            split: the shares.
+            seed: of the hash.
+            given: the splits that the source names; what it gives as train is divided for those that it does not.
+        """
+        shares = {"test": split.test, "validation": split.validation}
+        self._shares = {name: share for name, share in shares.items() if name not in given}
+        self._split, self._seed = split, seed
+        self._dealt: Counter[str] = Counter()
+        self._chosen: dict[str, str] = {}
+
+    def choose(self, record: Record, given: str | None) -> str:
+        """`train`, `validation` or `test`; what the source or its column gives is kept as it is given.
+
+        Rows of one group stay together, and so do all answers to one question.
+        """
+        given = record.meta.pop("split", None) if self._split.column else given
+        if given in {"validation", "test"} or self._split.column:
+            return str(given)
+        group, label = record.meta.get("group"), record.meta.get("label")
+        key = group or normalised(record.messages if record.kind in {"text", "prompt"} else record.prompt)
+        if not label or group or not self._split.stratify:
+            return self._at(self._uniform(key))
+        digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if digest not in self._chosen:
+            start = self._uniform(f"label {label}")
+            self._chosen[digest] = self._at((start + self._dealt[label] * GOLDEN) % 1)
+            self._dealt[label] += 1
+        return self._chosen[digest]
+
+    def _uniform(self, key: str) -> float:
+        """A number in [0, 1) that the seed and the key decide."""
+        text = orjson.dumps([self._seed, key.encode("utf-8", "replace").decode()])
+        return int(sha256(text).hexdigest()[:12], 16) / 16**12
+
+    def _at(self, position: float) -> str:
+        for name, share in self._shares.items():
+            if position < share:
+                return name
+            position -= share
+        return "train"
 
 
 def check_splits(counts: dict[str, int]) -> None:

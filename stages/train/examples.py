@@ -1,4 +1,4 @@
-"""Training examples: token ids with labels on the completion alone."""
+"""Training examples: token ids with labels on the answers alone."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from stages.core.config import Config
 from stages.core.errors import UserError
-from stages.core.prompts import build_prompt, encode_example
+from stages.core.prompts import encode_segments, split_record
 from stages.core.records import Record
 
 if TYPE_CHECKING:
@@ -21,20 +21,22 @@ def get_examples(config: Config, tokenizer: "PreTrainedTokenizerBase", records: 
     """One row a record: `input_ids`, `labels`, `length`. The prompt is the one that the tuned arm is asked with.
 
     Raises:
-        UserError: records longer than the model's limit.
+        UserError: records of a kind that this method does not learn from, or longer than the model's limit.
     """
+    kinds = {record.kind for record in records} - set(config.train.kinds)
+    if kinds:
+        raise UserError(f"records of kind {', '.join(sorted(kinds))}: this method learns from {config.train.kinds}")
+    chats = [split_record(tokenizer, record, config.prompt.short_instruction) for record in records]
     rows, too_long = [], []
-    for record in records:
-        prompt = build_prompt(record, config.prompt.short_instruction)
-        asked, completion = encode_example(tokenizer, prompt, record.target)
-        ids = asked + completion
-        rows.append({"input_ids": ids, "labels": [IGNORED] * len(asked) + completion, "length": len(ids)})
+    for record, (ids, trained) in zip(records, encode_segments(tokenizer, chats), strict=True):
+        labels = [token if counts else IGNORED for token, counts in zip(ids, trained, strict=True)]
+        rows.append({"input_ids": ids, "labels": labels, "length": len(ids)})
         if len(ids) > config.model.max_length:
             too_long.append(f"{record.id} ({len(ids)} tokens)")
     if too_long:
         raise UserError(
             f"{len(too_long)} training row(s) are longer than model.max_length={config.model.max_length}: "
-            f"{', '.join(too_long[:5])}. Raise model.max_length, or shorten the rows or prompt.short_instruction."
+            f"{', '.join(too_long[:5])}. Run `dvc repro prepare`, which finds them and says what can be done."
         )
     return Dataset.from_list(rows)
 

@@ -46,3 +46,15 @@ def test_jsonl_keeps_unicode_and_line_breaks_inside_a_row(tmp_path):
 def test_a_missing_file_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="dvc repro"):
         read_json(tmp_path / "none.json")
+
+
+def test_a_folder_that_a_killed_process_left_aside_comes_back(tmp_path):
+    target = tmp_path / "out"
+    (tmp_path / ".out.aside").mkdir()
+    (tmp_path / ".out.aside/file").write_text("earlier")
+    with pytest.raises(RuntimeError), whole_folder(target):
+        raise RuntimeError
+    assert (target / "file").read_text() == "earlier"
+    with whole_folder(target) as folder:
+        (folder / "file").write_text("later")
+    assert (target / "file").read_text() == "later" and [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,7 +1,9 @@
 """What the tests of `prepare` share."""
 
 import json
+from pathlib import Path
 
+from stages.prepare.findings import Finding, Findings
 from stages.prepare.reading import Reader
 
 CHAT = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
@@ -16,5 +18,15 @@ def write(path, *lines):
 def read(config, path, *overrides):
     """The records of a file and the findings about it."""
     checked = config(f"data.source.path={path}", "checks.min_rows=1", *overrides)
-    reader = Reader(checked.data, checked.checks)
-    return list(reader.read()), reader.findings._all, reader
+    found = Path(str(path).strip("'")).parent / "found" / "findings.jsonl"
+    findings = Findings(checked.checks, found)
+    reader = Reader(checked, findings)
+    records = [placed.record for placed in reader.read()]
+    findings.close()
+    return records, read_findings(found), reader
+
+
+def read_findings(path):
+    """The findings in a file, without their severity."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Finding(**{key: value for key, value in f.items() if key != "severity"}) for f in found]

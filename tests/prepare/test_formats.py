@@ -1,41 +1,125 @@
 import gzip
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
+from jsonschema import Draft202012Validator
 
 from stages.core.errors import UserError
 from stages.core.records import Record
-from stages.prepare.formats import COLUMNS
+from stages.prepare.formats import FORMATS
+from tests.conftest import ROOT
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
 
+WORSE = {**ANSWER, "content": "b"}
+PARTS = {"type": "text", "text": "q"}
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {}}}
 FORMS = {
     "chat": CHAT,
+    "openai-preference": {
+        "input": {"messages": [QUESTION]}, "preferred_output": [ANSWER], "non_preferred_output": [WORSE],
+    },
     "sharegpt": {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
     "evals": {"input": [QUESTION], "ideal": "a"},
+    "preference": {"prompt": "q", "chosen": "a", "rejected": "b"},
+    "unpaired-preference": {"prompt": "q", "completion": "a", "label": True},
     "prompt-completion": {"prompt": "q", "completion": "a"},
     "instruction": {"instruction": "q", "input": "", "output": "a"},
     "labelled": {"text": "q", "label": "a"},
-}
+    "prompt": {"prompt": "q"},
+    "text": {"text": "a"},
+}  # fmt: skip
 VARIANTS = [
     *FORMS.items(),
     ("evals", {"input": "q", "ideal": ["a", "b"]}),
     ("prompt-completion", {"prompt": [QUESTION], "completion": [ANSWER]}),
-    ("chat", {"messages": [{**QUESTION, "name": "x"}, {**ANSWER, "weight": 1}]}),
+    ("preference", {"prompt": [QUESTION], "chosen": [ANSWER], "rejected": [WORSE]}),
+    ("preference", {"chosen": [QUESTION, ANSWER], "rejected": [QUESTION, WORSE]}),
+    ("unpaired-preference", {"prompt": [QUESTION], "completion": [ANSWER], "label": True}),
+    ("prompt", {"prompt": [QUESTION]}),
+    ("chat", {"messages": [{"role": "user", "content": [PARTS]}, ANSWER]}),
+    ("chat", {"messages": json.dumps(CHAT["messages"])}),
+    ("chat", {"messages": [{**message, "name": None, "tool_calls": None} for message in CHAT["messages"]]}),
 ]
+KINDS = "train.kinds=[chat, preference, unpaired, prompt, text]"
+SCHEMA = Draft202012Validator(json.loads((ROOT / "stages/core/record.schema.json").read_text()))
+EXPECTED = {
+    "chat": Record.of(CHAT["messages"]),
+    "preference": Record.of(CHAT["messages"], kind="preference", rejected=WORSE),
+    "unpaired": Record.of(CHAT["messages"], kind="unpaired", desirable=True),
+    "prompt": Record.of([QUESTION], kind="prompt"),
+    "text": Record.of([ANSWER], kind="text"),
+}
+
+
+def in_schema(record):
+    SCHEMA.validate(json.loads(record.dump()))
+    return True
 
 
 @pytest.mark.parametrize(("name", "row"), VARIANTS)
 def test_every_format_is_detected_and_becomes_the_same_record(config, tmp_path, name, row):
-    records, findings, reader = read(config, write(tmp_path / "rows.jsonl", row))
-    assert (records, findings, reader.format) == ([Record.of(CHAT["messages"])], [], name)
+    records, findings, reader = read(config, write(tmp_path / "rows.jsonl", row), KINDS)
+    assert findings == [] and reader.format == name
+    [record] = records
+    assert replace(record, meta={}) == EXPECTED[record.kind] and in_schema(record)
+
+
+def test_an_implicit_prompt_is_what_two_texts_share(config, tmp_path):
+    row = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
+    [record], findings, _ = read(config, write(tmp_path / "rows.jsonl", row), KINDS)
+    assert findings == [] and in_schema(record)
+    assert (record.prompt[0]["content"], record.target, record.rejected["content"]) == (
+        "The sky is",
+        " blue.",
+        " green.",
+    )
+
+
+def test_tools_are_kept_in_one_form(config, tmp_path):
+    as_text = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    result = {"role": "tool", "tool_call_id": "1", "content": "2"}
+    messages = [QUESTION, {"role": "assistant", "content": None, "tool_calls": [as_text]}, result, ANSWER]
+    old = [QUESTION, {"role": "assistant", "content": None, "function_call": as_text["function"]}, ANSWER]
+    old.insert(2, {"role": "function", "name": "add", "content": "2"})
+    sharegpt = [{"from": "human", "value": "q"}, {"from": "function_call", "value": json.dumps(CALL["function"])}]
+    sharegpt += [{"from": "observation", "value": "2"}, {"from": "gpt", "value": "a"}]
+    rows = [
+        {"messages": messages, "tools": [TOOL], "parallel_tool_calls": False},
+        {"messages": old, "functions": [TOOL["function"]]},
+        {"messages": messages, "tools": json.dumps([TOOL])},
+    ]
+    keep = ("checks.duplicate=warn", "checks.normalised_duplicate=warn")
+    records, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows), *keep)
+    assert [finding.code for finding in findings] == ["normalised_duplicate", "duplicate"]
+    assert len(records) == 3 and all(map(in_schema, records))
+    assert all(record.tools == [TOOL] and record.messages[1]["tool_calls"] == [CALL] for record in records)
+    assert [message["role"] for message in records[1].messages] == ["user", "assistant", "tool", "assistant"]
+    [record], *_ = read(config, write(tmp_path / "s.jsonl", {"conversations": sharegpt, "tools": json.dumps([TOOL])}))
+    assert record.messages[1]["tool_calls"] == [CALL] and record.tools == [TOOL] and in_schema(record)
+
+
+def test_weights_are_kept(config, tmp_path):
+    row = {"messages": [QUESTION, {**ANSWER, "weight": 0}, QUESTION, {**ANSWER, "weight": 1}]}
+    [record], *_ = read(config, write(tmp_path / "rows.jsonl", row))
+    assert [message.get("weight") for message in record.messages] == [None, 0, None, 1] and in_schema(record)
 
 
 def test_the_formats_in_the_schema_are_those_that_there_are(config):
-    assert set(FORMS) == set(COLUMNS)
-    for name in COLUMNS:
+    assert set(FORMS) == set(FORMATS)
+    for name in FORMATS:
         assert config(f"data.format={name}").data.format == name
+
+
+def test_a_label_a_group_and_kept_columns_stay_with_the_record(config, tmp_path):
+    row = {"text": "q", "label": 3, "who": "me", "when": "now"}
+    records, *_ = read(config, write(tmp_path / "rows.jsonl", row), "data.group=who", "data.keep=[when]")
+    assert records[0].meta == {"label": "3", "group": "me", "when": "now"} and records[0].target == "3"
+    assert records[0].id == Record.of([QUESTION, {"role": "assistant", "content": "3"}]).id and in_schema(records[0])
 
 
 def test_an_instruction_takes_its_input_and_its_system(config, tmp_path):
@@ -65,7 +149,7 @@ def csv_of(rows, delimiter):
 
 
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
 def test_every_container_gives_the_same_rows(config, tmp_path, kind, packed, bom):
     if kind == "parquet":
@@ -75,7 +159,8 @@ def test_every_container_gives_the_same_rows(config, tmp_path, kind, packed, bom
         texts = {"csv": csv_of(ROWS, ","), "tsv": csv_of(ROWS, "\t"), "json": json.dumps(ROWS).encode()}
         content = texts.get(kind) or b"\n".join(json.dumps(row).encode() for row in ROWS)
     path = tmp_path / f"rows.{kind}{packed}"
-    path.write_bytes(gzip.compress(bom + content) if packed else bom + content)
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[packed]
+    path.write_bytes(pack(bom + content))
     records, findings, _ = read(config, path)
     assert findings == []
     assert [(r.prompt[0]["content"], r.target) for r in records] == [(row["text"], "é") for row in ROWS]

@@ -1,34 +1,15 @@
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from stages.core.records import read_records
 from stages.prepare.__main__ import main
-from stages.prepare.split import choose_split, write_splits
-from tests.conftest import TINY, chat, compose_config
+from tests.conftest import ROOT, TINY, compose_config
 from tests.prepare.rows import write
-
-
-def test_the_split_is_a_share_and_stays_when_rows_are_added_or_moved(config, tmp_path):
-    split = config().data.split
-    old = [chat(f"question {n}", "answer") for n in range(2000)]
-    new = [chat(f"new {n}", "answer") for n in range(500)]
-    found = []
-    for name, records in (("old", old), ("more", new + old[::-1])):
-        (tmp_path / name).mkdir()
-        write_splits(records, tmp_path / name, split, seed=1)
-        found.append({s: {json.loads(line)["id"] for line in (tmp_path / name / f"{s}.jsonl").open()} for s in
-                      ("train", "validation", "test")})  # fmt: skip
-    assert all(found[0][name] <= found[1][name] for name in found[0])
-    assert 0.22 < len(found[0]["test"]) / 2000 < 0.28
-
-
-def test_two_answers_to_one_question_stay_together(config):
-    split = config().data.split
-    for n in range(300):
-        assert len({choose_split(chat(f"question {n}", answer), split, seed=3) for answer in ("yes", "no")}) == 1
 
 
 def many(count):
@@ -96,7 +77,7 @@ def test_a_failed_run_is_one_message_and_keeps_the_earlier_output(workspace, con
 def test_a_full_disk_is_one_message_and_nothing_half_written(workspace, monkeypatch):
     write(workspace / "rows.jsonl", *many(60))
     monkeypatch.setattr(
-        "stages.prepare.__main__.write_splits",
+        "stages.prepare.splits.SplitFiles.write",
         lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
     with pytest.raises(SystemExit, match="no space left on the disk"):
@@ -107,3 +88,33 @@ def test_a_full_disk_is_one_message_and_nothing_half_written(workspace, monkeypa
 def test_prepare_imports_no_torch():
     code = "import stages.prepare.__main__, stages.core.tracking, mlflow, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def state(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "data/prepared").iterdir())}
+
+
+def test_a_killed_run_leaves_the_earlier_outputs_whole(workspace):
+    """Killed at eight points between its start and its end, each time the outputs are the old ones or the new ones."""
+    command = [sys.executable, "-m", "stages.prepare", *TINY, "tracking=disabled"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def start():
+        return subprocess.Popen(command, cwd=workspace, env=environment, stderr=subprocess.DEVNULL)
+
+    write(workspace / "rows.jsonl", *many(60))
+    assert start().wait() == 0
+    old = state(workspace)
+    write(workspace / "rows.jsonl", *many(3000))
+    began = time.monotonic()
+    assert start().wait() == 0
+    took, new = time.monotonic() - began, state(workspace)
+    for point in range(1, 9):
+        write(workspace / "rows.jsonl", *many(60 if state(workspace) == new else 3000))
+        running = start()
+        time.sleep(took * point / 8)
+        running.kill()
+        running.wait()
+        assert state(workspace) in (old, new)
+    assert start().wait() == 0
+    assert not list((workspace / "data").glob(".*"))

@@ -1,0 +1,164 @@
+"""How long training will take and how much memory, from the shape of the model and the speed of this machine.
+
+No torch: `prepare` shows it before anything heavy is loaded, `train` repeats it and reports how far it was off.
+"""
+
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.core.base_models import BaseModel
+from stages.core.config import ModelConfig, RandomSource, TrainConfig
+from stages.core.files import read_json
+
+# Measured with the default model and data on two cores (688 tokens/s, 4.2 GB, where the machine's own product of
+# matrices makes 224 GFLOP/s in float32): the share of that product's speed which training reaches, ...
+EFFICIENCY = 0.73
+BFLOAT16_GAIN = 2.0  # ... what bfloat16 gains where the processor multiplies it, ...
+PROCESS_BYTES = 1.9e9  # ... what the process takes before its first step, weights apart, ...
+ACTIVATION_BYTES = 12.0  # ... and what a token keeps for each input and output of a layer's linear maps.
+OPTIMIZER_BYTES = 16  # AdamW: weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A decoder of gated MLPs, as most language models are."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    vocabulary: int
+    key_value: int
+    """Width of keys and of values."""
+    tied: bool
+
+    @property
+    def layer_parameters(self) -> int:
+        """Weights of the linear maps of one layer."""
+        return 2 * self.hidden * (self.hidden + self.key_value) + 3 * self.hidden * self.intermediate
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return self.layers * self.layer_parameters + embeddings
+
+    def adapter_parameters(self, rank: int) -> int:
+        """Weights of adapters of this rank on every linear map."""
+        h, kv, i = self.hidden, self.key_value, self.intermediate
+        return self.layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + i))
+
+
+def get_shape(model: ModelConfig, base: BaseModel) -> Shape | None:
+    """The model's shape, or None where its configuration does not tell."""
+    source = model.source
+    if isinstance(source, RandomSource):
+        width = source.hidden_size
+        return Shape(width, 2 * width, source.layers, 258, width, tied=False)
+    config = _read_config(base)
+    try:
+        heads = config["num_attention_heads"]
+        head = config.get("head_dim") or config["hidden_size"] // heads
+        return Shape(
+            config["hidden_size"],
+            config["intermediate_size"],
+            config["num_hidden_layers"],
+            config["vocab_size"],
+            head * (config.get("num_key_value_heads") or heads),
+            config.get("tie_word_embeddings", True),
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def estimate(
+    train: TrainConfig, shape: Shape | None, rows: int, tokens: int, trained: int, limit: int, dtype: str
+) -> dict[str, Any]:
+    """Steps, tokens, seconds and peak memory of training.
+
+    Args:
+        train: method and arguments.
+        shape: the model's.
+        rows: training rows.
+        tokens: of all training rows together.
+        trained: those of them whose loss counts.
+        limit: tokens a row may have.
+        dtype: `auto`, `bfloat16` or `float32`.
+    """
+    batch = train.args.get("per_device_train_batch_size", 8) * train.args.get("gradient_accumulation_steps", 1)
+    epochs, most = train.args.get("num_train_epochs", 3), train.args.get("max_steps", -1)
+    a_epoch = max(1, math.ceil(rows / batch))
+    steps = most if most > 0 else math.ceil(a_epoch * epochs)
+    seen = steps / a_epoch
+    known = {"tokens_per_epoch": tokens, "steps": steps, "tokens": round(tokens * seen)}
+    if shape is None or shutil.which("nvidia-smi"):
+        why = "the model's configuration does not tell its size" if shape is None else "training will run on the GPU"
+        sentence = f"{tokens:,} tokens an epoch, {steps:,} steps; time and memory are not estimated: {why}."
+        return {**known, "sentence": sentence, "how": "train reports its rate while it runs."}
+    fast = dtype == "bfloat16" or (dtype == "auto" and has_bfloat16())
+    speed = matrix_product_speed() * (BFLOAT16_GAIN if fast else 1)
+    seconds = seen * operations(train, shape, tokens, trained) / (speed * EFFICIENCY)
+    peak = memory(train, shape, min(limit, train.micro_batch_tokens), 2 if fast else 4)
+    sentence = (
+        f"Before you train: {tokens:,} tokens an epoch, {steps:,} steps, {known['tokens']:,} tokens in all, "
+        f"about {seconds / 60:,.1f} minutes and {peak / 1e9:.1f} GB on this machine."
+    )
+    how = (
+        f"Estimated from the operations of the model's linear maps at {EFFICIENCY:.0%} of the speed at which this "
+        f"machine multiplies matrices now, {speed / 1e9:,.0f} GFLOP/s{' (bfloat16)' if fast else ''}, without "
+        f"evaluation; train reports how far it was off."
+    )
+    return {**known, "seconds": seconds, "peak_memory_bytes": peak, "sentence": sentence, "how": how}
+
+
+def operations(train: TrainConfig, shape: Shape, tokens: int, trained: int) -> float:
+    """Floating-point operations of one epoch: two a weight and token forward; backward two for the activations and two
+    for the weights that are trained (Kaplan et al., "Scaling laws for neural language models", 2020)."""
+    body = shape.layers * shape.layer_parameters
+    head = shape.vocabulary * shape.hidden
+    if train.adapter is None:
+        return 6.0 * body * tokens + 6.0 * head * trained
+    adapters = shape.adapter_parameters(train.adapter.get("r", 8))
+    return (4.0 * body + 6.0 * adapters) * tokens + 4.0 * head * trained
+
+
+def memory(train: TrainConfig, shape: Shape, tokens: int, weight_bytes: int) -> float:
+    """Bytes at the peak: the process, the weights, the optimizer, and the activations of one micro-batch."""
+    h, kv, i = shape.hidden, shape.key_value, shape.intermediate
+    activations = ACTIVATION_BYTES * shape.layers * (4 * h + 2 * kv + 3 * i) * tokens
+    if train.adapter is None:
+        return PROCESS_BYTES + OPTIMIZER_BYTES * shape.parameters + activations
+    adapters = OPTIMIZER_BYTES * shape.adapter_parameters(train.adapter.get("r", 8))
+    return PROCESS_BYTES + weight_bytes * shape.parameters + adapters + activations
+
+
+def matrix_product_speed(size: int = 1024) -> float:
+    """Floating-point operations a second of this machine's product of float32 matrices, now: the best of eight."""
+    import numpy as np
+
+    a = np.random.default_rng(0).random((size, size), np.float32)
+    best = math.inf
+    for _ in range(8):
+        started = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor says that it multiplies bfloat16 itself."""
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text(errors="replace") if info.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _read_config(base: BaseModel) -> dict[str, Any]:
+    path = Path(base.path) / "config.json"
+    if path.exists():
+        return read_json(path)
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(base.path, **base.arguments).to_dict()

@@ -1,0 +1,75 @@
+"""The second look, over all splits: what the model reads, near-duplicates and leaks."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from stages.core.config import Config
+from stages.core.records import Record
+from stages.prepare.findings import Finding, Findings
+from stages.prepare.near import ORDER, NearDuplicates, Pair
+from stages.prepare.preview import Preview
+from stages.prepare.splits import SplitFiles
+from stages.prepare.tokens import TokenCheck
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def inspect(
+    config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFiles, findings: Findings
+) -> tuple[TokenCheck, Preview]:
+    """Look at every record, report what is found, and leave out or shorten what the configuration says."""
+    from tqdm import tqdm
+
+    tokens, preview = TokenCheck(config, tokenizer), Preview(config, tokenizer)
+    near = NearDuplicates(config.checks.near_duplicate_threshold, config.seed, files)
+    dropped: dict[str, set[int]] = defaultdict(set)
+    replaced: dict[str, dict[int, Record]] = defaultdict(dict)
+    with tqdm(total=sum(files.counts.values()), desc="tokens", unit="row", delay=2, mininterval=1) as bar:
+        for split in ORDER:
+            row = 0
+            for batch in files.batches(split):
+                near.add(batch)
+                places = [files.place(split, row + i) for i in range(len(batch))]
+                for record, (kept, found) in zip(batch, tokens.look(split, batch, places), strict=True):
+                    uncut = kept is None and found[-1].code == "too_long" and config.checks.too_long == "truncate"
+                    if not findings.add(found, "drop" if uncut else None) or kept is None:
+                        dropped[split].add(row)
+                    elif kept is not record:
+                        replaced[split][row] = kept
+                    if kept:
+                        preview.offer(split, record, kept)
+                    row += 1
+                bar.update(len(batch))
+    _report_pairs(config, near.find(), files, dropped, findings)
+    for split in ORDER:
+        files.change(split, dropped[split], replaced[split])
+    return tokens, preview
+
+
+def _report_pairs(
+    config: Config, pairs: Sequence[Pair], files: SplitFiles, dropped: dict[str, set[int]], findings: Findings
+) -> None:
+    """Near-duplicates inside a split, and leaks between two; more leaks than the limit stop the stage."""
+    checks, counts = config.checks, files.counts
+    leaks = [pair for pair in pairs if pair.first[0] != pair.second[0]]
+    leaked = {row for pair in leaks for row in (pair.first, pair.second) if row[0] != "train"}
+    share = len(leaked) / max(counts["validation"] + counts["test"], 1)
+    too_many = share > checks.leak_limit
+    for pair in pairs:
+        (first_file, first_line), (file, line) = files.place(*pair.first), files.place(*pair.second)
+        other = f"{first_file}:{first_line}" if first_file != file else f"line {first_line}"
+        found = f"{pair.similarity:.0%} like {other}"
+        if pair not in leaks:
+            finding = Finding("near_duplicate", file, line, "", f"{found}, both in {pair.first[0]}", "keep one")
+            passed = findings.add([finding])
+        else:
+            todo = "keep them in one split: name what they share with data.group"
+            found = f"{found}, but this is in {pair.second[0]} and that in {pair.first[0]}"
+            if too_many:
+                found += f" ({share:.1%} of the held-out rows leak, checks.leak_limit={checks.leak_limit:.1%})"
+            finding = Finding("leak", file, line, "", found, todo)
+            passed = findings.add([finding], "fail" if too_many else None)
+        if not passed:
+            dropped[pair.second[0]].add(pair.second[1])

@@ -1,0 +1,99 @@
+"""A few rows as the model sees them, after the chat template, with the trained tokens marked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages.core.config import Config
+from stages.core.files import write_bytes
+from stages.core.prompts import Segment, split_record
+from stages.core.records import Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PREVIEW = Path("reports/preview.html")
+TEMPLATES = Path(__file__).parent / "templates"
+MARKS = "⟦", "⟧"  # around trained text where there is no colour
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One row of the preview."""
+
+    why: str
+    record: Record
+    segments: list[Segment]
+    pieces: list[list[str]]
+    """For each segment the texts of its tokens."""
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole row."""
+        return sum(map(len, self.pieces))
+
+    @property
+    def trained(self) -> int:
+        """Tokens whose loss counts."""
+        return sum(len(pieces) for pieces, segment in zip(self.pieces, self.segments, strict=True) if segment.trained)
+
+
+class Preview:
+    """Keeps the first training rows, the longest one and the first that was truncated."""
+
+    def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._config, self._tokenizer = config, tokenizer
+        self._first: list[Record] = []
+        self._longest: tuple[int, Record] | None = None
+        self._truncated: Record | None = None
+
+    def offer(self, split: str, record: Record, kept: Record) -> None:
+        """Look at the next row, as it was and as it is after shortening."""
+        if kept is not record and self._truncated is None:
+            self._truncated = kept
+        if split != "train":
+            return
+        if len(self._first) < self._config.checks.preview:
+            self._first.append(kept)
+        size = sum(len(message["content"]) for message in kept.messages)
+        if self._longest is None or size > self._longest[0]:
+            self._longest = size, kept
+
+    def rows(self) -> list[Shown]:
+        """The rows to show: at most `checks.preview` of the first ones and the special ones."""
+        special = [("truncated", self._truncated)] if self._truncated else []
+        special += [("the longest training row", self._longest[1])] if self._longest else []
+        first = self._first[: max(1, self._config.checks.preview - len(special))]
+        chosen = [("a training row", record) for record in first] + special
+        return [self._show(why, record) for why, record in chosen]
+
+    def write(self, path: Path, figures: dict[str, Any]) -> None:
+        """Write the HTML page."""
+        from jinja2 import Environment, FileSystemLoader
+
+        environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+        page = environment.get_template("preview.html.j2").render(
+            rows=self.rows(), figures=figures, model=self._config.model, data=self._config.data
+        )
+        write_bytes(path, page.encode("utf-8", "replace"))
+
+    def text(self, width: int = 1500) -> str:
+        """The first row for a terminal, trained text between marks."""
+        lines = []
+        for row in self.rows()[:1]:
+            marked = "".join(f"{MARKS[0]}{s.text}{MARKS[1]}" if s.trained else s.text for s in row.segments)
+            shown = marked if len(marked) <= width else f"{marked[: width // 2]}\n … \n{marked[-width // 2 :]}"
+            lines.append(f"{row.why}, {row.tokens} tokens, {row.trained} trained between {MARKS[0]} and {MARKS[1]}:")
+            lines += [f"  {line}" for line in shown.rstrip("\n").split("\n")]
+        return "\n".join(lines)
+
+    def _show(self, why: str, record: Record) -> Shown:
+        segments = split_record(self._tokenizer, record, self._config.prompt.short_instruction)
+        return Shown(why, record, segments, [self._pieces(segment.text) for segment in segments])
+
+    def _pieces(self, text: str) -> list[str]:
+        """The parts of a text that its tokens stand for; tokens that share a character share its part."""
+        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        starts = [start for start, _ in spans]
+        ends = [*starts[1:], len(text)]
+        return [text[start:end] for start, end in zip(starts, ends, strict=True)]

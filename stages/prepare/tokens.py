@@ -1,0 +1,146 @@
+"""The records as the model reads them: token counts with its own tokenizer and template, limits, what is trained."""
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stages.core.config import Config
+from stages.core.estimate import Shape, estimate
+from stages.core.prompts import (
+    Example,
+    Segment,
+    TemplateError,
+    build_prompt,
+    encode_prompt,
+    encode_segments,
+    split_record,
+)
+from stages.core.records import Record
+from stages.prepare.findings import Finding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SPARE = 8  # tokens cut beyond the excess: a shorter text may be tokenized otherwise at the cut
+Place = tuple[str, int]
+
+
+class TokenCheck:
+    """Counts and checks the records of all splits."""
+
+    def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._config, self._tokenizer = config, tokenizer
+        self._shows_tools = "tools" in str(tokenizer.chat_template)
+        self.total, self.trained, self.messages = array("I"), array("I"), array("I")
+        self._train = {"rows": 0, "tokens": 0, "trained": 0}
+        self.over_limit = self.truncated = self.without_system = self.without_user = 0
+
+    def look(
+        self, split: str, records: Sequence[Record], places: Sequence[Place]
+    ) -> list[tuple[Record | None, list[Finding]]]:
+        """For each record itself, or its shortened form, or None where it cannot be used, and what was found."""
+        made = [self._split(record, place) for record, place in zip(records, places, strict=True)]
+        examples = encode_segments(self._tokenizer, [chat for chat, _ in made])
+        looked: list[tuple[Record | None, list[Finding]]] = []
+        for record, place, (_, refused), example in zip(records, places, made, examples, strict=True):
+            if refused:
+                looked.append((None, refused))
+                continue
+            kept, read, too_long = self._fit(split, record, place, example)
+            if kept:
+                self._count(split, kept, read)
+            looked.append((kept, self._check(record, place, example) + too_long))
+        return looked
+
+    def _split(self, record: Record, place: Place) -> tuple[list[Segment], list[Finding]]:
+        try:
+            return split_record(self._tokenizer, record, self._config.prompt.short_instruction), []
+        except TemplateError as error:
+            todo = "change the row, or choose another model"
+            return [], [Finding("template_refuses", *place, "messages", str(error), todo, record.id)]
+
+    def _check(self, record: Record, place: Place, example: Example) -> list[Finding]:
+        findings = []
+        if record.tools and not self._shows_tools:
+            what, todo = "the model's chat template leaves tools out", "choose a model that was trained on tools"
+            findings.append(Finding("unseen_tools", *place, "tools", what, todo, record.id))
+        return findings if record.kind == "prompt" else findings + self._check_trained(record, place, example)
+
+    def _fit(
+        self, split: str, record: Record, place: Place, example: Example
+    ) -> tuple[Record | None, Example, list[Finding]]:
+        """The record or a shortened one, its example, and the finding that it is too long."""
+        limit, needed = self._config.model.max_length, self._needed(split, record, example)
+        if needed <= limit or record.kind == "text":  # prose is cut into pieces anyway
+            return record, example, []
+        self.over_limit += 1
+        what = f"{needed:,} tokens, more than model.max_length={limit:,}"
+        todo = "shorten it, raise model.max_length where the model allows it, or set checks.too_long"
+        shorter = self._shorten(split, record, needed - limit) if self._config.checks.too_long == "truncate" else None
+        if shorter:
+            self.truncated += 1
+            record, example, cut = shorter
+            what += f"; {cut:,} tokens of the longest message of the prompt were cut"
+            todo = "see that it still says enough"
+        finding = Finding("too_long", *place, "messages", what, todo, record.id)
+        return (record if shorter else None), example, [finding]
+
+    def _check_trained(self, record: Record, place: Place, example: Example) -> list[Finding]:
+        learned = [token for token, counts in zip(*example, strict=True) if counts]
+        if set(learned) <= {self._tokenizer.eos_token_id}:
+            what, todo = "no token of the answer is trained", "look at what the chat template makes of it"
+            return [Finding("no_trained_token", *place, "messages", what, todo, record.id)]
+        if self._tokenizer.eos_token_id not in learned:
+            what, todo = (
+                "the end of the turn is not trained",
+                "choose a model whose template ends turns",
+            )
+            return [Finding("no_end_token", *place, "messages", what, todo, record.id)]
+        return []
+
+    def _needed(self, split: str, record: Record, example: Example) -> int:
+        """Tokens of training, and in the test split also of the longer question and of the answer to it."""
+        prompt, limit = self._config.prompt, self._config.model.max_length
+        needed = len(example.ids)
+        if split != "test" or record.kind == "text":
+            return needed
+        asked = build_prompt(record, prompt.instruction)
+        # A token is at least one byte: most rows need not be tokenized again to see that they fit.
+        size = sum(len(message["content"].encode("utf-8", "replace")) + 32 for message in asked)
+        if size + prompt.max_new_tokens <= limit and not record.tools:
+            return needed
+        return max(needed, len(encode_prompt(self._tokenizer, asked, record.tools)) + prompt.max_new_tokens)
+
+    def _shorten(self, split: str, record: Record, excess: int) -> tuple[Record, Example, int] | None:
+        """The record without the beginning of the longest message of its prompt, its example, the tokens cut."""
+        if not record.prompt:
+            return None
+        longest = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
+        content = record.prompt[longest]["content"]
+        offsets = self._tokenizer(content, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        cut = excess + SPARE
+        if cut >= len(offsets):
+            return None
+        messages: list[Any] = list(record.messages)
+        messages[longest] = {**messages[longest], "content": content[offsets[cut][0] :]}
+        given = {"kind": record.kind, "tools": record.tools, "rejected": record.rejected, "desirable": record.desirable}
+        shorter = Record.of(messages, meta=record.meta, **given)
+        chat, _ = self._split(shorter, ("", 0))
+        [example] = encode_segments(self._tokenizer, [chat])
+        fits = self._needed(split, shorter, example) <= self._config.model.max_length
+        return (shorter, example, cut) if fits else None
+
+    def _count(self, split: str, record: Record, example: Example) -> None:
+        roles = {message["role"] for message in record.messages}
+        self.without_system += "system" not in roles
+        self.without_user += "user" not in roles
+        self.messages.append(len(record.messages))
+        self.total.append(len(example.ids))
+        self.trained.append(sum(example.trained))
+        if split == "train":
+            for name, count in (("rows", 1), ("tokens", len(example.ids)), ("trained", sum(example.trained))):
+                self._train[name] += count
+
+    def estimate(self, config: Config, shape: Shape | None) -> dict[str, Any]:
+        """Of training on the rows seen so far."""
+        return estimate(config.train, shape, **self._train, limit=config.model.max_length, dtype=config.model.dtype)
