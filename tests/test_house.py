@@ -69,7 +69,7 @@ def test_every_requirement_is_pinned_in_one_place():
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-s3.txt"):
         for line in (ROOT / name).read_text().splitlines():
             wanted = line.split("#")[0].strip()
             assert not wanted or wanted in pins, wanted

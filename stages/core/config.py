@@ -115,6 +115,8 @@ class DataConfig(Section):
         "text",
     ]
     """What a row looks like; `auto` goes by the columns of the first row."""
+    limit: Count | None
+    """Rows to read, the first ones; null reads all."""
     columns: dict[str, str]
     """Column names of the format -> names in the file, where they differ."""
     group: Name | None

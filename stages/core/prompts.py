@@ -84,7 +84,7 @@ def split_chat(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], to
 def encode_segments(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Sequence[Segment]]) -> list[Example]:
     """Token ids of many chats in one call. Each part is tokenized alone, as generation tokenizes the prompt alone."""
     texts = [segment.text for chat in chats for segment in chat]
-    encoded = iter(tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
+    encoded = iter(_tokenize(tokenizer, texts))
     examples = []
     for chat in chats:
         ids: list[int] = []
@@ -95,6 +95,15 @@ def encode_segments(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Sequen
             trained += [segment.trained] * len(part)
         examples.append(Example(ids, trained))
     return examples
+
+
+def _tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if isinstance(backend, Tokenizer):  # twice as fast as by its wrapper
+        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
 def split_record(tokenizer: "PreTrainedTokenizerBase", record: Record, instruction: str | None) -> list[Segment]:

@@ -8,6 +8,7 @@ and `reports/preview.html`; or, where the data has mistakes, `reports/findings.j
 """
 
 import logging
+import time
 from pathlib import Path
 
 import hydra
@@ -41,9 +42,10 @@ def main(config: Config, tracker: Tracker) -> None:
     tokenizer = get_tokenizer(base)
     with whole_folder(PREPARED) as folder:
         findings, files = Findings(config.checks, folder / "findings.jsonl"), SplitFiles(folder)
-        reader = Reader(config, findings)
+        reader, started = Reader(config, findings), time.perf_counter()
         files.write(reader.read())
-        tokens, preview = inspect(config, tokenizer, files, findings)
+        seconds = {"rows": time.perf_counter() - started}
+        seen = inspect(config, tokenizer, files, findings)
         findings.close()
         if findings.failed:
             REJECTED.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +54,13 @@ def main(config: Config, tracker: Tracker) -> None:
             raise findings.error(REJECTED)
         check_splits(files.counts)
     REJECTED.unlink(missing_ok=True)
-    figures = describe(tokens, config.model.max_length)
-    figures["estimate"] = tokens.estimate(config, get_shape(config.model, base))
-    preview.write(PREVIEW, figures)
+    figures = describe(seen.tokens, config.model.max_length)
+    figures["estimate"] = seen.tokens.estimate(config, get_shape(config.model, base))
+    seen.preview.write(PREVIEW, figures)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
-    log.info("\n%s\n\n%s\n%s", table(figures), preview.text(), figures["estimate"]["sentence"])
+    log.info("\n%s\n\n%s\n%s", table(figures), seen.preview.text(), figures["estimate"]["sentence"])
     facts = {"format": reader.format, "source": reader.source.facts, "rows": reader.rows, **files.counts}
-    tracker.headline({**facts, "findings": findings.counts, **figures})
+    tracker.headline({**facts, "findings": findings.counts, **figures, "seconds": seconds | seen.seconds})
     tracker.artifact(PREPARED / "findings.jsonl")
     tracker.artifact(PREVIEW)
 

@@ -90,7 +90,7 @@ class Findings:
                 lines.append(f"  {where}{field}: {finding.found}; {finding.todo}")
             if count > len(found):
                 lines.append(f"  … and {count - len(found):,} more")
-        return "\n".join(lines)
+        return "\n".join(lines) or "no findings"
 
     def error(self, path: Path) -> UserError:
         """What to raise where they forbid to go on; `path` is where the whole list was left."""

@@ -1,8 +1,9 @@
 """The second look, over all splits: what the model reads, near-duplicates and leaks."""
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stages.core.config import Config
 from stages.core.records import Record
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def inspect(
-    config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFiles, findings: Findings
-) -> tuple[TokenCheck, Preview]:
+class Seen(NamedTuple):
+    """What the second look found out."""
+
+    tokens: TokenCheck
+    preview: Preview
+    seconds: dict[str, float]
+    """`tokens` for tokens and signatures, `near_duplicates` for the search."""
+
+
+def inspect(config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFiles, findings: Findings) -> Seen:
     """Look at every record, report what is found, and leave out or shorten what the configuration says."""
     from tqdm import tqdm
 
+    started = time.perf_counter()
     tokens, preview = TokenCheck(config, tokenizer), Preview(config, tokenizer)
     near = NearDuplicates(config.checks.near_duplicate_threshold, config.seed, files)
     dropped: dict[str, set[int]] = defaultdict(set)
@@ -42,10 +51,12 @@ def inspect(
                         preview.offer(split, record, kept)
                     row += 1
                 bar.update(len(batch))
+    looked = time.perf_counter()
     _report_pairs(config, near.find(), files, dropped, findings)
+    seconds = {"tokens": looked - started, "near_duplicates": time.perf_counter() - looked}
     for split in ORDER:
         files.change(split, dropped[split], replaced[split])
-    return tokens, preview
+    return Seen(tokens, preview, seconds)
 
 
 def _report_pairs(

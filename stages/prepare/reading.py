@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 from stages.core.config import Config
@@ -48,7 +49,8 @@ class Reader:
         """The records that are passed on, with a progress bar where it takes longer than a moment."""
         from tqdm import tqdm
 
-        for row in tqdm(self.source.rows(), desc="rows", unit="row", delay=2, mininterval=1):
+        rows = islice(self.source.rows(), self._data.limit)
+        for row in tqdm(rows, desc="rows", unit="row", delay=2, mininterval=1):
             self.rows += 1
             if isinstance(row, Finding):
                 self._findings.add([row])

@@ -95,7 +95,10 @@ def _read_files(pattern: str, shown: str | None) -> Rows:
     try:
         files = open_files(pattern, "rb", compression="infer")
         there = [file for file in files if file.fs.exists(file.path)]
-    except (OSError, ValueError, ImportError) as error:
+    except ImportError as error:
+        install = "pip install -c constraints.txt -r requirements-s3.txt" if pattern.startswith("s3:") else str(error)
+        raise UserError(f"{pattern}: this kind of URL needs a package more: {install}") from None
+    except (OSError, ValueError) as error:
         raise UserError(f"{pattern}: cannot be opened (data.source.path): {hide_passwords(str(error))}") from None
     if not there:
         raise UserError(

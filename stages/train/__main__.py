@@ -25,7 +25,7 @@ from stages.core.tracking import Tracker
 def main(config: Config, tracker: Tracker) -> None:
     """Train, then put the whole folder in its place."""
     from stages.train.examples import get_examples
-    from stages.train.tuning import get_trainer, loss_curve, save, tune
+    from stages.train.tuning import expect, get_trainer, loss_curve, save, tune
 
     base = get_base_model(config.model, config.seed)
     tokenizer = get_tokenizer(base)
@@ -33,7 +33,7 @@ def main(config: Config, tracker: Tracker) -> None:
     validation = get_examples(config, tokenizer, read_records("validation"))
     with tempfile.TemporaryDirectory() as folder:
         trainer = get_trainer(config, base, tokenizer, train, validation, tracker, folder)
-        numbers = tune(trainer)
+        numbers = tune(trainer, expect(config, base, train))
     with whole_folder(TUNED) as target:
         save(trainer, tokenizer, config, base, numbers, target)
     write_json(Path("plots/train.json"), loss_curve(trainer))

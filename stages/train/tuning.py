@@ -1,15 +1,19 @@
 """From a base model and examples to the files of a tuned model."""
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.base_models import BaseModel
 from stages.core.config import Config
+from stages.core.estimate import estimate, get_shape
 from stages.core.files import read_json, write_json
 from stages.core.lineage import config_sha256, data_sha256, git_commit, hardware, versions
 from stages.core.models import get_model
 from stages.train.arguments import choose_attention, get_adapter, get_arguments
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,11 +57,28 @@ def get_trainer(
     return trainer
 
 
-def tune(trainer: "TokenBudgetTrainer") -> dict[str, Any]:
+def expect(config: Config, base: BaseModel, train: "Dataset") -> dict[str, Any]:
+    """What `prepare` says before training, said again on the machine that trains."""
+    from stages.train.examples import IGNORED
+
+    tokens, trained = sum(train["length"]), sum(label != IGNORED for labels in train["labels"] for label in labels)
+    shape = get_shape(config.model, base)
+    limit, dtype = config.model.max_length, config.model.dtype
+    expected = estimate(config.train, shape, len(train), tokens, trained, limit, dtype)
+    log.info(expected["sentence"])
+    return expected
+
+
+def tune(trainer: "TokenBudgetTrainer", expected: dict[str, Any]) -> dict[str, Any]:
     """Train to the end.
 
+    Args:
+        trainer: ready to go.
+        expected: seconds and peak memory by `expect`, where it could tell.
+
     Returns:
-        The headline numbers: losses (nats a target token), tokens (non-padding), seconds, rate, peak memory (bytes).
+        The headline numbers: losses (nats a target token), tokens (non-padding), seconds, rate, peak memory (bytes),
+        and how far the estimate was off.
     """
     from peft.helpers import disable_input_dtype_casting
 
@@ -70,16 +91,20 @@ def tune(trainer: "TokenBudgetTrainer") -> dict[str, Any]:
     last = trainer.state.log_history[-3:]  # where the last epoch ended with an evaluation, it need not be done again
     losses = [row["eval_loss"] for row in last if row["step"] == trainer.state.global_step and "eval_loss" in row]
     trained = [p.numel() for p in trainer.model.parameters() if p.requires_grad]
+    measured = {"seconds": seconds, "peak_memory_bytes": peak_memory()}
+    off = {name: expected[name] / value for name, value in measured.items() if name in expected}
+    if off:
+        log.info("Expected over measured: %s", ", ".join(f"{name} {ratio:.2f}" for name, ratio in off.items()))
     return {
         "training_loss": result.training_loss,
         "validation_loss_before": before,
         "validation_loss": losses[-1] if losses else trainer.evaluate()["eval_loss"],
         "steps": trainer.state.global_step,
         "tokens": trainer.tokens_trained,
-        "seconds": seconds,
+        **measured,
+        "expected_over_measured": off,
         "tokens_per_second": trainer.tokens_trained / seconds,
         "trained_parameters": sum(trained),
-        "peak_memory_bytes": peak_memory(),
     }
 
 

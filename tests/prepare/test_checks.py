@@ -7,7 +7,7 @@ from stages.core.records import Record
 from stages.prepare.checks import check_sample
 from stages.prepare.containers import Row
 from stages.prepare.formats import FORMATS, detect
-from stages.prepare.leaked import find_secret
+from stages.prepare.leaked import POSSIBLE, _detectors, find_secret
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
 
 
@@ -77,6 +77,16 @@ def test_a_secret_is_found_in_any_message_and_never_repeated(secret):
     [finding] = find_secret(record, Row("x", 1, {}))
     assert finding.code == "secret" and finding.field == "messages[0].content"
     assert secret not in finding.found + finding.todo
+
+
+PATTERNS = [pattern for detector in _detectors() for pattern in detector.denylist]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.pattern[:30])
+@given(data=st.data())
+@settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
+def test_the_quick_look_misses_nothing_that_a_detector_knows(pattern, data):
+    assert POSSIBLE.search(data.draw(st.from_regex(pattern)))
 
 
 @pytest.mark.parametrize("text", ["The password is a secret.", "Call 8.8.8.8", "id 3f2a9c0d11aa22bb33cc44dd55ee66ff"])

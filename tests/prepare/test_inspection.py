@@ -25,7 +25,7 @@ class Inspected:
         self.tokenizer.chat_template = template or self.tokenizer.chat_template
         files, self.all = SplitFiles(folder), Findings(config.checks, folder / "found.jsonl")
         files.write(Placed(record, split, "rows", line) for line, (split, record) in enumerate(placed, start=1))
-        self.tokens, self.preview = inspect(config, self.tokenizer, files, self.all)
+        self.tokens, self.preview, _ = inspect(config, self.tokenizer, files, self.all)
         self.all.close()
         self.findings = read_findings(folder / "found.jsonl")
         self.records = {name: [r for b in files.batches(name) for r in b] for name in ("train", "validation", "test")}
