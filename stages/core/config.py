@@ -167,7 +167,7 @@ class ChecksConfig(Section):
     """A part of a message that is an image, a sound or a file."""
     example_missing_assistant_message: Hard
     bad_completion: Hard
-    """A completion, a chosen or a rejected answer that is not exactly one message of the assistant."""
+    """A chosen, rejected or judged answer that is not exactly one message of the assistant."""
     empty_target: Hard
     """The last message is not the assistant's, or it is empty."""
     missing_user: Action

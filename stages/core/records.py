@@ -32,7 +32,7 @@ class Record:
     desirable: bool | None = None
     """`unpaired`: whether the target is wanted."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """`label`, `group` and the columns that `data.keep` names; no part of the content."""
+    """`label`, `group`, and in `columns` those that `data.keep` names; no part of the content."""
 
     @classmethod
     def of(cls, messages: list[Message], *, meta: dict[str, Any] | None = None, **content: Any) -> "Record":

@@ -1,5 +1,7 @@
 """Whether a row is sound: every finding about it, never only the first, and its canonical record."""
 
+import re
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -7,13 +9,15 @@ from stages.core.config import Action, ChecksConfig
 from stages.core.records import Message, Record
 from stages.prepare.containers import Row
 from stages.prepare.findings import Finding
-from stages.prepare.formats import Sample, Turn
-from stages.prepare.messages import to_message, to_tools
+from stages.prepare.formats import Sample, Turn, as_boolean
+from stages.prepare.leaked import kinds_of_secrets, may_hold_a_secret
+from stages.prepare.messages import Report, has_calls, to_message, to_tools
 
 # Codes that may be a warning, because a record is possible all the same.
 SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}
 NEXT = {"user": {"assistant", "calls"}, "assistant": {"user"}}  # who may speak after whom; "calls": with tool calls
 NEXT |= {"calls": {"tool"}, "tool": {"tool", "assistant", "calls"}}
+Said = tuple[Turn, Message | None]
 
 
 def check_sample(row: Row, sample: Sample, meta: dict[str, Any]) -> tuple[Record | None, list[Finding]]:
@@ -27,94 +31,125 @@ def check_sample(row: Row, sample: Sample, meta: dict[str, Any]) -> tuple[Record
     findings: list[Finding] = []
 
     def report(code: str, field: str, found: str, todo: str) -> None:
+        if may_hold_a_secret(found) and kinds_of_secrets(found):
+            found = "a value that holds a secret"
         findings.append(Finding(code, row.file, row.line, field, found, todo))
 
     if not sample.turns:
-        what = "messages" if sample.turns is None else "empty"
-        report("missing_messages_list", "messages", f"no list of {what}", "give a list of messages that is not empty")
-        return None, findings
-    turns = [*sample.turns, *sample.completion]
-    made = [to_message(turn, report) for turn in turns]
-    rejected = [to_message(turn, report) for turn in sample.rejected]
-    tools = to_tools(sample.tools, report)
-    messages = [message for message in made if message]
-    _check_completions(sample, report)
-    if sample.kind != "prompt" and "assistant" not in [_role(turn) for turn in turns]:
-        todo = "give the answer that the model should learn"
-        report("example_missing_assistant_message", "messages", "no message of the assistant", todo)
-    if findings and {finding.code for finding in findings} - SOFT:
-        return None, findings
-    messages = _cut_untrained(messages)
-    _check_target(sample, turns, messages, report)
-    _check_flow(sample, turns, messages, report)
-    _check_calls(sample, messages, tools, report)
+        what = "no list of messages" if sample.turns is None else "an empty list of messages"
+        report("missing_messages_list", sample.where, what, "give a list of messages that is not empty")
+    said = [(turn, to_message(turn, report)) for turn in [*(sample.turns or []), *sample.completion]]
+    rejected = [(turn, to_message(turn, report)) for turn in sample.rejected]
+    tools = to_tools(sample.tools, sample.tools_at, report)
+    kept = _cut_untrained(said)
+    _check_answers(sample, said, rejected, report)
+    if sample.turns:
+        _check_target(sample, kept, report)
+        _check_flow(sample, kept, report)
+    _check_calls(sample, [*kept, *rejected], tools, report)
+    _check_secrets([*said, *rejected], report)
     if {finding.code for finding in findings} - SOFT:
         return None, findings
-    content = {"tools": tools, "rejected": rejected[0] if rejected else None, "desirable": sample.desirable}
-    return Record.of(messages, meta=meta, kind=sample.kind, **content), findings
+    messages = [message for _, message in kept if message]
+    content = {"tools": tools, "rejected": rejected[0][1] if rejected else None, "desirable": sample.desirable}
+    try:
+        return Record.of(messages, meta=meta, kind=sample.kind, **content), findings
+    except TypeError as error:  # orjson: values that JSON does not know, or too deep
+        report("bad_tools", sample.tools_at, f"what JSON cannot hold: {error}", "leave it out")
+        return None, findings
 
 
-def _role(turn: Turn) -> Any:
-    return turn.message.get("role") if isinstance(turn.message, dict) else None
-
-
-def _check_completions(sample: Sample, report: Any) -> None:
-    """One answer each: what the losses of preference methods compare."""
-    if sample.kind == "preference":
-        for name, turns in (("chosen", sample.completion), ("rejected", sample.rejected)):
-            if [_role(turn) for turn in turns] != ["assistant"]:
-                found = f"{len(turns)} messages" if len(turns) != 1 else f"a message of {_role(turns[0])}"
-                report("bad_completion", turns[0].field if turns else name, found, "give one message of the assistant")
-            elif turns[0].message.get("content") == "" and not turns[0].message.get("tool_calls"):
-                report("empty_target", turns[0].field, "it is empty", "give the answer")
+def _check_answers(sample: Sample, said: Sequence[Said], rejected: Sequence[Said], report: Report) -> None:
+    """Preference methods compare one answer with one."""
+    if sample.kind != "prompt" and sample.turns and "assistant" not in [turn.role for turn, _ in said]:
+        todo = "give the answer that the model should learn"
+        report("example_missing_assistant_message", sample.where, "no message of the assistant", todo)
+    compared = [(sample.answers[0], said[len(sample.turns or []) :]), (sample.answers[1], rejected)]
+    for name, turns in compared[: {"preference": 2, "unpaired": 1}.get(sample.kind, 0)]:
+        if [turn.role for turn, _ in turns] != ["assistant"]:
+            found = f"{len(turns)} messages" if len(turns) != 1 else f"a message of the {turns[0][0].role}"
+            report("bad_completion", name, found, "give one message of the assistant")
+    for turn, message in rejected:
+        if message and _is_empty(turn, message):
+            report("empty_target", turn.at("content"), "an empty answer", "give the answer")
     if sample.kind == "unpaired" and not isinstance(sample.desirable, bool):
-        report("bad_completion", "label", f"{sample.desirable!r:.60}", "use true or false")
+        report("bad_completion", "label", "neither true nor false", "use true or false")
 
 
-def _cut_untrained(messages: list[Message]) -> list[Message]:
+def _cut_untrained(said: Sequence[Said]) -> list[Said]:
     """What comes after the last trained answer teaches nothing, and that answer is the target."""
-    if messages[-1].get("weight") != 0:
-        return messages
-    trained = [i for i, message in enumerate(messages) if message["role"] == "assistant" and message.get("weight") != 0]
-    return messages[: trained[-1] + 1] if trained else messages
+    if not said or not said[-1][1] or said[-1][1].get("weight") != 0:
+        return list(said)
+    trained = [i for i, (turn, message) in enumerate(said) if turn.role == "assistant" and not _is_light(message)]
+    return list(said[: trained[-1] + 1] if trained else said)
 
 
-def _check_target(sample: Sample, turns: list[Turn], messages: list[Message], report: Any) -> None:
-    last, field = messages[-1], turns[len(messages) - 1].field
+def _is_light(message: Message | None) -> bool:
+    return message is not None and message.get("weight") == 0
+
+
+def _check_target(sample: Sample, said: Sequence[Said], report: Report) -> None:
+    turn, last = said[-1]
     if sample.kind == "prompt":
-        if last["role"] == "assistant":
-            report("bad_completion", field, "a prompt ends with an answer", "leave the answer out")
-        return
-    if last["role"] != "assistant" or not (last["content"].strip() or last.get("tool_calls")):
-        report("empty_target", field, "there is no target", "let the last message be the assistant's and not empty")
-    elif last.get("weight") == 0:
-        report("no_trained_token", f"{field}.weight", "the weight of every answer is 0", "give one the weight 1")
-    elif len(messages) > 1 and len(last["content"]) > 1 and last["content"] in messages[-2]["content"]:
+        if turn.role == "assistant":
+            report("bad_completion", turn.field, "a prompt that ends with an answer", "leave the answer out")
+    elif turn.role != "assistant":
+        if turn.role is None or "assistant" not in [turn.role for turn, _ in said]:
+            return  # which is a finding of its own
+        todo = "let the last message be the assistant's and not empty"
+        report("empty_target", turn.field, f"the last message is the {turn.role}'s", todo)
+    elif last and _is_empty(turn, last):
+        report("empty_target", turn.at("content"), "an empty target", "give the answer")
+    elif _is_light(last):
+        report("no_trained_token", turn.at("weight"), "the weight of every answer is 0", "give one the weight 1")
+    elif last and len(said) > 1 and said[-2][1] and _stands_in(last["content"], said[-2][1]["content"]):
         todo = "make sure that the answer is not given away"
-        report("target_in_prompt", field, "the target stands in the question", todo)
+        report("target_in_prompt", turn.at("content"), "the target stands in the question", todo)
 
 
-def _check_flow(sample: Sample, turns: list[Turn], messages: list[Message], report: Any) -> None:
+def _is_empty(turn: Turn, message: Message) -> bool:
+    return not message["content"].strip() and not has_calls(turn.message)
+
+
+def _stands_in(target: str, question: str) -> bool:
+    """Whether a text of more than a letter stands in another one as whole words."""
+    if len(target) < 2 or target not in question:  # noqa: PLR2004
+        return False
+    return re.search(rf"(?<!\w){re.escape(target)}(?!\w)", question) is not None
+
+
+def _check_flow(sample: Sample, said: Sequence[Said], report: Report) -> None:
     """Who speaks after whom."""
     if sample.kind == "text":
         return
-    roles = ["calls" if message.get("tool_calls") else message["role"] for message in messages]
-    if "user" not in roles:
-        report("missing_user", "messages", "no message of the user", "add the question")
+    roles = ["calls" if message and message.get("tool_calls") else turn.role for turn, message in said]
+    if "user" not in roles and None not in roles:
+        report("missing_user", sample.where, "no message of the user", "add the question")
     talk = [role for role in roles if role != "system"]
-    wrong = any(b not in NEXT[a] for a, b in pairwise(talk)) or (talk and talk[0] == "tool")
+    wrong = any(a and b and b not in NEXT[a] for a, b in pairwise(talk)) or (talk and talk[0] == "tool")
     if wrong or "system" in roles[1:]:
-        report("turn_order", turns[0].field.split("[")[0], " ".join(roles), "let user and assistant take turns")
+        found = " ".join(role or "unknown" for role in roles)
+        report("turn_order", sample.where, found, "let user and assistant take turns")
 
 
-def _check_calls(sample: Sample, messages: list[Message], tools: list[dict[str, Any]], report: Any) -> None:
+def _check_calls(sample: Sample, said: Sequence[Said], tools: list[dict[str, Any]], report: Report) -> None:
     """Every call has its definition."""
     known = {tool["function"]["name"] for tool in tools}
-    for i, message in enumerate(messages):
-        called = [call["function"]["name"] for call in message.get("tool_calls", [])]
+    for turn, message in said:
+        called = [call["function"]["name"] for call in (message or {}).get("tool_calls", [])]
+        field = turn.at("function_call" if turn.message.get("function_call") else "tool_calls") if called else ""
         for name in dict.fromkeys(called):
             if name not in known:
-                report("undefined_tool", f"messages[{i}].tool_calls", f"{name} is not in tools", "define it in tools")
-        if len(called) > 1 and sample.parallel is False:
+                report("undefined_tool", field, f"{name:.60} is not in {sample.tools_at}", "define it there")
+        if len(called) > 1 and as_boolean(sample.parallel) is False:
             found = f"{len(called)} calls, but parallel_tool_calls is false"
-            report("bad_tools", f"messages[{i}].tool_calls", found, "split the message, or allow parallel calls")
+            report("bad_tools", field, found, "split the message, or allow parallel calls")
+
+
+def _check_secrets(said: Sequence[Said], report: Report) -> None:
+    for turn, message in said:
+        for key in ("content", "tool_calls"):
+            text = str((message or {}).get(key, ""))
+            if may_hold_a_secret(text) and (kinds := kinds_of_secrets(text)):
+                todo = "remove it from the data and revoke it: a model repeats what it saw"
+                report("secret", turn.at(key), ", ".join(kinds), todo)

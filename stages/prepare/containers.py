@@ -32,7 +32,7 @@ Rows = Iterator[Row | Finding]
 
 def _read_jsonl(stream: BinaryIO, name: str) -> Rows:
     for number, line in enumerate(stream, start=1):
-        text = line.removeprefix(BOM).strip() if number == 1 else line.strip()
+        text = (line.removeprefix(BOM) if number == 1 else line).rstrip()
         if not text:
             continue
         try:
@@ -42,12 +42,19 @@ def _read_jsonl(stream: BinaryIO, name: str) -> Rows:
 
 
 def _unreadable(name: str, number: int, text: bytes, error: orjson.JSONDecodeError) -> Finding:
+    """The finding about bad JSON that begins in line `number`."""
     try:
         text.decode()
     except UnicodeDecodeError as wrong:
-        return Finding("encoding", name, number, "", f"byte {wrong.start + 1} is not UTF-8", "save the file as UTF-8")
+        return _not_utf8(name, number, text, wrong)
     what = f"column {error.colno}: not JSON: {error.msg}"
-    return Finding("bad_json", name, number, "", what, "write one JSON object a line")
+    return Finding("bad_json", name, number + error.lineno - 1, "", what, "write one JSON object a line")
+
+
+def _not_utf8(name: str, first: int, text: bytes, error: UnicodeDecodeError) -> Finding:
+    """The finding about a text that begins in line `first`, with the line and the byte in it."""
+    line, byte = first + text.count(b"\n", 0, error.start), error.start - text.rfind(b"\n", 0, error.start)
+    return Finding("encoding", name, line, "", f"byte {byte} is not UTF-8", "save the file as UTF-8")
 
 
 def _read_json(stream: BinaryIO, name: str) -> Rows:
@@ -55,7 +62,7 @@ def _read_json(stream: BinaryIO, name: str) -> Rows:
     try:
         rows = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        yield _unreadable(name, error.lineno, text, error)
+        yield _unreadable(name, 1, text, error)
         return
     if not isinstance(rows, list):
         what = f"{type(rows).__name__} at the top"
@@ -66,23 +73,39 @@ def _read_json(stream: BinaryIO, name: str) -> Rows:
 
 def _read_table(stream: BinaryIO, name: str, delimiter: str) -> Rows:
     csv.field_size_limit(2**31 - 1)  # a document is longer than the 128 KiB that csv takes for a mistake
-    reader = csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
+    bad: list[tuple[int, Finding]] = []  # lines that are not UTF-8
+    reader = csv.reader(_decode(stream, name, bad), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
     while True:
+        first = reader.line_num + 1
         try:
-            row = next(reader)
+            fields = next(reader)
         except StopIteration:
             return
-        except UnicodeDecodeError as error:
-            yield Finding("encoding", name, reader.line_num + 1, "", f"not UTF-8: {error}", "save the file as UTF-8")
-            return
         except csv.Error as error:
-            yield Finding("bad_json", name, reader.line_num, "", f"not CSV: {error}", "mend the quotes of this row")
+            yield Finding("bad_json", name, first, "", f"not CSV: {error}", "mend the quotes of this row")
             continue
-        if None in row or None in row.values():
-            what = f"another number of fields than the {len(reader.fieldnames or [])} of the header"
-            yield Finding("bad_json", name, reader.line_num, "", what, "quote fields that hold the delimiter")
-        else:
-            yield Row(name, reader.line_num, row)
+        if wrong := [finding for line, finding in bad if line >= first]:
+            yield wrong[0]
+            if header is None:
+                return
+        elif header is None:
+            header = fields
+        elif fields and len(fields) != len(header):
+            what = f"{len(fields)} fields and not the {len(header)} of the header"
+            yield Finding("bad_json", name, first, "", what, "quote fields that hold the delimiter")
+        elif fields:
+            yield Row(name, first, dict(zip(header, fields, strict=True)))
+
+
+def _decode(stream: BinaryIO, name: str, bad: list[tuple[int, Finding]]) -> Iterator[str]:
+    for number, line in enumerate(stream, start=1):
+        text = line.removeprefix(BOM) if number == 1 else line
+        try:
+            yield text.decode()
+        except UnicodeDecodeError as wrong:
+            bad[:] = [(number, _not_utf8(name, number, text, wrong))]
+            yield text.decode(errors="replace")
 
 
 def _read_csv(stream: BinaryIO, name: str) -> Rows:
@@ -94,19 +117,35 @@ def _read_tsv(stream: BinaryIO, name: str) -> Rows:
 
 
 def _read_parquet(stream: BinaryIO, name: str) -> Rows:
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
     number = 0
+    # It is read from its end: a packed one, which makes no sense and yet is met, must be unpacked into memory.
+    file = stream if name.endswith(".parquet") else io.BytesIO(stream.read())
     try:
-        # It is read from its end: a packed one, which makes no sense and yet is met, must be unpacked into memory.
-        file = stream if name.endswith(".parquet") else io.BytesIO(stream.read())
         for batch in ParquetFile(file).iter_batches(BATCH):
-            for value in batch.to_pylist():
+            for value in _to_rows(batch):
                 number += 1
-                yield Row(name, number, value)
-    except ArrowInvalid as error:
+                yield Row(name, number, value) if isinstance(value, dict) else _unknown_value(name, number, value)
+    except ArrowException as error:
         yield Finding("bad_json", name, number + 1, "", f"not Parquet: {error}", "write the file again")
+
+
+def _to_rows(batch: Any) -> list[Any]:
+    """The rows of a batch; one that Python cannot hold is the error that it made."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if len(batch) == 1:
+            return [error]
+        return [row for i in range(len(batch)) for row in _to_rows(batch.slice(i, 1))]
+
+
+def _unknown_value(name: str, number: int, error: Exception) -> Finding:
+    if isinstance(error, UnicodeDecodeError):
+        return _not_utf8(name, number, b"", error)
+    return Finding("bad_json", name, number, "", f"a value that cannot be read: {error}", "leave it out")
 
 
 def _read_text(stream: BinaryIO, name: str) -> Rows:
@@ -114,16 +153,16 @@ def _read_text(stream: BinaryIO, name: str) -> Rows:
     paragraph: list[bytes] = []
     first = 1
     for number, line in enumerate(chain(stream, [b""]), start=1):
-        if line.strip():
+        text = line.removeprefix(BOM) if number == 1 else line
+        if text.strip():
             first = first if paragraph else number
-            paragraph.append(line.removeprefix(BOM) if number == 1 else line)
+            paragraph.append(text)
         elif paragraph:
-            text = b"".join(paragraph).strip()
+            whole = b"".join(paragraph)
             try:
-                yield Row(name, first, {"text": text.decode()})
+                yield Row(name, first, {"text": whole.decode().strip()})
             except UnicodeDecodeError as wrong:
-                found = f"byte {wrong.start + 1} of the paragraph is not UTF-8"
-                yield Finding("encoding", name, first, "", found, "save the file as UTF-8")
+                yield _not_utf8(name, first, whole, wrong)
             paragraph = []
 
 

@@ -42,5 +42,6 @@ class Seen:
 
 def _hash(record: Record) -> int:
     rest = [record.rejected] if record.rejected else []
-    text = f"{normalised(record.messages + rest)}\n{record.desirable}\n{record.tools or ''}"
+    weights = [message.get("weight") for message in record.messages]
+    text = f"{normalised(record.messages + rest)}\n{record.desirable}\n{record.tools or ''}\n{weights}"
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())

@@ -1,7 +1,8 @@
 """The forms that rows come in, each turned into the turns of a chat; whether they are sound is for the checks."""
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -12,6 +13,10 @@ from stages.core.records import Kind
 Value = dict[str, Any]
 
 
+ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
+ROLES |= {"tool": "tool", "function": "tool"}
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What stands for a message, and where in the row."""
@@ -20,6 +25,18 @@ class Turn:
     message: Any
     own: bool = True
     """Whether the message is an object of the row; else it was made from the column `field`."""
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+    """OpenAI's keys -> the format's own, where they differ."""
+
+    @property
+    def role(self) -> str | None:
+        """The canonical role, or None where it is unknown."""
+        role = self.message.get("role") if isinstance(self.message, dict) else None
+        return ROLES.get(role) if isinstance(role, str) else None
+
+    def at(self, key: str) -> str:
+        """The place of a message's key as the file names it."""
+        return f"{self.field}.{self.names.get(key, key)}" if self.own else self.field
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +44,17 @@ class Sample:
     """A row before its checks."""
 
     kind: Kind
+    where: str
+    """The column with the messages, or with the question."""
     turns: list[Turn] | None
     """Prompt and target; None where there is no list of messages."""
-    completion: list[Turn] = field(default_factory=list)
+    completion: list[Turn] = dataclasses.field(default_factory=list)
     """What stands for the target where the format names it; it comes after `turns`."""
-    rejected: list[Turn] = field(default_factory=list)
+    rejected: list[Turn] = dataclasses.field(default_factory=list)
+    answers: tuple[str, str] = ("completion", "rejected")
+    """The columns of `completion` and of `rejected`."""
     tools: Any = None
+    tools_at: str = "tools"
     parallel: Any = None
     """`parallel_tool_calls`."""
     desirable: Any = None
@@ -50,70 +72,74 @@ def parse_json(value: Any) -> Any:
 
 
 def _chat(value: Value) -> Sample:
-    tools = value.get("tools") or value.get("functions")
-    return Sample("chat", _turns("messages", value), tools=tools, parallel=value.get("parallel_tool_calls"))
+    tools_at = "tools" if value.get("tools") else "functions"  # the form before tools
+    parallel = value.get("parallel_tool_calls")
+    turns = _turns("messages", value)
+    return Sample("chat", "messages", turns, tools=value.get(tools_at), tools_at=tools_at, parallel=parallel)
 
 
 def _openai_preference(value: Value) -> Sample:
-    asked = value["input"] if isinstance(value["input"], dict) else {}
+    asked = parse_json(value["input"])
+    asked = asked if isinstance(asked, dict) else {}
     return Sample(
         "preference",
+        "input.messages",
         _turns("messages", asked, "input."),
         _turns("preferred_output", value) or [],
         _turns("non_preferred_output", value) or [],
+        ("preferred_output", "non_preferred_output"),
         tools=asked.get("tools"),
+        tools_at="input.tools",
         parallel=asked.get("parallel_tool_calls"),
     )
 
 
 SHAREGPT = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "function_call": "assistant"}
 SHAREGPT |= {"observation": "tool", "function_response": "tool"}  # the others have their own names
+SHAREGPT_KEYS = {"role": "from", "content": "value", "tool_calls": "value"}
 
 
 def _sharegpt(value: Value) -> Sample:
     turns = _turns("conversations", value)
     if turns is not None:
-        turns = [Turn(turn.field, _sharegpt_message(turn.message)) for turn in turns]
+        turns = [Turn(turn.field, _sharegpt_message(turn.message), names=SHAREGPT_KEYS) for turn in turns]
         turns = [*_made("system", "system", value.get("system")), *turns] if value.get("system") else turns
-    return Sample("chat", turns, tools=value.get("tools"))
+    return Sample("chat", "conversations", turns, tools=value.get("tools"))
 
 
 def _sharegpt_message(turn: Any) -> Any:
     if not isinstance(turn, dict) or "from" not in turn:
         return turn
-    others = {key: kept for key, kept in turn.items() if key not in {"from", "value"}}
-    role = SHAREGPT.get(str(turn["from"]), turn["from"])
-    if turn["from"] == "function_call":
+    made = {key: kept for key, kept in turn.items() if key not in {"from", "value"}}
+    said = turn["from"]
+    made["role"] = SHAREGPT.get(said, said) if isinstance(said, str) else said
+    if said == "function_call":
         call = parse_json(turn.get("value"))
-        return {"role": role, "tool_calls": call if isinstance(call, list) else [call], **others}
-    return {"role": role, "content": turn.get("value"), **others}
+        return made | {"tool_calls": call if isinstance(call, list) else [call]}
+    return made | ({"content": turn["value"]} if "value" in turn else {})
 
 
 def _evals(value: Value) -> Sample:
     ideal = value["ideal"]
     first = ideal[0] if isinstance(ideal, list) and ideal else ideal
-    return Sample("chat", _prompt("input", value), _made("ideal", "assistant", first))
+    return Sample("chat", "input", _prompt("input", value), _made("ideal", "assistant", first))
 
 
 def _preference(value: Value) -> Sample:
-    turns = _prompt("prompt", value) if "prompt" in value else []
-    better, worse = value["chosen"], value["rejected"]
-    if not turns and isinstance(better, list) and isinstance(worse, list):  # TRL: an implicit prompt is what they share
-        shared = _shared(better, worse)
-        turns = [Turn(f"chosen[{i}]", message) for i, message in enumerate(better[:shared])]
-        chosen = [Turn(f"chosen[{i}]", message) for i, message in enumerate(better) if i >= shared]
-        return Sample(
-            "preference",
-            turns,
-            chosen,
-            [Turn(f"rejected[{i}]", message) for i, message in enumerate(worse) if i >= shared],
-            tools=value.get("tools"),
-        )
-    if not turns and isinstance(better, str) and isinstance(worse, str):
+    better, worse = parse_json(value["chosen"]), parse_json(value["rejected"])
+    if "prompt" in value:
+        turns, where, start = _prompt("prompt", value), "prompt", 0
+    elif isinstance(better, list) and isinstance(worse, list):  # TRL: an implicit prompt is what they share
+        where, start = "chosen", _shared(better, worse)
+        turns = [Turn(f"chosen[{i}]", message) for i, message in enumerate(better[:start])]
+    elif isinstance(better, str) and isinstance(worse, str):
         prompt = better[: _shared(better, worse)].rpartition(" ")[0]
-        turns, better, worse = _made("chosen", "user", prompt), better[len(prompt) :], worse[len(prompt) :]
-    chosen, rejected = _completion("chosen", better), _completion("rejected", worse)
-    return Sample("preference", turns, chosen, rejected, tools=value.get("tools"))
+        turns, where, start = _made("chosen", "user", prompt), "chosen", len(prompt)
+        better, worse = better[start:], worse[start:]
+    else:
+        turns, where, start = [], "chosen", 0
+    chosen, rejected = _completion("chosen", better, start), _completion("rejected", worse, start)
+    return Sample("preference", where, turns, chosen, rejected, ("chosen", "rejected"), tools=value.get("tools"))
 
 
 def _shared(a: Any, b: Any) -> int:
@@ -123,37 +149,45 @@ def _shared(a: Any, b: Any) -> int:
 
 def _prompt_completion(value: Value) -> Sample:
     completion = _completion("completion", value["completion"])
-    return Sample("chat", _prompt("prompt", value), completion, tools=value.get("tools"))
+    return Sample("chat", "prompt", _prompt("prompt", value), completion, tools=value.get("tools"))
 
 
 def _unpaired(value: Value) -> Sample:
-    completion, desirable = _completion("completion", value["completion"]), value["label"]
-    if isinstance(desirable, str):  # a table has no booleans
-        desirable = {"true": True, "1": True, "false": False, "0": False}.get(desirable.lower(), desirable)
-    return Sample("unpaired", _prompt("prompt", value), completion, tools=value.get("tools"), desirable=desirable)
+    completion, desirable = _completion("completion", value["completion"]), as_boolean(value["label"])
+    prompt = _prompt("prompt", value)
+    return Sample("unpaired", "prompt", prompt, completion, tools=value.get("tools"), desirable=desirable)
+
+
+def as_boolean(value: Any) -> Any:
+    """What a table, which has no booleans, means by a text; anything else as it is."""
+    known = {"true": True, "1": True, "false": False, "0": False}
+    return known.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _instruction(value: Value) -> Sample:
-    parts = [text for text in (value["instruction"], value.get("input")) if text]
-    question = "\n\n".join(parts) if all(isinstance(text, str) for text in parts) else None
-    system = _made("system", "system", value["system"]) if value.get("system") else []
-    return Sample(
-        "chat", system + _made("instruction", "user", question), _made("output", "assistant", value["output"])
-    )
+    asked, more = value["instruction"], value.get("input")
+    turns = _made("system", "system", value["system"]) if value.get("system") else []
+    if more and not isinstance(more, str):
+        turns += _made("input", "user", more)
+    else:
+        turns += _made("instruction", "user", f"{asked}\n\n{more}" if more and isinstance(asked, str) else asked)
+    return Sample("chat", "instruction", turns, _made("output", "assistant", value["output"]))
 
 
 def _labelled(value: Value) -> Sample:
     label = value["label"]
     target = label if label is None else str(label)
-    return Sample("chat", _made("text", "user", value["text"]), _made("label", "assistant", target), label=target)
+    return Sample(
+        "chat", "text", _made("text", "user", value["text"]), _made("label", "assistant", target), label=target
+    )
 
 
 def _ask(value: Value) -> Sample:
-    return Sample("prompt", _prompt("prompt", value), tools=value.get("tools"))
+    return Sample("prompt", "prompt", _prompt("prompt", value), tools=value.get("tools"))
 
 
 def _text(value: Value) -> Sample:
-    return Sample("text", _made("text", "assistant", value["text"]))
+    return Sample("text", "text", _made("text", "assistant", value["text"]))
 
 
 def _turns(column: str, value: Value, prefix: str = "") -> list[Turn] | None:
@@ -171,8 +205,11 @@ def _prompt(column: str, value: Value) -> list[Turn]:
     return _turns(column, value) or _made(column, "user", value[column])
 
 
-def _completion(column: str, content: Any) -> list[Turn]:
-    return _turns(column, {column: content}) or _made(column, "assistant", content)
+def _completion(column: str, content: Any, start: int = 0) -> list[Turn]:
+    messages = parse_json(content)
+    if not isinstance(messages, list):
+        return _made(column, "assistant", content)
+    return [Turn(f"{column}[{i}]", message) for i, message in enumerate(messages) if i >= start]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,35 +8,25 @@ import re
 from functools import cache
 from typing import Any
 
-from stages.core.records import Record
-from stages.prepare.containers import Row
-from stages.prepare.findings import Finding
-
 NOT_SECRET = {"Public IP (ipv4)"}
 # What every form that they know has: a long word, with a digit unless it is very long, or one of a few words and heads.
 # The detectors need 80 microseconds a row, this look 10; a test holds it against their own patterns.
 POSSIBLE = re.compile(r"://|PRIVATE KEY|AKC|AP[\dA-F]|eyJ|_authToken|[xX][oO][xX][a-zA-Z]-|\S{20}|(?=\S{0,10}\d)\S{11}")
 
 
-def find_secret(record: Record, row: Row) -> list[Finding]:
-    """One finding a message that holds secrets; it names their kind and not the secret."""
-    text = "\n".join(message["content"] for message in record.messages)
-    if not POSSIBLE.search(text) or not _kinds(text):
-        return []
-    findings = []
-    for i, message in enumerate(record.messages):
-        if kinds := _kinds(message["content"]):
-            found, todo = ", ".join(kinds), "remove it from the data and revoke it: a model repeats what it saw"
-            findings.append(Finding("secret", row.file, row.line, f"messages[{i}].content", found, todo))
-    return findings
+def may_hold_a_secret(text: str) -> bool:
+    """A quick look, which misses nothing that the detectors know."""
+    return POSSIBLE.search(text) is not None
 
 
-def _kinds(text: str) -> list[str]:
-    return [plugin.secret_type for plugin in _detectors() if any(True for _ in plugin.analyze_string(text))]
+def kinds_of_secrets(text: str) -> list[str]:
+    """The names of the kinds of secrets in a text."""
+    return [detector.secret_type for detector in detectors() if any(True for _ in detector.analyze_string(text))]
 
 
 @cache
-def _detectors() -> list[Any]:
+def detectors() -> list[Any]:
+    """Those in use."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     from detect_secrets.plugins.base import RegexBasedDetector
 

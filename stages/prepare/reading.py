@@ -13,7 +13,7 @@ from stages.prepare.containers import Row
 from stages.prepare.duplicates import Seen
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import FORMATS, Sample, detect, rename
-from stages.prepare.leaked import find_secret
+from stages.prepare.messages import shown
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 
@@ -78,36 +78,33 @@ class Reader:
             return None, [_unknown_format(row, value, wanted)]
         sample = FORMATS[str(self.format)].convert(value)
         record, found = check_sample(row, sample, self._meta(sample, row.value))
-        found = [self._in_their_words(finding) for finding in found]
-        if not record:
+        found = [self._in_their_words(finding) for finding in found + self._more(row, sample)]
+        if record is None or {finding.code for finding in found} - SOFT:
             return None, found
-        found = [replace(finding, record=record.id) for finding in found + self._more(row, record)]
-        return None if {finding.code for finding in found} - SOFT else record, found
+        return record, [replace(finding, record=record.id) for finding in found]
 
-    def _more(self, row: Row, record: Record) -> list[Finding]:
-        """What is checked of the record as a whole."""
-        found = find_secret(record, row)
-        if record.kind not in self._kinds:
-            what, todo = f"a record of kind {record.kind}", f"training learns from {', '.join(sorted(self._kinds))}"
+    def _more(self, row: Row, sample: Sample) -> list[Finding]:
+        """What the rest of the configuration expects of a row."""
+        found = []
+        if sample.kind not in self._kinds:
+            what, todo = f"a record of kind {sample.kind}", f"training learns from {', '.join(sorted(self._kinds))}"
             found.append(Finding("wrong_kind", row.file, row.line, "", what, f"{todo}; choose another train option"))
         column = self._data.split.column
-        if column and record.meta.get("split") not in SPLITS:
-            what = f"{record.meta.get('split')!r:.60}"
-            found.append(Finding("unknown_split", row.file, row.line, column, what, f"use one of {', '.join(NAMES)}"))
+        if column and _split_name(row.value.get(column)) not in SPLITS:
+            what, todo = shown(row.value.get(column)), f"use one of {', '.join(NAMES)}"
+            found.append(Finding("unknown_split", row.file, row.line, column, what, todo))
         return found
 
     def _meta(self, sample: Sample, value: dict[str, Any]) -> dict[str, Any]:
         data = self._data
-        meta = {column: value[column] for column in data.keep if column in value}
         label = value.get(data.label) if data.label else sample.label
-        if label is not None:
-            meta["label"] = str(label)
+        meta: dict[str, Any] = {} if label is None else {"label": str(label)}
         if data.group and value.get(data.group) is not None:
             meta["group"] = str(value[data.group])
         if data.split.column:
-            given = value.get(data.split.column)
-            meta["split"] = NAMES.get(str(given).lower(), given)
-        return meta
+            meta["split"] = _split_name(value.get(data.split.column))
+        kept = {column: _plain(value[column]) for column in data.keep if column in value}
+        return meta | ({"columns": kept} if kept else {})
 
     def _in_their_words(self, finding: Finding) -> Finding:
         """The field under the name that it has in the file."""
@@ -125,8 +122,19 @@ class Reader:
         once = [label for label, count in self.labels.items() if count == 1]
         if len(once) * 2 < len(self.labels):
             todo = "give more rows of it, or join it to another"
-            found += [Finding("label_seen_once", name, 0, "label", f"{label!r:.60} in one row", todo) for label in once]
+            field = self._data.label or self._data.columns.get("label", "label")
+            found += [Finding("label_seen_once", name, 0, field, f"{shown(label)} in one row", todo) for label in once]
         return found
+
+
+def _split_name(value: Any) -> str:
+    return NAMES.get(str(value).strip().lower(), "")
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON holds; a list, a date or a very large number as text."""
+    small = isinstance(value, int) and abs(value) < 2**53
+    return value if value is None or small or isinstance(value, str | float | bool) else str(value)
 
 
 def _unknown_format(row: Row, value: dict[str, Any], wanted: tuple[str, ...]) -> Finding:

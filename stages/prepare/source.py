@@ -1,8 +1,11 @@
 """Rows from where they lie: files, globs, URLs, wheels and the hub."""
 
+import bz2
+import gzip
 import io
-import logging
-from collections.abc import Callable, Iterator, Mapping
+import lzma
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -13,8 +16,19 @@ from stages.core.secrets import hide_passwords
 from stages.core.wheels import get_member
 from stages.prepare.containers import READERS, Row, Rows
 
-log = logging.getLogger(__name__)
-PACKED = {".gz", ".bz2", ".xz", ".zst"}
+
+def _unpack_zstd(stream: BinaryIO) -> BinaryIO:
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, "r"), "zstd"))
+
+
+PACKED: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda stream: gzip.GzipFile(fileobj=stream),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": _unpack_zstd,
+}
 
 
 class Source:
@@ -93,7 +107,7 @@ def _read_files(pattern: str, shown: str | None) -> Rows:
     from fsspec import open_files
 
     try:
-        files = open_files(pattern, "rb", compression="infer")
+        files = open_files(pattern, "rb")
         there = [file for file in files if file.fs.exists(file.path)]
     except ImportError as error:
         install = "pip install -c constraints.txt -r requirements-s3.txt" if pattern.startswith("s3:") else str(error)
@@ -106,28 +120,28 @@ def _read_files(pattern: str, shown: str | None) -> Rows:
             f"temporary experiment sees only files that git or DVC tracks: `git add` or `dvc add` it."
         )
     for file in there:
-        with file as opened:
-            # zstandard's reader knows no lines by itself.
-            stream: Any = io.BufferedReader(opened) if file.path.endswith(".zst") else opened
-            name = PurePosixPath(file.path).name if len(there) > 1 else shown or pattern
-            yield from _guarded(_reader(file.path)(stream, name), name)
+        name = PurePosixPath(file.path).name if len(there) > 1 else shown or pattern
+        yield from _read_file(file, name)
 
 
-def _guarded(rows: Rows, name: str) -> Iterator[Any]:
-    """A packed file that is cut off or no archive at all is the user's mistake."""
-    from lzma import LZMAError
-    from zlib import error as zlib_error
-
-    from zstandard import ZstdError
-
+def _read_file(file: Any, name: str) -> Rows:
+    reader, unpack = _reader(file.path), PACKED.get(PurePosixPath(file.path).suffix.lower())
     try:
-        yield from rows
-    except (EOFError, LZMAError, zlib_error, ZstdError, OSError) as error:
-        raise UserError(f"{name}: cannot be read to its end: {error}. Pack it again, or check the network.") from None
+        with file as stream:
+            yield from reader(unpack(stream) if unpack else stream, name)
+    except (
+        EOFError,
+        lzma.LZMAError,
+        zlib.error,
+        OSError,
+    ) as error:  # cut off, no archive at all, a network that went away
+        what = hide_passwords(str(error))
+        raise UserError(f"{name}: cannot be read to its end: {what}. Look at the file, or at the network.") from None
 
 
 def _reader(path: str) -> Callable[[BinaryIO, str], Rows]:
     kinds = [suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in PACKED]
     if not kinds or kinds[-1] not in READERS:
-        raise UserError(f"{path}: its name does not tell its kind; expected {', '.join(READERS)}, also with .gz behind")
+        expected = f"expected {', '.join(READERS)}, also with {', '.join(PACKED)} behind"
+        raise UserError(f"{path}: its name does not tell its kind; {expected}; of a folder give a glob: folder/*.jsonl")
     return READERS[kinds[-1]]

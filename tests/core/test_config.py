@@ -10,7 +10,12 @@ from tests.conftest import ROOT, compose_config
 OPTIONS = [
     f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.parent.name != "conf"
 ]
-REQUIRED = {"data=chat-jsonl": ["data.source.path=x.jsonl"], "model=hub": ["model.source.id=org/name"]}
+REQUIRED = {
+    "data=chat-jsonl": ["data.source.path=x.jsonl"],
+    "data=remote": ["data.source.path=s3://bucket/x.jsonl"],
+    "data=hub": ["data.source.id=org/name"],
+    "model=hub": ["model.source.id=org/name"],
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import mkdtemp
 
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.reading import Reader
@@ -18,7 +19,7 @@ def write(path, *lines):
 def read(config, path, *overrides):
     """The records of a file and the findings about it."""
     checked = config(f"data.source.path={path}", "checks.min_rows=1", *overrides)
-    found = Path(str(path).strip("'")).parent / "found" / "findings.jsonl"
+    found = Path(mkdtemp()) / "findings.jsonl"
     findings = Findings(checked.checks, found)
     reader = Reader(checked, findings)
     records = [placed.record for placed in reader.read()]

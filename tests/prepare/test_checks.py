@@ -7,7 +7,7 @@ from stages.core.records import Record
 from stages.prepare.checks import check_sample
 from stages.prepare.containers import Row
 from stages.prepare.formats import FORMATS, detect
-from stages.prepare.leaked import POSSIBLE, _detectors, find_secret
+from stages.prepare.leaked import detectors, kinds_of_secrets, may_hold_a_secret
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
 
 
@@ -72,27 +72,33 @@ SECRETS = [
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_is_found_in_any_message_and_never_repeated(secret):
-    record = Record.of([{"role": "user", "content": f"use {secret} now"}, {"role": "assistant", "content": "ok"}])
-    [finding] = find_secret(record, Row("x", 1, {}))
-    assert finding.code == "secret" and finding.field == "messages[0].content"
-    assert secret not in finding.found + finding.todo
+def test_a_secret_is_found_in_any_message_and_never_repeated(config, tmp_path, secret):
+    call = {"type": "function", "function": {"name": "add", "arguments": {"key": f" {secret} "}}}
+    rows = [
+        {"messages": [{"role": "user", "content": f"use {secret} now"}, ANSWER]},
+        {"messages": [QUESTION, {"role": "assistant", "tool_calls": [call]}], "tools": [call]},
+        {"messages": [{"role": secret, "content": {"text": secret}}, ANSWER]},
+    ]
+    _, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows), "checks.missing_user=warn")
+    assert [(f.line, f.field) for f in findings if f.code == "secret"] == [
+        (1, "messages[0].content"), (2, "messages[1].tool_calls")
+    ]  # fmt: skip
+    assert not any(secret in finding.found + finding.todo for finding in findings)
 
 
-PATTERNS = [pattern for detector in _detectors() for pattern in detector.denylist]
+PATTERNS = [pattern for detector in detectors() for pattern in detector.denylist]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.pattern[:30])
 @given(data=st.data())
 @settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
 def test_the_quick_look_misses_nothing_that_a_detector_knows(pattern, data):
-    assert POSSIBLE.search(data.draw(st.from_regex(pattern)))
+    assert may_hold_a_secret(data.draw(st.from_regex(pattern)))
 
 
 @pytest.mark.parametrize("text", ["The password is a secret.", "Call 8.8.8.8", "id 3f2a9c0d11aa22bb33cc44dd55ee66ff"])
 def test_prose_holds_no_secret(text):
-    record = Record.of([{"role": "user", "content": text}, {"role": "assistant", "content": "ok"}])
-    assert find_secret(record, Row("x", 1, {})) == []
+    assert kinds_of_secrets(text) == []
 
 
 json_values = st.recursive(

@@ -9,13 +9,12 @@ from stages.core.errors import UserError
 from stages.prepare.findings import Findings
 from stages.prepare.reading import Reader
 from stages.prepare.source import Source
-from tests.conftest import ROOT, compose_config
+from tests.conftest import compose_config
 from tests.prepare.rows import CHAT, read, write
 
 ROWS = [
     {"question": f"How many {n}?", "context": f"CREATE TABLE t{n} (a INT)", "answer": f"SELECT {n}"} for n in range(30)
 ]
-WHEELS = ("sql", "population-span-extraction", "bias-detection", "abstract2title", "food", "finance-ner")
 
 
 def read_all(checked, folder):
@@ -34,12 +33,14 @@ def test_the_text_to_sql_preset_reads_the_columns_of_its_data_set(tmp_path):
     assert placed[0].record.target == "SELECT 0" and placed[0].file.endswith(":train")
 
 
+def with_source(checked, fields):
+    data = checked.data.model_validate(checked.data.model_dump() | {"source": fields})
+    return checked.model_copy(update={"data": data})
+
+
 def hub(config, **source):
-    fields = {"kind": "hub", "id": "owner/name", "revision": "main", "configuration": "all", "split": "train", **source}
-    checked = config()
-    return checked.model_copy(
-        update={"data": checked.data.model_validate(checked.data.model_dump() | {"source": fields})}
-    )
+    fields = {"kind": "hub", "id": "owner/name", "revision": "main", "configuration": "all", "split": "train"}
+    return with_source(config(), fields | source)
 
 
 def test_a_hub_data_set_is_read_at_the_commit_that_its_revision_names_now(config, tmp_path, monkeypatch):
@@ -90,11 +91,3 @@ def test_paragraphs_are_rows_of_prose(config, tmp_path):
     (tmp_path / "book.txt").write_text("One\nline.\n\n\nTwo.\n", encoding="utf-8-sig")
     records, findings, _ = read(config, tmp_path / "book.txt", "train.kinds=[text]")
     assert [record.target for record in records] == ["One\nline.", "Two."] and findings == []
-
-
-@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "conf/data").glob("*.yaml"))])
-def test_every_data_option_composes_with_its_prompt(name):
-    needs = {"chat-jsonl": "data.source.path=x", "remote": "data.source.path=x", "hub": "data.source.id=x"}
-    checked = parse(compose_config(f"data={name}", *([needs[name]] if name in needs else [])))
-    assert (checked.data.source.kind == "wheel") == (name in WHEELS)
-    assert checked.prompt.max_new_tokens < checked.model.max_length
