@@ -5,58 +5,13 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from stages.core.data_config import ChecksConfig, DataConfig, WheelSource
 from stages.core.errors import UserError
 from stages.core.hydra_plugins import conf_digest as _resolver  # noqa: F401  (a door that composes needs `${conf_digest:}`)
 from stages.core.records import Kind
-
-Name = Annotated[str, Field(min_length=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Action = Literal["fail", "drop", "warn"]
-Hard = Literal["fail", "drop"]
-
-
-class Section(BaseModel):
-    """No unknown keys, no guessing of types (`"5"` is not a number), no change after the check."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
-
-
-class WheelSource(Section):
-    """One file inside a wheel of the package index that pip is configured for."""
-
-    kind: Literal["wheel"]
-    package: Name
-    version: Name
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Of the wheel, in hex."""
-    member: Name
-    """Path of the file inside the wheel."""
-
-
-SplitName = Literal["train", "validation", "test"]
-
-
-class FileSource(Section):
-    """Local files, or what fsspec reaches: JSONL, JSON, CSV, TSV, Parquet or text, also .gz, .bz2, .xz or .zst."""
-
-    kind: Literal["file"]
-    path: Name | dict[SplitName, Name]
-    """A path, a glob or a URL; or one for each split that is given."""
-
-
-class HubDataSource(Section):
-    """A data set of the Hugging Face hub, or a local folder in its format."""
-
-    kind: Literal["hub"]
-    id: Name
-    revision: str | None
-    """A commit, tag or branch; null is the default branch. The commit used is recorded."""
-    configuration: str | None
-    split: Name | dict[SplitName, Name]
-    """The hub's split, or one for each split that is given."""
+from stages.core.section import Count, Name, Section
 
 
 class HubSource(Section):
@@ -75,137 +30,6 @@ class RandomSource(Section):
     hidden_size: Count
     layers: Count
     heads: Count
-
-
-class Split(Section):
-    """Shares of the rows that are not given to a split already; what is left is for training."""
-
-    validation: Share
-    test: Share
-    column: Name | None
-    """A column that says train, validation (dev, valid, val) or test; null where there is none."""
-    stratify: bool
-    """Where rows have a label, keep its share in each split. A row's split then depends on the equal labels before it:
-    appending rows moves none, inserting may. Without it, and where there is no label, nothing moves a row."""
-
-    @model_validator(mode="after")
-    def _leave_rows_for_training(self) -> "Split":
-        if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must leave rows for training (a sum below 1)")
-        return self
-
-
-class DataConfig(Section):
-    """The rows and how they are split."""
-
-    name: Name
-    source: Annotated[WheelSource | FileSource | HubDataSource, Field(discriminator="kind")]
-    format: Literal[
-        "auto",
-        "chat",
-        "openai-preference",
-        "sharegpt",
-        "evals",
-        "preference",
-        "unpaired-preference",
-        "prompt-completion",
-        "instruction",
-        "labelled",
-        "prompt",
-        "text",
-    ]
-    """What a row looks like; `auto` goes by the columns of the first row."""
-    limit: Count | None
-    """Rows to read, the first ones; null reads all."""
-    columns: dict[str, str]
-    """Column names of the format -> names in the file, where they differ."""
-    group: Name | None
-    """A column: rows with the same value never part into two splits."""
-    label: Name | None
-    """A column with a class; null takes the format's own, where it has one."""
-    keep: list[Name]
-    """Columns that stay with the record as `meta`."""
-    watch: Name
-    """The local file that DVC watches for `prepare`."""
-    split: Split
-
-
-class ChecksConfig(Section):
-    """What happens to a row for each kind of finding; the names are OpenAI's where its cookbook has one.
-
-    A row with a `Hard` finding cannot become a record, so that it is no choice to pass it on with a warning.
-    """
-
-    shown: Count
-    """Findings of each kind in the message; all of them are in `findings.jsonl`."""
-    preview: Count
-    """Rows in the preview of what training sees."""
-    min_rows: Count
-    near_duplicate_threshold: Annotated[float, Field(gt=0.3, lt=1)]
-    """Jaccard similarity of the three-word shingles of two questions, and of two answers, from which they are near."""
-    leak_limit: Annotated[float, Field(ge=0, le=1)]
-    """Share of validation and test rows that may have a near-duplicate in another split; more of them stop prepare."""
-    bad_json: Hard
-    """A line that is not JSON, or a CSV row with more fields than the header."""
-    encoding: Hard
-    """A line that is not UTF-8."""
-    data_type: Hard
-    """A row that is not an object."""
-    unknown_format: Hard
-    """A row without the columns of the format."""
-    unknown_split: Hard
-    """A value of `data.split.column` that names no split."""
-    wrong_kind: Hard
-    """A record that the chosen training method does not learn from (`train.kinds`)."""
-    missing_messages_list: Hard
-    message_missing_key: Hard
-    message_unrecognized_key: Action
-    unrecognized_role: Hard
-    missing_content: Hard
-    """A message whose content is empty or not text."""
-    unsupported_content: Hard
-    """A part of a message that is an image, a sound or a file."""
-    example_missing_assistant_message: Hard
-    bad_completion: Hard
-    """A chosen, rejected or judged answer that is not exactly one message of the assistant."""
-    empty_target: Hard
-    """The last message is not the assistant's, or it is empty."""
-    missing_user: Action
-    """No message of the user before the target."""
-    no_trained_token: Hard
-    """No answer has weight 1, or the chat template leaves the answers out."""
-    no_end_token: Hard
-    """The end of the turn is not among the trained tokens."""
-    bad_weight: Hard
-    """A weight that is not 0 or 1."""
-    bad_tools: Hard
-    """Tools or calls that are not in OpenAI's form."""
-    undefined_tool: Action
-    """A call of a tool that the row does not define."""
-    unseen_tools: Action
-    """The model's chat template does not show the tools of a row."""
-    template_refuses: Hard
-    """The model's chat template raises an error for the row."""
-    too_long: Literal["fail", "drop", "truncate"]
-    """More tokens than the model's limit. `truncate` cuts the beginning of the longest message of the prompt."""
-    too_few_rows: Literal["fail", "warn"]
-    """Fewer sound rows than `min_rows`."""
-    label_seen_once: Action
-    """A label that a single row has."""
-    turn_order: Action
-    """Two messages of the user or of the assistant in a row, or a system message that is not the first."""
-    target_in_prompt: Action
-    """The target stands word for word in the question."""
-    secret: Action
-    """A key, a token or a password, by the detectors of detect-secrets."""
-    duplicate: Action
-    """A row equal to an earlier one."""
-    normalised_duplicate: Action
-    """A row equal to an earlier one but for case, spacing and forms of the same character."""
-    near_duplicate: Action
-    """A row nearly equal to an earlier one of its split."""
-    leak: Action
-    """A row nearly equal to one of a held-out split. `drop` leaves out the one that is trained on."""
 
 
 class ModelConfig(Section):

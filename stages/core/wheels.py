@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from stages.core.cache import cached_folder
-from stages.core.config import WheelSource
+from stages.core.data_config import WheelSource
 from stages.core.errors import UserError
 from stages.core.files import sha256_file
 from stages.core.secrets import hide_passwords

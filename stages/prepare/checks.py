@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from stages.core.config import Action, ChecksConfig
+from stages.core.data_config import ChecksConfig
 from stages.core.records import Message, Record
+from stages.core.section import Action
 from stages.prepare.containers import Row
 from stages.prepare.findings import Finding
-from stages.prepare.formats import Sample, Turn, as_boolean
 from stages.prepare.leaked import kinds_of_secrets, may_hold_a_secret
 from stages.prepare.messages import Report, has_calls, to_message, to_tools
+from stages.prepare.samples import Sample, Turn, as_boolean
 
 # Codes that may be a warning, because a record is possible all the same.
 SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}

@@ -1,74 +1,13 @@
 """The forms that rows come in, each turned into the turns of a chat; whether they are sound is for the checks."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-import orjson
-
-from stages.core.records import Kind
+from stages.prepare.samples import Sample, Turn, as_boolean, parse_json
 
 Value = dict[str, Any]
-
-
-ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
-ROLES |= {"tool": "tool", "function": "tool"}
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What stands for a message, and where in the row."""
-
-    field: str
-    message: Any
-    own: bool = True
-    """Whether the message is an object of the row; else it was made from the column `field`."""
-    names: dict[str, str] = dataclasses.field(default_factory=dict)
-    """OpenAI's keys -> the format's own, where they differ."""
-
-    @property
-    def role(self) -> str | None:
-        """The canonical role, or None where it is unknown."""
-        role = self.message.get("role") if isinstance(self.message, dict) else None
-        return ROLES.get(role) if isinstance(role, str) else None
-
-    def at(self, key: str) -> str:
-        """The place of a message's key as the file names it."""
-        return f"{self.field}.{self.names.get(key, key)}" if self.own else self.field
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A row before its checks."""
-
-    kind: Kind
-    where: str
-    """The column with the messages, or with the question."""
-    turns: list[Turn] | None
-    """Prompt and target; None where there is no list of messages."""
-    completion: list[Turn] = dataclasses.field(default_factory=list)
-    """What stands for the target where the format names it; it comes after `turns`."""
-    rejected: list[Turn] = dataclasses.field(default_factory=list)
-    answers: tuple[str, str] = ("completion", "rejected")
-    """The columns of `completion` and of `rejected`."""
-    tools: Any = None
-    tools_at: str = "tools"
-    parallel: Any = None
-    """`parallel_tool_calls`."""
-    desirable: Any = None
-    label: Any = None
-
-
-def parse_json(value: Any) -> Any:
-    """The list or object that a text holds, for tables keep them as JSON text; anything else as it is."""
-    if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
-        try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return value
-    return value
 
 
 def _chat(value: Value) -> Sample:
@@ -156,12 +95,6 @@ def _unpaired(value: Value) -> Sample:
     completion, desirable = _completion("completion", value["completion"]), as_boolean(value["label"])
     prompt = _prompt("prompt", value)
     return Sample("unpaired", "prompt", prompt, completion, tools=value.get("tools"), desirable=desirable)
-
-
-def as_boolean(value: Any) -> Any:
-    """What a table, which has no booleans, means by a text; anything else as it is."""
-    known = {"true": True, "1": True, "false": False, "0": False}
-    return known.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _instruction(value: Value) -> Sample:

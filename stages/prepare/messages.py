@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.core.records import Message
-from stages.prepare.formats import ROLES, Turn, parse_json
+from stages.prepare.samples import ROLES, Turn, parse_json
 
 CALLS = {"tool_calls", "function_call"}
 KEYS = {"role", "content", "name", "weight", "tool_call_id", "refusal", "reasoning_content", *CALLS}

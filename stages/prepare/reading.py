@@ -12,8 +12,9 @@ from stages.prepare.checks import SOFT, check_sample
 from stages.prepare.containers import Row
 from stages.prepare.duplicates import Seen
 from stages.prepare.findings import Finding, Findings
-from stages.prepare.formats import FORMATS, Sample, detect, rename
+from stages.prepare.formats import FORMATS, detect, rename
 from stages.prepare.messages import shown
+from stages.prepare.samples import Sample
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from stages.core.config import DataConfig, FileSource, HubDataSource, WheelSource
+from stages.core.data_config import DataConfig, FileSource, HubDataSource, WheelSource
 from stages.core.errors import UserError
 from stages.core.secrets import hide_passwords
 from stages.core.wheels import get_member

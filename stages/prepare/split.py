@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import orjson
 
-from stages.core.config import Split
+from stages.core.data_config import Split
 from stages.core.errors import UserError
 from stages.core.records import Record
 from stages.prepare.duplicates import normalised

@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from stages.core.config import WheelSource
+from stages.core.data_config import WheelSource
 from stages.core.errors import UserError
 from stages.core.wheels import get_member
 

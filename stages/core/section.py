@@ -1,0 +1,17 @@
+"""What the sections of the configuration have in common."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Action = Literal["fail", "drop", "warn"]
+Hard = Literal["fail", "drop"]
+
+
+class Section(BaseModel):
+    """No unknown keys, no guessing of types (`"5"` is not a number), no change after the check."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
