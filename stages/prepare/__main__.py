@@ -54,8 +54,9 @@ def main(config: Config, tracker: Tracker) -> None:
             raise findings.error(REJECTED)
         check_splits(files.counts)
     REJECTED.unlink(missing_ok=True)
-    figures = describe(seen.tokens, config.model.max_length)
-    figures["estimate"] = seen.tokens.estimate(config, get_shape(config.model, base))
+    tokens = seen.tokens
+    figures = describe(tokens.counts, config.model.max_length, tokens.over_limit, tokens.truncated)
+    figures["estimate"] = tokens.estimate(config, get_shape(config.model, base))
     seen.preview.write(PREVIEW, figures)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
     log.info("\n%s\n\n%s\n%s", table(figures), seen.preview.text(), figures["estimate"]["sentence"])

@@ -1,35 +1,75 @@
 """Figures about the data: distributions, and OpenAI's rules for epochs and billed tokens."""
 
 from array import array
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from stages.prepare.tokens import TokenCheck
+from stages.core.prompts import Example
+from stages.core.records import Record
 
 # "Data preparation and analysis for chat model fine-tuning", OpenAI cookbook.
 TARGET_EPOCHS, MIN_EPOCHS, MAX_EPOCHS = 3, 1, 25
 MIN_EXAMPLES, MAX_EXAMPLES = 100, 25_000
 
 
-def describe(tokens: TokenCheck, limit: int) -> dict[str, Any]:
+class Counts:
+    """Counts of every record of a split, 14 bytes a record."""
+
+    def __init__(self) -> None:
+        self._arrays = {name: array("I") for name in ("messages", "tokens", "trained_tokens")}
+        self._arrays |= {name: array("B") for name in ("without_system", "without_user")}
+
+    def __len__(self) -> int:
+        """The records."""
+        return len(self._arrays["tokens"])
+
+    def add(self, record: Record, example: Example) -> None:
+        """Count the next record."""
+        roles = {message["role"] for message in record.messages}
+        values = (
+            len(record.messages),
+            len(example.ids),
+            sum(example.trained),
+            "system" not in roles,
+            "user" not in roles,
+        )
+        for counts, value in zip(self._arrays.values(), values, strict=True):
+            counts.append(value)
+
+    def leave_out(self, rows: set[int]) -> None:
+        """Forget the records at these indices."""
+        for name, counts in self._arrays.items():
+            kept = (value for i, value in enumerate(counts) if i not in rows)
+            self._arrays[name] = array(counts.typecode, kept) if rows else counts
+
+    def column(self, name: str) -> np.ndarray:
+        """One of the counts for all records."""
+        return np.array(self._arrays[name], dtype=np.int64)
+
+
+def describe(counts: Mapping[str, Counts], limit: int, over_limit: int, truncated: int) -> dict[str, Any]:
     """What a person wants to know of the data before training.
 
     Args:
-        tokens: after it has looked at every record.
+        counts: of each split.
         limit: tokens a row may have; OpenAI bills no more of a longer one.
+        over_limit: rows that were longer.
+        truncated: those of them that were cut.
     """
-    total = np.frombuffer(tokens.total, np.uintc) if tokens.total else np.zeros(0, np.uintc)
-    epochs = cookbook_epochs(len(total))
-    billed = int(np.minimum(total, limit).sum())
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([of_split.column(name) for of_split in counts.values()])
+
+    rows = sum(map(len, counts.values()))
+    epochs, billed = cookbook_epochs(rows), int(np.minimum(column("tokens"), limit).sum())
     return {
-        "messages": distribution(tokens.messages),
-        "tokens": distribution(tokens.total),
-        "trained_tokens": distribution(tokens.trained),
-        "without_system": tokens.without_system,
-        "without_user": tokens.without_user,
-        "over_limit": tokens.over_limit,
-        "truncated": tokens.truncated,
+        **{name: distribution(column(name)) for name in ("messages", "tokens", "trained_tokens")},
+        "without_system": int(column("without_system").sum()),
+        "without_user": int(column("without_user").sum()),
+        "over_limit": over_limit,
+        "truncated": truncated,
         "cookbook": {"epochs": epochs, "billed_tokens_per_epoch": billed, "billed_tokens": epochs * billed},
     }
 
@@ -43,14 +83,13 @@ def cookbook_epochs(rows: int) -> int:
     return TARGET_EPOCHS
 
 
-def distribution(values: "array[int]") -> dict[str, float]:
+def distribution(values: np.ndarray) -> dict[str, float]:
     """Sum, extremes, mean and quantiles."""
-    if not values:
+    if not len(values):
         return {}
-    found = np.frombuffer(values, np.uintc)
-    p5, median, p95 = np.quantile(found, [0.05, 0.5, 0.95]).tolist()
-    ends = {"min": int(found.min()), "max": int(found.max())}
-    return {"sum": int(found.sum()), **ends, "mean": float(found.mean()), "median": median, "p5": p5, "p95": p95}
+    p5, median, p95 = np.quantile(values, [0.05, 0.5, 0.95]).tolist()
+    ends = {"min": int(values.min()), "max": int(values.max())}
+    return {"sum": int(values.sum()), **ends, "mean": float(values.mean()), "median": median, "p5": p5, "p95": p95}
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -55,6 +55,7 @@ def inspect(config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFi
     _report_pairs(config, near.find(), files, dropped, findings)
     seconds = {"tokens": looked - started, "near_duplicates": time.perf_counter() - looked}
     for split in ORDER:
+        tokens.counts[split].leave_out(dropped[split])
         files.change(split, dropped[split], replaced[split])
     return Seen(tokens, preview, seconds)
 
@@ -72,7 +73,7 @@ def _report_pairs(
         (first_file, first_line), (file, line) = files.place(*pair.first), files.place(*pair.second)
         other = f"{first_file}:{first_line}" if first_file != file else f"line {first_line}"
         found = f"{pair.similarity:.0%} like {other}"
-        if pair not in leaks:
+        if pair.first[0] == pair.second[0]:
             finding = Finding("near_duplicate", file, line, "", f"{found}, both in {pair.first[0]}", "keep one")
             passed = findings.add([finding])
         else:

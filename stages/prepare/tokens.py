@@ -1,6 +1,5 @@
 """The records as the model reads them: token counts with its own tokenizer and template, limits, what is trained."""
 
-from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from stages.core.prompts import (
     encode_segments,
     split_record,
 )
-from stages.core.records import Record
+from stages.core.records import SPLITS, Record
+from stages.prepare.figures import Counts
 from stages.prepare.findings import Finding
 
 if TYPE_CHECKING:
@@ -31,9 +31,8 @@ class TokenCheck:
     def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._config, self._tokenizer = config, tokenizer
         self._shows_tools = "tools" in str(tokenizer.chat_template)
-        self.total, self.trained, self.messages = array("I"), array("I"), array("I")
-        self._train = {"rows": 0, "tokens": 0, "trained": 0}
-        self.over_limit = self.truncated = self.without_system = self.without_user = 0
+        self.counts = {split: Counts() for split in SPLITS}
+        self.over_limit = self.truncated = 0
 
     def look(
         self, split: str, records: Sequence[Record], places: Sequence[Place]
@@ -45,10 +44,10 @@ class TokenCheck:
         for record, place, (_, refused), example in zip(records, places, made, examples, strict=True):
             if refused:
                 looked.append((None, refused))
+                self.counts[split].add(record, example)
                 continue
             kept, read, too_long = self._fit(split, record, place, example)
-            if kept:
-                self._count(split, kept, read)
+            self.counts[split].add(kept or record, read)
             looked.append((kept, self._check(record, place, example) + too_long))
         return looked
 
@@ -130,17 +129,9 @@ class TokenCheck:
         fits = self._needed(split, shorter, example) <= self._config.model.max_length
         return (shorter, example, cut) if fits else None
 
-    def _count(self, split: str, record: Record, example: Example) -> None:
-        roles = {message["role"] for message in record.messages}
-        self.without_system += "system" not in roles
-        self.without_user += "user" not in roles
-        self.messages.append(len(record.messages))
-        self.total.append(len(example.ids))
-        self.trained.append(sum(example.trained))
-        if split == "train":
-            for name, count in (("rows", 1), ("tokens", len(example.ids)), ("trained", sum(example.trained))):
-                self._train[name] += count
-
     def estimate(self, config: Config, shape: Shape | None) -> dict[str, Any]:
-        """Of training on the rows seen so far."""
-        return estimate(config.train, shape, **self._train, limit=config.model.max_length, dtype=config.model.dtype)
+        """Of training on the rows of its split."""
+        train = self.counts["train"]
+        limit, dtype = config.model.max_length, config.model.dtype
+        rows, tokens, trained = len(train), int(train.column("tokens").sum()), int(train.column("trained_tokens").sum())
+        return estimate(config.train, shape, rows, tokens, trained, limit, dtype)

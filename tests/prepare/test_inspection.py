@@ -31,6 +31,9 @@ class Inspected:
         self.records = {name: [r for b in files.batches(name) for r in b] for name in ("train", "validation", "test")}
         self.files, self.failed = files, self.all.failed
 
+    def figures(self):
+        return describe(self.tokens.counts, 4096, self.tokens.over_limit, self.tokens.truncated)
+
 
 LONG = chat("start " + "word " * 60 + "end", "answer")
 
@@ -52,7 +55,7 @@ def test_truncation_cuts_the_beginning_of_the_question_and_keeps_the_answer(conf
     [record] = seen.records["train"]
     assert record.target == "answer" and record.prompt[0]["content"].endswith("word end")
     assert "start" not in record.prompt[0]["content"] and record.id != LONG.id
-    assert seen.tokens.truncated == 1 and seen.tokens.total[0] <= 200 and not seen.failed
+    assert seen.tokens.truncated == 1 and seen.figures()["tokens"]["max"] <= 200 and not seen.failed
     assert [row.why for row in seen.preview.rows()] == ["a training row", "truncated", "the longest training row"]
 
 
@@ -94,6 +97,7 @@ def test_a_leak_under_the_limit_costs_the_training_row(config, tmp_path):
     seen = Inspected(config("checks.leak_limit=0.5"), tmp_path, *LEAKING)
     assert [(f.code, f.line) for f in seen.findings] == [("leak", 1)] and not seen.failed
     assert seen.records["train"] == [] and len(seen.records["test"]) == 2
+    assert seen.figures()["messages"]["sum"] == 4  # of the rows that are left
 
 
 def test_leaks_over_the_limit_fail_with_the_pairs(config, tmp_path):
@@ -119,13 +123,13 @@ def toy():
 
 def test_the_figures_are_those_of_openai(config, tmp_path):
     seen = Inspected(config(), tmp_path, *[("train", record) for record in toy()])
-    figures = describe(seen.tokens, 4096)
+    figures = seen.figures()
     assert seen.findings == []
     assert (figures["without_system"], figures["without_user"]) == (1, 1)
     messages = figures["messages"]
     assert (messages["min"], messages["max"], messages["mean"], messages["median"]) == (2, 9, 3.8, 3.0)
     lengths = [len(seen.tokenizer.apply_chat_template(r.messages)["input_ids"]) - 1 for r in toy()]  # "\n" is not read
-    assert list(seen.tokens.total) == lengths
+    assert seen.tokens.counts["train"].column("tokens").tolist() == lengths
     assert figures["cookbook"] == {
         "epochs": 20, "billed_tokens_per_epoch": sum(lengths), "billed_tokens": 20 * sum(lengths)
     }  # fmt: skip
@@ -140,7 +144,7 @@ def test_openais_epochs(rows, epochs):
 def test_the_preview_marks_what_is_trained(config, tmp_path):
     seen = Inspected(config(), tmp_path, ("train", chat("<b>question</b>", "answer")))
     assert "⟦answer<|im_end|>⟧" in seen.preview.text()
-    seen.preview.write(tmp_path / "preview.html", describe(seen.tokens, 4096) | {"estimate": None})
+    seen.preview.write(tmp_path / "preview.html", seen.figures() | {"estimate": None})
     page = (tmp_path / "preview.html").read_text()
     assert "<b>" not in page and page.count('class="trained"') == 1 + len(seen.preview.rows())
     assert "".join(seen.preview.rows()[0].pieces[1]) == "answer<|im_end|>"

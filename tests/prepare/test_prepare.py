@@ -85,9 +85,20 @@ def test_a_full_disk_is_one_message_and_nothing_half_written(workspace, monkeypa
     assert not list((workspace / "data").rglob("*.jsonl"))
 
 
-def test_prepare_imports_no_torch():
-    code = "import stages.prepare.__main__, stages.core.tracking, mlflow, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_prepare_runs_without_torch(workspace):
+    write(workspace / "rows.jsonl", *many(60))
+    arguments = [*TINY, "tracking=disabled"]
+    code = (
+        "import runpy, sys\n"
+        f"sys.modules['torch'], sys.argv = None, ['prepare', *{arguments!r}]\n"  # as if it were not installed
+        "runpy.run_module('stages.prepare', run_name='__main__')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workspace, env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert (workspace / "reports/preview.html").exists()
 
 
 def state(folder):
