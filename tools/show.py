@@ -34,6 +34,12 @@ def main() -> None:
     console.print(f"\n[bold]Verdict: {report['verdict']}[/bold] (use {report['recommended_arm']})")
     for reason in report["reasons"]:
         console.print(f"  {reason}")
+    for part in report["slices"]:
+        if part["loses"]:
+            gap = _interval(part["difference"], "value", "{:+.3f}")
+            console.print(f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}.")
+    if report["forgetting"]:
+        console.print(f"  {report['forgetting']['sentence']}")
     saved = report["costs"]["break_even_reason"]
     console.print(f"  Costs: training {report['costs']['training']:.4f} {report['costs']['currency']}; {saved}.")
     console.print(f"Registry: {outcome['outcome']}")
@@ -57,11 +63,11 @@ def _arms(config: Config, report: dict[str, Any]) -> Table:
 
 def _differences(report: dict[str, Any]) -> Table:
     table = Table(title="Paired differences", title_justify="left")
-    for heading in ("difference", "metric", "value", "p"):
-        table.add_column(heading, justify="right" if heading in ("value", "p") else "left")
+    for heading in ("difference", "metric", "value", "p", "p (Holm)"):
+        table.add_column(heading, justify="right" if heading in ("value", "p", "p (Holm)") else "left")
     for c in report["comparisons"]:
         names = f"{c['arm']} - {c['against']}", c["metric"]
-        table.add_row(*names, _interval(c, "difference", "{:+.3f}"), f"{c['p_value']:.2g}")
+        table.add_row(*names, _interval(c, "difference", "{:+.3f}"), f"{c['p_value']:.2g}", f"{c['p_holm']:.2g}")
     return table
 
 

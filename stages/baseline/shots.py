@@ -8,7 +8,7 @@ from stages.core.retrieval import Retriever
 
 
 def get_shots(
-    arm: str, train: Sequence[Record], records: Sequence[Record], k: int, seed: int
+    arm: str, train: Sequence[Record], records: Sequence[Record], k: int, seed: int, retriever: Retriever
 ) -> list[Sequence[Record]]:
     """For each record its shots: none, the same `k` drawn by the seed, or the `k` most similar.
 
@@ -18,10 +18,11 @@ def get_shots(
         records: the rows to answer.
         k: how many shots; fewer where the training split has fewer rows.
         seed: of the draw.
+        retriever: an index of the training split.
     """
     if arm == "few_shot":
         drawn = random.Random(seed).sample(list(train), min(k, len(train)))
         return [drawn] * len(records)
     if arm == "retrieval":
-        return list(Retriever(train).search(records, k))
+        return list(retriever.search(records, k))
     return [()] * len(records)

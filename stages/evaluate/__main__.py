@@ -12,8 +12,9 @@ import hydra
 from stages.core.base_models import BaseModel, get_base_model
 from stages.core.config import Config
 from stages.core.door import door
+from stages.core.files import write_json
 from stages.core.models import TUNED, get_tokenizer, get_tuned_model
-from stages.core.predictions import BASE_ARMS, TUNED_ARM, answer, read_predictions
+from stages.core.predictions import BASE_ARMS, GENERAL_TUNED, TUNED_ARM, ask, read_predictions, write_predictions
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 
@@ -22,6 +23,7 @@ from stages.core.tracking import Tracker
 @door("evaluate")
 def main(config: Config, tracker: Tracker) -> None:
     """Ask, score, compare, judge, report."""
+    from stages.core.general import ask_general
     from stages.evaluate.analysis import analyse, score_arms
     from stages.evaluate.report import REPORTS, get_headline, write_reports
 
@@ -29,9 +31,11 @@ def main(config: Config, tracker: Tracker) -> None:
     predictions = {arm: read_predictions(arm) for arm in BASE_ARMS}
     tokenizer = get_tokenizer(BaseModel(str(TUNED), None, None))
     model = get_tuned_model(get_base_model(config.model, config.seed), config.model.dtype)
-    predictions[TUNED_ARM] = answer(TUNED_ARM, model, tokenizer, config, test, config.prompt.short_instruction)
+    predictions[TUNED_ARM] = ask(TUNED_ARM, model, tokenizer, config, test, config.prompt.short_instruction)
+    write_predictions(TUNED_ARM, predictions[TUNED_ARM])
+    write_json(GENERAL_TUNED, ask_general(model, tokenizer, config) if config.evaluate.forgetting else {})
     scores = score_arms(config, test, predictions)
-    report = analyse(config, predictions, scores)
+    report = analyse(config, test, predictions, scores)
     write_reports(config, report, test, predictions, scores)
     tracker.headline(get_headline(report, config.evaluate.metrics))
     tracker.tag("verdict", report["verdict"])

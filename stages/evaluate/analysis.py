@@ -8,12 +8,22 @@ from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirty, versions
+from stages.core.metrics import Metrics, Scores
 from stages.core.models import TUNED
-from stages.core.predictions import BASE_ARMS, TUNED_ARM, Prediction, headline
+from stages.core.predictions import (
+    BASE_ARMS,
+    GENERAL_BASE,
+    GENERAL_TUNED,
+    PREDICTIONS,
+    TUNED_ARM,
+    Prediction,
+    headline,
+)
 from stages.core.records import Record
 from stages.evaluate.costs import get_costs
-from stages.evaluate.scores import Metrics, Scores
-from stages.evaluate.statistics import Estimate, difference, estimate, p_value
+from stages.evaluate.forgetting import compare_general
+from stages.evaluate.slices import compare_slices
+from stages.evaluate.statistics import Resampling, difference, estimate, holm, p_value, rows_needed
 from stages.evaluate.verdict import Comparison, best, decide
 
 ArmScores = dict[str, dict[str, Scores]]
@@ -25,37 +35,46 @@ def score_arms(config: Config, records: Sequence[Record], predictions: dict[str,
     Raises:
         UserError: an arm's predictions are not of these records, or a metric is unknown.
     """
-    metrics, ids = Metrics(config.evaluate.metrics), [record.id for record in records]
+    metrics, ids = Metrics(config.evaluate.metrics, config.evaluate.options), [record.id for record in records]
     for arm, answers in predictions.items():
         if [answer.id for answer in answers] != ids:
             raise UserError(f"predictions/{arm}.jsonl is not of this test split: run `dvc repro`")
-    references = [record.target for record in records]
-    return {arm: metrics.score([a.text for a in answers], references) for arm, answers in predictions.items()}
+    return {arm: metrics.score_records([a.text for a in answers], records) for arm, answers in predictions.items()}
 
 
-def analyse(config: Config, predictions: dict[str, list[Prediction]], scores: ArmScores) -> dict[str, Any]:
+def analyse(
+    config: Config, records: Sequence[Record], predictions: dict[str, list[Prediction]], scores: ArmScores
+) -> dict[str, Any]:
     """The verdict with everything that it rests on."""
     settings = config.evaluate
-    estimates = {arm: _estimates(config, of_metric) for arm, of_metric in scores.items()}
-    comparisons = _compare(config, scores)
+    how = Resampling(settings.confidence, settings.resamples, config.seed, settings.interval)
+    estimates = {
+        arm: {name: estimate(found, how) for name, found in of_metric.items()} for arm, of_metric in scores.items()
+    }
+    comparisons = _compare(config, scores, how)
     primary = settings.primary_metric
     best_prompted = best({arm: estimates[arm][primary] for arm in BASE_ARMS})
     decisive = [comparison for comparison in comparisons if comparison.metric == primary]
     verdict = decide(decisive, best_prompted, settings.margin, settings.confidence)
     speed = {arm: headline(answers) for arm, answers in predictions.items()}
     training = read_json(TUNED / "training.json")
-    seconds = {arm: numbers["seconds_per_request"] for arm, numbers in speed.items()}
-    costs = get_costs(settings.prices, training["numbers"]["seconds"], seconds, TUNED_ARM, best_prompted)
+    costs = get_costs(settings.prices, training["numbers"]["seconds"], predictions, TUNED_ARM, best_prompted, how)
+    ours, theirs = scores[TUNED_ARM][primary], scores[best_prompted][primary]
+    general = [read_json(path) for path in (GENERAL_BASE, GENERAL_TUNED)] if settings.forgetting else []
     return {
         **asdict(verdict),
         "primary_metric": primary,
         "best_prompted_arm": best_prompted,
-        "rows": len(next(iter(predictions.values()))),
+        "rows": len(records),
         "confidence": settings.confidence,
+        "interval": settings.interval,
         "resamples": settings.resamples,
         "margin": settings.margin,
         "arms": {arm: {**{name: asdict(e) for name, e in estimates[arm].items()}, **speed[arm]} for arm in predictions},
+        "choices": read_json(PREDICTIONS / "choices.json"),
         "comparisons": [asdict(comparison) for comparison in comparisons],
+        "slices": [asdict(part) for part in compare_slices(settings.slices, records, ours, theirs, how)],
+        "forgetting": asdict(compare_general(general[0], general[1], how)) if general else None,
         "costs": asdict(costs),
         "training": training["numbers"],
         "lineage": {
@@ -72,19 +91,17 @@ def analyse(config: Config, predictions: dict[str, list[Prediction]], scores: Ar
     }
 
 
-def _estimates(config: Config, scores: dict[str, Scores]) -> dict[str, Estimate]:
-    settings = config.evaluate
-    return {name: estimate(s, settings.confidence, settings.resamples, config.seed) for name, s in scores.items()}
-
-
-def _compare(config: Config, scores: ArmScores) -> list[Comparison]:
-    """The tuned arm against each prompted arm, metric by metric."""
-    settings, found = config.evaluate, []
-    for metric in settings.metrics:
-        ours = scores[TUNED_ARM][metric]
-        for arm in BASE_ARMS:
-            theirs = scores[arm][metric]
-            gap = difference(ours, theirs, settings.confidence, settings.resamples, config.seed)
-            p = p_value(ours, theirs, settings.resamples, config.seed)
-            found.append(Comparison(TUNED_ARM, arm, metric, gap.value, gap.ci_low, gap.ci_high, p))
+def _compare(config: Config, scores: ArmScores, how: Resampling) -> list[Comparison]:
+    """The tuned arm against each prompted arm, metric by metric, the p-values also corrected over all of them."""
+    pairs = [(metric, arm) for metric in config.evaluate.metrics for arm in BASE_ARMS]
+    tuned = scores[TUNED_ARM]
+    p_values = [p_value(tuned[metric], scores[arm][metric], how.resamples, how.seed) for metric, arm in pairs]
+    found = []
+    for (metric, arm), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
+        gap, bounds = (difference(tuned[metric], scores[arm][metric], h) for h in (how, how.one_sided))
+        between = bounds.ci_low <= config.evaluate.margin <= bounds.ci_high
+        rows, margin = len(tuned[metric].rows), config.evaluate.margin
+        needed = rows_needed(bounds, margin, rows, how.confidence) if between else None
+        interval = (gap.ci_low, gap.ci_high, bounds.ci_low, bounds.ci_high)
+        found.append(Comparison(TUNED_ARM, arm, metric, gap.value, *interval, p, corrected, needed))
     return found

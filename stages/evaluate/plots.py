@@ -34,6 +34,20 @@ def differences_plot(report: dict[str, Any], metrics: list[str]) -> str:
     return _svg(figure)
 
 
+def slices_plot(report: dict[str, Any]) -> str:
+    """Tuned minus the best prompted arm on each part of the test rows."""
+    parts = report["slices"]
+    figure, (axis,) = _panels(1)
+    figure.set_size_inches(6.5, 0.8 + 0.34 * len(parts))
+    for row, part in enumerate(parts):
+        gap = part["difference"]
+        _interval(axis, row, gap["value"], gap["ci_low"], gap["ci_high"], "" if part["loses"] else "tuned")
+    axis.axvline(0, color="#333", linewidth=0.8)
+    axis.set(yticks=range(len(parts)), yticklabels=[f"{part['by']}: {part['value'][:28]}" for part in parts])
+    axis.invert_yaxis()
+    return _svg(figure)
+
+
 def tokens_plot(report: dict[str, Any]) -> str:
     """Quality against what a prompt costs."""
     figure, (axis,) = _panels(1)

@@ -9,10 +9,10 @@ from stages.core.files import write_bytes, write_json
 from stages.core.predictions import TUNED_ARM, Prediction
 from stages.core.records import Record
 from stages.evaluate.analysis import ArmScores
-from stages.evaluate.plots import arms_plot, differences_plot, tokens_plot
+from stages.evaluate.plots import arms_plot, differences_plot, slices_plot, tokens_plot
 
 REPORTS = Path("reports")
-EXAMPLES = 6  # rows of each kind shown side by side
+EXAMPLES = 10  # rows of each kind shown side by side
 
 
 def write_reports(
@@ -32,6 +32,7 @@ def write_reports(
         arms=arms_plot(report, metrics),
         differences=differences_plot(report, metrics),
         tokens=tokens_plot(report),
+        slices=slices_plot(report) if report["slices"] else "",
         example=records[0],
         examples=get_examples(report, records, predictions, scores),
     )
@@ -87,8 +88,7 @@ def get_headline(report: dict[str, Any], metrics: Sequence[str]) -> dict[str, An
 
 
 def _row_scores(scores: ArmScores, arm: str, metric: str) -> Any:
-    of_rows = scores[arm][metric]
-    return of_rows.numerators / of_rows.denominators.clip(min=1)
+    return scores[arm][metric].values
 
 
 def _render(template: str, **values: Any) -> str:

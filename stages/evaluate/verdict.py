@@ -20,7 +20,14 @@ class Comparison:
     difference: float
     ci_low: float
     ci_high: float
+    bound_low: float
+    """One-sided: with the same confidence the difference is not below it."""
+    bound_high: float
     p_value: float
+    p_holm: float
+    """Corrected for the number of comparisons."""
+    rows_needed: int | None
+    """Test rows that would tell, where the margin lies between the bounds; null elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +42,11 @@ class Verdict:
 def decide(comparisons: Sequence[Comparison], best_prompted: str, margin: float, confidence: float) -> Verdict:
     """Apply the rule to the comparisons of the primary metric.
 
-    - `fine-tune`: against *every* prompted arm the whole interval of the difference lies above the margin. Because all
-      of them must hold, no correction for several comparisons is needed (intersection-union test; Berger, 1982).
-    - `prompt`: against some prompted arm the whole interval lies below the margin: the improvement, if any, is too
-      small to be worth having.
+    - `fine-tune`: against *every* prompted arm the lower bound of the difference lies above the margin. A decision in
+      one direction needs a bound on one side; because all of them must hold, no correction for several comparisons is
+      needed (intersection-union test; Berger, 1982).
+    - `prompt`: against some prompted arm the upper bound lies below the margin: the improvement, if any, is too small
+      to be worth having.
     - `not-enough-evidence`: neither; more test rows would tell.
 
     Args:
@@ -48,18 +56,20 @@ def decide(comparisons: Sequence[Comparison], best_prompted: str, margin: float,
         confidence: of the intervals.
     """
     reasons = [_sentence(comparison, confidence) for comparison in comparisons]
-    if all(comparison.ci_low > margin for comparison in comparisons):
+    if all(comparison.bound_low > margin for comparison in comparisons):
         return Verdict(
             "fine-tune",
             TUNED_ARM,
-            [f"Against every prompted arm the whole interval lies above {margin:+.3f}.", *reasons],
+            [f"Against every prompted arm the lower bound lies above {margin:+.3f}.", *reasons],
         )
-    losing = [comparison.against for comparison in comparisons if comparison.ci_high < margin]
+    losing = [comparison.against for comparison in comparisons if comparison.bound_high < margin]
     if losing:
-        why = f"Against {', '.join(losing)} the whole interval lies below {margin:+.3f}: not worth the training."
+        why = f"Against {', '.join(losing)} the upper bound lies below {margin:+.3f}: not worth the training."
         return Verdict("prompt", best_prompted, [why, *reasons])
-    unclear = [comparison.against for comparison in comparisons if comparison.ci_low <= margin]
-    why = f"Against {', '.join(unclear)} the interval contains {margin:+.3f}: more test rows would tell."
+    unclear = [comparison for comparison in comparisons if comparison.bound_low <= margin]
+    needed = max((comparison.rows_needed or 0 for comparison in unclear), default=0)
+    tell = f"some {needed:,} test rows would tell, if the difference is what it seems" if needed else "no number tells"
+    why = f"Against {', '.join(c.against for c in unclear)} the bounds have {margin:+.3f} between them: {tell}."
     return Verdict("not-enough-evidence", best_prompted, [why, *reasons])
 
 
@@ -67,7 +77,8 @@ def _sentence(comparison: Comparison, confidence: float) -> str:
     return (
         f"{comparison.metric} of {comparison.arm} minus {comparison.against}: {comparison.difference:+.3f} "
         f"({confidence:.0%} interval {comparison.ci_low:+.3f} to {comparison.ci_high:+.3f}, "
-        f"p = {comparison.p_value:.2g})."
+        f"one-sided bounds {comparison.bound_low:+.3f} and {comparison.bound_high:+.3f}, "
+        f"p = {comparison.p_value:.2g}, Holm {comparison.p_holm:.2g})."
     )
 
 

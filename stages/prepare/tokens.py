@@ -103,7 +103,8 @@ class TokenCheck:
         needed = len(example.ids)
         if split != "test" or record.kind == "text":
             return needed
-        asked = build_prompt(record, prompt.instruction)
+        instructions = [text for text in (prompt.instruction, *prompt.variants) if text is not None]
+        asked = build_prompt(record, max(instructions, key=len, default=None))
         # A token is at least one byte: most rows need not be tokenized again to see that they fit.
         size = sum(len(message["content"].encode("utf-8", "replace")) + 32 for message in asked)
         if size + prompt.max_new_tokens <= limit and not record.tools:

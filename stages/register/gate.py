@@ -40,6 +40,10 @@ def check_gate(gate: Gate, report: dict[str, Any], champion: Champion | None) ->
     if gate.verdict is not None:
         found = report["verdict"]
         conditions.insert(0, Condition(found == gate.verdict, f"verdict {found!r}, {gate.verdict!r} wanted"))
+    if gate.forgotten is not None and report["forgetting"]:
+        lost = -report["forgetting"]["abilities"][0]["difference"]["value"]
+        wanted = f"at most {gate.forgotten:.3f} wanted"
+        conditions.append(Condition(lost <= gate.forgotten, f"lost {lost:+.3f} of the general suite, {wanted}"))
     if champion is not None and gate.champion == "compare":
         conditions.append(_against_champion(champion, metric, value, report["lineage"]["data_sha256"]["test"]))
     return conditions

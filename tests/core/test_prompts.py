@@ -3,7 +3,7 @@ import pytest
 from stages.core.models import get_tokenizer
 from stages.core.prompts import TemplateError, build_prompt, encode_prompt, encode_segments, split_chat, split_record
 from stages.core.records import Record
-from stages.core.retrieval import Retriever
+from stages.core.retrieval import Words
 from tests.conftest import chat
 
 
@@ -99,9 +99,9 @@ def test_a_question_in_the_system_message_is_not_lost():
 
 def test_retrieval_puts_the_most_similar_row_last():
     train = [chat("red apple pie", "1"), chat("blue sky", "2"), chat("red apple", "3"), chat("green grass", "4")]
-    found = Retriever(train).search([chat("a red apple pie", "?")], 2)[0]
+    found = Words(train).search([chat("a red apple pie", "?")], 2)[0]
     assert [record.target for record in found] == ["3", "1"]
 
 
 def test_retrieval_gives_what_there_is():
-    assert len(Retriever([chat("one", "1")]).search([chat("two", "?")], 5)[0]) == 1
+    assert len(Words([chat("one", "1")]).search([chat("two", "?")], 5)[0]) == 1

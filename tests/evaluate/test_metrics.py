@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.errors import UserError
-from stages.evaluate.scores import METRICS, Metrics
+from stages.core.metrics import METRICS, Metrics
 
 
 @pytest.fixture(scope="module")
 def metrics():
-    return Metrics(["exact_match", "entity_f1"])
+    return Metrics(["exact_match", "entity_f1"], {})
 
 
 def load_module(name):
@@ -27,7 +27,7 @@ def score(metrics, name, *pairs):
 def test_exact_match_passes_over_case_and_spacing_only(metrics):
     pairs = [("No  Entities found\n", "no entities found"), ("a", "b"), ("a.", "a"), ("", "a")]
     scores = score(metrics, "exact_match", *pairs)
-    assert scores.numerators.tolist() == [1, 0, 0, 0]
+    assert scores.rows.tolist() == [[1, 1], [0, 1], [0, 1], [0, 1]] and scores.values.tolist() == [1, 0, 0, 0]
     assert scores.value == 0.25 and scores.binary
 
 
@@ -59,7 +59,7 @@ BANK, ANN, ROME = "Bank - ORGANIZATION", "Ann Lee - PERSON", "Rome - LOCATION"
 )
 def test_entity_f1_by_hand(metrics, prediction, reference, numerator, denominator):
     scores = score(metrics, "entity_f1", (prediction, reference))
-    assert (scores.numerators.tolist(), scores.denominators.tolist()) == ([numerator], [denominator])
+    assert scores.rows.tolist() == [[numerator, denominator]]
 
 
 def test_entity_f1_is_micro_averaged(metrics):
@@ -75,7 +75,7 @@ def test_the_module_and_the_rows_say_the_same():
         module = evaluate.load(str(METRICS / name / f"{name}.py"))
         pairs = [(f"[{BANK}]", f"[{BANK}, {ANN}]"), ("a", "a"), (f"[{ROME}]", f"[{ROME}]")]
         whole = module.compute(predictions=[p for p, _ in pairs], references=[r for _, r in pairs])
-        assert whole[name] == pytest.approx(score(Metrics([name]), name, *pairs).value)
+        assert whole[name] == pytest.approx(score(Metrics([name], {}), name, *pairs).value)
 
 
 @given(st.text(alphabet="[], -abPERSON\n", max_size=60))
@@ -85,5 +85,18 @@ def test_no_text_breaks_the_reading_of_entities(text):
 
 
 def test_a_metric_that_is_not_there_is_named():
-    with pytest.raises(UserError, match="no metric 'rogue'; there are entity_f1, exact_match"):
-        Metrics(["rogue"])
+    with pytest.raises(UserError, match=r"no metric 'rogue'; there are .*exact_match"):
+        Metrics(["rogue"], {})
+
+
+def test_the_normalisers_of_exact_match():
+    pairs = [("The cat!", "a CAT"), ("①", "1"), ("cat", "Cat ")]
+
+    def values(*normalise):
+        options = {"exact_match": {"normalise": list(normalise)}}
+        return score(Metrics(["exact_match"], options), "exact_match", *pairs).values.tolist()
+
+    assert values() == [0, 0, 0] and values("case", "spaces") == [0, 0, 1]
+    assert values("case", "spaces", "articles", "punctuation", "unicode") == [1, 1, 1]
+    with pytest.raises(UserError, match=r"evaluate\.options\.exact_match: .*unknown normaliser colour"):
+        values("colour")

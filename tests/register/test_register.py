@@ -17,9 +17,10 @@ REPORT = {
     "verdict": "fine-tune",
     "primary_metric": "exact_match",
     "arms": {"tuned": {"exact_match": {"value": 0.7}}},
+    "forgetting": None,
     "lineage": {"data_sha256": {"test": "abc"}},
 }
-GATE = Gate(verdict="fine-tune", minimum=0.5, champion="compare")
+GATE = Gate(verdict="fine-tune", minimum=0.5, forgotten=0.2, champion="compare")
 CHAMPION = Champion("3", "exact_match", 0.6, "abc", "w")
 
 
@@ -40,6 +41,13 @@ CHAMPION = Champion("3", "exact_match", 0.6, "abc", "w")
 )
 def test_the_gate(gate, champion, passed):
     assert [condition.passed for condition in check_gate(gate, REPORT, champion)] == passed
+
+
+@pytest.mark.parametrize(("difference", "passed"), [(-0.1, True), (0.05, True), (-0.2, True), (-0.21, False)])
+def test_what_was_forgotten_closes_the_gate(difference, passed):
+    report = REPORT | {"forgetting": {"abilities": [{"difference": {"value": difference}}]}}
+    assert [condition.passed for condition in check_gate(GATE, report, None)] == [True, True, passed]
+    assert len(check_gate(GATE.model_copy(update={"forgotten": None}), report, None)) == 2
 
 
 OPEN = (

@@ -1,35 +1,41 @@
-"""Exact match: the share of rows whose whole answer is the target, whatever its case and spacing."""
+"""Exact match: the share of rows whose whole answer is the target, after the chosen normalisers."""
 
-import datasets
-import evaluate
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any
 
-_DESCRIPTION = """
-1 for a row whose prediction equals its reference after lower-casing, joining runs of white space into one blank and
-trimming; 0 otherwise.
-"""
+from stages.core.row_metric import RowMetric
 
-_KWARGS = """
-Args:
-    predictions: texts.
-    references: texts.
-Returns:
-    exact_match: mean of the rows, in [0, 1].
-    numerators, denominators: for each row what it adds to the mean's numerator (0 or 1) and denominator (1).
-"""
+NORMALISERS: dict[str, Callable[[str], str]] = {
+    "case": str.casefold,
+    "spaces": lambda text: " ".join(text.split()),
+    "unicode": lambda text: unicodedata.normalize("NFKC", text),
+    "punctuation": lambda text: "".join(c for c in text if not unicodedata.category(c).startswith("P")),
+    "articles": lambda text: re.sub(r"\b(a|an|the)\b", " ", text),
+}
 
 
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS)
-class ExactMatch(evaluate.Metric):
-    """Case and white space do not count; everything else does."""
+class ExactMatch(RowMetric):
+    """1 for a row whose normalised prediction equals its normalised reference, 0 otherwise.
 
-    def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
-        return evaluate.MetricInfo(description=_DESCRIPTION, citation="", inputs_description=_KWARGS, features=features)
+    Options:
+        normalise: names out of `case`, `spaces`, `unicode`, `punctuation`, `articles`. Without it case and spaces do
+            not count. All five are more than the normalisation of SQuAD (Rajpurkar et al., 2016).
+    """
 
-    def _compute(self, predictions: list[str], references: list[str]) -> dict:
-        rows = [float(_normalise(p) == _normalise(r)) for p, r in zip(predictions, references, strict=True)]
-        return {"exact_match": sum(rows) / len(rows), "numerators": rows, "denominators": [1.0] * len(rows)}
+    def prepare(self, references: Sequence[str], normalise: Sequence[str] = ("case", "spaces")) -> None:
+        unknown = set(normalise) - set(NORMALISERS)
+        if unknown:
+            raise ValueError(f"unknown normaliser {', '.join(sorted(unknown))}; there are {', '.join(NORMALISERS)}")
+        # Spaces last: what is taken out may leave some.
+        self.steps = [NORMALISERS[name] for name in sorted(normalise, key=lambda name: name == "spaces")]
 
+    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> tuple[float, float]:
+        return float(self.normalised(prediction) == self.normalised(reference)), 1.0
 
-def _normalise(text: str) -> str:
-    return " ".join(text.lower().split())
+    def normalised(self, text: str) -> str:
+        """The text after every step."""
+        for step in self.steps:
+            text = step(text)
+        return text

@@ -1,0 +1,110 @@
+"""How fast are the answers, and are they the same? `stages.core.generation` against plain `model.generate`.
+
+    python -m benchmarks.answers [ROWS]
+
+Needs `dvc repro` before it. For each arm the same prompts of the test split are answered by both in one run, the
+plain one with transformers' `generate` in batches of 8 in the order of the file, in the precision of the
+configuration and in float32. Texts that differ are counted, with the largest gap between the two best logits at the
+first token that differs: in bfloat16 sums depend on what shares a batch, and a tie can fall either way. Writes
+`benchmarks/results/answers.json`.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from benchmarks.table import show
+from stages.baseline.shots import get_shots
+from stages.core.base_models import get_base_model
+from stages.core.config import Config, parse
+from stages.core.files import read_json
+from stages.core.generation import generate
+from stages.core.models import get_model, get_tokenizer, get_tuned_model
+from stages.core.predictions import PREDICTIONS, TUNED_ARM
+from stages.core.prompts import build_prompt, encode_prompt
+from stages.core.records import read_records
+from stages.core.retrieval import get_retriever
+
+RESULT = Path("benchmarks/results/answers.json")
+PLAIN_BATCH = 8
+
+
+def main() -> None:
+    """Measure every arm in both precisions and print the table."""
+    config = parse(OmegaConf.load("params.yaml"))
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 96
+    base = get_base_model(config.model, config.seed)
+    tokenizer, table = get_tokenizer(base), []
+    for dtype in (config.model.dtype, "float32"):
+        plain = get_model(base, dtype)
+        models = {"few_shot": plain, "zero_shot": plain, TUNED_ARM: get_tuned_model(base, dtype)}
+        for arm, model in models.items():
+            prompts = get_prompts(config, tokenizer, arm, count)
+            table.append({"dtype": dtype, "arm": arm, **measure(config, model, tokenizer, prompts)})
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(table, indent=2))
+    show(table)
+
+
+def get_prompts(config: Config, tokenizer: Any, arm: str, count: int) -> list[list[int]]:
+    """The prompts of an arm for the first rows of the test split."""
+    test, train = read_records("test")[:count], read_records("train")
+    if arm == TUNED_ARM:
+        return [encode_prompt(tokenizer, build_prompt(record, config.prompt.short_instruction)) for record in test]
+    choice = read_json(PREDICTIONS / "choices.json")[arm]
+    shots = get_shots(arm, train, test, choice["shots"], config.seed, get_retriever(config.prompt, train))
+    pairs = zip(test, shots, strict=True)
+    return [encode_prompt(tokenizer, build_prompt(record, choice["instruction"], k)) for record, k in pairs]
+
+
+def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]) -> dict[str, Any]:
+    """Rows a second of both, how many texts differ, and the largest logit gap where they part."""
+    limit = config.prompt.max_new_tokens
+    started = time.perf_counter()
+    parts = [prompts[i : i + PLAIN_BATCH] for i in range(0, len(prompts), PLAIN_BATCH)]
+    plain = [text for part in parts for text in answer_plainly(model, tokenizer, part, limit)]
+    plain_seconds, started = time.perf_counter() - started, time.perf_counter()
+    ours = generate(
+        model, tokenizer, prompts, max_new_tokens=limit, batch_tokens=config.model.batch_tokens, title="ours"
+    )
+    seconds = time.perf_counter() - started
+    others = [i for i, (one, two) in enumerate(zip(plain, ours, strict=True)) if one != two.text]
+    gaps = [get_gap(model, tokenizer, prompts[i], plain[i], ours[i].text) for i in others]
+    return {
+        "plain rows/s": len(prompts) / plain_seconds,
+        "rows/s": len(prompts) / seconds,
+        "ratio": plain_seconds / seconds,
+        "rows": len(prompts),
+        "texts that differ": len(others),
+        "largest gap": max(gaps, default=0.0),
+    }
+
+
+@torch.inference_mode()
+def answer_plainly(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int) -> list[str]:
+    """What a script would do: pad on the left, call `generate`, decode."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    found = model.generate(
+        ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, pad_token_id=tokenizer.pad_token_id
+    )
+    return tokenizer.batch_decode(found[:, width:], skip_special_tokens=True)
+
+
+@torch.inference_mode()
+def get_gap(model: Any, tokenizer: Any, prompt: list[int], one: str, two: str) -> float:
+    """How near the two best tokens are where two answers part, the row alone."""
+    a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (one, two))
+    shared = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    best = model(torch.tensor([prompt + a[:shared]])).logits[0, -1].float().topk(2).values
+    return float(best[0] - best[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What each row adds to each metric, through local modules of the `evaluate` library."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.core.errors import UserError
+from stages.core.records import Record
+
+METRICS = Path(__file__).parents[1] / "evaluate" / "metrics"
+Aggregate = Callable[[np.ndarray], np.ndarray]
+
+
+def ratio(sums: np.ndarray) -> np.ndarray:
+    """The first of two sums over the second, along the last axis; 0/0 is 1."""
+    top, bottom = sums[..., 0], sums[..., 1]
+    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """A metric over rows, which comes out of the sums of what each row adds."""
+
+    rows: np.ndarray
+    """Shape (rows, sums)."""
+    aggregate: Aggregate = ratio
+    """From sums of shape (..., sums) to the metric, shape (...)."""
+    of_rows: Aggregate = ratio
+    """A score for each row, from `rows`."""
+
+    @property
+    def value(self) -> float:
+        """The metric over all rows."""
+        return float(self.aggregate(self.rows.sum(axis=0)))
+
+    @property
+    def values(self) -> np.ndarray:
+        """Each row's own score, shape (rows,)."""
+        return self.of_rows(self.rows)
+
+    @property
+    def binary(self) -> bool:
+        """Whether each row is right or wrong and counts once."""
+        plain = self.rows.shape[1] == 2 and self.aggregate(np.array([1.0, 2.0])) == 0.5  # noqa: PLR2004
+        return bool(plain and (self.rows[:, 1] == 1).all() and np.isin(self.rows[:, 0], (0, 1)).all())
+
+    def at(self, indices: np.ndarray) -> np.ndarray:
+        """The metric over the rows at indices of shape (..., rows), shape (...)."""
+        return self.aggregate(self.rows[indices].sum(axis=-2))
+
+    def of(self, rows: np.ndarray) -> "Scores":
+        """The scores of some of the rows."""
+        return Scores(self.rows[rows], self.aggregate, self.of_rows)
+
+
+class Metrics:
+    """The chosen metrics, each a folder under `stages/evaluate/metrics` (a team's own is one more folder)."""
+
+    def __init__(self, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
+        """Load the modules.
+
+        Args:
+            names: of the folders.
+            options: for some of the metrics their own options.
+
+        Raises:
+            UserError: there is no folder of that name.
+        """
+        import evaluate
+
+        known = sorted(path.name for path in METRICS.iterdir() if (path / f"{path.name}.py").exists())
+        for name in [*names, *options]:
+            if name not in known:
+                raise UserError(f"evaluate.metrics: there is no metric {name!r}; there are {', '.join(known)}")
+        self._options = options
+        self._modules = {name: evaluate.load(str(METRICS / name / f"{name}.py")) for name in names}
+
+    def score(
+        self, predictions: Sequence[str], references: Sequence[str], records: Sequence[Record] = ()
+    ) -> dict[str, Scores]:
+        """Every metric over paired texts.
+
+        Raises:
+            UserError: a metric refuses its options.
+        """
+        texts = {"predictions": list(predictions), "references": list(references)}
+        rows, found = [asdict(record) for record in records] or None, {}
+        for name, module in self._modules.items():
+            try:
+                result = module.compute(**texts, records=rows, **self._options.get(name, {}))
+            except (TypeError, ValueError) as error:
+                raise UserError(f"evaluate.options.{name}: the metric refuses them: {error}") from None
+            found[name] = Scores(np.asarray(result["rows"], float), module.aggregate, module.row_values)
+        return found
+
+    def score_records(self, predictions: Sequence[str], records: Sequence[Record]) -> dict[str, Scores]:
+        """The same against the targets of the records."""
+        return self.score(predictions, [record.target for record in records], records)

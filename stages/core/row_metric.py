@@ -1,0 +1,59 @@
+"""What the metrics of this folder have in common: each row adds something to a few sums, and the sums give the metric.
+
+So every metric can be resampled, paired and sliced. A team's own metric is a folder `stages/evaluate/metrics/<name>`
+with a module `<name>.py` that holds one subclass, and its name in `evaluate.metrics`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+
+class RowMetric(evaluate.Metric, ABC):
+    """A metric of the `evaluate` library, computed row by row."""
+
+    @abstractmethod
+    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+        """What a row adds to each sum; as many numbers for every row. By default the sums are a ratio's two parts.
+
+        Args:
+            prediction: the answer of the model.
+            reference: the target.
+            record: the whole row (`messages`, `meta`, …), for metrics that need the question; empty in plain use.
+        """
+
+    def prepare(self, *references: Any, **options: Any) -> None:
+        """Take the options of `evaluate.options.<name>`, after the list of all references."""
+        if options:
+            raise ValueError(f"{self.name} takes no options, got {', '.join(options)}")
+
+    def aggregate(self, sums: np.ndarray) -> np.ndarray:
+        """The metric out of sums of shape (..., k), shape (...): the first over the second, 1 where both are 0."""
+        top, bottom = sums[..., 0], sums[..., 1]
+        return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), 1.0)
+
+    def row_values(self, rows: np.ndarray) -> np.ndarray:
+        """A score for each row, from contributions of shape (rows, k): what the row alone would give."""
+        return self.aggregate(rows)
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
+        text = self.__doc__ or ""
+        return evaluate.MetricInfo(description=text, citation="", inputs_description=text, features=features)
+
+    def _compute(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[str],
+        records: Sequence[dict[str, Any]] | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        self.prepare(references, **options)
+        given = records or [{}] * len(predictions)
+        rows = [list(self.contribute(*row)) for row in zip(predictions, references, given, strict=True)]
+        value = float(self.aggregate(np.asarray(rows, float).sum(axis=0)))
+        return {self.name: value, "rows": rows}

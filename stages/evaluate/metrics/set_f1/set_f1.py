@@ -1,0 +1,37 @@
+"""Set F1: micro-averaged over the sets of items that predictions and references list."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from stages.core.row_metric import RowMetric
+
+_BRACKETED = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\{([^{}]*)\}")
+
+
+class SetF1(RowMetric):
+    """F1 = 2 TP / (2 TP + FP + FN) over all rows (Manning et al., 2008, 13.6); 1 when no row has or claims any item.
+
+    A text is a list of items, with or without one pair of brackets around it. Items are compared without regard to case
+    and white space; their order does not count, nor how often one is listed, nor empty ones.
+
+    Options:
+        separator: what stands between two items, a comma by default.
+    """
+
+    def prepare(self, references: Sequence[str], separator: str = ",") -> None:
+        if not separator:
+            raise ValueError("separator is empty")
+        self.separator = separator
+
+    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+        found, wanted = items(prediction, self.separator), items(reference, self.separator)
+        return 2.0 * len(found & wanted), float(len(found) + len(wanted))
+
+
+def items(text: str, separator: str) -> set[str]:
+    """The items that `text` lists, in lower case and with single spaces."""
+    inside = _BRACKETED.fullmatch(text.strip())
+    if inside and inside.lastindex:
+        text = inside[inside.lastindex]
+    return {" ".join(item.casefold().split()) for item in text.split(separator)} - {""}

@@ -1,0 +1,76 @@
+"""Where the tuned arm wins and where it loses: the same comparison on parts of the test split."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.core.metrics import Scores
+from stages.core.records import Record
+from stages.evaluate.statistics import Estimate, Resampling, difference
+
+FEW = 15  # rows below which a part has no interval worth reading
+PARTS = 3  # of the lengths
+FREQUENT = 0.05  # share of the rows from which a target is a part of its own
+LONGEST = 40  # characters of a value in a name
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of the test rows."""
+
+    by: str
+    value: str
+    rows: int
+    ours: float
+    theirs: float
+    difference: Estimate
+    loses: bool
+    """Whether the tuned arm is worse here, interval and all, although it wins overall."""
+
+
+def compare_slices(
+    names: Sequence[str], records: Sequence[Record], ours: Scores, theirs: Scores, how: Resampling
+) -> list[Slice]:
+    """Every part of at least `FEW` rows.
+
+    Args:
+        names: `length` (of the question, in thirds), `label` (of the row, or a target that many rows have), or a column
+            that `data.keep` kept.
+        records: the test split.
+        ours: the tuned arm's scores.
+        theirs: those of the best prompted arm.
+        how: intervals are made.
+    """
+    wins, found = ours.value > theirs.value, []
+    for name in names:
+        for value, rows in _parts(name, records):
+            if len(rows) < FEW:
+                continue
+            a, b = ours.of(rows), theirs.of(rows)
+            gap = difference(a, b, how)
+            found.append(Slice(name, value, len(rows), a.value, b.value, gap, bool(wins and gap.ci_high < 0)))
+    return found
+
+
+def _parts(name: str, records: Sequence[Record]) -> Iterator[tuple[str, np.ndarray]]:
+    if name == "length":
+        lengths = np.array([sum(len(message["content"]) for message in record.prompt) for record in records])
+        for part in np.array_split(np.argsort(lengths, kind="stable"), PARTS):
+            if len(part):
+                yield f"{lengths[part].min():,} to {lengths[part].max():,} characters", part
+        return
+    values = [_value(name, record) for record in records]
+    counts = Counter(values)
+    if name == "label":  # a target that hardly repeats is no class
+        limit = max(2, FREQUENT * len(records))
+        values = [value if counts[value] >= limit else "any other" for value in values]
+    for value in dict.fromkeys(values):
+        yield value[:LONGEST], np.array([i for i, other in enumerate(values) if other == value])
+
+
+def _value(name: str, record: Record) -> str:
+    if name == "label":
+        return str(record.meta.get("label", record.target))
+    return str(record.meta.get("columns", {}).get(name, "nothing"))
