@@ -123,6 +123,8 @@ class EvaluateConfig(Section):
     """The smallest improvement of the primary metric that is worth having."""
     slices: list[Name]
     """Parts of the test rows to compare too: `length`, `label`, columns of `data.keep`."""
+    extra_arms: list[Literal["tuned_long"]]
+    """Answered too, for information: `tuned_long` asks the tuned model with the instruction of the prompted arms."""
     forgetting: bool
     """Whether base and tuned model answer the general suite."""
     prices: Prices

@@ -18,6 +18,7 @@ PREDICTIONS = Path("predictions")
 GENERAL_BASE, GENERAL_TUNED = PREDICTIONS / "general_base.json", PREDICTIONS / "general_tuned.json"
 BASE_ARMS = ("zero_shot", "few_shot", "retrieval")
 TUNED_ARM = "tuned"
+EXTRA = PREDICTIONS / "extra"  # arms that the verdict does not go by
 
 
 @dataclass(frozen=True, slots=True)

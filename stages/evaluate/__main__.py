@@ -12,9 +12,18 @@ import hydra
 from stages.core.base_models import BaseModel, get_base_model
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.files import write_json
+from stages.core.files import read_json, write_json
 from stages.core.models import TUNED, get_tokenizer, get_tuned_model
-from stages.core.predictions import BASE_ARMS, GENERAL_TUNED, TUNED_ARM, ask, read_predictions, write_predictions
+from stages.core.predictions import (
+    BASE_ARMS,
+    EXTRA,
+    GENERAL_TUNED,
+    PREDICTIONS,
+    TUNED_ARM,
+    ask,
+    read_predictions,
+    write_predictions,
+)
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 
@@ -33,6 +42,11 @@ def main(config: Config, tracker: Tracker) -> None:
     model = get_tuned_model(get_base_model(config.model, config.seed), config.model.dtype)
     predictions[TUNED_ARM] = ask(TUNED_ARM, model, tokenizer, config, test, config.prompt.short_instruction)
     write_predictions(TUNED_ARM, predictions[TUNED_ARM])
+    EXTRA.mkdir(parents=True, exist_ok=True)
+    long = read_json(PREDICTIONS / "choices.json")["zero_shot"]["instruction"]
+    for arm in config.evaluate.extra_arms:
+        predictions[arm] = ask(arm, model, tokenizer, config, test, long)
+        write_predictions(f"{EXTRA.name}/{arm}", predictions[arm])
     write_json(GENERAL_TUNED, ask_general(model, tokenizer, config) if config.evaluate.forgetting else {})
     scores = score_arms(config, test, predictions)
     report = analyse(config, test, predictions, scores)

@@ -1,0 +1,42 @@
+import json
+
+import pytest
+
+from stages.baseline.__main__ import main as baseline
+from stages.core.predictions import EXTRA
+from stages.evaluate.__main__ import main as evaluate
+from stages.train.__main__ import main as train
+from tests.conftest import TINY, compose_config
+
+QUICK = ("evaluate.resamples=100", "prompt.shots=[1,2]", "prompt.trial_rows=4", "tracking=disabled")
+UNTRAINED = ("train.args.learning_rate=0", "train.args.num_train_epochs=1")
+
+
+@pytest.fixture
+def workspace_of_a_model_that_learned_nothing(prepared, workspace):
+    options = [*TINY, *QUICK, *UNTRAINED, "evaluate.extra_arms=[tuned_long]", "prompt.instruction=Say it."]
+    for stage in (baseline, train, evaluate):
+        stage(compose_config(*options))
+    return workspace
+
+
+def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_that_learned_nothing):
+    folder = workspace_of_a_model_that_learned_nothing
+    report = json.loads((folder / "reports/verdict.json").read_text())
+    assert report["verdict"] != "fine-tune" and report["recommended_arm"] != "tuned"
+    # The same weights forgot nothing, and asked with the same words they give the same answers.
+    assert report["forgetting"]["perplexity_ratio"]["value"] == pytest.approx(1, abs=1e-3)
+    assert report["forgetting"]["abilities"][0]["difference"]["value"] == 0
+    texts = [
+        [json.loads(line)["text"] for line in path.open()]
+        for path in (folder / EXTRA / "tuned_long.jsonl", folder / "predictions/zero_shot.jsonl")
+    ]
+    assert texts[0] == texts[1]
+    # Everything that the design and the issues list is there, for a machine and for people.
+    assert set(report["arms"]) == {"zero_shot", "few_shot", "retrieval", "tuned", "tuned_long"}
+    assert all(comparison["p_holm"] >= comparison["p_value"] for comparison in report["comparisons"])
+    assert report["choices"]["few_shot"]["rows"] == 4 and len(report["choices"]["few_shot"]["trials"]) == 2
+    page = (folder / "reports/verdict.html").read_text()
+    assert "built-in method" not in page and "Does it still do other things?" in page and "tuned_long" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "General suite" in (folder / "reports/verdict.md").read_text()
