@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FOLDER = Path(__file__).parent / "general_suite"
-MAX_NEW_TOKENS = 64
+MAX_NEW_TOKENS = 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,14 +74,15 @@ def _report_pairs(
         other = f"{first_file}:{first_line}" if first_file != file else f"line {first_line}"
         found = f"{pair.similarity:.0%} like {other}"
         if pair.first[0] == pair.second[0]:
-            finding = Finding("near_duplicate", file, line, "", f"{found}, both in {pair.first[0]}", "keep one")
+            found = f"{found}, both in {pair.first[0]}"
+            finding = Finding("near_duplicate", file, line, "", found, "keep one", pair.record)
             passed = findings.add([finding])
         else:
             todo = "keep them in one split: name what they share with data.group"
             found = f"{found}, but this is in {pair.second[0]} and that in {pair.first[0]}"
             if too_many:
                 found += f" ({share:.1%} of the held-out rows leak, checks.leak_limit={checks.leak_limit:.1%})"
-            finding = Finding("leak", file, line, "", found, todo)
+            finding = Finding("leak", file, line, "", found, todo, pair.record)
             passed = findings.add([finding], "fail" if too_many else None)
         if not passed:
             dropped[pair.second[0]].add(pair.second[1])

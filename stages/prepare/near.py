@@ -31,6 +31,8 @@ class Pair(NamedTuple):
     first: tuple[str, int]
     second: tuple[str, int]
     similarity: float
+    record: str
+    """Id of the second."""
 
 
 class NearDuplicates:
@@ -62,9 +64,9 @@ class NearDuplicates:
             pairs = [(int(pair >> 32), int(pair & 0xFFFFFFFF)) for pair in candidates[start : start + CHECKED].tolist()]
             texts = self._texts({row for pair in pairs for row in pair})
             for first, second in pairs:
-                similarity = min(self._similarities(texts[first], texts[second]))
+                similarity = min(self._similarities(texts[first][0], texts[second][0]))
                 if similarity >= self._threshold and (second not in nearest or nearest[second].similarity < similarity):
-                    nearest[second] = Pair(self._place(first), self._place(second), similarity)
+                    nearest[second] = Pair(self._place(first), self._place(second), similarity, texts[second][1])
         return [nearest[row] for row in sorted(nearest)]
 
     def _candidates(self) -> np.ndarray:
@@ -85,13 +87,14 @@ class NearDuplicates:
             found = np.union1d(found, np.concatenate(pairs))
         return found
 
-    def _texts(self, rows: set[int]) -> dict[int, tuple[Shingles, Shingles]]:
-        texts: dict[int, tuple[Shingles, Shingles]] = {}
+    def _texts(self, rows: set[int]) -> dict[int, tuple[tuple[Shingles, Shingles], str]]:
+        """The shingles and the id of each row."""
+        texts: dict[int, tuple[tuple[Shingles, Shingles], str]] = {}
         start = 0
         for split in ORDER:
             size = self._files.counts[split]
             picked = self._files.pick(split, {row - start for row in rows if start <= row < start + size})
-            texts |= {start + row: _shingles(record) for row, record in picked.items()}
+            texts |= {start + row: (_shingles(record), record.id) for row, record in picked.items()}
             start += size
         return texts
 

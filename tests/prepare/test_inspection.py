@@ -95,7 +95,8 @@ LEAKING = [("train", chat(TEXT, "a")), ("test", chat(f"{TEXT} more", "a")), ("te
 
 def test_a_leak_under_the_limit_costs_the_training_row(config, tmp_path):
     seen = Inspected(config("checks.leak_limit=0.5"), tmp_path, *LEAKING)
-    assert [(f.code, f.line) for f in seen.findings] == [("leak", 1)] and not seen.failed
+    leak = ("leak", 1, LEAKING[0][1].id)
+    assert [(f.code, f.line, f.record) for f in seen.findings] == [leak] and not seen.failed
     assert seen.records["train"] == [] and len(seen.records["test"]) == 2
     assert seen.figures()["messages"]["sum"] == 4  # of the rows that are left
 
