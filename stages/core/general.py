@@ -1,6 +1,5 @@
 """The general suite: short items that have nothing to do with the task, to see what a model forgot in training."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +65,3 @@ def read_prose(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -
             nats.append(float(cross_entropy(logits, ids[0, 1:], reduction="sum")))
             tokens.append(ids.shape[1] - 1)
     return {"nats": nats, "tokens": tokens}
-
-
-def perplexity(nats: float, tokens: float) -> float:
-    """The exponential of the mean negative log-likelihood of a token."""
-    return math.exp(nats / tokens)

@@ -12,6 +12,8 @@ import datasets
 import evaluate
 import numpy as np
 
+from stages.core.metrics import ratio
+
 
 class RowMetric(evaluate.Metric, ABC):
     """A metric of the `evaluate` library, computed row by row."""
@@ -33,8 +35,7 @@ class RowMetric(evaluate.Metric, ABC):
 
     def aggregate(self, sums: np.ndarray) -> np.ndarray:
         """The metric out of sums of shape (..., k), shape (...): the first over the second, 1 where both are 0."""
-        top, bottom = sums[..., 0], sums[..., 1]
-        return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), 1.0)
+        return ratio(sums)
 
     def row_values(self, rows: np.ndarray) -> np.ndarray:
         """A score for each row, from contributions of shape (rows, k): what the row alone would give."""

@@ -33,7 +33,7 @@ class Findings:
     """All findings of a run, written to a file as they come: memory holds the first of each kind."""
 
     def __init__(self, checks: ChecksConfig, path: Path) -> None:
-        self._checks, self._path = checks, path
+        self._checks = checks
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb")
         self._first: dict[tuple[str, str], list[Finding]] = defaultdict(list)

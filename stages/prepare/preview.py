@@ -1,6 +1,7 @@
 """A few rows as the model sees them, after the chat template, with the trained tokens marked."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ class Preview:
         if self._longest is None or size > self._longest[0]:
             self._longest = size, kept
 
+    @cached_property
     def rows(self) -> list[Shown]:
         """The rows to show: at most `checks.preview` of the first ones and the special ones."""
         special = [("truncated", self._truncated)] if self._truncated else []
@@ -73,14 +75,14 @@ class Preview:
 
         environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
         page = environment.get_template("preview.html.j2").render(
-            rows=self.rows(), figures=figures, model=self._config.model, data=self._config.data
+            rows=self.rows, figures=figures, model=self._config.model, data=self._config.data
         )
         write_bytes(path, page.encode("utf-8", "replace"))
 
     def text(self, width: int = 1500) -> str:
         """The first row for a terminal, trained text between marks."""
         lines = []
-        for row in self.rows()[:1]:
+        for row in self.rows[:1]:
             marked = "".join(f"{MARKS[0]}{s.text}{MARKS[1]}" if s.trained else s.text for s in row.segments)
             shown = marked if len(marked) <= width else f"{marked[: width // 2]}\n … \n{marked[-width // 2 :]}"
             lines.append(f"{row.why}, {row.tokens} tokens, {row.trained} trained between {MARKS[0]} and {MARKS[1]}:")

@@ -56,7 +56,7 @@ def test_truncation_cuts_the_beginning_of_the_question_and_keeps_the_answer(conf
     assert record.target == "answer" and record.prompt[0]["content"].endswith("word end")
     assert "start" not in record.prompt[0]["content"] and record.id != LONG.id
     assert seen.tokens.truncated == 1 and seen.figures()["tokens"]["max"] <= 200 and not seen.failed
-    assert [row.why for row in seen.preview.rows()] == ["a training row", "truncated", "the longest training row"]
+    assert [row.why for row in seen.preview.rows] == ["a training row", "truncated", "the longest training row"]
 
 
 def test_what_cannot_be_cut_is_dropped_and_said_so(config, tmp_path):
@@ -147,8 +147,8 @@ def test_the_preview_marks_what_is_trained(config, tmp_path):
     assert "⟦answer<|im_end|>⟧" in seen.preview.text()
     seen.preview.write(tmp_path / "preview.html", seen.figures() | {"estimate": None})
     page = (tmp_path / "preview.html").read_text()
-    assert "<b>" not in page and page.count('class="trained"') == 1 + len(seen.preview.rows())
-    assert "".join(seen.preview.rows()[0].pieces[1]) == "answer<|im_end|>"
+    assert "<b>" not in page and page.count('class="trained"') == 1 + len(seen.preview.rows)
+    assert "".join(seen.preview.rows[0].pieces[1]) == "answer<|im_end|>"
 
 
 def test_the_estimate_counts_steps_and_grows_with_the_work(config):

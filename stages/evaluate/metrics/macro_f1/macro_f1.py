@@ -6,32 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.row_metric import RowMetric
+from stages.core.label_metric import LabelMetric, read_label
 
 
-class MacroF1(RowMetric):
+class MacroF1(LabelMetric):
     """The mean of 2 TP / (2 TP + FP + FN) over the labels that occur in the references.
 
     As `f1_score(labels=<those>, average="macro", zero_division=0)` of sklearn. In a part or a resample of the rows, the
     labels that occur there count. Labels are compared without regard to case and to white space around them; an answer
     that is none of them takes from the recall of the right one alone.
 
-    Options:
-        pattern: a regular expression whose first group is the label, such as `\\[(.*?)\\]`; its first match counts. By
-            default the whole text is the label.
+    Options: as `LabelMetric`.
     """
 
     def prepare(self, references: Sequence[str], pattern: str | None = None) -> None:
-        self.pattern = re.compile(pattern or "(?s)(.*)")
-        if not self.pattern.groups:
-            raise ValueError(f"pattern {pattern} has no group")
-        found = {text: label(text, self.pattern) for text in references}
-        if unlabelled := [text for text, name in found.items() if name is None]:
-            raise ValueError(f"pattern {pattern} finds no label in the reference {unlabelled[0]!r}")
-        self.labels = sorted(name for name in set(found.values()) if name is not None)
+        super().prepare(references, pattern)
+        self.labels = sorted({name for text in references if (name := self.label(text)) is not None})
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        found, wanted = label(prediction, self.pattern), label(reference, self.pattern)
+        found, wanted = self.label(prediction), self.label(reference)
         counts = ((name == found == wanted, name == found != wanted, name == wanted != found) for name in self.labels)
         return [float(count) for three in counts for count in three]
 
@@ -53,7 +46,9 @@ class MacroF1(RowMetric):
         The last column, which has no entry in `labels`, counts the other answers.
         """
         compiled = re.compile(pattern or "(?s)(.*)")
-        pairs = [(label(r, compiled), label(p, compiled)) for p, r in zip(predictions, references, strict=True)]
+        pairs = [
+            (read_label(r, compiled), read_label(p, compiled)) for p, r in zip(predictions, references, strict=True)
+        ]
         labels = sorted({wanted for wanted, _ in pairs if wanted is not None})
         place: dict[str | None, int] = {name: index for index, name in enumerate(labels)}
         matrix = np.zeros((len(labels), len(labels) + 1), int)
@@ -61,9 +56,3 @@ class MacroF1(RowMetric):
             if wanted in place:
                 matrix[place[wanted], place.get(found, len(labels))] += 1
         return {"labels": labels, "matrix": matrix.tolist()}
-
-
-def label(text: str, pattern: re.Pattern[str]) -> str | None:
-    """The first group of the first match, ready to compare."""
-    match = pattern.search(text)
-    return match[1].casefold().strip() if match and match[1] is not None else None
