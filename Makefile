@@ -6,7 +6,7 @@ export DVC_NO_ANALYTICS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: repro install test lint types ui clean
+.PHONY: repro install dev test lint types ui vllm clean
 
 repro: install ## run the pipeline and print the verdict
 	dvc repro
@@ -14,24 +14,37 @@ repro: install ## run the pipeline and print the verdict
 
 install: $(VENV)/.installed ## make the environment, if its list has changed
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt constraints.txt
+$(VENV)/.installed: requirements.txt constraints.txt
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Tuneproof needs Python 3.11 or later; name one: make PYTHON=python3.11 install')"
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --compile -c constraints.txt -r requirements.txt -r requirements-dev.txt
+	python -m pip install --quiet --compile -c constraints.txt -r requirements.txt
 	touch $@
 
-test: install ## the tests, as CI runs them
+dev: $(VENV)/.dev ## add what the tests, the checks and the benchmarks need
+
+$(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
+	python -m pip install --quiet --compile -c constraints.txt -r requirements-dev.txt
+	touch $@
+
+test: dev ## the tests, as CI runs them
 	pytest
 
-lint: install
+lint: dev
 	ruff check .
 	ruff format --check .
 
-types: install
+types: dev
 	mypy
 
 ui: install ## the MLflow UI on the local store, on this machine alone: http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1
+
+vllm: .venv-vllm/.installed ## make vLLM's own environment, for engine=vllm: gigabytes, and a GPU to use it
+
+.venv-vllm/.installed: requirements-vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet -r requirements-vllm.txt
+	touch $@
 
 clean: ## remove what the pipeline made, not the environment and not DVC's cache
 	rm -rf data/prepared data/.configured models predictions reports metrics plots

@@ -86,6 +86,23 @@ def test_show_prints_the_verdict_and_adds_no_row(run):
     assert "Verdict:" in said and "tuned - few_shot" in said and "verdict.html" in said
 
 
+def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
+    before = run("git", "status", "--short")
+    said = run(sys.executable, "-m", "tools.curve", "0.5", "1")
+    assert "twice the rows should bring" in said and "Running stage 'baseline'" not in said
+    # What was trained already comes from the cache, and nothing of the workspace but the file has changed.
+    assert said.count("Running stage 'train'") == 1
+    assert set(run("git", "status", "--short").splitlines()) - set(before.splitlines()) == {
+        " M data/learning_curve.json"
+    }
+    said = run("dvc", "repro")
+    assert "Running stage 'evaluate'" in said and "Running stage 'train'" not in said
+    curve = json.loads((run.folder / "reports/verdict.json").read_text())["curve"]
+    assert [point["share"] for point in curve["points"]] == [0.5, 1.0]
+    assert curve["sentence"] in (run.folder / "reports/verdict.html").read_text()
+    assert "above 0 and up to 1" in run(sys.executable, "-m", "tools.curve", "0.5", "2", fails=True)
+
+
 def test_an_edit_in_conf_does_not_run_with_old_values(run):
     path = run.folder / "conf/evaluate/text.yaml"
     text = path.read_text()

@@ -21,8 +21,12 @@ def get_shots(
         retriever: an index of the training split.
     """
     if arm == "few_shot":
-        drawn = random.Random(seed).sample(list(train), min(k, len(train)))
-        return [drawn] * len(records)
+        return [draw_shots(train, k, seed)] * len(records)
     if arm == "retrieval":
         return list(retriever.search(records, k))
     return [()] * len(records)
+
+
+def draw_shots(train: Sequence[Record], k: int, seed: int) -> Sequence[Record]:
+    """The `k` training rows that the seed draws; all of them where there are fewer."""
+    return random.Random(seed).sample(list(train), min(k, len(train)))

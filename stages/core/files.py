@@ -51,8 +51,12 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def write_jsonl(target: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line (dataclasses become objects)."""
-    write_bytes(target, b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+    """Write one JSON value a line (dataclasses become objects).
+
+    Where there are no rows there is an empty line: DVC warns of a file without a byte whenever it looks at it.
+    """
+    lines = b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+    write_bytes(target, lines or b"\n")
 
 
 def read_json(path: Path) -> Any:
@@ -74,7 +78,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         UserError: the file is not there.
     """
     try:
-        return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+        return [orjson.loads(line) for line in path.read_bytes().splitlines() if line]
     except FileNotFoundError:
         raise UserError(f"{path} is not there: run `dvc repro`, which runs the stage that writes it") from None
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import UserError
+from stages.core.predictions import Prediction
 from stages.core.records import Record
 
 METRICS = Path(__file__).parents[1] / "evaluate" / "metrics"
@@ -59,15 +60,18 @@ class Scores:
 class Metrics:
     """The chosen metrics, each a folder under `stages/evaluate/metrics` (a team's own is one more folder)."""
 
-    def __init__(self, names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, names: Sequence[str], options: Mapping[str, Mapping[str, Any]], primary: str | None = None
+    ) -> None:
         """Load the modules.
 
         Args:
             names: of the folders.
             options: for some of the metrics their own options.
+            primary: the one of them that decides.
 
         Raises:
-            UserError: there is no folder of that name.
+            UserError: there is no folder of that name, or of the primary one less is better.
         """
         import evaluate
 
@@ -77,17 +81,23 @@ class Metrics:
                 raise UserError(f"evaluate.metrics: there is no metric {name!r}; there are {', '.join(known)}")
         self._options = options
         self._modules = {name: evaluate.load(str(METRICS / name / f"{name}.py")) for name in names}
+        if primary and self._modules[primary].lower_is_better:
+            raise UserError(f"evaluate.primary_metric: of {primary} less is better; choose one of which more is better")
 
     def score(
-        self, predictions: Sequence[str], references: Sequence[str], records: Sequence[Record] = ()
+        self, predictions: Sequence[str], references: Sequence[str], rows: Sequence[dict[str, Any]] | None = None
     ) -> dict[str, Scores]:
         """Every metric over paired texts.
+
+        Args:
+            predictions: the answers.
+            references: the targets.
+            rows: all else about each row, as `RowMetric.contribute` has it.
 
         Raises:
             UserError: a metric refuses its options.
         """
-        texts = {"predictions": list(predictions), "references": list(references)}
-        rows, found = [asdict(record) for record in records] or None, {}
+        texts, found = {"predictions": list(predictions), "references": list(references)}, {}
         for name, module in self._modules.items():
             try:
                 result = module.compute(**texts, records=rows, **self._options.get(name, {}))
@@ -96,6 +106,22 @@ class Metrics:
             found[name] = Scores(np.asarray(result["rows"], float), module.aggregate, module.row_values)
         return found
 
-    def score_records(self, predictions: Sequence[str], records: Sequence[Record]) -> dict[str, Scores]:
-        """The same against the targets of the records."""
-        return self.score(predictions, [record.target for record in records], records)
+    def score_records(self, answers: Sequence[Prediction], records: Sequence[Record]) -> dict[str, Scores]:
+        """The same for answers to records, against the targets of the records."""
+        rows = [{**asdict(r), "prediction": asdict(a)} for a, r in zip(answers, records, strict=True)]
+        return self.score([answer.text for answer in answers], [record.target for record in records], rows)
+
+    def confusion(self, answers: Sequence[Prediction], records: Sequence[Record]) -> dict[str, list[Any]] | None:
+        """Labels against answers, if one of the metrics knows labels: see `LabelMetric.confusion`."""
+        for name, module in self._modules.items():
+            if hasattr(module, "confusion"):
+                texts, targets = [answer.text for answer in answers], [record.target for record in records]
+                return module.confusion(texts, targets, **self._options.get(name, {}))
+        return None
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What the report says of each metric after it has scored, its options included."""
+        return {
+            name: {**module.facts(), "options": dict(self._options.get(name, {}))}
+            for name, module in self._modules.items()
+        }

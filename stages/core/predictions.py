@@ -1,23 +1,27 @@
 """One arm's answers: asked, and written to `predictions/<arm>.jsonl`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.core.config import Config
+from stages.core.energy import measure
 from stages.core.errors import UserError
 from stages.core.files import read_jsonl, write_jsonl
-from stages.core.prompts import build_prompt, encode_prompt
+from stages.core.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.records import Record
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
+
+    from stages.core.engine import Engine
 
 PREDICTIONS = Path("predictions")
 GENERAL_BASE, GENERAL_TUNED = PREDICTIONS / "general_base.json", PREDICTIONS / "general_tuned.json"
 BASE_ARMS = ("zero_shot", "few_shot", "retrieval")
 TUNED_ARM = "tuned"
+REMOTE_ARM = "remote"
 EXTRA = PREDICTIONS / "extra"  # arms that the verdict does not go by
 
 
@@ -31,12 +35,23 @@ class Prediction:
     prompt_tokens: int
     completion_tokens: int
     seconds: float
-    """Wall time of the record's batch, shared equally among its rows."""
+    """Wall time of the record's batch, shared equally among its rows; of the arm `remote` that of its own request."""
+    energy_kwh: float | None = None
+    """The arm's electricity, shared equally among its rows; null where it was not measured."""
+    target_nats: float | None = None
+    """Negative log-likelihood of the target after the arm's prompt; null without `evaluate.likelihood`."""
+    target_tokens: int | None = None
+    """Of the target, its end token included."""
+
+
+def prompted_arms(config: Config) -> tuple[str, ...]:
+    """The alternatives to fine-tuning: those on the base model, and `remote` where an endpoint is configured."""
+    return (*BASE_ARMS, REMOTE_ARM) if config.prompt.remote else BASE_ARMS
 
 
 def ask(
     arm: str,
-    model: "PreTrainedModel",
+    engine: "Engine",
     tokenizer: "PreTrainedTokenizerBase",
     config: Config,
     records: Sequence[Record],
@@ -47,7 +62,7 @@ def ask(
 
     Args:
         arm: its name.
-        model: in evaluation mode.
+        engine: with the arm's model.
         tokenizer: the model's.
         config: for the limits of the model and of the answers.
         records: the rows to answer.
@@ -57,23 +72,17 @@ def ask(
     Raises:
         UserError: a record does not fit into the model's limit even without shots.
     """
-    from stages.core.generation import generate
-
     limit = config.model.max_length - config.prompt.max_new_tokens
     shots = shots or [()] * len(records)
     prompts = [_fit(tokenizer, r, instruction, s, limit) for r, s in zip(records, shots, strict=True)]
-    answers = generate(
-        model,
-        tokenizer,
-        prompts,
-        max_new_tokens=config.prompt.max_new_tokens,
-        batch_tokens=config.model.batch_tokens,
-        title=arm,
-    )
-    return [
-        Prediction(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds)
+    with measure(config.energy) as used:
+        answers = engine.generate(prompts, max_new_tokens=config.prompt.max_new_tokens, title=arm)
+    energy = None if used.kwh is None else used.kwh / len(records)
+    found = [
+        Prediction(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds, energy)
         for r, a in zip(records, answers, strict=True)
     ]
+    return _read_targets(engine, tokenizer, found, prompts, records) if config.evaluate.likelihood else found
 
 
 def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
@@ -98,6 +107,25 @@ def headline(predictions: Sequence[Prediction]) -> dict[str, float]:
         "completion_tokens": sum(p.completion_tokens for p in predictions) / n,
         "seconds_per_request": sum(p.seconds for p in predictions) / n,
     }
+
+
+def _read_targets(
+    engine: "Engine",
+    tokenizer: "PreTrainedTokenizerBase",
+    predictions: Sequence[Prediction],
+    prompts: Sequence[list[int]],
+    records: Sequence[Record],
+) -> list[Prediction]:
+    """The predictions with the likelihood of each target after the prompt that asked for it."""
+    from stages.core.likelihood import get_nats
+
+    targets = [encode_target(tokenizer, record) for record in records]
+    title = f"{predictions[0].arm}, targets"
+    nats = get_nats(engine.get_model(), list(zip(prompts, targets, strict=True)), title)
+    return [
+        replace(found, target_nats=value, target_tokens=len(target))
+        for found, value, target in zip(predictions, nats, targets, strict=True)
+    ]
 
 
 def _fit(

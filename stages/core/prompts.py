@@ -52,6 +52,13 @@ def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], t
     return tokenizer(_render(tokenizer, prompt, tools, answer=True), add_special_tokens=False)["input_ids"]
 
 
+def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[int]:
+    """Token ids of the record's target as training sees them, the end of the turn included."""
+    asked = {key: value for key, value in record.messages[-1].items() if key != "weight"}
+    text = split_chat(tokenizer, [*record.prompt, asked], record.tools)[-1].text
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 def split_chat(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], tools: Tools = ()) -> list[Segment]:
     """The rendered chat in parts, each answer of weight 1 (or of none) a trained part that ends its turn.
 

@@ -4,6 +4,7 @@ So every metric can be resampled, paired and sliced. A team's own metric is a fo
 with a module `<name>.py` that holds one subclass, and its name in `evaluate.metrics`.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ from stages.core.metrics import ratio
 class RowMetric(evaluate.Metric, ABC):
     """A metric of the `evaluate` library, computed row by row."""
 
+    lower_is_better = False
+
     @abstractmethod
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
         """What a row adds to each sum; as many numbers for every row. By default the sums are a ratio's two parts.
@@ -25,8 +28,20 @@ class RowMetric(evaluate.Metric, ABC):
         Args:
             prediction: the answer of the model.
             reference: the target.
-            record: the whole row (`messages`, `meta`, …), for metrics that need the question; empty in plain use.
+            record: the whole row (`messages`, `meta`, …), for metrics that need the question, and as `prediction` the
+                arm's whole answer (tokens, seconds, …); empty in plain use.
         """
+
+    def contribute_all(
+        self, predictions: Sequence[str], references: Sequence[str], records: Sequence[dict[str, Any]]
+    ) -> list[Sequence[float]]:
+        """What each row adds; for a metric that is better off with all rows at once."""
+        return [self.contribute(*row) for row in zip(predictions, references, records, strict=True)]
+
+    def facts(self) -> dict[str, Any]:
+        """What the report says of the metric after it has scored."""
+        first = inspect.cleandoc(self.__doc__ or "").partition("\n\n")[0]
+        return {"description": " ".join(first.split()), "lower_is_better": self.lower_is_better}
 
     def prepare(self, *references: Any, **options: Any) -> None:
         """Take the options of `evaluate.options.<name>`, after the list of all references."""
@@ -55,6 +70,6 @@ class RowMetric(evaluate.Metric, ABC):
     ) -> dict[str, Any]:
         self.prepare(references, **options)
         given = records or [{}] * len(predictions)
-        rows = [list(self.contribute(*row)) for row in zip(predictions, references, given, strict=True)]
+        rows = [list(row) for row in self.contribute_all(predictions, references, given)]
         value = float(self.aggregate(np.asarray(rows, float).sum(axis=0)))
         return {self.name: value, "rows": rows}

@@ -11,17 +11,19 @@ from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirt
 from stages.core.metrics import Metrics, Scores
 from stages.core.models import TUNED
 from stages.core.predictions import (
-    BASE_ARMS,
     GENERAL_BASE,
     GENERAL_TUNED,
     PREDICTIONS,
     TUNED_ARM,
     Prediction,
     headline,
+    prompted_arms,
 )
 from stages.core.records import Record
 from stages.evaluate.costs import get_costs
+from stages.evaluate.curve import read_curve
 from stages.evaluate.forgetting import compare_general
+from stages.evaluate.harness import compare_harness
 from stages.evaluate.slices import compare_slices
 from stages.evaluate.statistics import Resampling, difference, estimate, holm, p_value, rows_needed
 from stages.evaluate.verdict import Comparison, best, decide
@@ -29,23 +31,27 @@ from stages.evaluate.verdict import Comparison, best, decide
 ArmScores = dict[str, dict[str, Scores]]
 
 
-def score_arms(config: Config, records: Sequence[Record], predictions: dict[str, list[Prediction]]) -> ArmScores:
+def score_arms(metrics: Metrics, records: Sequence[Record], predictions: dict[str, list[Prediction]]) -> ArmScores:
     """Every metric for every arm: arm -> metric -> scores of the rows.
 
     Raises:
-        UserError: an arm's predictions are not of these records, or a metric is unknown.
+        UserError: an arm's predictions are not of these records.
     """
-    metrics, ids = Metrics(config.evaluate.metrics, config.evaluate.options), [record.id for record in records]
+    ids = [record.id for record in records]
     for arm, answers in predictions.items():
         if [answer.id for answer in answers] != ids:
             raise UserError(f"predictions/{arm}.jsonl is not of this test split: run `dvc repro`")
-    return {arm: metrics.score_records([a.text for a in answers], records) for arm, answers in predictions.items()}
+    return {arm: metrics.score_records(answers, records) for arm, answers in predictions.items()}
 
 
 def analyse(
-    config: Config, records: Sequence[Record], predictions: dict[str, list[Prediction]], scores: ArmScores
+    config: Config,
+    records: Sequence[Record],
+    predictions: dict[str, list[Prediction]],
+    scores: ArmScores,
+    metrics: Metrics,
 ) -> dict[str, Any]:
-    """The verdict with everything that it rests on."""
+    """The verdict with everything that it rests on; `metrics` have given the `scores`."""
     settings = config.evaluate
     how = Resampling(settings.confidence, settings.resamples, config.seed, settings.interval)
     estimates = {
@@ -53,14 +59,14 @@ def analyse(
     }
     comparisons = _compare(config, scores, how)
     primary = settings.primary_metric
-    best_prompted = best({arm: estimates[arm][primary] for arm in BASE_ARMS})
+    best_prompted = best({arm: estimates[arm][primary] for arm in prompted_arms(config)})
     decisive = [comparison for comparison in comparisons if comparison.metric == primary]
     verdict = decide(decisive, best_prompted, settings.margin, settings.confidence)
     speed = {arm: headline(answers) for arm, answers in predictions.items()}
     training = read_json(TUNED / "training.json")
-    costs = get_costs(settings.prices, training["numbers"]["seconds"], predictions, TUNED_ARM, best_prompted, how)
+    costs = get_costs(settings.prices, training["numbers"], predictions, TUNED_ARM, best_prompted, how)
     ours, theirs = scores[TUNED_ARM][primary], scores[best_prompted][primary]
-    general = [read_json(path) for path in (GENERAL_BASE, GENERAL_TUNED)] if settings.forgetting else []
+    base, tuned = (read_json(path) for path in (GENERAL_BASE, GENERAL_TUNED))
     return {
         **asdict(verdict),
         "primary_metric": primary,
@@ -71,10 +77,15 @@ def analyse(
         "resamples": settings.resamples,
         "margin": settings.margin,
         "arms": {arm: {**{name: asdict(e) for name, e in estimates[arm].items()}, **speed[arm]} for arm in predictions},
+        "measures": metrics.facts(),
+        "remote": config.prompt.remote.model_dump(include={"url", "model"}) if config.prompt.remote else None,
         "choices": read_json(PREDICTIONS / "choices.json"),
         "comparisons": [asdict(comparison) for comparison in comparisons],
         "slices": [asdict(part) for part in compare_slices(settings.slices, records, ours, theirs, how)],
-        "forgetting": asdict(compare_general(general[0], general[1], how)) if general else None,
+        "confusion": _confusion(metrics, records, predictions, (TUNED_ARM, best_prompted)),
+        "forgetting": asdict(compare_general(base, tuned, how)) if settings.forgetting else None,
+        "harness": [asdict(found) for found in compare_harness(base.get("harness", {}), tuned.get("harness", {}), how)],
+        "curve": read_curve(config),
         "costs": asdict(costs),
         "training": training["numbers"],
         "lineage": {
@@ -91,9 +102,19 @@ def analyse(
     }
 
 
+def _confusion(
+    metrics: Metrics, records: Sequence[Record], predictions: dict[str, list[Prediction]], arms: Sequence[str]
+) -> dict[str, Any] | None:
+    """Labels against answers for these arms, where a metric knows labels."""
+    found = {arm: table for arm in arms if (table := metrics.confusion(predictions[arm], records))}
+    if not found:
+        return None
+    return {"labels": found[arms[0]]["labels"], "arms": {arm: table["matrix"] for arm, table in found.items()}}
+
+
 def _compare(config: Config, scores: ArmScores, how: Resampling) -> list[Comparison]:
     """The tuned arm against each prompted arm, metric by metric, the p-values also corrected over all of them."""
-    pairs = [(metric, arm) for metric in config.evaluate.metrics for arm in BASE_ARMS]
+    pairs = [(metric, arm) for metric in config.evaluate.metrics for arm in prompted_arms(config)]
     tuned = scores[TUNED_ARM]
     p_values = [p_value(tuned[metric], scores[arm][metric], how.resamples, how.seed) for metric, arm in pairs]
     found = []

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from stages.core.config import Prices
-from stages.core.predictions import Prediction
+from stages.core.predictions import REMOTE_ARM, Prediction
 from stages.evaluate.statistics import Resampling, bootstrap
 
 
@@ -26,11 +27,13 @@ class Costs:
     break_even_high: int | None
     """The ends of its interval; null where the saving may be none."""
     break_even_reason: str
+    energy: dict[str, Any] | None
+    """`country`, `training_kwh`, `training_co2_kg`, and `request_kwh` for each arm; null where it was not measured."""
 
 
 def get_costs(
     prices: Prices,
-    training_seconds: float,
+    training: Mapping[str, Any],
     predictions: Mapping[str, Sequence[Prediction]],
     tuned: str,
     alternative: str,
@@ -40,32 +43,48 @@ def get_costs(
 
     Args:
         prices: of tokens, of an hour of this machine, of hosting.
-        training_seconds: of the training alone.
+        training: the numbers of `training.json`.
         predictions: of each arm, for the same rows.
         tuned: the tuned arm's name.
         alternative: the arm that would be used instead.
         how: the interval of the saving is made.
     """
     costs = {arm: np.array([_request(prices, answer) for answer in answers]) for arm, answers in predictions.items()}
-    training = training_seconds * prices.machine_hour / 3600
+    spent = training["seconds"] * prices.machine_hour / 3600
     saved = costs[alternative] - costs[tuned]
     saving = bootstrap(lambda rows: saved[rows].mean(axis=-1), len(saved), how)
-    requests, low, high = (
-        _break_even(prices, training, value) for value in (saving.value, saving.ci_high, saving.ci_low)
-    )
+    requests, low, high = (_break_even(prices, spent, value) for value in (saving.value, saving.ci_high, saving.ci_low))
     return Costs(
         prices.currency,
-        training,
+        spent,
         float(sum(of_arm.sum() for of_arm in costs.values())),
         {arm: float(of_arm.mean()) for arm, of_arm in costs.items()},
         requests,
         low if requests is not None else None,
         high if requests is not None else None,
         _reason(prices, requests, low, high, saving.value, alternative),
+        _energy(training, predictions),
     )
 
 
+def _energy(training: Mapping[str, Any], predictions: Mapping[str, Sequence[Prediction]]) -> dict[str, Any] | None:
+    measured = training.get("energy")
+    if not measured:
+        return None
+    found = {arm: [a.energy_kwh for a in answers if a.energy_kwh is not None] for arm, answers in predictions.items()}
+    request = {arm: float(np.mean(values)) for arm, values in found.items() if values}
+    return {
+        "country": measured["country"],
+        "training_kwh": measured["kwh"],
+        "training_co2_kg": measured["co2_kg"],
+        "request_kwh": request,
+    }
+
+
 def _request(prices: Prices, answer: Prediction) -> float:
+    if answer.arm == REMOTE_ARM:  # no hours of this machine, whose prices are others
+        asked, told = prices.remote_input_million * answer.prompt_tokens, prices.remote_output_million
+        return (asked + told * answer.completion_tokens) / 1e6
     tokens = prices.input_million * answer.prompt_tokens + prices.output_million * answer.completion_tokens
     return tokens / 1e6 + prices.machine_hour / 3600 * answer.seconds
 

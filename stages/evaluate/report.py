@@ -1,6 +1,7 @@
 """The verdict for a machine, for a pull request and for a meeting."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from stages.core.files import write_bytes, write_json
 from stages.core.predictions import TUNED_ARM, Prediction
 from stages.core.records import Record
 from stages.evaluate.analysis import ArmScores
-from stages.evaluate.plots import arms_plot, differences_plot, slices_plot, tokens_plot
+from stages.evaluate.page import render_markdown, render_page
+from stages.evaluate.plots import get_plots
 
-REPORTS = Path("reports")
-EXAMPLES = 10  # rows of each kind shown side by side
+REPORTS, PLOTS = Path("reports"), Path("plots")
+EXAMPLES = 20  # rows shown side by side, as many each way as there are
 
 
 def write_reports(
@@ -22,86 +24,87 @@ def write_reports(
     predictions: dict[str, list[Prediction]],
     scores: ArmScores,
 ) -> None:
-    """Write `reports/verdict.{json,md,html}` and `plots/arms.json`."""
-    metrics = config.evaluate.metrics
-    html = _render(
-        "report.html.j2",
-        report=report,
-        config=config,
-        metrics=metrics,
-        arms=arms_plot(report, metrics),
-        differences=differences_plot(report, metrics),
-        tokens=tokens_plot(report),
-        slices=slices_plot(report) if report["slices"] else "",
-        example=records[0],
-        examples=get_examples(report, records, predictions, scores),
-    )
-    markdown = _render("report.md.j2", report=report, config=config, metrics=metrics)
-    rows = [
-        {"arm": arm, "metric": metric, **numbers[metric]}
-        for arm, numbers in report["arms"].items()
-        for metric in metrics
-    ]
+    """Write `reports/verdict.{json,md,html}` and `plots/<name>.json`."""
+    answer = get_answer(report)
+    plots = get_plots(report, config.evaluate.metrics)
+    examples = get_examples(report, records, predictions, scores)
+    page = render_page(config, report, plots, answer, records[0], examples)
     write_json(REPORTS / "verdict.json", report)
-    write_bytes(REPORTS / "verdict.md", markdown.encode())
-    write_bytes(REPORTS / "verdict.html", html.encode())
-    write_json(Path("plots/arms.json"), rows)
+    write_bytes(REPORTS / "verdict.md", render_markdown(config, report, answer).encode("utf-8", "replace"))
+    write_bytes(REPORTS / "verdict.html", page.encode("utf-8", "replace"))
+    for name, rows in plots.items():
+        write_json(PLOTS / f"{name}.json", rows)
+
+
+def get_answer(report: Mapping[str, Any]) -> str:
+    """The answer in one sentence with its numbers."""
+    metric, rival = report["primary_metric"], report["best_prompted_arm"]
+    ours, theirs = report["arms"][TUNED_ARM], report["arms"][rival]
+    gap = _decisive(report)
+    percent = f"{report['confidence']:.0%}"
+    numbers = (
+        f"on the same {report['rows']:,} test rows {TUNED_ARM} reaches {ours[metric]['value']:.3f} in {metric} and "
+        f"{rival}, the best prompted arm, {theirs[metric]['value']:.3f}: a difference of {gap['difference']:+.3f} "
+        f"({percent} interval {gap['ci_low']:+.3f} to {gap['ci_high']:+.3f}), with {ours['prompt_tokens']:.0f} prompt "
+        f"tokens a request instead of {theirs['prompt_tokens']:.0f}."
+    )
+    opening = {
+        "fine-tune": "Yes, fine-tune",
+        "prompt": f"No, prompting with {report['recommended_arm']} is enough",
+        "not-enough-evidence": f"Not enough evidence yet, stay with {report['recommended_arm']}",
+    }
+    return f"{opening[report['verdict']]}: {numbers}"
 
 
 def get_examples(
-    report: dict[str, Any], records: Sequence[Record], predictions: dict[str, list[Prediction]], scores: ArmScores
-) -> dict[str, list[dict[str, str]]]:
-    """Rows on which the tuned arm and the best prompted one differ by the primary metric, each way round."""
-    rival, metric = report["best_prompted_arm"], report["primary_metric"]
-    gain = _row_scores(scores, TUNED_ARM, metric) - _row_scores(scores, rival, metric)
-    order = sorted(range(len(records)), key=lambda i: (-abs(gain[i]), len(records[i].target), i))
+    report: Mapping[str, Any], records: Sequence[Record], predictions: dict[str, list[Prediction]], scores: ArmScores
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows on which the tuned arm and the best prompted one differ by the primary metric, each way round.
 
-    def rows(wanted: Sequence[int]) -> list[dict[str, str]]:
-        return [
-            {
-                "question": records[i].prompt[-1]["content"],
-                "target": records[i].target,
-                "tuned": predictions[TUNED_ARM][i].text,
-                "rival": predictions[rival][i].text,
-            }
-            for i in wanted[:EXAMPLES]
-        ]
+    Half of `EXAMPLES` each way; where one way has fewer, the other fills up. The largest differences come first, among
+    equals those whose target was not shown yet, then the shortest.
+    """
+    rival, metric = report["best_prompted_arm"], report["primary_metric"]
+    ours, theirs = (scores[arm][metric].values for arm in (TUNED_ARM, rival))
+    gain = ours - theirs
+    better, worse = (
+        _instructive((i for i in range(len(records)) if sign * gain[i] > 0), records, abs(gain)) for sign in (1, -1)
+    )
+    half = EXAMPLES // 2
+
+    def show(i: int) -> dict[str, Any]:
+        texts = {"tuned": predictions[TUNED_ARM][i].text, "rival": predictions[rival][i].text}
+        row = {"question": records[i].prompt[-1]["content"], "target": records[i].target, **texts}
+        return {**row, "tuned_score": float(ours[i]), "rival_score": float(theirs[i])}
 
     return {
-        "better": rows([i for i in order if gain[i] > 0]),
-        "worse": rows([i for i in order if gain[i] < 0]),
+        "better": [show(i) for i in better[: max(half, EXAMPLES - len(worse))]],
+        "worse": [show(i) for i in worse[: max(half, EXAMPLES - len(better))]],
     }
 
 
-def get_headline(report: dict[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
     """The numbers for `metrics/evaluate.json` and for the columns of MLflow's table."""
-    primary = report["primary_metric"]
-    gaps = [c for c in report["comparisons"] if c["metric"] == primary and c["against"] == report["best_prompted_arm"]]
+    gap, arms = _decisive(report), report["arms"]
     return {
         "verdict": report["verdict"],
-        **{arm: {m: numbers[m]["value"] for m in metrics} for arm, numbers in report["arms"].items()},
-        "gain": {key: gaps[0][key] for key in ("difference", "ci_low", "ci_high")},
-        "prompt_tokens_saved": report["arms"][report["best_prompted_arm"]]["prompt_tokens"]
-        - report["arms"][TUNED_ARM]["prompt_tokens"],
-        "seconds_per_request": report["arms"][TUNED_ARM]["seconds_per_request"],
+        **{arm: {m: numbers[m]["value"] for m in metrics} for arm, numbers in arms.items()},
+        "gain": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
+        "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"] - arms[TUNED_ARM]["prompt_tokens"],
+        "seconds_per_request": arms[TUNED_ARM]["seconds_per_request"],
     }
 
 
-def _row_scores(scores: ArmScores, arm: str, metric: str) -> Any:
-    return scores[arm][metric].values
+def _instructive(rows: Iterable[int], records: Sequence[Record], size: Any) -> list[int]:
+    seen: Counter[str] = Counter()
+    order = {}
+    for i in sorted(rows, key=lambda i: (-size[i], len(records[i].target), i)):
+        order[i] = (-size[i], seen[records[i].target])
+        seen[records[i].target] += 1
+    return sorted(order, key=order.__getitem__)
 
 
-def _render(template: str, **values: Any) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(
-        loader=loader,
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["interval"] = lambda e: f"{e['value']:.3f} ({e['ci_low']:.3f} to {e['ci_high']:.3f})"
-    environment.filters["p"] = "{:.2g}".format
-    return environment.get_template(template).render(**values)
+def _decisive(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The comparison with the best prompted arm by the primary metric."""
+    wanted = report["primary_metric"], report["best_prompted_arm"]
+    return next(c for c in report["comparisons"] if (c["metric"], c["against"]) == wanted)

@@ -24,16 +24,16 @@ from stages.core.tracking import Tracker
 @door("train")
 def main(config: Config, tracker: Tracker) -> None:
     """Train, then put the whole folder in its place."""
-    from stages.train.examples import get_examples
+    from stages.train.examples import get_examples, take_share
     from stages.train.tuning import expect, get_trainer, loss_curve, save, tune
 
     base = get_base_model(config.model, config.seed)
     tokenizer = get_tokenizer(base)
-    train = get_examples(config, tokenizer, read_records("train"))
+    train = get_examples(config, tokenizer, take_share(read_records("train"), config.train.share, config.seed))
     validation = get_examples(config, tokenizer, read_records("validation"))
     with tempfile.TemporaryDirectory() as folder:
         trainer = get_trainer(config, base, tokenizer, train, validation, tracker, folder)
-        numbers = tune(trainer, expect(config, base, train))
+        numbers = tune(trainer, expect(config, base, train), config.energy)
     with whole_folder(TUNED) as target:
         save(trainer, tokenizer, config, base, numbers, target)
     write_json(Path("plots/train.json"), loss_curve(trainer))

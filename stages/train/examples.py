@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from stages.core.config import Config
 from stages.core.errors import UserError
+from stages.core.files import sha256_json
 from stages.core.prompts import encode_segments, split_record
 from stages.core.records import Record
 
@@ -39,6 +40,13 @@ def get_examples(config: Config, tokenizer: "PreTrainedTokenizerBase", records: 
             f"{', '.join(too_long[:5])}. Run `dvc repro prepare`, which finds them and says what can be done."
         )
     return Dataset.from_list(rows)
+
+
+def take_share(records: Sequence[Record], share: float, seed: int) -> list[Record]:
+    """A share of the records in their order: drawn by their ids, so that a smaller share is a part of a larger one."""
+    drawn = sorted(records, key=lambda record: sha256_json([seed, record.id]))[: max(1, round(share * len(records)))]
+    kept = {record.id for record in drawn}
+    return [record for record in records if record.id in kept]
 
 
 class LeftPadding:

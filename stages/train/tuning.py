@@ -2,11 +2,13 @@
 
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.base_models import BaseModel
-from stages.core.config import Config
+from stages.core.config import Config, EnergyConfig
+from stages.core.energy import measure
 from stages.core.estimate import estimate, get_shape
 from stages.core.files import read_json, write_json
 from stages.core.lineage import config_sha256, data_sha256, git_commit, hardware, versions
@@ -69,23 +71,24 @@ def expect(config: Config, base: BaseModel, train: "Dataset") -> dict[str, Any]:
     return expected
 
 
-def tune(trainer: "TokenBudgetTrainer", expected: dict[str, Any]) -> dict[str, Any]:
+def tune(trainer: "TokenBudgetTrainer", expected: dict[str, Any], energy: EnergyConfig) -> dict[str, Any]:
     """Train to the end.
 
     Args:
         trainer: ready to go.
         expected: seconds and peak memory by `expect`, where it could tell.
+        energy: whether electricity is measured.
 
     Returns:
         The headline numbers: losses (nats a target token), tokens (non-padding), seconds, rate, peak memory (bytes),
-        and how far the estimate was off.
+        how far the estimate was off, and the electricity where it was measured.
     """
     from peft.helpers import disable_input_dtype_casting
 
     before = trainer.evaluate()["eval_loss"]
     trainer.evaluation_seconds, started = 0.0, time.perf_counter()
     # Autocast multiplies in bfloat16 whatever the adapter's type; peft's cast to float32 before it is time and memory.
-    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
+    with measure(energy) as used, disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
         result = trainer.train()
     seconds = time.perf_counter() - started - trainer.evaluation_seconds
     last = trainer.state.log_history[-3:]  # where the last epoch ended with an evaluation, it need not be done again
@@ -105,6 +108,7 @@ def tune(trainer: "TokenBudgetTrainer", expected: dict[str, Any]) -> dict[str, A
         "expected_over_measured": off,
         "tokens_per_second": trainer.tokens_trained / seconds,
         "trained_parameters": sum(trained),
+        **({"energy": {"country": energy.country, **asdict(used)}} if energy.measure else {}),
     }
 
 

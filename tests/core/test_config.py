@@ -15,6 +15,9 @@ REQUIRED = {
     "data=remote": ["data.source.path=s3://bucket/x.jsonl"],
     "data=hub": ["data.source.id=org/name"],
     "model=hub": ["model.source.id=org/name"],
+    "remote=openai": ["prompt.remote.model=name"],
+    "remote=local-server": ["prompt.remote.model=name"],
+    "evaluate=judged": ["evaluate.options.judge.model=name"],
 }
 
 
@@ -51,6 +54,8 @@ def test_params_yaml_is_the_composition_of_conf():
         ("~train.args", "train.args: is missing"),
         ("model.source.kind=whee", "model.source: "),
         ("data.source.sha256=abc", "data.source.sha256: "),
+        ("evaluate.metrics=[exact_match,perplexity]", "evaluate: the metric perplexity needs evaluate.likelihood=true"),
+        ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
         ("register.gate.champion=sometimes", "register.gate.champion: should be 'compare' or 'ignore'"),
     ],
 )

@@ -3,18 +3,27 @@ import json
 import pytest
 
 from stages.baseline.__main__ import main as baseline
+from stages.core.files import write_json
 from stages.core.predictions import EXTRA
 from stages.evaluate.__main__ import main as evaluate
+from stages.evaluate.curve import FILE
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 
 QUICK = ("evaluate.resamples=100", "prompt.shots=[1,2]", "prompt.trial_rows=4", "tracking=disabled")
+EVERYTHING = (
+    "evaluate.extra_arms=[tuned_long]",
+    "evaluate.metrics=[exact_match,accuracy,perplexity]",
+    "evaluate.likelihood=true",
+    "energy=codecarbon",
+)
 UNTRAINED = ("train.args.learning_rate=0", "train.args.num_train_epochs=1")
 
 
 @pytest.fixture
 def workspace_of_a_model_that_learned_nothing(prepared, workspace):
-    options = [*TINY, *QUICK, *UNTRAINED, "evaluate.extra_arms=[tuned_long]", "prompt.instruction=Say it."]
+    options = [*TINY, *QUICK, *UNTRAINED, *EVERYTHING, "prompt.instruction=Say it."]
+    write_json(FILE, {})
     for stage in (baseline, train, evaluate):
         stage(compose_config(*options))
     return workspace
@@ -36,7 +45,18 @@ def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_th
     assert set(report["arms"]) == {"zero_shot", "few_shot", "retrieval", "tuned", "tuned_long"}
     assert all(comparison["p_holm"] >= comparison["p_value"] for comparison in report["comparisons"])
     assert report["choices"]["few_shot"]["rows"] == 4 and len(report["choices"]["few_shot"]["trials"]) == 2
+    # Weights that did not change find the targets as likely as before, after the same prompt.
+    perplexity = {arm: numbers["perplexity"]["value"] for arm, numbers in report["arms"].items()}
+    assert perplexity["tuned_long"] == pytest.approx(perplexity["zero_shot"], rel=1e-3)
+    assert perplexity["few_shot"] != pytest.approx(perplexity["zero_shot"], rel=1e-3)
+    assert report["measures"]["perplexity"]["lower_is_better"] and not report["measures"]["accuracy"]["lower_is_better"]
+    assert report["confusion"]["labels"] == sorted(f"number {n}" for n in range(30, 40))
+    energy = report["costs"]["energy"]
+    assert (
+        energy["country"] == "USA" and energy["training_kwh"] > 0 and set(energy["request_kwh"]) == set(report["arms"])
+    )
+    assert report["curve"] is None and report["harness"] == [] and report["remote"] is None
     page = (folder / "reports/verdict.html").read_text()
     assert "built-in method" not in page and "Does it still do other things?" in page and "tuned_long" in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "default-src 'none'" in page  # whatever a model wrote, nothing is loaded from anywhere
     assert "General suite" in (folder / "reports/verdict.md").read_text()

@@ -10,7 +10,7 @@ from stages.core.models import TUNED, get_model, get_tokenizer, get_tuned_model
 from stages.core.tracking import Tracker
 from stages.train.__main__ import main
 from stages.train.arguments import choose_attention, get_arguments
-from stages.train.examples import IGNORED, LeftPadding, get_examples
+from stages.train.examples import IGNORED, LeftPadding, get_examples, take_share
 from stages.train.tuning import get_trainer
 from tests.conftest import TINY, compose_config
 
@@ -139,3 +139,13 @@ def test_a_cast_leaves_the_rotary_frequencies_alone(prepared, base):
     model = get_tuned_model(base, "bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert all(buffer.dtype == torch.float32 for name, buffer in model.named_buffers() if "inv_freq" in name)
+
+
+def test_a_smaller_share_is_a_part_of_a_larger_one(prepared):
+    rows = prepared["train"]
+    parts = [take_share(rows, share, seed=42) for share in (0.25, 0.5, 1.0)]
+    assert [len(part) for part in parts] == [6, 12, 24] and parts[2] == rows
+    ids = [{record.id for record in part} for part in parts]
+    assert ids[0] < ids[1] < ids[2]
+    assert {record.id for record in take_share(rows, 0.25, seed=1)} != ids[0]
+    assert len(take_share(rows, 0.001, seed=42)) == 1

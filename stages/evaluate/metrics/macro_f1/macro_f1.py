@@ -1,12 +1,11 @@
 """Macro F1: the mean over the classes of each one's F1."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from stages.core.label_metric import LabelMetric, read_label
+from stages.core.label_metric import LabelMetric
 
 
 class MacroF1(LabelMetric):
@@ -36,23 +35,3 @@ class MacroF1(LabelMetric):
 
     def row_values(self, rows: np.ndarray) -> np.ndarray:
         return rows[:, ::3].sum(axis=1)  # 1 where right
-
-    @classmethod
-    def confusion(
-        cls, predictions: Sequence[str], references: Sequence[str], pattern: str | None = None
-    ) -> dict[str, list[Any]]:
-        """Per label of the references (`labels`, the rows of `matrix`) how often each label was the answer.
-
-        The last column, which has no entry in `labels`, counts the other answers.
-        """
-        compiled = re.compile(pattern or "(?s)(.*)")
-        pairs = [
-            (read_label(r, compiled), read_label(p, compiled)) for p, r in zip(predictions, references, strict=True)
-        ]
-        labels = sorted({wanted for wanted, _ in pairs if wanted is not None})
-        place: dict[str | None, int] = {name: index for index, name in enumerate(labels)}
-        matrix = np.zeros((len(labels), len(labels) + 1), int)
-        for wanted, found in pairs:
-            if wanted in place:
-                matrix[place[wanted], place.get(found, len(labels))] += 1
-        return {"labels": labels, "matrix": matrix.tolist()}

@@ -1,0 +1,66 @@
+"""The arm `remote`: another model, hosted elsewhere, asked with instructions and fixed examples as the others are."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from stages.baseline.shots import draw_shots
+from stages.core.config import Config, Endpoint
+from stages.core.endpoint import Reply, Request, chat
+from stages.core.predictions import Prediction
+from stages.core.prompts import build_prompt
+from stages.core.records import Record
+
+log = logging.getLogger(__name__)
+
+
+class Remote:
+    """Asks the model behind an endpoint; called as any `Asker`."""
+
+    def __init__(self, config: Config, endpoint: Endpoint, train: Sequence[Record]) -> None:
+        self._config, self._endpoint, self._train = config, endpoint, train
+        self._replies: list[Reply] = []
+
+    def __call__(self, arm: str, records: Sequence[Record], instruction: str | None, k: int) -> list[Prediction]:
+        """Answer the rows, with the same `k` shots for each.
+
+        Raises:
+            UserError: the endpoint cannot answer.
+        """
+        limit, seed = self._config.prompt.max_new_tokens, self._config.seed
+        shots = draw_shots(self._train, k, seed)
+        requests = [Request(build_prompt(record, instruction, shots), limit, seed, record.tools) for record in records]
+        self._replies = chat(self._endpoint, requests, "prompt.remote")
+        self._warn(limit)
+        return [
+            Prediction(record.id, arm, reply.text, reply.prompt_tokens, reply.completion_tokens, reply.seconds)
+            for record, reply in zip(records, self._replies, strict=True)
+        ]
+
+    def facts(self) -> dict[str, Any]:
+        """Who answered the last rows, for the report: nothing in it is secret."""
+        return {
+            "url": self._endpoint.url,
+            "model": self._endpoint.model,
+            "answered_by": sorted({reply.model for reply in self._replies}),
+            "fingerprints": sorted({reply.fingerprint for reply in self._replies if reply.fingerprint}),
+            "cut": sum(reply.cut for reply in self._replies),
+            "without_usage": sum(not reply.prompt_tokens for reply in self._replies),
+        }
+
+    def _warn(self, limit: int) -> None:
+        """Of what would make the comparison unfair."""
+        n, facts = len(self._replies), self.facts()
+        empty = sum(reply.cut and not reply.text.strip() for reply in self._replies)
+        if empty:
+            log.warning(
+                "remote: %d of %d answers are empty, for the model used up its %d tokens before (it may think first). "
+                "Raise prompt.max_new_tokens, or the comparison is unfair to it.",
+                *(empty, n, limit),
+            )
+        if facts["without_usage"]:
+            log.warning(
+                "remote: the server does not tell how many tokens %d of %d answers took; they count as 0, so leave "
+                "the costs of this arm out of account.",
+                *(facts["without_usage"], n),
+            )

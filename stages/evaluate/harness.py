@@ -1,0 +1,55 @@
+"""Base model against tuned model on the suites of lm-evaluation-harness, item by item."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.core.errors import UserError
+from stages.core.metrics import Scores
+from stages.evaluate.statistics import Estimate, Resampling, difference, estimate
+
+
+@dataclass(frozen=True, slots=True)
+class HarnessResult:
+    """One metric of one task or group of tasks."""
+
+    task: str
+    metric: str
+    items: int
+    base: Estimate
+    tuned: Estimate
+    difference: Estimate
+
+
+def compare_harness(base: dict[str, Any], tuned: dict[str, Any], how: Resampling) -> list[HarnessResult]:
+    """Compare two results of `stages.core.harness.ask_harness`.
+
+    Metrics that are no mean over items (BLEU, perplexity) are left out: nothing can be paired there.
+
+    Args:
+        base: the base model's; {} where it was not asked.
+        tuned: the tuned model's.
+        how: intervals are made, over items.
+
+    Raises:
+        UserError: the two were asked other tasks or other items.
+    """
+    if _items(base) != _items(tuned):
+        raise UserError("evaluate.harness: base and tuned model answered other items: run `dvc repro -f baseline`")
+    return [
+        _compare(task, metric, old["scores"], new["scores"], how)
+        for task, before in base.items()
+        for metric, old in before["metrics"].items()
+        if old["scores"] is not None and (new := tuned[task]["metrics"][metric])["scores"] is not None
+    ]
+
+
+def _items(found: dict[str, Any]) -> dict[str, str]:
+    return {task: summary["items_sha256"] for task, summary in found.items()}
+
+
+def _compare(task: str, metric: str, old: list[float], new: list[float], how: Resampling) -> HarnessResult:
+    before, after = (Scores(np.column_stack([scores, np.ones(len(scores))])) for scores in (old, new))
+    gap = difference(after, before, how)
+    return HarnessResult(task, metric, len(old), estimate(before, how), estimate(after, how), gap)
