@@ -40,9 +40,8 @@ def ask_general(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
         `answers` to all items, by id, and `prose`, for each paragraph its nats and tokens (both only with
         `evaluate.forgetting`); `harness`, as `stages.core.harness.ask_harness` gives it; `seconds` of all that.
     """
-    started, found = time.perf_counter(), {}
-    if config.evaluate.forgetting:
-        found |= _ask_suite(engine, tokenizer)
+    started = time.perf_counter()
+    found = _ask_suite(engine, tokenizer) if config.evaluate.forgetting else {}
     if config.evaluate.harness.tasks:
         from stages.core.harness import ask_harness
 

@@ -31,6 +31,7 @@ def test_every_arm_answers_every_row(prepared, workspace):
     numbers = json.loads((workspace / "metrics/baseline.json").read_text())
     assert numbers["zero_shot"]["prompt_tokens"] < numbers["few_shot"]["prompt_tokens"]
     choices = json.loads((workspace / "predictions/choices.json").read_text())
+    assert numbers.pop("general_seconds") > 0
     assert list(numbers) == list(choices) == list(BASE_ARMS) and read_predictions("remote") == []
 
 
@@ -93,7 +94,7 @@ def test_the_remote_arm_chooses_and_answers_as_the_others_do(prepared, workspace
     told = {"answered_by": ["big-0601"], "fingerprints": ["fp_1"], "cut": 0, "without_usage": 0}
     assert remote["endpoint"] == {"url": server.url, "model": "big", **told}
     numbers = json.loads((workspace / "metrics/baseline.json").read_text())
-    assert list(numbers) == [*BASE_ARMS, "remote"] and numbers["remote"]["completion_tokens"] == 2
+    assert list(numbers) == [*BASE_ARMS, "remote", "general_seconds"] and numbers["remote"]["completion_tokens"] == 2
 
 
 def test_the_remote_arm_shows_the_examples_of_few_shot(prepared, workspace, server, config):

@@ -133,13 +133,16 @@ def test_a_verdict_without_evidence_says_how_many_rows_would_tell():
 
 PRICES = {"currency": "USD", "machine_hour": 3.6, "input_million": 0.0, "output_million": 0.0}  # 0.1 cent a second
 HOSTING = {"hosting_month": 0.0, "requests_month": 1000}
+REMOTE = {"remote_input_million": 0.5, "remote_output_million": 2.0}
+TRAINING = {"seconds": 300}
 
 
-def costs(seconds, **prices):
+def costs(seconds, alternative="few_shot", training={}, **prices):  # noqa: B006
     answers = {
         arm: [Prediction(str(n), arm, "", 1000, 100, s + n / 1e6) for n in range(50)] for arm, s in seconds.items()
     }
-    return get_costs(Prices(**PRICES | HOSTING | prices), 300, answers, "tuned", "few_shot", how(200))
+    prices = Prices(**PRICES | HOSTING | REMOTE | prices)
+    return get_costs(prices, TRAINING | training, answers, "tuned", alternative, how(200))
 
 
 def test_break_even():
@@ -151,6 +154,18 @@ def test_break_even():
         never.break_even_requests is None
         and "never: a request of the tuned model costs no less" in never.break_even_reason
     )
+
+
+def test_the_remote_arm_costs_its_tokens_and_no_hours():
+    found = costs({"remote": 9.0, "tuned": 0.5}, "remote")
+    assert found.per_request["remote"] == pytest.approx((1000 * 0.5 + 100 * 2.0) / 1e6)
+    assert found.break_even_requests == round(0.3 / (0.0007 - found.per_request["tuned"]))
+
+
+def test_electricity_is_told_for_the_arms_that_measured_it():
+    assert costs({"few_shot": 2.0, "tuned": 0.5}).energy is None
+    found = costs({"few_shot": 2.0, "tuned": 0.5}, training={"energy": {"country": "DEU", "kwh": 0.1, "co2_kg": 0.03}})
+    assert found.energy == {"country": "DEU", "training_kwh": 0.1, "training_co2_kg": 0.03, "request_kwh": {}}
 
 
 def test_tokens_have_a_price_too():
