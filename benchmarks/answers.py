@@ -19,7 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.table import show
-from stages.baseline.shots import get_shots
+from stages.baseline.shots import draw_shots
 from stages.core.base_models import get_base_model
 from stages.core.config import Config, parse
 from stages.core.files import read_json
@@ -28,7 +28,6 @@ from stages.core.models import get_model, get_tokenizer, get_tuned_model
 from stages.core.predictions import PREDICTIONS, TUNED_ARM
 from stages.core.prompts import build_prompt, encode_prompt
 from stages.core.records import read_records
-from stages.core.retrieval import get_retriever
 
 RESULT = Path("benchmarks/results/answers.json")
 PLAIN_BATCH = 8
@@ -57,9 +56,8 @@ def get_prompts(config: Config, tokenizer: Any, arm: str, count: int) -> list[li
     if arm == TUNED_ARM:
         return [encode_prompt(tokenizer, build_prompt(record, config.prompt.short_instruction)) for record in test]
     choice = read_json(PREDICTIONS / "choices.json")[arm]
-    shots = get_shots(arm, train, test, choice["shots"], config.seed, get_retriever(config.prompt, train))
-    pairs = zip(test, shots, strict=True)
-    return [encode_prompt(tokenizer, build_prompt(record, choice["instruction"], k)) for record, k in pairs]
+    shots = draw_shots(train, choice["shots"], config.seed)  # none for zero_shot
+    return [encode_prompt(tokenizer, build_prompt(record, choice["instruction"], shots)) for record in test]
 
 
 def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
     python -m benchmarks.pipeline            # in a temporary folder
     python -m benchmarks.pipeline FOLDER     # in FOLDER, which stays
 
-Writes `benchmarks/results/pipeline.json`: seconds of each command, the peak
-resident memory of `make repro` with all its children (bytes), the rate of training (non-padding tokens a second).
+Writes `benchmarks/results/pipeline.json`: seconds of each command and of each stage, the peak resident memory of each
+with all its children (bytes), the rate of training (non-padding tokens a second).
 """
 
 import json
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ LIMITS = {
     "repro_peak_bytes": 5e9,
     "noop_seconds": 2,
     "prepare_seconds": 10,
+    "answering_seconds": 240,  # baseline and evaluate without the general suite
+    "answering_peak_bytes": 4e9,
+    "general_seconds": 120,  # the general suite, base and tuned model
 }
+ASKING = ("baseline", "evaluate")
 
 
 def main() -> None:
@@ -44,42 +49,67 @@ def measure(folder: Path) -> dict[str, Any]:
     subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
     environment = {**os.environ, "TUNEPROOF_CACHE": f"{folder}/cache", "HF_HOME": f"{folder}/hf"}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    found: dict[str, Any] = {"install_seconds": run(clone, environment, "make", "install")[0]}
-    found["repro_seconds"], found["repro_peak_bytes"] = run(clone, environment, "make", "repro")
+    found: dict[str, Any] = {"install_seconds": run(clone, environment, "make", "install").seconds}
+    repro = run(clone, environment, "make", "repro")
+    found["repro_seconds"], found["repro_peak_bytes"] = repro.seconds, repro.peak
+    for stage, (seconds, peak) in repro.stages.items():
+        found[f"{stage}_stage_seconds"], found[f"{stage}_peak_bytes"] = seconds, peak
+    numbers = {stage: json.loads((clone / f"metrics/{stage}.json").read_text()) for stage in (*ASKING, "train")}
+    found["general_seconds"] = sum(numbers[stage]["general_seconds"] for stage in ASKING)
+    found["answering_seconds"] = sum(repro.stages[stage][0] for stage in ASKING) - found["general_seconds"]
+    found["answering_peak_bytes"] = max(repro.stages[stage][1] for stage in ASKING)
     environment["PATH"] = f"{clone}/.venv/bin{os.pathsep}{environment['PATH']}"
-    found["noop_seconds"] = min(run(clone, environment, "dvc", "repro")[0] for _ in range(3))
-    found["prepare_seconds"] = run(clone, environment, "python", "-m", "stages.prepare")[0]
-    training = json.loads((clone / "metrics/train.json").read_text())
-    found["training_tokens_per_second"] = training["tokens_per_second"]
-    found["training_peak_bytes"] = training["peak_memory_bytes"]
+    found["noop_seconds"] = min(run(clone, environment, "dvc", "repro").seconds for _ in range(3))
+    found["prepare_seconds"] = run(clone, environment, "python", "-m", "stages.prepare").seconds
+    found["training_tokens_per_second"] = numbers["train"]["tokens_per_second"]
     return found
 
 
-def run(folder: Path, environment: dict[str, str], *command: str) -> tuple[float, int]:
-    """Seconds and peak resident bytes of a command and all its descendants, looked at twice a second."""
-    started, peak = time.perf_counter(), 0
+@dataclass
+class Measured:
+    """A command with all its descendants, looked at twice a second."""
+
+    seconds: float = 0.0
+    peak: int = 0
+    """Resident bytes."""
+    stages: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Seconds and peak of the stages that it ran."""
+
+
+def run(folder: Path, environment: dict[str, str], *command: str) -> Measured:
+    """Run a command to its end and watch it."""
+    started, found = time.perf_counter(), Measured()
+    begun: dict[str, float] = {}
     process = subprocess.Popen(command, cwd=folder, env=environment)
     while process.poll() is None:
-        peak = max(peak, resident(process.pid))
+        resident, stage = look(process.pid)
+        found.peak = max(found.peak, resident)
+        if stage:
+            now = time.perf_counter()
+            seconds = now - begun.setdefault(stage, now)
+            found.stages[stage] = seconds, max(resident, found.stages.get(stage, (0, 0))[1])
         time.sleep(0.5 if time.perf_counter() - started > 5 else 0.01)  # noqa: PLR2004
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return time.perf_counter() - started, peak
+    found.seconds = time.perf_counter() - started
+    return found
 
 
-def resident(pid: int) -> int:
-    """Resident bytes of a process and its descendants."""
-    total = 0
+def look(pid: int) -> tuple[int, str | None]:
+    """Resident bytes of a process and its descendants, and which stage is among them."""
+    total, stage = 0, None
     try:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
-        return 0
+        return 0, None
     for process in family:
         try:
             total += process.memory_info().rss
-        except psutil.NoSuchProcess:
+            words = process.cmdline()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return total
+        stage = next((word.removeprefix("stages.") for word in words if word.startswith("stages.")), stage)
+    return total, stage
 
 
 if __name__ == "__main__":

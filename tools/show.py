@@ -40,6 +40,8 @@ def main() -> None:
             console.print(f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}.")
     if report["forgetting"]:
         console.print(f"  {report['forgetting']['sentence']}")
+    if report["curve"]:
+        console.print(f"  Learning curve: {report['curve']['sentence']}")
     saved = report["costs"]["break_even_reason"]
     console.print(f"  Costs: training {report['costs']['training']:.4f} {report['costs']['currency']}; {saved}.")
     console.print(f"Registry: {outcome['outcome']}")

@@ -74,7 +74,7 @@ def get_curve_key(config: Config) -> str:
 
 def read_curve(config: Config) -> dict[str, Any] | None:
     """The curve that `python -m tools.curve` measured, if it belongs to this data and configuration."""
-    measured = read_json(FILE)
+    measured = read_json(FILE) if FILE.exists() else {}
     return measured["curve"] if measured.get("key") == get_curve_key(config) else None
 
 

@@ -47,3 +47,5 @@ def test_a_curve_is_read_only_for_what_it_was_measured_on(config, prepared):
     assert read_curve(config("train.args.learning_rate=1e-4")) is None
     FILE.write_bytes(b"{}")
     assert read_curve(config()) is None
+    FILE.unlink()
+    assert read_curve(config()) is None

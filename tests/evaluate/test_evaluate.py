@@ -3,10 +3,8 @@ import json
 import pytest
 
 from stages.baseline.__main__ import main as baseline
-from stages.core.files import write_json
 from stages.core.predictions import EXTRA
 from stages.evaluate.__main__ import main as evaluate
-from stages.evaluate.curve import FILE
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 
@@ -23,7 +21,6 @@ UNTRAINED = ("train.args.learning_rate=0", "train.args.num_train_epochs=1")
 @pytest.fixture
 def workspace_of_a_model_that_learned_nothing(prepared, workspace):
     options = [*TINY, *QUICK, *UNTRAINED, *EVERYTHING, "prompt.instruction=Say it."]
-    write_json(FILE, {})
     for stage in (baseline, train, evaluate):
         stage(compose_config(*options))
     return workspace
