@@ -105,6 +105,8 @@ class TrainConfig(Section):
     """Of the training rows: a smaller one is a part of every larger one. For the learning curve."""
     adapter: dict[str, Any] | None
     """Arguments of `peft.LoraConfig`; null trains every weight."""
+    dry_run: bool
+    """Two steps and what all of them would take; nothing is written."""
     micro_batch_tokens: Annotated[int, Field(ge=16)]
     """Padded tokens in one forward and backward pass."""
     attention: Name

@@ -66,7 +66,8 @@ def fit_curve(points: Sequence[Point], how: Resampling) -> dict[str, Any]:
 def get_curve_key(config: Config) -> str:
     """What a curve belongs to: the data, and all of the configuration on which the tuned answers hang but the share."""
     values = config.model_dump(by_alias=True)
-    values["train"].pop("share")
+    for name in ("share", "dry_run"):
+        values["train"].pop(name)
     asked = {key: values["prompt"][key] for key in ("short_instruction", "max_new_tokens")}
     scored = {key: values["evaluate"][key] for key in ("primary_metric", "options")}
     return sha256_json([config.seed, data_sha256(), values["model"], values["train"], asked, scored])

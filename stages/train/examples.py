@@ -19,7 +19,7 @@ IGNORED = -100  # the label that the cross-entropy of PyTorch passes over
 
 
 def get_examples(config: Config, tokenizer: "PreTrainedTokenizerBase", records: Sequence[Record]) -> Dataset:
-    """One row a record: `input_ids`, `labels`, `length`. The prompt is the one that the tuned arm is asked with.
+    """One row a record: `row` (its place), `input_ids`, `labels`, `length`. The prompt is the tuned arm's.
 
     Raises:
         UserError: records of a kind that this method does not learn from, or longer than the model's limit.
@@ -29,9 +29,9 @@ def get_examples(config: Config, tokenizer: "PreTrainedTokenizerBase", records: 
         raise UserError(f"records of kind {', '.join(sorted(kinds))}: this method learns from {config.train.kinds}")
     chats = [split_record(tokenizer, record, config.prompt.short_instruction) for record in records]
     rows, too_long = [], []
-    for record, (ids, trained) in zip(records, encode_segments(tokenizer, chats), strict=True):
+    for row, (record, (ids, trained)) in enumerate(zip(records, encode_segments(tokenizer, chats), strict=True)):
         labels = [token if counts else IGNORED for token, counts in zip(ids, trained, strict=True)]
-        rows.append({"input_ids": ids, "labels": labels, "length": len(ids)})
+        rows.append({"row": row, "input_ids": ids, "labels": labels, "length": len(ids)})
         if len(ids) > config.model.max_length:
             too_long.append(f"{record.id} ({len(ids)} tokens)")
     if too_long:
@@ -56,7 +56,7 @@ class LeftPadding:
         self._pad = pad_token_id
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (rows, longest): `input_ids`, `labels`, `attention_mask`, `position_ids`."""
+        """Tensors of shape (rows, longest): `input_ids`, `labels`, `attention_mask`, `position_ids`; (rows,): `row`."""
         width = max(len(example["input_ids"]) for example in examples)
 
         def pad(key: str, value: int) -> torch.Tensor:
@@ -69,4 +69,5 @@ class LeftPadding:
             "labels": labels,
             "attention_mask": mask,
             "position_ids": (mask.cumsum(-1) - 1).clamp(min=0),
+            "row": torch.tensor([example["row"] for example in examples]),
         }

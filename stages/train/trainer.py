@@ -6,7 +6,7 @@ and the peak memory of each run.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from trl import SFTTrainer
 
 from stages.core.generation import batches
 from stages.train.examples import IGNORED
+from stages.train.watch import Watch
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -27,25 +28,35 @@ class TokenBudgetTrainer(SFTTrainer):
 
     Args:
         micro_batch_tokens: padded tokens in one forward and backward pass; a longer row goes alone.
+        ids: of the training rows.
         others: as for `SFTTrainer`.
     """
 
     control: Any
 
-    def __init__(self, *args: Any, micro_batch_tokens: int, **others: Any) -> None:
+    def __init__(self, *args: Any, micro_batch_tokens: int, ids: Sequence[str], **others: Any) -> None:
         super().__init__(*args, **others)
-        self._micro_batch_tokens = micro_batch_tokens
+        self._micro_batch_tokens, self._watch = micro_batch_tokens, Watch(ids)
         self.tokens_trained = 0
         self.evaluation_seconds = 0.0
 
     def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward of one batch in micro-batches: their losses are normalised over the whole batch."""
+        """Forward and backward of one batch in micro-batches: their losses are normalised over the whole batch.
+
+        Raises:
+            UserError: the loss is no number, or training diverges.
+        """
+        rows = inputs.pop("row").tolist()
         self.tokens_trained += int(inputs["attention_mask"].sum())
         losses = [
             super(TokenBudgetTrainer, self).training_step(model, micro_batch, num_items_in_batch)
             for micro_batch in self._micro_batches(inputs)
         ]
-        return torch.stack(losses).sum()
+        total = torch.stack(losses).sum()
+        whole = float(total) * self.current_gradient_accumulation_steps  # each batch has its share of the step's loss
+        rate = self.lr_scheduler.get_last_lr()[0] if self.lr_scheduler else self.args.learning_rate
+        self._watch.look(whole, self.state.global_step + 1, rate, rows)
+        return total
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from stages.core.models import get_model
 from stages.train.arguments import choose_attention, get_adapter, get_arguments
 
 log = logging.getLogger(__name__)
+REHEARSED = 2  # steps of a dry run
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,11 +31,23 @@ def get_trainer(
     base: BaseModel,
     tokenizer: Any,
     train: "Dataset",
+    ids: Sequence[str],
     validation: "Dataset",
     tracker: "Tracker",
     folder: str,
 ) -> "TokenBudgetTrainer":
-    """The trainer with the model loaded and the adapter added; `folder` is for what TRL wants to write."""
+    """The trainer with the model loaded and the adapter added.
+
+    Args:
+        config: all of it.
+        base: the base model's files.
+        tokenizer: its tokenizer.
+        train: the examples to learn.
+        ids: of their records.
+        validation: the examples to measure by.
+        tracker: gets every logged number.
+        folder: for what TRL wants to write.
+    """
     from transformers import ProgressCallback
 
     from stages.train.examples import LeftPadding
@@ -52,6 +66,7 @@ def get_trainer(
         processing_class=tokenizer,
         peft_config=adapter,
         micro_batch_tokens=config.train.micro_batch_tokens,
+        ids=ids,
     )
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(OneLine())
@@ -110,6 +125,26 @@ def tune(trainer: "TokenBudgetTrainer", expected: dict[str, Any], energy: Energy
         "trained_parameters": sum(trained),
         **({"energy": {"country": energy.country, **asdict(used)}} if energy.measure else {}),
     }
+
+
+def rehearse(trainer: "TokenBudgetTrainer", expected: dict[str, Any]) -> None:
+    """Two steps, and what all of them would take at this rate. The first is slower than most: it warms caches up.
+
+    Args:
+        trainer: ready to go; it is of no use afterwards.
+        expected: by `expect`.
+    """
+    trainer.args.max_steps = REHEARSED
+    started = time.perf_counter()
+    trainer.train()
+    seconds = time.perf_counter() - started - trainer.evaluation_seconds
+    rate = trainer.tokens_trained / seconds
+    log.info(
+        "Dry run: %d steps, %s tokens, %.0f tokens/s, %.1f GB at the peak. All %s steps, %s tokens, would take about "
+        "%.1f minutes at that rate. Nothing was written.",
+        *(REHEARSED, f"{trainer.tokens_trained:,}", rate, peak_memory() / 1e9),
+        *(f"{expected['steps']:,}", f"{expected['tokens']:,}", expected["tokens"] / rate / 60),
+    )
 
 
 def save(

@@ -12,6 +12,7 @@ from stages.train.__main__ import main
 from stages.train.arguments import choose_attention, get_arguments
 from stages.train.examples import IGNORED, LeftPadding, get_examples, take_share
 from stages.train.tuning import get_trainer
+from stages.train.watch import Watch, explain_memory
 from tests.conftest import TINY, compose_config
 
 FAST = ("train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")
@@ -41,14 +42,14 @@ def test_rows_over_the_limit_are_named(config, prepared, base):
         get_examples(config("model.max_length=20"), get_tokenizer(base), prepared["train"])
 
 
-@pytest.mark.parametrize("option", ["lora", "full"])
+@pytest.mark.parametrize("option", ["lora", "dora", "rslora", "full"])
 def test_what_should_change_changes_and_the_rest_does_not(prepared, base, option):
     main(compose_config(*TINY, *FAST, f"train={option}"))
     before = dict(get_model(base, "float32").named_parameters())
     after = dict(get_tuned_model(base, "float32").named_parameters())
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     linear = {name for name in before if "_proj" in name}
-    assert changed == (linear if option == "lora" else set(before))
+    assert changed == (set(before) if option == "full" else linear)
     numbers = json.loads(Path("metrics/train.json").read_text())
     assert numbers["validation_loss"] < numbers["validation_loss_before"]
     assert {"chat_template.jinja", "tokenizer.json", "training.json"} <= {path.name for path in TUNED.iterdir()}
@@ -67,8 +68,9 @@ def test_one_seed_gives_the_same_weights_twice_and_another_gives_others(prepared
 def trainer_of(config, prepared, base, tmp_path, *overrides):
     checked, tokenizer = config(*FAST, *overrides), get_tokenizer(base)
     rows = get_examples(checked, tokenizer, prepared["train"]), get_examples(checked, tokenizer, prepared["validation"])
-    tracker = Tracker(checked, None)
-    return get_trainer(checked, base, tokenizer, *rows, tracker, str(tmp_path / "trl")), rows[0], tokenizer
+    tracker, ids = Tracker(checked, None), [record.id for record in prepared["train"]]
+    trainer = get_trainer(checked, base, tokenizer, rows[0], ids, rows[1], tracker, str(tmp_path / "trl"))
+    return trainer, rows[0], tokenizer
 
 
 def test_micro_batches_do_not_change_the_gradient(config, prepared, base, tmp_path):
@@ -79,6 +81,7 @@ def test_micro_batches_do_not_change_the_gradient(config, prepared, base, tmp_pa
         trainer.create_optimizer()
         batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(8)])
         tokens = (batch["labels"] != IGNORED).sum()
+        trainer.current_gradient_accumulation_steps = 1
         loss = trainer.training_step(trainer.model, batch, tokens)
         gradients.append((loss, {name: p.grad for name, p in trainer.model.named_parameters()}))
     for loss, gradient in gradients[1:]:
@@ -100,6 +103,7 @@ def test_the_loss_is_that_of_transformers(config, prepared, base, tmp_path):
 def test_micro_batches_stay_within_the_budget(config, prepared, base, tmp_path):
     trainer, rows, tokenizer = trainer_of(config, prepared, base, tmp_path, "train.micro_batch_tokens=200")
     batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(24)])
+    batch.pop("row")
     parts = list(trainer._micro_batches(batch))
     assert sum(len(part["input_ids"]) for part in parts) == 24
     assert all(part["input_ids"].numel() <= 200 or len(part["input_ids"]) == 1 for part in parts)
@@ -122,7 +126,7 @@ def test_an_argument_that_the_library_does_not_know_is_named(prepared, override,
 
 
 def test_trl_takes_the_arguments_of_every_option(config, tmp_path):
-    for option in ("lora", "full"):
+    for option in ("lora", "dora", "rslora", "full"):
         checked = config(f"train={option}")
         assert get_arguments(checked.train, "float32", 1, str(tmp_path)).seed == 1
 
@@ -149,3 +153,42 @@ def test_a_smaller_share_is_a_part_of_a_larger_one(prepared):
     assert ids[0] < ids[1] < ids[2]
     assert {record.id for record in take_share(rows, 0.25, seed=1)} != ids[0]
     assert len(take_share(rows, 0.001, seed=42)) == 1
+
+
+def test_a_loss_that_is_no_number_stops_with_step_rate_and_rows(prepared):
+    with pytest.raises(SystemExit) as stop:
+        main(compose_config(*TINY, *FAST, "train.args.learning_rate=1e38", "train.args.warmup_steps=0"))
+    said = str(stop.value)
+    assert "the loss is nan at step 2 (learning rate" in said or "training diverges" in said
+    assert "Lower train.args.learning_rate" in said and any(record.id in said for record in prepared["train"])
+    assert not TUNED.exists() and not Path("metrics/train.json").exists()
+
+
+def test_a_loss_that_runs_away_stops_and_one_that_wavers_does_not():
+    watch = Watch(["a", "b"])
+    for step in range(1, 200):
+        watch.look(0.5 + 0.4 * (-1) ** step, step, 1e-3, [0])
+    with pytest.raises(UserError, match=r"training diverges: the running mean .* Rows .*: b"):
+        for step in range(200, 300):
+            watch.look(9.0, step, 1e-3, [1])
+    assert step < 220
+    with pytest.raises(UserError, match=r"the loss is inf at step 7 \(learning rate 0\.001\)"):
+        watch.look(float("inf"), 7, 1e-3, [0, 1])
+
+
+def test_too_little_memory_says_which_knob_to_turn(config):
+    with pytest.raises(UserError, match=r"lower train\.micro_batch_tokens \(now 768"), explain_memory(config().train):
+        torch.empty(2**55)
+    with pytest.raises(RuntimeError, match="shape"), explain_memory(config().train):  # anything else stays what it is
+        torch.ones(2) @ torch.ones(3, 1)
+
+
+def test_a_dry_run_does_two_steps_and_writes_nothing(prepared, workspace, monkeypatch, capsys):
+    before = sorted(workspace.rglob("*"))
+    main(compose_config(*TINY, *FAST, "train.dry_run=true", "train.args.per_device_train_batch_size=4"))
+    said = capsys.readouterr().err
+    assert "Dry run: 2 steps" in said and "All 6 steps" in said
+    assert sorted(workspace.rglob("*")) == before
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with pytest.raises(SystemExit, match="outside DVC"):
+        main(compose_config(*TINY, *FAST, "train.dry_run=true"))

@@ -1,0 +1,73 @@
+"""Training that goes wrong stops at once, and says where and what to turn."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from stages.core.config import TrainConfig
+from stages.core.errors import UserError
+
+SMOOTHING = 0.9  # of the running mean of the loss: about the last ten steps
+RUNAWAY = 2.0  # nats above the least running mean so far, and twice that mean, are no noise of batches any more
+SHOWN = 8  # rows of a batch in a message
+
+
+class Watch:
+    """Looks at the loss of every step."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        """Take the ids of the training rows, by which a message names them."""
+        self._ids, self._mean, self._least, self._seen = ids, 0.0, math.inf, 0
+
+    def look(self, loss: float, step: int, learning_rate: float, rows: Sequence[int]) -> None:
+        """Take the loss of a step.
+
+        Args:
+            loss: mean over the target tokens, in nats.
+            step: its number, from 1.
+            learning_rate: of the step.
+            rows: places of the batch's rows in the training split.
+
+        Raises:
+            UserError: the loss is no number, or its running mean has run away.
+        """
+        if not math.isfinite(loss):
+            raise UserError(self._message(f"the loss is {loss}", step, learning_rate, rows))
+        self._seen += 1
+        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
+        mean = self._mean / (1 - SMOOTHING**self._seen)
+        self._least = min(self._least, mean)
+        if mean > max(2 * self._least, self._least + RUNAWAY):
+            what = f"training diverges: the running mean of the loss is {mean:.3f} and was {self._least:.3f} before"
+            raise UserError(self._message(what, step, learning_rate, rows))
+
+    def _message(self, what: str, step: int, learning_rate: float, rows: Sequence[int]) -> str:
+        ids = [self._ids[i] for i in rows]
+        more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+        return (
+            f"{what} at step {step} (learning rate {learning_rate:.3g}). Rows of the batch in "
+            f"data/prepared/train.jsonl: {', '.join(ids[:SHOWN])}{more}. Lower train.args.learning_rate, raise "
+            "train.args.warmup_steps, or look at these rows. Nothing was written."
+        )
+
+
+@contextmanager
+def explain_memory(train: TrainConfig) -> Iterator[None]:
+    """Turn an out-of-memory error of torch into a message that names the knobs.
+
+    Raises:
+        UserError: memory ran out in the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator knows no type of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"out of memory ({first}). In this order: lower train.micro_batch_tokens (now {train.micro_batch_tokens}; "
+            "the result stays the same), set train.args.gradient_checkpointing=true (slower), lower model.max_length "
+            "with checks.too_long=truncate, take train=lora or a smaller model."
+        ) from error
