@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.baseline.shots import draw_shots
-from stages.core.config import Config, Endpoint
+from stages.core.config import Config
 from stages.core.endpoint import Reply, Request, chat
 from stages.core.predictions import Prediction
+from stages.core.prompt_config import Endpoint
 from stages.core.prompts import build_prompt
 from stages.core.records import Record
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.cache import cached_folder
-from stages.core.config import HubSource, ModelConfig, RandomSource
 from stages.core.data_config import WheelSource
 from stages.core.errors import UserError
 from stages.core.files import read_json, sha256_file, sha256_json, write_json
+from stages.core.model_config import HubSource, ModelConfig, RandomSource
 from stages.core.wheels import get_member
 
 log = logging.getLogger(__name__)

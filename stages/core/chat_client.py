@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from stages.core.config import Endpoint
 from stages.core.errors import UserError
+from stages.core.prompt_config import Endpoint
 
 if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError

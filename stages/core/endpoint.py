@@ -16,8 +16,8 @@ import orjson
 
 from stages.core.cache import cached_folder
 from stages.core.chat_client import Client, Reply
-from stages.core.config import Endpoint
 from stages.core.files import read_json, sha256_json, write_json
+from stages.core.prompt_config import Endpoint
 from stages.core.records import Message
 
 

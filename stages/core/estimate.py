@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.base_models import BaseModel
-from stages.core.config import ModelConfig, RandomSource, TrainConfig
+from stages.core.config import TrainConfig
 from stages.core.files import read_json
+from stages.core.model_config import ModelConfig, RandomSource
 
 # Measured with the default model and data on two cores (688 tokens/s, 4.2 GB, where the machine's own product of
 # matrices makes 224 GFLOP/s in float32): the share of that product's speed which training reaches, ...

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.core.config import HarnessConfig
 from stages.core.errors import UserError
+from stages.core.evaluate_config import HarnessConfig
 from stages.core.files import sha256_json
 
 if TYPE_CHECKING:

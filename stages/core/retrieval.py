@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from stages.core.config import EmbeddingRetriever, PromptConfig, WheelSource
+from stages.core.data_config import WheelSource
+from stages.core.prompt_config import EmbeddingRetriever, PromptConfig
 from stages.core.records import Record
 from stages.core.wheels import get_member
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.config import Prices
+from stages.core.evaluate_config import Prices
 from stages.core.predictions import REMOTE_ARM, Prediction
 from stages.evaluate.statistics import Resampling, bootstrap
 

@@ -8,9 +8,9 @@ from itertools import count
 
 import pytest
 
-from stages.core.config import Endpoint
 from stages.core.endpoint import Request, chat, to_api
 from stages.core.errors import UserError
+from stages.core.prompt_config import Endpoint
 from tests.chat_server import ChatServer, completion, failure
 from tests.conftest import ROOT
 
@@ -91,7 +91,8 @@ def test_after_a_failure_only_what_is_missing_is_asked(server):
 
 def test_after_a_kill_only_what_is_missing_is_asked(server):
     code = (
-        "import json, sys; from stages.core.config import Endpoint; from stages.core.endpoint import Request, chat\n"
+        "import json, sys; from stages.core.endpoint import Request, chat\n"
+        "from stages.core.prompt_config import Endpoint\n"
         "requests = [Request([{'role': 'user', 'content': c}], 16, 7) for c in '012345']\n"
         "chat(Endpoint(**json.loads(sys.argv[1])), requests, 'prompt.remote')"
     )

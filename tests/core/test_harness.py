@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from stages.core.base_models import get_base_model
-from stages.core.config import HarnessConfig
 from stages.core.errors import UserError
+from stages.core.evaluate_config import HarnessConfig
 from stages.core.harness import ask_harness
 from stages.core.models import get_model, get_tokenizer
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from stages.core.config import Prices
+from stages.core.evaluate_config import Prices
 from stages.core.metrics import Scores
 from stages.core.predictions import Prediction
 from stages.evaluate.costs import get_costs

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from stages.core.config import Endpoint
 from stages.core.endpoint import Request, chat
+from stages.core.prompt_config import Endpoint
 from stages.core.row_metric import RowMetric
 
 log = logging.getLogger(__name__)

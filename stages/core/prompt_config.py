@@ -1,0 +1,61 @@
+"""The sections of the configuration that say how the arms are asked."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.core.data_config import WheelSource
+from stages.core.model_config import HubSource
+from stages.core.section import Count, Name, Section
+
+
+class WordRetriever(Section):
+    """BM25."""
+
+    kind: Literal["bm25"]
+
+
+class EmbeddingRetriever(Section):
+    """A sentence-embedding model: mean of the last layer over the tokens, cosine similarity."""
+
+    kind: Literal["embeddings"]
+    source: Annotated[WheelSource | HubSource, Field(discriminator="kind")]
+    max_length: Count
+    """Tokens of a question that count."""
+
+
+class Endpoint(Section):
+    """A model behind an OpenAI-compatible API."""
+
+    url: Annotated[str, Field(pattern="^https?://")]
+    """Up to and with `/v1`."""
+    model: Name
+    """As the endpoint names it."""
+    key_variable: Name | None
+    """The environment variable that holds the key, which itself stands in no file; null where none is asked for."""
+    parallel: Count
+    """Requests at a time."""
+    timeout: Count
+    """Seconds."""
+    retries: Annotated[int, Field(ge=0)]
+    """Of a request that the endpoint could not answer."""
+
+
+class PromptConfig(Section):
+    """How the arms are asked."""
+
+    instruction: str | None
+    """System message of the prompted arms in place of the row's own; null keeps the row's."""
+    short_instruction: str | None
+    """The same for the tuned model."""
+    variants: list[str]
+    """Other instructions that the prompted arms try on the validation split."""
+    shots: Annotated[list[Count], Field(min_length=1)]
+    """How many examples the few-shot and retrieval arms try, from the training split."""
+    trial_rows: Count
+    """Validation rows on which they try; the choice of each arm then answers the test split."""
+    max_new_tokens: Count
+    retriever: Annotated[WordRetriever | EmbeddingRetriever, Field(discriminator="kind")]
+    """How the retrieval arm finds its examples."""
+    remote: Endpoint | None
+    """Another model that could be prompted instead: it becomes the arm `remote`."""
