@@ -9,8 +9,9 @@ import torch
 from stages.core.config import TrainConfig
 from stages.core.errors import UserError
 
-SMOOTHING = 0.9  # of the running mean of the loss: about the last ten steps
-RUNAWAY = 2.0  # nats above the least running mean so far, and twice that mean, are no noise of batches any more
+SMOOTHING = 0.95  # of the running mean of the loss: about the last twenty steps, ...
+STEPS = 20  # ... before which nothing is judged: batches of rows of like length differ by nats
+RUNAWAY = 3.0  # nats above the least running mean so far, and twice that mean, are no noise of batches any more
 SHOWN = 8  # rows of a batch in a message
 
 
@@ -37,6 +38,8 @@ class Watch:
             raise UserError(self._message(f"the loss is {loss}", step, learning_rate, rows))
         self._seen += 1
         self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
+        if self._seen < STEPS:
+            return
         mean = self._mean / (1 - SMOOTHING**self._seen)
         self._least = min(self._least, mean)
         if mean > max(2 * self._least, self._least + RUNAWAY):
