@@ -29,6 +29,7 @@ from stages.core.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.records import Record, read_records
 
 RESULT = Path("benchmarks/results/train.json")
+TRLS_OWN = ("gradient_checkpointing", "train_sampling_strategy")  # what TRL has defaults for
 OURS, DEFAULTS, WHOLE, PARTS = "this stage", "TRL, its defaults", "TRL, its best, 16 rows", "TRL, its best, 4 x 4 rows"
 
 
@@ -122,9 +123,6 @@ def make_trl(config: Config, base: BaseModel, tokenizer: Any, records: list[Reco
         processing_class=tokenizer,
         peft_config=adapter,
     )
-
-
-TRLS_OWN = ("gradient_checkpointing", "train_sampling_strategy")  # what TRL has defaults for
 
 
 def get_loss(config: Config, tokenizer: Any, model: Any) -> float:

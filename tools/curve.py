@@ -25,6 +25,7 @@ from stages.core.predictions import TUNED_ARM, Prediction
 from stages.core.records import Record
 from stages.evaluate.curve import FILE, Point, fit_curve, get_curve_key
 from stages.evaluate.statistics import Resampling
+from stages.train.examples import take_share
 
 SHARES = (0.25, 0.5, 1.0)
 
@@ -63,13 +64,13 @@ def run(share: float) -> str:
 
 def get_point(config: Config, share: float, name: str) -> Point:
     """The tuned answers of an experiment, scored by the primary metric."""
-    read = {path: _lines(path, name) for path in ("data/prepared/train.jsonl", "data/prepared/test.jsonl")}
-    train, test = read.values()
-    records = [Record.load(line) for line in test]
+    train, test = (
+        [Record.load(line) for line in _lines(f"data/prepared/{split}.jsonl", name)] for split in ("train", "test")
+    )
     answers = [Prediction(**orjson.loads(line)) for line in _lines(f"predictions/{TUNED_ARM}.jsonl", name)]
     metric = config.evaluate.primary_metric
-    scores = Metrics([metric], config.evaluate.options).score_records(answers, records)[metric]
-    return Point(share, max(1, round(share * len(train))), scores)
+    scores = Metrics([metric], config.evaluate.options).score_records(answers, test)[metric]
+    return Point(share, len(take_share(train, share, config.seed)), scores)
 
 
 def _lines(path: str, name: str) -> list[bytes]:

@@ -88,17 +88,22 @@ def analyse(
         "curve": read_curve(config),
         "costs": asdict(costs),
         "training": training["numbers"],
-        "lineage": {
-            "data": config.data.name,
-            "data_sha256": data_sha256(),
-            "base_model": training["base_model"],
-            "config_sha256": config_sha256(config),
-            "git_commit": git_commit(),
-            "git_dirty": git_dirty(),
-            "seed": config.seed,
-            "hardware": training["hardware"],
-            "versions": versions(),
-        },
+        "lineage": _lineage(config, training),
+    }
+
+
+def _lineage(config: Config, training: dict[str, Any]) -> dict[str, Any]:
+    """Where the numbers came from; `training` is the content of `training.json`."""
+    return {
+        "data": config.data.name,
+        "data_sha256": data_sha256(),
+        "base_model": training["base_model"],
+        "config_sha256": config_sha256(config),
+        "git_commit": git_commit(),
+        "git_dirty": git_dirty(),
+        "seed": config.seed,
+        "hardware": training["hardware"],
+        "versions": versions(),
     }
 
 
