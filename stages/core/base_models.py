@@ -145,10 +145,7 @@ def _make_random(source: RandomSource, seed: int, tokenizer: BaseModel, target: 
         model = LlamaForCausalLM(
             LlamaConfig(
                 vocab_size=len(tokens),
-                hidden_size=source.hidden_size,
-                intermediate_size=2 * source.hidden_size,
-                num_hidden_layers=source.layers,
-                num_attention_heads=source.heads,
+                **source.sizes,
                 max_position_embeddings=4096,
                 bos_token_id=0,
                 eos_token_id=tokens.eos_token_id,

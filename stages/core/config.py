@@ -1,7 +1,8 @@
 """What a configuration may hold: types and ranges. The values, defaults included, stand in `conf/`."""
 
 import difflib
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -114,26 +115,14 @@ def parse(cfg: DictConfig) -> Config:
         ) from None
 
 
-# Pydantic puts the kind of a section into the path of a problem; nobody wrote it there.
-KINDS = {
-    "wheel",
-    "file",
-    "hub",
-    "random",
-    "bm25",
-    "embeddings",
-    "transformers",
-    "vllm",
-    "single",
-    "accelerate",
-    "slurm",
-}
-
-
 def _describe(problem: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if part not in KINDS)
+    # Pydantic puts the kind of a section into the path of a problem; nobody wrote it there.
+    fields = [section.model_fields for section in _sections(Config)]
+    kinds = {kind for known in fields if "kind" in known for kind in get_args(known["kind"].annotation)}
+    key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
     if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key.split(".")[-1], _known_keys(Config), n=1)
+        names = [field.alias or name for known in fields for name, field in known.items()]
+        close = difflib.get_close_matches(key.split(".")[-1], names, n=1)
         return f"{key}: no such key" + (f"; did you mean {close[0]!r}?" if close else "")
     if problem["type"] == "missing":
         return f"{key}: is missing"
@@ -143,11 +132,10 @@ def _describe(problem: dict[str, Any]) -> str:
     return f"{key}: {message}, got {problem['input']!r}"
 
 
-def _known_keys(section: type[BaseModel]) -> set[str]:
-    keys = set()
-    for name, field in section.model_fields.items():
-        keys.add(field.alias or name)
-        for kind in getattr(field.annotation, "__args__", (field.annotation,)):
+def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """It and all below it."""
+    yield section
+    for field in section.model_fields.values():
+        for kind in get_args(field.annotation) or (field.annotation,):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                keys |= _known_keys(kind)
-    return keys
+                yield from _sections(kind)

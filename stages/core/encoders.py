@@ -50,10 +50,7 @@ def _make_random(source: RandomSource, seed: int, target: Path) -> None:
         model = BertModel(
             BertConfig(
                 vocab_size=len(tokenizer),
-                hidden_size=source.hidden_size,
-                intermediate_size=2 * source.hidden_size,
-                num_hidden_layers=source.layers,
-                num_attention_heads=source.heads,
+                **source.sizes,
                 max_position_embeddings=POSITIONS,
                 pad_token_id=tokenizer.pad_token_id,
             )

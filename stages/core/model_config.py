@@ -25,6 +25,16 @@ class RandomSource(Section):
     layers: Count
     heads: Count
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """As the configurations of transformers name them."""
+        return {
+            "hidden_size": self.hidden_size,
+            "intermediate_size": 2 * self.hidden_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+        }
+
 
 class ModelConfig(Section):
     """The base model and the limits under which it runs."""

@@ -105,7 +105,7 @@ class TrainConfig(Section):
     micro_batch_tokens: Annotated[int, Field(ge=16)]
     """Padded tokens in one forward and backward pass."""
     attention: Name
-    """An attention implementation of transformers, or `auto`."""
+    """An attention implementation of transformers, `per_row` (`stages/train/packing.py`), or `auto`."""
     best: Best
     checkpoint_minutes: Annotated[float, Field(ge=0)]
     """Between checkpoints, from which a killed run goes on; 0 makes one at every logged step."""

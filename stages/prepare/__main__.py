@@ -16,10 +16,10 @@ import hydra
 from stages.core.base_models import get_base_tokenizer
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.estimate import get_shape
 from stages.core.files import whole_folder
 from stages.core.models import get_tokenizer
 from stages.core.records import PREPARED
+from stages.core.shape import get_shape
 from stages.core.tracking import Tracker
 from stages.prepare.findings import Findings
 from stages.prepare.preview import PREVIEW

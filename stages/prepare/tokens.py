@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config import Config
-from stages.core.estimate import Shape, estimate
+from stages.core.estimate import estimate
 from stages.core.prompts import (
     Example,
     Segment,
@@ -15,6 +15,7 @@ from stages.core.prompts import (
     split_record,
 )
 from stages.core.records import SPLITS, Record
+from stages.core.shape import Shape
 from stages.prepare.figures import Counts
 from stages.prepare.findings import Finding
 

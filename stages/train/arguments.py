@@ -78,15 +78,27 @@ def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
         raise UserError(f"train.adapter: peft.LoraConfig does not take it: {error}") from None
 
 
-def choose_attention(name: str, model: Any, longest: int) -> str:
-    """`auto` is `eager` on a CPU for rows of at most `EAGER_TOKENS` tokens, else the model's own choice.
+def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
+    """What `auto` is: on a CPU `per_row` for answers (`stages/train/packing.py`), unless layers are compiled, and for
+    other methods `eager` where rows have at most `EAGER_TOKENS` tokens; else the model's own choice.
 
     Two cores trained the default model on the default rows (69 tokens on average) at 720 tokens/s with `eager`, at 590
     with `sdpa`, whose backward pass is slow for short rows; for long ones the memory of `eager` grows with the square.
     """
-    if name != "auto":
-        return name
-    return "eager" if model.device.type == "cpu" and longest <= EAGER_TOKENS else model.config._attn_implementation
+    from stages.train.packing import PER_ROW, can_pack
+
+    if train.attention == PER_ROW and (train.method != "sft" or model.device.type != "cpu" or not can_pack(model)):
+        raise UserError(
+            f"train.attention={PER_ROW} is for train.method=sft, a CPU and models whose tokens see all before them; "
+            "take auto"
+        )
+    if train.attention != "auto":
+        return train.attention
+    if model.device.type != "cpu":
+        return model.config._attn_implementation
+    if train.method == "sft" and not train.args.get("torch_compile") and can_pack(model):
+        return PER_ROW
+    return "eager" if longest <= EAGER_TOKENS else model.config._attn_implementation
 
 
 def compile_layers(model: Any) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.auto import resolve
 from stages.core.errors import UserError
-from stages.core.estimate import get_shape
 from stages.core.records import Record
+from stages.core.shape import get_shape
 from stages.core.train_config import TrainConfig
 from stages.train.arguments import choose_attention, compile_layers, get_adapter, get_arguments
 from stages.train.checkpoints import Checkpoints
@@ -46,7 +46,7 @@ def get_trainer(
         log.warning("This machine has %d GPUs; launcher=single uses one of them, launcher=ddp all.", arguments.n_gpu)
         arguments._n_gpu = 1
     model = method.get_model()
-    model.set_attn_implementation(choose_attention(config.train.attention, model, max(train["length"])))
+    model.set_attn_implementation(choose_attention(config.train, model, max(train["length"])))
     journal = Journal([record.id for record in records])
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     common |= {"processing_class": method.tokenizer, "peft_config": get_adapter(config.train, method.task_type)}

@@ -17,7 +17,8 @@ from typing import Any
 from stages.core.errors import UserError
 from stages.core.train_config import Slurm
 from stages.core.vllm_server import ended_by_sigterm
-from stages.train.launch import ROOT, Node, run_workers, write_values
+from stages.train.flags import ROOT, Node
+from stages.train.launch import run_workers, write_values
 
 PORTS = 20_000, 20_000  # the first one, and how many: the job's number chooses, so that every node knows it
 SECONDS = 2.0  # between two looks at a job

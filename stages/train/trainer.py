@@ -1,4 +1,4 @@
-"""TRL's trainer, with micro-batches bounded in tokens and, on a CPU, logits for target positions only.
+"""TRL's trainer, with micro-batches bounded in tokens and, on a CPU, no padding and logits for target positions only.
 
 Why: on two cores a batch of 16 rows in one piece holds some 2.4 MB of activations a token, and logits of all positions
 over a vocabulary of 49,152 are a fifth of the forward pass. Both are bounded here; `metrics/train.json` has the rate
@@ -16,22 +16,25 @@ from trl import SFTTrainer
 
 from stages.core.generation import batches
 from stages.train.examples import IGNORED
+from stages.train.packing import PER_ROW, join, pack
 from stages.train.resumable import Resumable
 
 Batch = dict[str, torch.Tensor]
+READ = ("input_ids", "attention_mask", "position_ids", "labels")
 
 
 class TokenBudget(SFTTrainer):
     """An `SFTTrainer` for examples that are tokenized already and padded on the left.
 
     Args:
-        micro_batch_tokens: padded tokens in one forward and backward pass; a longer row goes alone.
+        micro_batch_tokens: in one forward and backward pass, padding included; a longer row goes alone.
         others: as for `SFTTrainer`.
     """
 
     def __init__(self, *args: Any, micro_batch_tokens: int, **others: Any) -> None:
         super().__init__(*args, **others)
         self._micro_batch_tokens = micro_batch_tokens
+        self._packs = self.model.config._attn_implementation == PER_ROW
 
     def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of one batch in micro-batches: their losses are normalised over the whole batch."""
@@ -67,7 +70,7 @@ class TokenBudget(SFTTrainer):
         """The mean over all target tokens of the rows, in micro-batches too; each process takes its share of them."""
         model: Any = self.model.eval()
         rows = [dataloader.dataset[i] for i in range(len(dataloader.dataset))]
-        parts = list(batches([len(row["input_ids"]) for row in rows], self._micro_batch_tokens))
+        parts = self._divide([len(row["input_ids"]) for row in rows])
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         rank, world = self.args.process_index, self.args.world_size
         for i in range(rank, world * -(-len(parts) // world), world):  # as many forward passes in every process
@@ -81,25 +84,23 @@ class TokenBudget(SFTTrainer):
         return EvalLoopOutput(predictions=(), label_ids=None, metrics=metrics, num_samples=len(rows))
 
     def _sum_of_losses(self, model: Any, inputs: Batch) -> torch.Tensor:
-        targets = inputs["labels"][:, 1:]
+        read = join(inputs) if self._packs else {key: inputs[key] for key in READ}
+        targets = read.pop("labels")[:, 1:]
         columns = (targets != IGNORED).any(0).nonzero().squeeze(-1)
-        logits = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            position_ids=inputs["position_ids"],
-            use_cache=False,
-            logits_to_keep=columns,
-        ).logits
+        logits = model(**read, use_cache=False, logits_to_keep=columns).logits
         kept = targets[:, columns]
         trained = kept != IGNORED
         return cross_entropy(logits[trained].float(), kept[trained], reduction="sum")
 
     def _micro_batches(self, inputs: Batch) -> Iterator[Batch]:
-        """The rows of a batch sorted by length, in parts of at most the budget, each without needless padding."""
+        """The rows of a batch in parts of at most the budget, each without needless padding."""
         lengths = inputs["attention_mask"].sum(-1).tolist()
-        for indices in batches(lengths, self._micro_batch_tokens):
+        for indices in self._divide(lengths):
             width = int(max(lengths[i] for i in indices))
             yield {key: value[indices, -width:] for key, value in inputs.items()}
+
+    def _divide(self, lengths: list[int]) -> list[list[int]]:
+        return (pack if self._packs else lambda *rows: list(batches(*rows)))(lengths, self._micro_batch_tokens)
 
     def _in_step(self, parts: list[Batch]) -> list[Batch]:
         """As many parts in every process, where each forward pass fetches weights from all of them."""

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.core.energy import measure
-from stages.core.estimate import estimate, get_shape
+from stages.core.estimate import estimate
+from stages.core.shape import get_shape
 from stages.train.checkpoints import find, go_on
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,12 @@ def expect(method: "Method", train: "Dataset") -> dict[str, Any]:
     from stages.train.examples import IGNORED
 
     config, tokens = method.config, sum(train["length"])
+    chosen = {key: fact["value"] for key, fact in method.facts["auto"].items()}  # and said when the trainer was made
+    resolved = config.train.model_copy(update={"args": config.train.args | chosen})
     labels = train["labels"] if method.config.train.method == "sft" else []
     trained = sum(label != IGNORED for row in labels for label in row)
     shape = get_shape(config.model, method.base)
-    expected = estimate(config.train, shape, len(train), tokens, trained, config.model.max_length, config.model.dtype)
+    expected = estimate(resolved, shape, len(train), tokens, trained, config.model.max_length, config.model.dtype)
     log.info(expected["sentence"])
     return expected
 

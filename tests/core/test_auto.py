@@ -4,7 +4,8 @@ import pytest
 
 from stages.core.auto import processes, resolve, steps_per_epoch
 from stages.core.errors import UserError
-from stages.core.estimate import Shape, estimate
+from stages.core.estimate import estimate
+from stages.core.shape import Shape
 
 AUTO = [f"train.args.{key}=auto" for key in ("num_train_epochs", "per_device_train_batch_size", "learning_rate")]
 SHAPE = Shape(576, 1536, 30, 49152, 192, tied=True)

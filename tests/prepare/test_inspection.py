@@ -5,9 +5,10 @@ import pytest
 
 from stages.core.auto import cookbook_epochs
 from stages.core.base_models import get_base_tokenizer
-from stages.core.estimate import estimate, get_shape
+from stages.core.estimate import estimate
 from stages.core.models import get_tokenizer
 from stages.core.records import Record
+from stages.core.shape import get_shape
 from stages.prepare.figures import describe, table
 from stages.prepare.findings import Findings
 from stages.prepare.inspection import inspect

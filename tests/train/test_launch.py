@@ -18,7 +18,7 @@ from torch.utils.data import BatchSampler
 from stages.core.errors import UserError
 from stages.core.models import TUNED
 from stages.core.train_config import Accelerate
-from stages.train import launch
+from stages.train import flags, launch
 from stages.train.__main__ import main
 from tests.conftest import ROOT, TINY, compose_config
 
@@ -29,9 +29,9 @@ TWO = (*TRAINING, "train.args.per_device_train_batch_size=4")
 LAUNCH = """
 from pathlib import Path
 from stages.core.train_config import Accelerate
-from stages.train import launch
+from stages.train import flags, launch
 
-launch.MODULE = "tests.train.workers.fails"
+flags.MODULE = "tests.train.workers.fails"
 launch.write_values({{}}, Path("folder-of-another"))
 launcher = Accelerate(kind="accelerate", processes={processes}, config_file=None, args={args})
 launch.run_workers(launcher, Path("folder-of-another"), ())
@@ -69,8 +69,8 @@ def alone(prepared):
 
 @pytest.mark.parametrize("launcher", ["ddp", "fsdp"])
 def test_two_processes_train_what_one_trains_also_when_killed(alone, monkeypatch, capfd, launcher):
-    monkeypatch.setattr(launch, "MODULE", "tests.train.workers.trains")
-    monkeypatch.setattr(launch, "SHARDED", set())  # the worker makes accelerate shard without GPUs
+    monkeypatch.setattr(flags, "MODULE", "tests.train.workers.trains")
+    monkeypatch.setattr(flags, "SHARDED", set())  # the worker makes accelerate shard without GPUs
     options = (*TINY, *TWO, f"launcher={launcher}", "tracking=disabled", "train.checkpoint_minutes=0")
     monkeypatch.setenv("KILLED_AT", "4")
     with pytest.raises(SystemExit, match="training process 1 was ended by SIGKILL"):
@@ -88,7 +88,7 @@ def test_two_processes_train_what_one_trains_also_when_killed(alone, monkeypatch
 
 
 def test_the_first_worker_logs_to_the_runs_of_the_process_that_launched_it(workspace, monkeypatch):
-    monkeypatch.setattr(launch, "MODULE", "tests.train.workers.fails")
+    monkeypatch.setattr(flags, "MODULE", "tests.train.workers.fails")
     monkeypatch.setenv("ENDS", "tracked")
     main(compose_config(*TINY, "launcher=ddp"))
     import mlflow
@@ -113,7 +113,7 @@ def test_processes_deal_the_rows_of_a_step_out_and_fill_the_last_one_up():
 @pytest.fixture
 def run(workspace, monkeypatch):
     """Run the workers that fail, in a folder."""
-    monkeypatch.setattr(launch, "MODULE", "tests.train.workers.fails")
+    monkeypatch.setattr(flags, "MODULE", "tests.train.workers.fails")
 
     def with_end(ends, processes=2, args=()):
         monkeypatch.setenv("ENDS", ends)
@@ -194,11 +194,11 @@ def free_port():
 def test_accelerate_takes_the_file_of_every_launcher(config, tmp_path, monkeypatch, option):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     launcher = config(f"launcher={option}").train.launcher
-    flags = launch.get_flags(launcher, tmp_path, launch.Node(1, 2, "first", 29500))
-    assert flags.num_processes == 2 * launcher.processes and flags.machine_rank == 1
+    found = flags.get_flags(launcher, tmp_path, flags.Node(1, 2, "first", 29500))
+    assert found.num_processes == 2 * launcher.processes and found.machine_rank == 1
     from accelerate.commands.launch import _validate_launch_command
 
-    checked, _, _ = _validate_launch_command(flags)
+    checked, _, _ = _validate_launch_command(found)
     assert (checked.use_fsdp, checked.use_deepspeed) == (option in {"fsdp", "slurm"}, option == "deepspeed")
     assert checked.fsdp_version == 2 or option not in {"fsdp", "slurm"}
     assert checked.zero_stage == 3 or option != "deepspeed"

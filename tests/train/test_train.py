@@ -143,7 +143,7 @@ def test_micro_batches_stay_within_the_budget(config, prepared, tmp_path):
     batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(24)])
     parts = list(trainer._micro_batches(batch))
     assert sum(len(part["input_ids"]) for part in parts) == 24
-    assert all(part["input_ids"].numel() <= 200 or len(part["input_ids"]) == 1 for part in parts)
+    assert all(int(part["attention_mask"].sum()) <= 200 or len(part["input_ids"]) == 1 for part in parts)
     assert sum(int(part["attention_mask"].sum()) for part in parts) == int(batch["attention_mask"].sum())
 
 
@@ -162,11 +162,19 @@ def test_an_argument_that_the_library_does_not_know_is_named(prepared, override,
     assert not TUNED.exists()
 
 
-def test_attention_is_chosen_by_the_rows(base):
+def test_attention_is_chosen_by_method_and_rows(config, base):
     model = get_model(base, "float32")
-    assert choose_attention("auto", model, 100) == "eager"
-    assert choose_attention("auto", model, 5000) == "sdpa"
-    assert choose_attention("sdpa", model, 100) == "sdpa"
+    plain = config("train=lora").train
+    compiled = config("train=lora", "train.args.torch_compile=true").train
+    assert choose_attention(plain, model, 100) == choose_attention(plain, model, 5000) == "per_row"
+    assert choose_attention(compiled, model, 100) == "eager"
+    assert choose_attention(compiled, model, 5000) == "sdpa"
+    assert choose_attention(config("train=lora", "train.attention=sdpa").train, model, 100) == "sdpa"
+    assert choose_attention(config("train=dpo").train, model, 100) == "eager"
+    with pytest.raises(UserError, match=r"train\.attention=per_row is for train\.method=sft"):
+        choose_attention(config("train=dpo", "train.attention=per_row").train, model, 100)
+    model.config.sliding_window = 64
+    assert choose_attention(plain, model, 100) == "eager"
 
 
 def test_a_cast_leaves_the_rotary_frequencies_alone(prepared, base):

@@ -3,8 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,8 @@ from stages.core.encoders import get_encoder
 from stages.core.errors import UserError
 from stages.core.models import get_model, get_tokenizer
 from stages.core.records import Record
+from stages.train.methods.label_trainer import LabelTrainer, add_adapter, silence
 from stages.train.methods.method import Method
-from stages.train.resumable import Resumable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,15 +32,6 @@ SAYINGS = {  # what is counted, as a warning says it
     "unknown_labels": "rows have a label that no training row has: they are left out",
     "entities_lost": "entities are not in their text, or overlap with another one: they are not learned",
 }
-
-
-class LabelTrainer(Resumable, transformers.Trainer):
-    """The trainer of transformers for a model with a head of labels."""
-
-    def __init__(self, *args: Any, **others: Any) -> None:
-        super().__init__(*args, **others)
-        # These models take the number of labels in a step and pass over it: their loss is the mean of one batch.
-        self.model_accepts_loss_kwargs = False
 
 
 class Head(Method):
@@ -79,7 +69,7 @@ class Head(Method):
         others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
         others["pad_token_id"] = self.tokenizer.pad_token_id
         dtype = self.config.model.dtype if train.adapter else "float32"
-        with torch.random.fork_rng(), _silence():  # it says at length that the head is new
+        with torch.random.fork_rng(), silence():  # it says at length that the head is new
             torch.manual_seed(self.config.seed)
             model = get_model(self.base, dtype, quantization, KINDS[train.method], **others)
         for key, value in self.kept.items():
@@ -143,7 +133,8 @@ class Head(Method):
         """That of transformers, an adapter around the model where there is one."""
         model, adapter = common.pop("model"), common.pop("peft_config")
         if adapter is not None:
-            model = self._add_adapter(model, adapter, common["args"].gradient_checkpointing)
+            quantized, checkpointing = bool(self.config.train.quantization), common["args"].gradient_checkpointing
+            model = add_adapter(model, adapter, quantized, checkpointing)
         return LabelTrainer(
             journal=journal,
             model=model,
@@ -177,25 +168,3 @@ class Head(Method):
         for what, count in found.items():
             if count and what in SAYINGS:
                 log.warning("%s: %d %s.", split, count, SAYINGS[what].format(limit=get_limit(self.config)))
-
-    def _add_adapter(self, model: Any, adapter: Any, checkpointing: bool) -> Any:
-        from peft import get_peft_model, prepare_model_for_kbit_training
-
-        if self.config.train.quantization:
-            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
-        adapter.exclude_modules = adapter.exclude_modules or HEADS  # new: it is trained itself (`modules_to_save`)
-        model = get_peft_model(model, adapter)
-        for parameter in model.parameters():  # peft makes that of its own weights, and leaves the head's as it was
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
-        return model
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(before)
