@@ -11,7 +11,8 @@ from stages.core.models import get_dtype
 from stages.core.prompts import build_prompt
 
 TRLS_OWN = ("gradient_checkpointing", "train_sampling_strategy", "torch_compile")  # what TRL has defaults for
-GROUPED = {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"}
+UNCHECKED = {"gradient_checkpointing": False}
+GROUPED = {**UNCHECKED, "train_sampling_strategy": "group_by_length"}
 
 
 def train_ours(task: Task, **options: Any) -> Trained:
@@ -42,8 +43,9 @@ def train_trl(task: Task, as_weights: bool = True, **options: Any) -> Trained:
     from trl import SFTConfig, SFTTrainer
 
     config, instruction = task.config, task.config.prompt.short_instruction
-    chats = [{"prompt": build_prompt(r, instruction), "completion": [r.messages[-1]]} for r in task.records]
-    taken = {key: value for key, value in config.train.args.items() if key not in TRLS_OWN} | options
+    chats = [{"prompt": build_prompt(r, instruction), "completion": [r.messages[-1]]} for r in task.shuffled]
+    taken = {key: value for key, value in config.train.args.items() if key not in TRLS_OWN}
+    taken |= {"train_sampling_strategy": "sequential", **options}
     taken |= {"report_to": "none", "save_strategy": "no", "seed": config.seed, "use_cpu": not has_gpu()}
     init = {"model_init_kwargs": {"dtype": get_dtype(config.model.dtype)}} if as_weights else {}
     trainer = SFTTrainer(
@@ -83,21 +85,22 @@ def with_arguments(config: Config, **changed: Any) -> Config:
 
 OURS, UNSLOTH = "this stage", "Unsloth"
 PARTS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
-PLAIN = {"disable_gradient_checkpointing": True, "train_sampling_strategy": "group_by_length"}  # LLaMA-Factory's words
+RANDOM = {"disable_gradient_checkpointing": True}  # LLaMA-Factory's words
+PLAIN = {**RANDOM, "train_sampling_strategy": "group_by_length", "disable_shuffling": False}
 EAGER = {"flash_attn": "disabled"}
 CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     OURS: train_ours,
     "TRL, its defaults": partial(train_trl, as_weights=False),
-    "TRL, its best, 16 rows": partial(train_trl, **GROUPED),
-    "TRL, its best, 4 x 4 rows": partial(train_trl, **GROUPED, **PARTS),
+    "TRL, its best, 4 x 4 rows": partial(train_trl, **UNCHECKED, **PARTS),
+    "TRL, its best, 16 rows by length": partial(train_trl, **GROUPED),
+    "TRL, its best, 4 x 4 rows by length": partial(train_trl, **GROUPED, **PARTS),
+    "this stage, rows by length": partial(train_ours, train_sampling_strategy="group_by_length"),
     "this stage, gradient_checkpointing": partial(train_ours, gradient_checkpointing=True),
     "this stage, torch_compile": partial(train_ours, torch_compile=True),
     "LLaMA-Factory, its defaults": partial(train_llama_factory, as_products=False),
-    "LLaMA-Factory, 16 rows": partial(train_llama_factory, **PLAIN),
-    "LLaMA-Factory, 16 rows, eager": partial(train_llama_factory, **PLAIN, **EAGER),
-    "LLaMA-Factory, 4 x 4 rows": partial(train_llama_factory, **PLAIN, **PARTS),
-    "LLaMA-Factory, 4 x 4 rows, eager": partial(train_llama_factory, **PLAIN, **PARTS, **EAGER),
+    "LLaMA-Factory, 4 x 4 rows, eager": partial(train_llama_factory, **RANDOM, **PARTS, **EAGER),
+    "LLaMA-Factory, 4 x 4 rows by length, eager": partial(train_llama_factory, **PLAIN, **PARTS, **EAGER),
     UNSLOTH: train_unsloth,
 }
 NAMES = list(CONTENDERS)
-TRL, OPTIONS, LLAMA_FACTORY = NAMES[1:4], NAMES[4:6], NAMES[6:11]
+TRL, OPTIONS, LLAMA_FACTORY = NAMES[1:5], NAMES[5:8], NAMES[8:11]

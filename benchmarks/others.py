@@ -33,6 +33,13 @@ class Task:
     """Empty, for whatever a contender writes."""
 
     @property
+    def shuffled(self) -> list[Record]:
+        """In the order in which our stage reads them: each step of each contender then has the same rows."""
+        from stages.train.resumable import EpochOrder
+
+        return [self.records[i] for i in EpochOrder(len(self.records), None, 0, self.config.seed)]
+
+    @property
     def is_bfloat16(self) -> bool:
         """Whether products run in bfloat16."""
         return str(get_dtype(self.config.model.dtype)) == "torch.bfloat16"
@@ -86,7 +93,7 @@ def get_llama_factory_arguments(task: Task, out: Path) -> dict[str, Any]:
     """Its words for model, rows, adapter and `train.args`; the rows go into the task's folder."""
     config, adapter = task.config, task.config.train.adapter or {}
     instruction = config.prompt.short_instruction
-    chats = [[*build_prompt(record, instruction), record.messages[-1]] for record in task.records]
+    chats = [[*build_prompt(record, instruction), record.messages[-1]] for record in task.shuffled]
     kept = [[{key: message[key] for key in ("role", "content")} for message in chat] for chat in chats]
     write_json(task.folder / "rows.json", [{"messages": chat} for chat in kept])
     roles = {"role_tag": "role", "content_tag": "content"}
@@ -102,6 +109,7 @@ def get_llama_factory_arguments(task: Task, out: Path) -> dict[str, Any]:
         **{key: value for key, value in config.train.args.items() if key not in ours},
         **{"output_dir": str(out), "save_strategy": "no", "report_to": "none", "seed": config.seed},
         **{"bf16": task.is_bfloat16, "use_cpu": not has_gpu(), "include_num_input_tokens_seen": "non_padding"},
+        "disable_shuffling": True,
     }
 
 
