@@ -30,12 +30,13 @@ def train_ours(task: Task, **options: Any) -> Trained:
         return measure(trainer)
 
 
-def train_trl(task: Task, as_weights: bool = True, **options: Any) -> Trained:
+def train_trl(task: Task, as_weights: bool = True, attention: str | None = None, **options: Any) -> Trained:
     """TRL's own, on prompts and completions, so that it too learns the answers alone.
 
     Args:
         task: what to train.
         as_weights: load the weights in the precision of the products, which is not TRL's default.
+        attention: an implementation that is not the model's own choice.
         options: arguments on top of the configuration's.
     """
     from datasets import Dataset
@@ -47,10 +48,11 @@ def train_trl(task: Task, as_weights: bool = True, **options: Any) -> Trained:
     taken = {key: value for key, value in config.train.args.items() if key not in TRLS_OWN}
     taken |= {"train_sampling_strategy": "sequential", **options}
     taken |= {"report_to": "none", "save_strategy": "no", "seed": config.seed, "use_cpu": not has_gpu()}
-    init = {"model_init_kwargs": {"dtype": get_dtype(config.model.dtype)}} if as_weights else {}
+    init = {"dtype": get_dtype(config.model.dtype)} if as_weights else {}
+    init |= {"attn_implementation": attention} if attention else {}
     trainer = SFTTrainer(
         model=task.base.path,
-        args=SFTConfig(output_dir=str(task.folder), bf16=task.is_bfloat16, **taken, **init),
+        args=SFTConfig(output_dir=str(task.folder), bf16=task.is_bfloat16, **taken, model_init_kwargs=init or None),
         train_dataset=Dataset.from_list(chats),
         processing_class=task.tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **config.train.adapter),  # type: ignore[arg-type]
@@ -92,8 +94,9 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     OURS: train_ours,
     "TRL, its defaults": partial(train_trl, as_weights=False),
     "TRL, its best, 4 x 4 rows": partial(train_trl, **UNCHECKED, **PARTS),
+    "TRL, its best, 4 x 4 rows, eager": partial(train_trl, **UNCHECKED, **PARTS, attention="eager"),
     "TRL, its best, 16 rows by length": partial(train_trl, **GROUPED),
-    "TRL, its best, 4 x 4 rows by length": partial(train_trl, **GROUPED, **PARTS),
+    "TRL, its best, 4 x 4 rows by length, eager": partial(train_trl, **GROUPED, **PARTS, attention="eager"),
     "this stage, rows by length": partial(train_ours, train_sampling_strategy="group_by_length"),
     "this stage, gradient_checkpointing": partial(train_ours, gradient_checkpointing=True),
     "this stage, torch_compile": partial(train_ours, torch_compile=True),
@@ -103,4 +106,4 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     UNSLOTH: train_unsloth,
 }
 NAMES = list(CONTENDERS)
-TRL, OPTIONS, LLAMA_FACTORY = NAMES[1:5], NAMES[5:8], NAMES[8:11]
+TRL, OPTIONS, LLAMA_FACTORY = NAMES[1:6], NAMES[6:9], NAMES[9:12]
