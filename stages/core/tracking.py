@@ -73,10 +73,15 @@ class Tracker:
         for run_id in self.runs:
             self.attempt(lambda run_id=run_id: self._client.set_tag(run_id, PREFIX + key, value))  # type: ignore[misc]
 
-    def headline(self, values: dict[str, Any]) -> None:
-        """Write `metrics/<stage>.json` and log its numbers to the stage's run; those of all stages go to the parent."""
+    def headline(self, values: dict[str, Any], step: int = 0) -> None:
+        """Write `metrics/<stage>.json` and log its numbers to the stage's run; those of all stages go to the parent.
+
+        Args:
+            values: of the stage, by name.
+            step: the last one, where live numbers of the same name came before.
+        """
         write_json(METRICS / f"{self.stage}.json", values)
-        self.attempt(lambda: self._log_metrics(self.run_id, flatten(values)))
+        self.attempt(lambda: self._log_metrics(self.run_id, flatten(values), step))
         self.attempt(self.complete_parent)
 
     @contextmanager

@@ -40,5 +40,6 @@ class Live(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Log the numbers of this step, with the rate so far."""
         numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
-        rate = self._journal.tokens / max(self._journal.seconds, 1e-9)
-        self._tracker.log({**numbers, "tokens": self._journal.tokens, "tokens_per_second": rate}, state.global_step)
+        if tokens := self._journal.tokens:
+            numbers |= {"tokens": tokens, "tokens_per_second": tokens / max(self._journal.seconds, 1e-9)}
+        self._tracker.log(numbers, state.global_step)
