@@ -39,6 +39,7 @@ class Tracker:
         """
         self.config, self.stage = config, stage
         self.runs: list[str] = []
+        self._steps: dict[str, int] = {}  # at which live numbers were logged last, by their names
         self.on = config.tracking.enabled and is_main()
         self.attempt(self._open)
 
@@ -62,7 +63,8 @@ class Tracker:
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Log live numbers to the stage's run without waiting for the server."""
-        self.attempt(lambda: self._log_metrics(self.run_id, values, step, synchronous=False))
+        self._steps |= dict.fromkeys(values, step)
+        self.attempt(lambda: self._log_metrics(self.run_id, values, synchronous=False))
 
     def artifact(self, path: Path) -> None:
         """Log a file to the stage's run."""
@@ -73,15 +75,10 @@ class Tracker:
         for run_id in self.runs:
             self.attempt(lambda run_id=run_id: self._client.set_tag(run_id, PREFIX + key, value))  # type: ignore[misc]
 
-    def headline(self, values: dict[str, Any], step: int = 0) -> None:
-        """Write `metrics/<stage>.json` and log its numbers to the stage's run; those of all stages go to the parent.
-
-        Args:
-            values: of the stage, by name.
-            step: the last one, where live numbers of the same name came before.
-        """
+    def headline(self, values: dict[str, Any]) -> None:
+        """Write `metrics/<stage>.json` and log its numbers to the stage's run; those of all stages go to the parent."""
         write_json(METRICS / f"{self.stage}.json", values)
-        self.attempt(lambda: self._log_metrics(self.run_id, flatten(values), step))
+        self.attempt(lambda: self._log_metrics(self.run_id, flatten(values)))
         self.attempt(self.complete_parent)
 
     @contextmanager
@@ -132,12 +129,13 @@ class Tracker:
             tags = {"mlflow.parentRunId": self.runs[0], f"{PREFIX}stage": self.stage}
             self.runs.append(self._client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id)
 
-    def _log_metrics(self, run_id: str, values: dict[str, float], step: int = 0, synchronous: bool = True) -> None:
+    def _log_metrics(self, run_id: str, values: dict[str, float], synchronous: bool = True) -> None:
         from mlflow.entities import Metric
         from mlflow.utils.time import get_current_time_millis
 
         now = get_current_time_millis()
-        metrics = [Metric(key, value, now, step) for key, value in values.items()]
+        # A headline number of the same name as live ones ends their curve.
+        metrics = [Metric(key, value, now, self._steps.get(key, 0)) for key, value in values.items()]
         self._client.log_batch(run_id, metrics=metrics, synchronous=synchronous)
 
     def _log_data_sets(self) -> None:

@@ -77,7 +77,7 @@ def train(config: Config, tracker: Tracker) -> None:
             save(trainer, method, numbers, key, target)
         if is_main():
             write_json(Path("plots/train.json"), loss_curve(trainer))
-            tracker.headline(numbers, numbers["steps"])
+            tracker.headline(numbers)
             shutil.rmtree(checkpoints)
 
 

@@ -33,7 +33,7 @@ def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
         tracker.headline({"rows": 40, "note": "text is left out"})
     with track(config(), "train") as tracker:
         tracker.log({"loss": 0.5}, step=3)
-        tracker.headline({"training_loss": 0.25, "loss": 0.5, "deep": {"er": 1}}, step=4)
+        tracker.headline({"training_loss": 0.25, "loss": 0.5, "deep": {"er": 1}})
     store = client()
     found = runs(store)
     assert len(found) == 3
@@ -41,7 +41,8 @@ def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
     metrics = parent(store).data.metrics
     assert metrics == {"prepare.rows": 40, "train.training_loss": 0.25, "train.loss": 0.5, "train.deep.er": 1}
     assert parent(store).data.params["train.adapter.r"] == "16"
-    assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "loss")] == [3, 4]
+    assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "loss")] == [3, 3]
+    assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "training_loss")] == [0]
     assert {i.dataset.digest for i in parent(store).inputs.dataset_inputs} == {
         sha256[:32] for sha256 in data_sha256().values()
     }
