@@ -1,6 +1,6 @@
 """Rows of a micro-batch one after another, without padding, and attention that looks at each of them alone.
 
-Why: rows in random order teach more than rows sorted by length (on the default data a validation loss of 0.145 against
+Why: rows in random order teach more than rows sorted by length (on the default data a validation loss of 0.144 against
 0.182 after as many steps), and padded to the longest of a batch they cost a third more tokens. On a GPU flash attention
 does the same; on a CPU nothing in transformers does.
 """

@@ -100,7 +100,8 @@ class TokenBudget(SFTTrainer):
             yield {key: value[indices, -width:] for key, value in inputs.items()}
 
     def _divide(self, lengths: list[int]) -> list[list[int]]:
-        return (pack if self._packs else lambda *rows: list(batches(*rows)))(lengths, self._micro_batch_tokens)
+        limit = self._micro_batch_tokens
+        return pack(lengths, limit) if self._packs else list(batches(lengths, limit))
 
     def _in_step(self, parts: list[Batch]) -> list[Batch]:
         """As many parts in every process, where each forward pass fetches weights from all of them."""
