@@ -87,8 +87,8 @@ def with_arguments(config: Config, **changed: Any) -> Config:
 
 OURS, UNSLOTH = "this stage", "Unsloth"
 PARTS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
-RANDOM = {"disable_gradient_checkpointing": True}  # LLaMA-Factory's words
-PLAIN = {**RANDOM, "train_sampling_strategy": "group_by_length", "disable_shuffling": False}
+THEIR_UNCHECKED = {"disable_gradient_checkpointing": True}  # LLaMA-Factory's words
+THEIR_GROUPED = {**THEIR_UNCHECKED, "train_sampling_strategy": "group_by_length", "disable_shuffling": False}
 EAGER = {"flash_attn": "disabled"}
 CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     OURS: train_ours,
@@ -96,14 +96,16 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     "TRL, its best, 4 x 4 rows": partial(train_trl, **UNCHECKED, **PARTS),
     "TRL, its best, 4 x 4 rows, eager": partial(train_trl, **UNCHECKED, **PARTS, attention="eager"),
     "TRL, its best, 16 rows by length": partial(train_trl, **GROUPED),
+    "TRL, its best, 4 x 4 rows by length": partial(train_trl, **GROUPED, **PARTS),
     "TRL, its best, 4 x 4 rows by length, eager": partial(train_trl, **GROUPED, **PARTS, attention="eager"),
     "this stage, rows by length": partial(train_ours, train_sampling_strategy="group_by_length"),
     "this stage, gradient_checkpointing": partial(train_ours, gradient_checkpointing=True),
     "this stage, torch_compile": partial(train_ours, torch_compile=True),
     "LLaMA-Factory, its defaults": partial(train_llama_factory, as_products=False),
-    "LLaMA-Factory, 4 x 4 rows, eager": partial(train_llama_factory, **RANDOM, **PARTS, **EAGER),
-    "LLaMA-Factory, 4 x 4 rows by length, eager": partial(train_llama_factory, **PLAIN, **PARTS, **EAGER),
+    "LLaMA-Factory, 4 x 4 rows, eager": partial(train_llama_factory, **THEIR_UNCHECKED, **PARTS, **EAGER),
+    "LLaMA-Factory, 4 x 4 rows by length, eager": partial(train_llama_factory, **THEIR_GROUPED, **PARTS, **EAGER),
     UNSLOTH: train_unsloth,
 }
-NAMES = list(CONTENDERS)
-TRL, OPTIONS, LLAMA_FACTORY = NAMES[1:6], NAMES[6:9], NAMES[9:12]
+TRL, OPTIONS, LLAMA_FACTORY = (
+    [name for name in CONTENDERS if name.startswith(f"{product},")] for product in ("TRL", OURS, "LLaMA-Factory")
+)

@@ -124,12 +124,13 @@ def save_as_products_are(task: Task) -> str:
 def train_unsloth(task: Task) -> Trained:
     """Unsloth with transformers' trainer, in `benchmarks/unsloth_worker.py`. Needs a GPU; not run so far."""
     instruction, tokenizer = task.config.prompt.short_instruction, task.tokenizer
-    chats = [split_record(tokenizer, record, instruction) for record in task.records]
+    chats = [split_record(tokenizer, record, instruction) for record in task.shuffled]
     rows = [
         {"input_ids": ids, "labels": [token if learned else -100 for token, learned in zip(ids, trained, strict=True)]}
         for ids, trained in encode_segments(tokenizer, chats)
     ]
     given = {key: value for key, value in task.config.train.args.items() if key != "torch_compile"}
+    given["train_sampling_strategy"] = "sequential"  # they are in their order
     args = given | {"output_dir": str(task.folder / "out"), "bf16": task.is_bfloat16, "seed": task.config.seed}
     limit, adapter = task.config.model.max_length, task.config.train.adapter
     told = {"model": task.base.path, "limit": limit, "rows": rows, "adapter": adapter, "args": args}

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from stages.core.generation import generate
-from stages.core.models import get_model
+from stages.core.models import get_model, get_tokenizer
 from stages.train import packing
-from stages.train.examples import LeftPadding
+from stages.train.examples import IGNORED, LeftPadding
 from stages.train.packing import PER_ROW, join, pack
-from tests.train.test_train import IGNORED, trainer_of
+from tests.train.test_train import trainer_of
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_rows_are_divided_into_few_parts_within_the_limit(lengths, limit, parts)
     assert pack(lengths, limit) == parts
 
 
-def test_answers_are_generated_as_with_attention_of_pytorch(config, prepared, base, tmp_path):
-    _, _, tokenizer = trainer_of(config, prepared, tmp_path)
+def test_answers_are_generated_as_with_attention_of_pytorch(base):
+    tokenizer = get_tokenizer(base)
     prompts = [tokenizer.encode("Who is Ann?"), tokenizer.encode("What did Acme Inc. sign with the Bank?")]
     texts = []
     for attention in (PER_ROW, "sdpa"):
