@@ -87,16 +87,18 @@ def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
     """
     from stages.train.packing import PER_ROW, can_pack
 
-    if train.attention == PER_ROW and (train.method != "sft" or model.device.type != "cpu" or not can_pack(model)):
+    compiled = train.args.get("torch_compile")
+    packs = train.method == "sft" and model.device.type == "cpu" and not compiled and can_pack(model)
+    if train.attention == PER_ROW and not packs:
         raise UserError(
-            f"train.attention={PER_ROW} is for train.method=sft, a CPU and models whose tokens see all before them; "
-            "take auto"
+            f"train.attention={PER_ROW} is for train.method=sft, a CPU, layers that are not compiled and models whose "
+            "tokens see all before them; take auto"
         )
     if train.attention != "auto":
         return train.attention
     if model.device.type != "cpu":
         return model.config._attn_implementation
-    if train.method == "sft" and not train.args.get("torch_compile") and can_pack(model):
+    if packs:
         return PER_ROW
     return "eager" if longest <= EAGER_TOKENS else model.config._attn_implementation
 

@@ -28,6 +28,11 @@ class Journal:
         since = time.perf_counter() - self._running_since if self._running_since is not None else 0.0
         return self._before + since
 
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self.tokens / max(self.seconds, 1e-9)
+
     def start(self) -> None:
         """Begin to count the seconds here: what was before was loading."""
         self._running_since = time.perf_counter()

@@ -19,9 +19,8 @@ class OneLine(ProgressCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Show the numbers that just came in."""
         if state.is_world_process_zero and self.training_bar is not None and logs:
-            rate = self._journal.tokens / max(self._journal.seconds, 1e-9)
             self._shown |= {key: f"{logs[key]:.3f}" for key in ("loss", "eval_loss") if key in logs}
-            self._shown |= {"epoch": f"{state.epoch:.2f}", "tokens/s": f"{rate:,.0f}"}
+            self._shown |= {"epoch": f"{state.epoch:.2f}", "tokens/s": f"{self._journal.rate:,.0f}"}
             self.training_bar.set_postfix(self._shown, refresh=False)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -40,6 +39,6 @@ class Live(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Log the numbers of this step, with the rate so far."""
         numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
-        if tokens := self._journal.tokens:
-            numbers |= {"tokens": tokens, "tokens_per_second": tokens / max(self._journal.seconds, 1e-9)}
+        if self._journal.tokens:
+            numbers |= {"tokens": self._journal.tokens, "tokens_per_second": self._journal.rate}
         self._tracker.log(numbers, state.global_step)

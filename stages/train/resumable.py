@@ -100,7 +100,8 @@ class Resumable:
         scheduler, args = self.lr_scheduler, self.args  # type: ignore[attr-defined]
         rate = scheduler.get_last_lr()[0] if scheduler else args.learning_rate
         whole = part * self.current_gradient_accumulation_steps  # type: ignore[attr-defined]  # its share of the step's
-        self.journal.watch.look(whole, self.state.global_step + 1, rate, rows)  # type: ignore[attr-defined]
+        step, steps = self.state.global_step + 1, self.state.max_steps  # type: ignore[attr-defined]
+        self.journal.watch.look(whole, step, rate, rows, last=step == steps)
         return loss
 
     def _of_all(self, loss: float, tokens: int, rows: list[int]) -> tuple[float, int, list[int]]:
@@ -113,9 +114,11 @@ class Resumable:
         return float(found[:, 0].mean()), int(found[:, 1].sum()), found[:, 2:].flatten().int().tolist()
 
     def evaluate(self, *args: Any, **others: Any) -> dict[str, float]:
-        """As the trainer's, not counted as time of training."""
+        """As the trainer's, not counted as time of training; the first one is what the loss may not run away from."""
         with self.journal.paused():
-            return super().evaluate(*args, **others)  # type: ignore[misc]
+            found = super().evaluate(*args, **others)  # type: ignore[misc]
+        self.journal.watch.begin(found["eval_loss"])
+        return found
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **others: Any) -> Any:
         """As the trainer's, with the metric of `train.best` among the numbers."""

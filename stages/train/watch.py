@@ -11,8 +11,11 @@ from stages.core.errors import UserError
 from stages.core.train_config import TrainConfig
 
 SMOOTHING = 0.95  # of the running mean of the loss: about the last twenty steps, ...
-STEPS = 20  # ... before which nothing is judged: batches of rows of like length differ by nats
-RUNAWAY = 3.0  # nats above the least running mean so far, and twice that mean, are no noise of batches any more
+STEPS = 20  # ... before which only the last step is judged: batches of rows of like length differ by nats
+# More than this above the least so far is no noise of batches any more: nats for a loss that is near nothing, a share
+# for one that is large by nature (IPO begins at 25). A model of 7 nats at the worst can still be seen to go to the
+# 10.8 of one that knows nothing but its 49,152 tokens.
+RUNAWAY, SHARE = 3.0, 0.5
 SHOWN = 8  # rows of a batch in a message
 
 
@@ -25,6 +28,11 @@ class Watch:
         self._mean, self._seen = 0.0, 0
         self._least: float | None = None
 
+    def begin(self, loss: float) -> None:
+        """Take the validation loss before training, which no loss should exceed by much; later ones change nothing."""
+        if self._least is None:
+            self._least = loss
+
     def dump(self) -> dict[str, Any]:
         """What it has seen, for JSON."""
         return {"mean": self._mean, "seen": self._seen, "least": self._least}
@@ -33,7 +41,7 @@ class Watch:
         """Go on from what `dump` gave."""
         self._mean, self._seen, self._least = kept["mean"], kept["seen"], kept["least"]
 
-    def look(self, loss: float, step: int, learning_rate: float, rows: Sequence[int]) -> None:
+    def look(self, loss: float, step: int, learning_rate: float, rows: Sequence[int], last: bool = False) -> None:
         """Take the loss of a step.
 
         Args:
@@ -41,6 +49,7 @@ class Watch:
             step: its number, from 1.
             learning_rate: of the step.
             rows: places of the batch's rows in the training split.
+            last: whether no step comes after it, so that also a short training is judged.
 
         Raises:
             UserError: the loss is no number, or its running mean has run away.
@@ -49,11 +58,11 @@ class Watch:
             raise UserError(self._message(f"the loss is {loss}", step, learning_rate, rows))
         self._seen += 1
         self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
-        if self._seen < STEPS:
+        if self._seen < STEPS and not last:
             return
         mean = self._mean / (1 - SMOOTHING**self._seen)
         self._least = mean if self._least is None else min(self._least, mean)
-        if mean > max(2 * self._least, self._least + RUNAWAY):
+        if mean > self._least + max(RUNAWAY, SHARE * self._least):
             what = f"training diverges: the running mean of the loss is {mean:.3f} and was {self._least:.3f} before"
             raise UserError(self._message(what, step, learning_rate, rows))
 

@@ -173,6 +173,8 @@ def test_attention_is_chosen_by_method_and_rows(config, base):
     assert choose_attention(config("train=dpo").train, model, 100) == "eager"
     with pytest.raises(UserError, match=r"train\.attention=per_row is for train\.method=sft"):
         choose_attention(config("train=dpo", "train.attention=per_row").train, model, 100)
+    with pytest.raises(UserError, match="layers that are not compiled"):
+        choose_attention(compiled.model_copy(update={"attention": "per_row"}), model, 100)
     model.config.sliding_window = 64
     assert choose_attention(plain, model, 100) == "eager"
 
@@ -215,6 +217,27 @@ def test_a_loss_that_runs_away_stops_and_one_that_wavers_does_not():
     assert step < 220
     with pytest.raises(UserError, match=r"the loss is inf at step 7 \(learning rate 0\.001\)"):
         watch.look(float("inf"), 7, 1e-3, [0, 1])
+
+
+def test_a_loss_that_runs_away_at_once_is_held_against_the_one_before_training():
+    watch = Watch(["a"])
+    watch.begin(3.3)
+    watch.begin(0.1)  # a later evaluation
+    said = r"diverges: the running mean of the loss is \d+\.\d+ and was 3\.300 before at step 20 \("
+    with pytest.raises(UserError, match=said):
+        for step, loss in enumerate((3.3, 5.0, *[10.8] * 30), 1):
+            watch.look(loss, step, 1e2, [0])
+    resumed = Watch(["a"])
+    resumed.load(watch.dump())
+    with pytest.raises(UserError, match=r"was 3\.300 before at step 21"):
+        resumed.look(10.8, 21, 1e2, [0])
+
+
+def test_a_short_training_that_runs_away_stops_at_its_last_step(prepared):
+    wild = ("train=full", "train.args.learning_rate=1", "train.args.lr_scheduler_type=constant")
+    with pytest.raises(SystemExit, match=r"training diverges: .* before at step 6 \(learning rate 1\)\. Rows"):
+        main(compose_config(*TINY, *FAST, *wild, "train.args.warmup_steps=0", "train.args.num_train_epochs=3"))
+    assert not TUNED.exists() and not Path("metrics/train.json").exists()
 
 
 def test_too_little_memory_says_which_knob_to_turn(config):
