@@ -1,4 +1,4 @@
-"""Training that goes wrong stops at once, and says where and what to turn."""
+"""Training that goes wrong stops, and says where and what to turn."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -63,7 +63,7 @@ class Watch:
         mean = self._mean / (1 - SMOOTHING**self._seen)
         self._least = mean if self._least is None else min(self._least, mean)
         if mean > self._least + max(RUNAWAY, SHARE * self._least):
-            what = f"training diverges: the running mean of the loss is {mean:.3f} and was {self._least:.3f} before"
+            what = f"training diverges: the running mean of the loss, {self._least:.3f} before, is {mean:.3f}"
             raise UserError(self._message(what, step, learning_rate, rows))
 
     def _message(self, what: str, step: int, learning_rate: float, rows: Sequence[int]) -> str:
