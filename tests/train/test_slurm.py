@@ -27,7 +27,9 @@ def submit(config, workspace, monkeypatch):
         monkeypatch.setenv("ENDS", ends)
         slurm.submit(launcher, {}, ())
 
-    return with_end
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, ...
+    yield with_end  # ... as would the job here, which submitit cancels by it
+    signal.signal(signal.SIGINT, before)
 
 
 def worker():
