@@ -106,11 +106,10 @@ def rehearse(trainer: Any, method: "Method") -> None:
     journal = trainer.journal
     journal.start()
     trainer.train()
-    seconds = journal.seconds
     log.info(
         "Dry run: %d steps, %s tokens, %.0f tokens/s, %.1f GB at the peak. All %s steps would take about %.1f minutes "
         "at that rate. Nothing was written.",
-        *(REHEARSED, f"{journal.tokens:,}", journal.tokens / seconds, peak_memory() / 1e9),
+        *(REHEARSED, f"{journal.tokens:,}", journal.rate, peak_memory() / 1e9),
         *(f"{expected['steps']:,}", _get_whole(method, expected, journal) / 60),
     )
 
