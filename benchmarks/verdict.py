@@ -1,74 +1,117 @@
-"""Is the verdict calibrated? Simulated test sets, judged by the code of `evaluate`.
+"""How often is each verdict wrong? Simulated test sets with a known truth, judged by the code of `evaluate`.
 
     python -m benchmarks.verdict [TEST_SETS]
 
-Each simulated test set has 300 rows and four arms, the three prompted ones equally good. A row has a difficulty that
-all arms share and each arm its own luck: the larger the share of difficulty, the more rows on which two arms agree,
-as arms of the same base model do. Printed is, for equal arms and for a tuned arm that is 10 points better than every
-prompted one, the share of verdicts `fine-tune`. At most 5 % are wanted where the arms are equal, at least 80 % where
-the tuned one is better. Writes `benchmarks/results/verdict.json`.
+Every case has six arms: `constant`, `nearest`, three prompted ones and `tuned`, which share the difficulty of the rows.
+Printed is the share of each verdict and the share of wrong ones, of which at most 5 % are wanted. A verdict is wrong
+where the truth contradicts its claim. Where the true gain equals the margin, both `fine-tune` and `prompt` are wrong:
+these cases are the hardest ones. Writes `benchmarks/results/verdict.json`.
 """
 
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 from omegaconf import OmegaConf
-from scipy.stats import norm
 from tqdm import tqdm
 
+from benchmarks.simulation import Case, draw, get_groups
 from benchmarks.table import show
 from stages.core.metrics import Scores
 from stages.core.predictions import BASE_ARMS, TUNED_ARM
-from stages.evaluate.statistics import Resampling, difference
-from stages.evaluate.verdict import Comparison, decide
+from stages.core.statistics import compare, estimate
+from stages.evaluate.verdict import Answer, Field, Rule, decide
 
 RESULT = Path("benchmarks/results/verdict.json")
-ROWS, RIGHT, BETTER = 300, 0.55, 0.10
-DIFFICULTY = (0.0, 0.5, 0.7, 0.8, 0.9)
+SIZES = (20, 30, 50, 100, 300)
+FREE = ("constant", "nearest")
 
 
 def main() -> None:
     """Simulate every case and print the table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     settings = OmegaConf.load("params.yaml").evaluate
-    table: list[dict[str, float]] = []
-    for share in DIFFICULTY:
-        equal, better = (simulate(settings, share, gain, count) for gain in (0.0, BETTER))
-        table.append({"difficulty": share, "arms differ on": equal[1], "equal arms": equal[0], "10 points": better[0]})
+    rule = Rule(settings.margin, settings.confidence)
+    table = [simulate(case, rule, count) for case in tqdm(list(get_cases(rule.margin)), desc="cases")]
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"test_sets": count, "rows": ROWS, "right": RIGHT, "margin": settings.margin}
-    RESULT.write_text(json.dumps({**facts, "share of fine-tune": table}, indent=2))
+    RESULT.write_text(json.dumps({"test_sets": count, "margin": rule.margin, "table": table}, indent=2))
     show(table)
 
 
-def simulate(settings: Any, difficulty: float, gain: float, count: int) -> tuple[float, float]:
-    """The share of verdicts `fine-tune`, and the share of rows on which the tuned arm and a prompted one differ."""
-    draws, verdicts, differ = np.random.default_rng(42), Counter(), []
-    for seed in tqdm(range(count), leave=False, desc=f"{difficulty} {gain:+}"):
-        shared = draws.normal(size=ROWS)
-        arms = {arm: draw_arm(draws, shared, difficulty, RIGHT) for arm in BASE_ARMS}
-        tuned = draw_arm(draws, shared, difficulty, RIGHT + gain)
-        how = Resampling(settings.confidence, 500, seed, settings.interval).one_sided
-        comparisons = []
-        for arm, scores in arms.items():
-            gap = difference(tuned, scores, how)
-            comparisons.append(
-                Comparison(TUNED_ARM, arm, "", gap.value, *[gap.ci_low, gap.ci_high] * 2, 1.0, 1.0, None)
-            )
-        verdicts[decide(comparisons, BASE_ARMS[0], settings.margin, settings.confidence).verdict] += 1
-        differ.append(float((tuned.values != arms[BASE_ARMS[0]].values).mean()))
-    return verdicts["fine-tune"] / count, float(np.mean(differ))
+def get_cases(margin: float) -> Iterator[Case]:
+    """Every case, the hard ones in several sizes."""
+    for rows in SIZES:
+        yield Case("no gain, equal prompts", arms(0.55, 0.55, 0.55, 0.55), rows)
+        yield Case("gain is the margin, equal prompts", arms(0.55, 0.55, 0.55, 0.55 + margin), rows)
+        yield Case("gain is the margin, one strong prompt", arms(0.02, 0.55, 0.45, 0.55 + margin), rows)
+        yield Case("gain is the margin, all near 0", arms(0.01, 0.03, 0.02, 0.03 + margin, free=(0.005, 0.005)), rows)
+        yield Case("gain is the margin, all near 1", arms(0.3, 0.96, 0.9, 0.96 + margin), rows)
+        yield Case("gain 0.05 near 1", arms(0.3, 0.93, 0.9, 0.98), rows)
+        yield Case("gain 0.10, equal prompts", arms(0.55, 0.55, 0.55, 0.65), rows)
+        yield Case("gain 0.10, one strong prompt", arms(0.02, 0.55, 0.45, 0.65), rows)
+        yield Case("nothing works", arms(0.01, 0.01, 0.01, 0.01, free=(0.01, 0.01)), rows)
+        yield Case("margin above the constant", arms(0.3, 0.5, 0.5, 0.58 + margin, free=(0.58, 0.4)), rows)
+        yield Case("margin above nearest", arms(0.3, 0.5, 0.5, 0.7 + margin, free=(0.3, 0.7)), rows)
+        yield Case("nearest is best", arms(0.3, 0.5, 0.5, 0.6, free=(0.3, 0.8)), rows)
+    for metric, strong in (("micro_f1", 0.5), ("skewed", 0.05)):
+        for rows in SIZES[1:]:
+            truth = arms(strong / 3, strong, strong / 2, strong + margin, free=(0.004, 0.004))
+            yield Case(f"gain is the margin, {metric}", truth, rows, metric=metric)
+    for groups in (60, 30, 10, 5):
+        yield Case(f"gain is the margin, {groups} groups", arms(0.02, 0.55, 0.45, 0.55 + margin), groups=groups)
+    for looks in (4, 20):
+        yield Case(f"gain is the margin, best of {looks}", arms(0.02, 0.55, 0.45, 0.55 + margin), looks=looks)
+    for seeds in (1, 3, 5):
+        truth = arms(0.02, 0.55, 0.45, 0.55 + margin)
+        yield Case(f"gain is the margin, luck of training 0.03, {seeds} seeds", truth, luck=0.03, seeds=seeds)
 
 
-def draw_arm(draws: np.random.Generator, shared: np.ndarray, difficulty: float, right: float) -> Scores:
-    """Right and wrong answers of one arm: a probit model with a factor that all arms share."""
-    luck = draws.normal(size=len(shared))
-    found = difficulty * shared + np.sqrt(1 - difficulty**2) * luck < norm.ppf(right)
-    return Scores(np.stack([found.astype(float), np.ones(len(shared))], axis=1))
+def arms(*values: float, free: tuple[float, float] = (0.3, 0.35)) -> dict[str, float]:
+    """The truth of every arm: those without a model, then the prompted ones, then the tuned one."""
+    return dict(zip((*FREE, *BASE_ARMS, TUNED_ARM), (*free, *values), strict=True))
+
+
+def simulate(case: Case, rule: Rule, count: int) -> dict[str, str | int | float]:
+    """The share of each verdict, and of wrong ones."""
+    random = np.random.default_rng(42)
+    verdicts: Counter[str] = Counter()
+    for _ in range(count):
+        verdicts[judge(case, draw(case, random), rule)] += 1
+    shares = {verdict: verdicts[verdict] / count for verdict in get_args(Answer)}
+    wrong = {verdict: share for verdict, share in shares.items() if is_wrong(verdict, case.truth, rule.margin)}
+    return {"case": case.name, "rows": case.rows, **shares, "wrong": max(wrong.values(), default=0.0)}
+
+
+def judge(case: Case, runs: dict[str, list[Scores]], rule: Rule) -> str:
+    """The verdict on one test set."""
+    groups = get_groups(case)
+    names = list(case.truth)
+    pairs = [(a, b) for b, a in combinations(names, 2)] + list(combinations(BASE_ARMS, 2))
+    spreads = {(a, b): compare(runs[a], runs[b], groups) for a, b in pairs}
+    estimates = {arm: estimate(found, rule.confidence, groups) for arm, found in runs.items()}
+    field = Field(FREE, BASE_ARMS, [TUNED_ARM], estimates, spreads)
+    counted = Rule(rule.margin, rule.confidence, looks=case.looks)
+    return decide(field, counted, case.rows).verdict
+
+
+def is_wrong(verdict: str, truth: Mapping[str, float], margin: float) -> bool:
+    """Whether the truth contradicts the claim of the verdict."""
+    slack = 1e-9  # so that a gain of just the margin is neither above nor below it
+    constant, nearest, tuned = truth["constant"], truth["nearest"], truth[TUNED_ARM]
+    prompted = max(truth[arm] for arm in BASE_ARMS)
+    best_free = max(constant, nearest)
+    return {
+        "fine-tune": tuned - max(prompted, best_free) <= margin + slack,
+        "prompt": tuned - prompted >= margin - slack or prompted - best_free <= margin + slack,
+        "no-model": max(prompted, tuned) - nearest >= margin - slack or nearest - constant <= margin + slack,
+        "neither": max(nearest, prompted, tuned) - constant >= margin - slack,
+        "not-enough-evidence": False,
+    }[verdict]
 
 
 if __name__ == "__main__":

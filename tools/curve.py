@@ -24,7 +24,6 @@ from stages.core.metrics import Metrics
 from stages.core.predictions import TUNED_ARM, Prediction
 from stages.core.records import SPLITS, Record
 from stages.evaluate.curve import FILE, Point, fit_curve, get_curve_key
-from stages.evaluate.statistics import Resampling
 from stages.train.examples import take_share
 
 SHARES = (0.25, 0.5, 1.0)
@@ -41,7 +40,7 @@ def main() -> None:
     except (UserError, FileNotFoundError) as error:
         sys.exit(f"curve: {error}")
     settings = config.evaluate
-    curve = fit_curve(points, Resampling(settings.confidence, settings.resamples, config.seed, settings.interval))
+    curve = fit_curve(points, settings.confidence)
     facts = {"metric": settings.primary_metric, "git_commit": git_commit(), "hardware": hardware()}
     write_json(FILE, {"key": get_curve_key(config), **facts, "curve": curve})
     console = Console(highlight=False)
@@ -72,7 +71,7 @@ def get_point(config: Config, share: float, name: str) -> Point:
     answers = [Prediction(**orjson.loads(line)) for line in _lines(f"predictions/{TUNED_ARM}.jsonl", name)]
     metric = config.evaluate.primary_metric
     scores = Metrics([metric], config.evaluate.options).score_records(answers, test)[metric]
-    return Point(share, len(take_share(train, share, config.seed)), scores)
+    return Point(share, len(take_share(train, share, config.seed)), [scores])
 
 
 def _lines(path: str, name: str) -> list[bytes]:

@@ -31,9 +31,9 @@ def main() -> None:
     console = Console(highlight=False, width=max(110, Console().width))
     console.print(_arms(config, report))
     console.print(_differences(report))
-    console.print(f"\n[bold]Verdict: {report['verdict']}[/bold] (use {report['recommended_arm']})")
-    for reason in report["reasons"]:
-        console.print(f"  {reason}")
+    console.print(f"\n[bold]Verdict: {report['verdict']}[/bold]. {report['answer']}")
+    for sentence in (*report["summary"], *report["reasons"], *report["warnings"]):
+        console.print(f"  {sentence}", markup=False)
     for part in report["slices"]:
         if part["loses"]:
             gap = _interval(part["difference"], "value", "{:+.3f}")
@@ -65,11 +65,13 @@ def _arms(config: Config, report: dict[str, Any]) -> Table:
 
 def _differences(report: dict[str, Any]) -> Table:
     table = Table(title="Paired differences", title_justify="left")
-    for heading in ("difference", "metric", "value", "p", "p (Holm)"):
-        table.add_column(heading, justify="right" if heading in ("value", "p", "p (Holm)") else "left")
+    for heading in ("difference", "metric", "value", "at least", "at most"):
+        table.add_column(heading, justify="left" if heading in ("difference", "metric") else "right")
     for c in report["comparisons"]:
-        names = f"{c['arm']} - {c['against']}", c["metric"]
-        table.add_row(*names, _interval(c, "difference", "{:+.3f}"), f"{c['p_value']:.2g}", f"{c['p_holm']:.2g}")
+        if c["arm"] in report["tuned_arms"]:
+            names = f"{c['arm']} - {c['against']}", c["metric"]
+            bounds = f"{c['bound_low']:+.3f}", f"{c['bound_high']:+.3f}"
+            table.add_row(*names, _interval(c, "difference", "{:+.3f}"), *bounds)
     return table
 
 

@@ -1,10 +1,10 @@
-"""Answer the test split with the alternatives to fine-tuning: zero-shot, few-shot and retrieval on the base model.
+"""Answer the test split with the alternatives to fine-tuning: without a model, and by prompting the base model.
 
-With `prompt.remote` another model, behind an endpoint, answers too. Reads `data/prepared`; writes
-`predictions/{zero_shot,few_shot,retrieval,remote}.jsonl`, `predictions/choices.json`, the base model's answers to the
-general suite and `metrics/baseline.json`. Each arm chooses its instruction and its number of examples on validation
-rows, so that the tuned model does not win against a straw man. Nothing here depends on training: a sweep over training
-settings runs it once.
+Without a model: `constant`, `nearest` and `lookup`. On the base model: zero-shot, few-shot and retrieval. With
+`prompt.remote` another model, behind an endpoint, answers too. Reads `data/prepared`; writes `predictions/<arm>.jsonl`,
+`predictions/choices.json`, the base model's answers to the general suite and `metrics/baseline.json`. Each prompted arm
+chooses its instruction and its examples on validation rows, so that the tuned model does not win against a straw man.
+Nothing here depends on training: a sweep over training settings runs it once.
 
     dvc repro baseline                        # under DVC, with params.yaml
     python -m stages.baseline prompt.shots=[3]  # alone, composed from conf/
@@ -27,12 +27,14 @@ from stages.core.tracking import Tracker
 def main(config: Config, tracker: Tracker) -> None:
     """Let each prompted arm choose how it asks, then ask the base model."""
     from stages.baseline.arms import answer, get_asker
+    from stages.baseline.model_free import answer_without_model
     from stages.baseline.remote import Remote
     from stages.core.engine import get_engine
     from stages.core.general import ask_general
 
     train, validation, test = (read_records(split) for split in SPLITS)
-    choices, numbers = {}, {}
+    choices = {}
+    numbers = answer_without_model(config.prompt, train, test)
     if config.prompt.remote:  # first: a wrong key or address shows before the base model has worked for hours
         remote = Remote(config, config.prompt.remote, train)
         choices[REMOTE_ARM], numbers[REMOTE_ARM] = answer(config, remote, REMOTE_ARM, validation, test)
@@ -47,7 +49,7 @@ def main(config: Config, tracker: Tracker) -> None:
             choices[arm], numbers[arm] = answer(config, asker, arm, validation, test)
         write_json(GENERAL_BASE, general := ask_general(engine, tokenizer, config))
     write_json(PREDICTIONS / "choices.json", {arm: choices[arm] for arm in prompted_arms(config)})
-    tracker.headline({arm: numbers[arm] for arm in prompted_arms(config)} | {"general_seconds": general["seconds"]})
+    tracker.headline(numbers | {"general_seconds": general["seconds"]})
 
 
 if __name__ == "__main__":

@@ -111,6 +111,10 @@ class ChecksConfig(Section):
     """Jaccard similarity of the three-word shingles of two questions, and of two answers, from which they are near."""
     leak_limit: Annotated[float, Field(ge=0, le=1)]
     """Share of validation and test rows that may have a near-duplicate in another split; more of them stop prepare."""
+    min_test_rows: Annotated[int, Field(ge=0)]
+    """Test rows below which the verdict is `not-enough-evidence` (Bowyer et al., 2025, on small tests)."""
+    max_target_share: Share
+    """Share of the training rows that may have one and the same target, where the primary metric counts right rows."""
     bad_json: Hard
     """A line that is not JSON, or a CSV row with more fields than the header."""
     encoding: Hard
@@ -158,6 +162,10 @@ class ChecksConfig(Section):
     """More tokens than the model's limit. `truncate` cuts the beginning of the longest message of the prompt."""
     too_few_rows: Literal["fail", "warn"]
     """Fewer sound rows than `min_rows`."""
+    few_test_rows: Literal["fail", "warn"]
+    """Fewer test rows than `min_test_rows`."""
+    frequent_target: Literal["fail", "warn"]
+    """One target is so frequent that the primary metric rewards always giving it."""
     label_seen_once: Action
     """A label that a single row has."""
     turn_order: Action

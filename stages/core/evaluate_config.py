@@ -46,11 +46,10 @@ class EvaluateConfig(Section):
     primary_metric: Name
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     """Of every interval, and of the one-sided bounds that the verdict goes by."""
-    resamples: Annotated[int, Field(ge=100)]
-    interval: Literal["percentile", "BCa"]
-    """Kind of the bootstrap intervals."""
     margin: Annotated[float, Field(ge=0, lt=1)]
     """The smallest improvement of the primary metric that is worth having."""
+    useful: float | None
+    """The least value of the primary metric that is of any use: no arm below it is recommended. Null knows none."""
     slices: list[Name]
     """Parts of the test rows to compare too: `length`, `label`, columns of `data.keep`."""
     extra_arms: list[Literal["tuned_long"]]

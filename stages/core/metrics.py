@@ -31,6 +31,8 @@ class Scores:
     """From sums of shape (..., sums) to the metric, shape (...)."""
     of_rows: Aggregate = ratio
     """A score for each row, from `rows`."""
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    """The least and the greatest value that the metric can have; null where it has no such ends."""
 
     @property
     def value(self) -> float:
@@ -54,7 +56,7 @@ class Scores:
 
     def of(self, rows: np.ndarray) -> "Scores":
         """The scores of some of the rows."""
-        return Scores(self.rows[rows], self.aggregate, self.of_rows)
+        return Scores(self.rows[rows], self.aggregate, self.of_rows, self.bounds)
 
 
 class Metrics:
@@ -114,6 +116,10 @@ class Metrics:
     def lower_is_better(self, name: str) -> bool:
         """Whether of a metric less is better."""
         return self._modules[name].lower_is_better
+
+    def well_formed(self, name: str, answers: Sequence[str], references: Sequence[str]) -> list[bool]:
+        """For each answer whether it is in the form that a metric reads."""
+        return [bool(answer.strip()) for answer in answers]
 
     def confusion(self, answers: Sequence[Prediction], records: Sequence[Record]) -> dict[str, list[Any]] | None:
         """Labels against answers, if one of the metrics knows labels: see `LabelMetric.confusion`."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 PREDICTIONS = Path("predictions")
 GENERAL_BASE, GENERAL_TUNED = PREDICTIONS / "general_base.json", PREDICTIONS / "general_tuned.json"
+CONSTANT_ARM = "constant"
+MODEL_FREE_ARMS = (CONSTANT_ARM, "nearest", "lookup")
+"""Answers that cost nothing; `lookup` is there where targets are parts of the question."""
 BASE_ARMS = ("zero_shot", "few_shot", "retrieval")
 TUNED_ARM = "tuned"
 REMOTE_ARM = "remote"
@@ -42,6 +45,8 @@ class Prediction:
     """Negative log-likelihood of the target after the arm's prompt; null without `evaluate.likelihood`."""
     target_tokens: int | None = None
     """Of the target, its end token included."""
+    cut: bool | None = None
+    """Whether the answer was ended by `prompt.max_new_tokens`; null where that is not known."""
 
 
 def prompted_arms(config: Config) -> tuple[str, ...]:
@@ -97,6 +102,12 @@ def read_predictions(arm: str) -> list[Prediction]:
         UserError: the stage that writes them has not run.
     """
     return [Prediction(**row) for row in read_jsonl(PREDICTIONS / f"{arm}.jsonl")]
+
+
+def read_arms(config: Config) -> dict[str, list[Prediction]]:
+    """The answers of every arm that `baseline` left: those without a model first, none where an arm does not apply."""
+    found = {arm: read_predictions(arm) for arm in (*MODEL_FREE_ARMS, *prompted_arms(config))}
+    return {arm: answers for arm, answers in found.items() if answers}
 
 
 def headline(predictions: Sequence[Prediction]) -> dict[str, float]:

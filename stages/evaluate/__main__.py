@@ -11,7 +11,7 @@ import hydra
 
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.predictions import prompted_arms, read_predictions
+from stages.core.predictions import read_arms
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 
@@ -28,7 +28,7 @@ def main(config: Config, tracker: Tracker) -> None:
     check_method(config)
     test = read_records("test")
     metrics = Metrics(config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric)
-    predictions = {arm: read_predictions(arm) for arm in prompted_arms(config)}
+    predictions = read_arms(config)
     scores = score_arms(metrics, test, predictions)  # first: what is wrong here shows before the tuned model has worked
     tuned, general = ask_tuned(config, test)
     predictions |= tuned

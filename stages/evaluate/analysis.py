@@ -13,6 +13,7 @@ from stages.core.models import TUNED
 from stages.core.predictions import (
     GENERAL_BASE,
     GENERAL_TUNED,
+    MODEL_FREE_ARMS,
     PREDICTIONS,
     TUNED_ARM,
     Prediction,
@@ -20,13 +21,18 @@ from stages.core.predictions import (
     prompted_arms,
 )
 from stages.core.records import Record
+from stages.core.sample_size import get_smallest_gain
+from stages.core.statistics import Estimate, estimate
 from stages.evaluate.costs import get_costs
 from stages.evaluate.curve import read_curve
 from stages.evaluate.forgetting import compare_general
+from stages.evaluate.groups import count_groups, get_groups
 from stages.evaluate.harness import compare_harness
+from stages.evaluate.health import find_warnings, get_health, split_gain
+from stages.evaluate.judging import Contest, judge
 from stages.evaluate.slices import compare_slices
-from stages.evaluate.statistics import Resampling, difference, estimate, holm, p_value, rows_needed
-from stages.evaluate.verdict import Comparison, best, decide
+from stages.evaluate.summary import count_right, get_answer, get_forgetting, get_missing, get_quality, get_seeds, say
+from stages.evaluate.verdict import Verdict
 
 ArmScores = dict[str, dict[str, Scores]]
 
@@ -51,47 +57,132 @@ def analyse(
     scores: ArmScores,
     metrics: Metrics,
 ) -> dict[str, Any]:
-    """The verdict with everything that it rests on; `metrics` have given the `scores`."""
+    """The verdict with everything that it rests on.
+
+    Args:
+        config: of the run.
+        records: the rows that were judged.
+        predictions: of every arm, those without a model first.
+        scores: of every arm by every metric.
+        metrics: that gave the scores.
+    """
     settings = config.evaluate
-    how = Resampling(settings.confidence, settings.resamples, config.seed, settings.interval)
-    estimates = {
-        arm: {name: estimate(found, how) for name, found in of_metric.items()} for arm, of_metric in scores.items()
-    }
-    comparisons = _compare(config, scores, how)
     primary = settings.primary_metric
-    best_prompted = best({arm: estimates[arm][primary] for arm in prompted_arms(config)})
-    decisive = [comparison for comparison in comparisons if comparison.metric == primary]
-    verdict = decide(decisive, best_prompted, settings.margin, settings.confidence)
-    speed = {arm: headline(answers) for arm, answers in predictions.items()}
+    groups = get_groups(records)
+    contest = Contest.of([arm for arm in predictions if arm in (*MODEL_FREE_ARMS, *prompted_arms(config))], [TUNED_ARM])
+    estimates = {
+        arm: {name: estimate(found, settings.confidence, groups) for name, found in of_metric.items()}
+        for arm, of_metric in scores.items()
+    }
+    best_prompted = max(contest.prompted, key=lambda arm: estimates[arm][primary].value)
     training = read_json(TUNED / "training.json")
-    costs = get_costs(settings.prices, training["numbers"], predictions, TUNED_ARM, best_prompted, how)
-    ours, theirs = scores[TUNED_ARM][primary], scores[best_prompted][primary]
-    base, tuned = (read_json(path) for path in (GENERAL_BASE, GENERAL_TUNED))
-    harness = compare_harness(base.get("harness", {}), tuned["harness"], how) if "harness" in tuned else []
-    return {
-        **asdict(verdict),
+    costs = get_costs(settings.prices, training["numbers"], predictions, TUNED_ARM, best_prompted, settings.confidence)
+    runs = {arm: {name: [found] for name, found in of_metric.items()} for arm, of_metric in scores.items()}
+    judged = judge(config, contest, runs, groups, cost=costs.per_request)
+    verdict = judged.verdict
+    candidate = verdict.recommended_arm if verdict.recommended_arm in contest.tuned else TUNED_ARM
+    ours = scores[candidate][primary]
+    theirs = scores[best_prompted][primary]
+    report = {
+        "verdict": verdict.verdict,
+        "recommended_arm": verdict.recommended_arm,
         "primary_metric": primary,
+        "candidate": candidate,
         "best_prompted_arm": best_prompted,
+        "model_free_arms": list(contest.model_free),
+        "prompted_arms": list(contest.prompted),
+        "tuned_arms": list(contest.tuned),
+        "split": "test",
         "rows": len(records),
+        "groups": count_groups(records),
         "confidence": settings.confidence,
-        "interval": settings.interval,
-        "resamples": settings.resamples,
         "margin": settings.margin,
-        "arms": {arm: {**{name: asdict(e) for name, e in estimates[arm].items()}, **speed[arm]} for arm in predictions},
+        "useful": settings.useful,
+        "smallest_gain": _get_smallest_gain(config, ours, theirs),
+        "counts": count_right(ours, theirs),
+        "arms": _describe_arms(primary, metrics, records, predictions, estimates),
+        "gain": _split_gain(primary, metrics, records, predictions[best_prompted], ours, theirs),
+        "seeds": get_seeds([vote.verdict for vote in judged.seeds], verdict.verdict, [ours.value]),
+        "prompt_search": {"thorough": False},
         "measures": metrics.facts(),
         "remote": config.prompt.remote.model_dump(include={"url", "model"}) if config.prompt.remote else None,
         "choices": read_json(PREDICTIONS / "choices.json"),
-        "comparisons": [asdict(comparison) for comparison in comparisons],
-        "slices": [asdict(part) for part in compare_slices(settings.slices, records, ours, theirs, how)],
-        "confusion": _confusion(metrics, records, predictions, (TUNED_ARM, best_prompted)),
-        # A classifier was asked neither.
-        "forgetting": asdict(compare_general(base, tuned, how)) if "answers" in tuned else None,
-        "harness": [asdict(found) for found in harness],
+        "comparisons": [asdict(comparison) for comparison in judged.comparisons],
+        "slices": [asdict(part) for part in compare_slices(settings, records, ours, theirs, groups)],
+        "confusion": _confusion(metrics, records, predictions, (candidate, best_prompted)),
+        **_compare_abilities(settings.confidence),
         "curve": read_curve(config),
         "costs": asdict(costs),
         "training": training["numbers"],
         "lineage": _lineage(config, training),
     }
+    return report | _summarize(report, verdict)
+
+
+def _describe_arms(
+    primary: str,
+    metrics: Metrics,
+    records: Sequence[Record],
+    predictions: dict[str, list[Prediction]],
+    estimates: dict[str, dict[str, Estimate]],
+) -> dict[str, dict[str, Any]]:
+    """For each arm its metrics, its tokens and seconds, and the look of its answers."""
+    return {
+        arm: {
+            **{name: asdict(found) for name, found in estimates[arm].items()},
+            **headline(answers),
+            "health": asdict(get_health(primary, metrics, records, answers)),
+        }
+        for arm, answers in predictions.items()
+    }
+
+
+def _get_smallest_gain(config: Config, ours: Scores, theirs: Scores) -> float | None:
+    """What so many rows could show, by how often the two arms differ; None where rows are not right or wrong."""
+    if not (ours.binary and theirs.binary):
+        return None
+    differ = float((ours.values != theirs.values).mean())
+    settings = config.evaluate
+    return get_smallest_gain(len(ours.rows), differ, settings.margin, settings.confidence)
+
+
+def _split_gain(
+    primary: str,
+    metrics: Metrics,
+    records: Sequence[Record],
+    rival: Sequence[Prediction],
+    ours: Scores,
+    theirs: Scores,
+) -> dict[str, Any]:
+    formed = metrics.well_formed(primary, [answer.text for answer in rival], [record.target for record in records])
+    return asdict(split_gain(rival[0].arm, formed, ours, theirs))
+
+
+def _compare_abilities(confidence: float) -> dict[str, Any]:
+    """Base against tuned model beside the task: the general suite, and the harness where it was asked."""
+    base = read_json(GENERAL_BASE)
+    tuned = read_json(GENERAL_TUNED)
+    harness = compare_harness(base.get("harness", {}), tuned["harness"], confidence) if "harness" in tuned else []
+    return {
+        "forgetting": asdict(compare_general(base, tuned, confidence)) if "answers" in tuned else None,
+        "harness": [asdict(found) for found in harness],
+    }
+
+
+def _summarize(report: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
+    """The sentences that people read."""
+    return {
+        "answer": get_answer(report),
+        "summary": [text for text in (get_quality(report), get_forgetting(report), get_missing(report)) if text],
+        "reasons": [verdict.because, *(say(c, report["confidence"]) for c in _decisive(report))],
+        "warnings": find_warnings(report),
+    }
+
+
+def _decisive(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons of the candidate by the primary metric."""
+    wanted = (report["candidate"], report["primary_metric"])
+    return [c for c in report["comparisons"] if (c["arm"], c["metric"]) == wanted]
 
 
 def _lineage(config: Config, training: dict[str, Any]) -> dict[str, Any]:
@@ -118,19 +209,3 @@ def _confusion(
     if not found:
         return None
     return {"labels": found[arms[0]]["labels"], "arms": {arm: table["matrix"] for arm, table in found.items()}}
-
-
-def _compare(config: Config, scores: ArmScores, how: Resampling) -> list[Comparison]:
-    """The tuned arm against each prompted arm, metric by metric, the p-values also corrected over all of them."""
-    pairs = [(metric, arm) for metric in config.evaluate.metrics for arm in prompted_arms(config)]
-    tuned = scores[TUNED_ARM]
-    p_values = [p_value(tuned[metric], scores[arm][metric], how.resamples, how.seed) for metric, arm in pairs]
-    found = []
-    for (metric, arm), p, corrected in zip(pairs, p_values, holm(p_values), strict=True):
-        gap, bounds = (difference(tuned[metric], scores[arm][metric], h) for h in (how, how.one_sided))
-        between = bounds.ci_low <= config.evaluate.margin <= bounds.ci_high
-        rows, margin = len(tuned[metric].rows), config.evaluate.margin
-        needed = rows_needed(bounds, margin, rows, how.confidence) if between else None
-        interval = (gap.ci_low, gap.ci_high, bounds.ci_low, bounds.ci_high)
-        found.append(Comparison(TUNED_ARM, arm, metric, gap.value, *interval, p, corrected, needed))
-    return found

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from stages.core.evaluate_config import Prices
+from stages.core.metrics import Scores
 from stages.core.predictions import REMOTE_ARM, Prediction
-from stages.evaluate.statistics import Resampling, bootstrap
+from stages.core.statistics import estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def get_costs(
     predictions: Mapping[str, Sequence[Prediction]],
     tuned: str,
     alternative: str,
-    how: Resampling,
+    confidence: float,
 ) -> Costs:
     """Costs from measured tokens and seconds.
 
@@ -47,12 +48,12 @@ def get_costs(
         predictions: of each arm, for the same rows.
         tuned: the tuned arm's name.
         alternative: the arm that would be used instead.
-        how: the interval of the saving is made.
+        confidence: of the interval of the saving.
     """
     costs = {arm: np.array([_request(prices, answer) for answer in answers]) for arm, answers in predictions.items()}
     spent = training["seconds"] * prices.machine_hour / 3600
     saved = costs[alternative] - costs[tuned]
-    saving = bootstrap(lambda rows: saved[rows].mean(axis=-1), len(saved), how)
+    saving = estimate(Scores(np.stack([saved, np.ones(len(saved))], axis=1), bounds=None), confidence)
     requests, low, high = (_break_even(prices, spent, value) for value in (saving.value, saving.ci_high, saving.ci_low))
     return Costs(
         prices.currency,

@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.core.errors import UserError
 from stages.core.metrics import Scores
-from stages.evaluate.statistics import Estimate, Resampling, difference, estimate
+from stages.core.statistics import Estimate, compare, estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class HarnessResult:
     difference: Estimate
 
 
-def compare_harness(base: dict[str, Any], tuned: dict[str, Any], how: Resampling) -> list[HarnessResult]:
+def compare_harness(base: dict[str, Any], tuned: dict[str, Any], confidence: float) -> list[HarnessResult]:
     """Compare two results of `stages.core.harness.ask_harness`.
 
     Metrics that are no mean over items (BLEU, perplexity) are left out: nothing can be paired there.
@@ -30,7 +30,7 @@ def compare_harness(base: dict[str, Any], tuned: dict[str, Any], how: Resampling
     Args:
         base: the base model's; {} where it was not asked.
         tuned: the tuned model's.
-        how: intervals are made, over items.
+        confidence: of the intervals over items.
 
     Raises:
         UserError: the two were asked other tasks or other items.
@@ -38,7 +38,7 @@ def compare_harness(base: dict[str, Any], tuned: dict[str, Any], how: Resampling
     if _items(base) != _items(tuned):
         raise UserError("evaluate.harness: base and tuned model answered other items: run `dvc repro -f baseline`")
     return [
-        _compare(task, metric, old["scores"], new["scores"], how)
+        _compare(task, metric, old["scores"], new["scores"], confidence)
         for task, before in base.items()
         for metric, old in before["metrics"].items()
         if old["scores"] is not None and (new := tuned[task]["metrics"][metric])["scores"] is not None
@@ -49,7 +49,7 @@ def _items(found: dict[str, Any]) -> dict[str, str]:
     return {task: summary["items_sha256"] for task, summary in found.items()}
 
 
-def _compare(task: str, metric: str, old: list[float], new: list[float], how: Resampling) -> HarnessResult:
+def _compare(task: str, metric: str, old: list[float], new: list[float], confidence: float) -> HarnessResult:
     before, after = (Scores(np.column_stack([scores, np.ones(len(scores))])) for scores in (old, new))
-    gap = difference(after, before, how)
-    return HarnessResult(task, metric, len(old), estimate(before, how), estimate(after, how), gap)
+    gap = compare(after, before).interval(confidence)
+    return HarnessResult(task, metric, len(old), estimate(before, confidence), estimate(after, confidence), gap)

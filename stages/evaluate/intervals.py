@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stages.core.predictions import TUNED_ARM
-
 Row = dict[str, Any]
 KINDS = ("tuned", "best prompted", "other", "worse")  # the page gives each its colour
 SLICES = 40  # more are not readable; reports/verdict.json has them all
@@ -24,13 +22,15 @@ def arm_rows(report: Mapping[str, Any], metrics: Sequence[str]) -> list[Row]:
 
 
 def difference_rows(report: Mapping[str, Any]) -> list[Row]:
-    """The tuned arm minus each prompted one, a panel for each metric, the margin in the primary one's."""
+    """Each tuned arm minus each other one, a panel for each metric, the margin in the primary one's."""
     rows = []
     for c in report["comparisons"]:
+        if c["arm"] not in report["tuned_arms"]:
+            continue
         panel, label = _panel(report, c["metric"]), f"{c['arm']} − {c['against']}"
         margin = report["margin"] if c["metric"] == report["primary_metric"] else None
         gap = {"value": c["difference"], "ci_low": c["ci_low"], "ci_high": c["ci_high"]}
-        note = f"p = {c['p_value']:.2g}, Holm {c['p_holm']:.2g}"
+        note = f"at least {c['bound_low']:+.3f}, at most {c['bound_high']:+.3f}"
         rows.append(_interval(panel, label, gap, note=note, margin=margin, zero=0.0))
     for panel in {row["panel"] for row in rows}:
         _set_axis([row for row in rows if row["panel"] == panel])
@@ -87,7 +87,7 @@ def describe(estimate: Mapping[str, float], sign: str = "") -> str:
 
 def kind_of(report: Mapping[str, Any], arm: str) -> str:
     """Which of `KINDS` an arm is."""
-    if arm == TUNED_ARM:
+    if arm in report["tuned_arms"]:
         return "tuned"
     return "best prompted" if arm == report["best_prompted_arm"] else "other"
 

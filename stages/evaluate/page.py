@@ -22,7 +22,6 @@ def render_page(
     config: Config,
     report: Mapping[str, Any],
     plots: Mapping[str, list[Row]],
-    answer: str,
     example: Any,
     examples: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> str:
@@ -42,8 +41,6 @@ def render_page(
             config=config,
             report=report,
             metrics=config.evaluate.metrics,
-            prompted=list(dict.fromkeys(c["against"] for c in report["comparisons"])),
-            answer=answer,
             example=example,
             examples=examples,
             confusion=fold_labels(report["confusion"]) if report["confusion"] else None,
@@ -56,15 +53,13 @@ def render_page(
     )
 
 
-def render_markdown(config: Config, report: Mapping[str, Any], answer: str) -> str:
+def render_markdown(config: Config, report: Mapping[str, Any]) -> str:
     """`reports/verdict.md`, which fits into a pull request's comment however many slices there are."""
     template = _environment().get_template("report.md.j2")
     slices = sorted(report["slices"], key=lambda part: (not part["loses"], -part["rows"]))
     shown = MOST
     while True:
-        text = template.render(
-            config=config, report=report, metrics=config.evaluate.metrics, answer=answer, slices=slices[:shown]
-        )
+        text = template.render(config=config, report=report, metrics=config.evaluate.metrics, slices=slices[:shown])
         if len(text) <= GITHUB_LIMIT or not shown:
             return text[:GITHUB_LIMIT]
         shown //= 2
@@ -97,7 +92,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": _interval, "signed": _signed, "p": _p, "cell": _cell, "minus": _minus}
+    environment.filters |= {"interval": _interval, "signed": _signed, "cell": _cell, "minus": _minus}
     return environment
 
 
@@ -114,10 +109,6 @@ def _signed(estimate: Mapping[str, Any]) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")  # as wide as the plus, so that columns align
-
-
-def _p(value: float) -> str:
-    return "<0.0001" if value < 1e-4 else f"{value:.4f}"  # noqa: PLR2004
 
 
 def _cell(text: str) -> str:

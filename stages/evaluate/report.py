@@ -7,13 +7,14 @@ from typing import Any
 
 from stages.core.config import Config
 from stages.core.files import write_bytes, write_json
-from stages.core.predictions import TUNED_ARM, Prediction
+from stages.core.predictions import Prediction
 from stages.core.records import Record
 from stages.evaluate.analysis import ArmScores
 from stages.evaluate.page import render_markdown, render_page
 from stages.evaluate.plots import get_plots
 
-REPORTS, PLOTS = Path("reports"), Path("plots")
+REPORTS = Path("reports")
+PLOTS = Path("plots")
 EXAMPLES = 20  # rows shown side by side, as many each way as there are
 
 
@@ -25,35 +26,14 @@ def write_reports(
     scores: ArmScores,
 ) -> None:
     """Write `reports/verdict.{json,md,html}` and `plots/<name>.json`."""
-    answer = get_answer(report)
     plots = get_plots(report, config.evaluate.metrics)
     examples = get_examples(report, records, predictions, scores)
-    page = render_page(config, report, plots, answer, records[0], examples)
+    page = render_page(config, report, plots, records[0], examples)
     write_json(REPORTS / "verdict.json", report)
-    write_bytes(REPORTS / "verdict.md", render_markdown(config, report, answer).encode("utf-8", "replace"))
+    write_bytes(REPORTS / "verdict.md", render_markdown(config, report).encode("utf-8", "replace"))
     write_bytes(REPORTS / "verdict.html", page.encode("utf-8", "replace"))
     for name, rows in plots.items():
         write_json(PLOTS / f"{name}.json", rows)
-
-
-def get_answer(report: Mapping[str, Any]) -> str:
-    """The answer in one sentence with its numbers."""
-    metric, rival = report["primary_metric"], report["best_prompted_arm"]
-    ours, theirs = report["arms"][TUNED_ARM], report["arms"][rival]
-    gap = _decisive(report)
-    percent = f"{report['confidence']:.0%}"
-    numbers = (
-        f"on the same {report['rows']:,} test rows {TUNED_ARM} reaches {ours[metric]['value']:.3f} in {metric} and "
-        f"{rival}, the best prompted arm, {theirs[metric]['value']:.3f}: a difference of {gap['difference']:+.3f} "
-        f"({percent} interval {gap['ci_low']:+.3f} to {gap['ci_high']:+.3f}), with {ours['prompt_tokens']:.0f} prompt "
-        f"tokens a request instead of {theirs['prompt_tokens']:.0f}."
-    )
-    opening = {
-        "fine-tune": "Yes, fine-tune",
-        "prompt": f"No, prompting with {report['recommended_arm']} is enough",
-        "not-enough-evidence": f"Not enough evidence yet, stay with {report['recommended_arm']}",
-    }
-    return f"{opening[report['verdict']]}: {numbers}"
 
 
 def get_examples(
@@ -64,8 +44,10 @@ def get_examples(
     Half of `EXAMPLES` each way; where one way has fewer, the other fills up. The largest differences come first, among
     equals those whose target was not shown yet, then the shortest.
     """
-    rival, metric = report["best_prompted_arm"], report["primary_metric"]
-    ours, theirs = (scores[arm][metric].values for arm in (TUNED_ARM, rival))
+    tuned = report["candidate"]
+    rival = report["best_prompted_arm"]
+    metric = report["primary_metric"]
+    ours, theirs = (scores[arm][metric].values for arm in (tuned, rival))
     gain = ours - theirs
     better, worse = (
         _instructive((i for i in range(len(records)) if sign * gain[i] > 0), records, abs(gain)) for sign in (1, -1)
@@ -73,7 +55,7 @@ def get_examples(
     half = EXAMPLES // 2
 
     def show(i: int) -> dict[str, Any]:
-        texts = {"tuned": predictions[TUNED_ARM][i].text, "rival": predictions[rival][i].text}
+        texts = {"tuned": predictions[tuned][i].text, "rival": predictions[rival][i].text}
         row = {"question": records[i].prompt[-1]["content"], "target": records[i].target, **texts}
         return {**row, "tuned_score": float(ours[i]), "rival_score": float(theirs[i])}
 
@@ -85,13 +67,15 @@ def get_examples(
 
 def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
     """The numbers for `metrics/evaluate.json` and for the columns of MLflow's table."""
-    gap, arms = _decisive(report), report["arms"]
+    gap = _decisive(report)
+    arms = report["arms"]
+    tuned = arms[report["candidate"]]
     return {
         "verdict": report["verdict"],
         **{arm: {m: numbers[m]["value"] for m in metrics} for arm, numbers in arms.items()},
         "gain": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
-        "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"] - arms[TUNED_ARM]["prompt_tokens"],
-        "seconds_per_request": arms[TUNED_ARM]["seconds_per_request"],
+        "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"] - tuned["prompt_tokens"],
+        "seconds_per_request": tuned["seconds_per_request"],
     }
 
 
@@ -106,5 +90,5 @@ def _instructive(rows: Iterable[int], records: Sequence[Record], size: Any) -> l
 
 def _decisive(report: Mapping[str, Any]) -> Mapping[str, Any]:
     """The comparison with the best prompted arm by the primary metric."""
-    wanted = report["primary_metric"], report["best_prompted_arm"]
-    return next(c for c in report["comparisons"] if (c["metric"], c["against"]) == wanted)
+    wanted = report["primary_metric"], report["candidate"], report["best_prompted_arm"]
+    return next(c for c in report["comparisons"] if (c["metric"], c["arm"], c["against"]) == wanted)

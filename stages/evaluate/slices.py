@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.core.evaluate_config import EvaluateConfig
 from stages.core.metrics import Scores
 from stages.core.records import Record
-from stages.evaluate.statistics import Estimate, Resampling, difference
+from stages.core.statistics import Estimate, compare
 
 FEW = 15  # rows below which a part has no interval worth reading
 PARTS = 3  # of the lengths
@@ -31,25 +32,26 @@ class Slice:
 
 
 def compare_slices(
-    names: Sequence[str], records: Sequence[Record], ours: Scores, theirs: Scores, how: Resampling
+    settings: EvaluateConfig, records: Sequence[Record], ours: Scores, theirs: Scores, groups: np.ndarray | None
 ) -> list[Slice]:
     """Every part of at least `FEW` rows.
 
     Args:
-        names: `length` (of the question, in thirds), `label` (of the row, or a target that many rows have), or a column
-            that `data.keep` kept.
+        settings: names the parts in `slices`: `length` (of the question, in thirds), `label` (of the row, or a target
+            that many rows have), or a column that `data.keep` kept.
         records: the test split.
         ours: the tuned arm's scores.
         theirs: those of the best prompted arm.
-        how: intervals are made.
+        groups: see `stages.evaluate.groups`.
     """
     wins, found = ours.value > theirs.value, []
-    for name in names:
+    for name in settings.slices:
         for value, rows in _parts(name, records):
             if len(rows) < FEW:
                 continue
             a, b = ours.of(rows), theirs.of(rows)
-            gap = difference(a, b, how)
+            inside = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+            gap = compare(a, b, inside).interval(settings.confidence)
             found.append(Slice(name, value, len(rows), a.value, b.value, gap, bool(wins and gap.ci_high < 0)))
     return found
 

@@ -1,87 +1,215 @@
-"""The rule that turns intervals into an answer."""
+"""The rule that turns comparisons into an answer.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Arms stand on a ladder of effort: one constant answer, then the other arms without a model (`nearest`, `lookup`), then
+prompts, then tuned models. Each step up must be earned by the margin, and each claim is made with a bound, so that the
+chance of a wrong one is at most one less the confidence. Which claim needs which bound is in `decide`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from stages.core.predictions import TUNED_ARM
-from stages.evaluate.statistics import Estimate
+from stages.core.predictions import CONSTANT_ARM
+from stages.core.statistics import Estimate, Spread
 
-Answer = Literal["fine-tune", "prompt", "not-enough-evidence"]
+Answer = Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """The tuned arm against another on the same rows."""
+class Field:
+    """The arms of a verdict and what was measured of them, all by the primary metric."""
 
-    arm: str
-    against: str
-    metric: str
-    difference: float
-    ci_low: float
-    ci_high: float
-    bound_low: float
-    """One-sided: with the same confidence the difference is not below it."""
-    bound_high: float
-    p_value: float
-    p_holm: float
-    """Corrected for the number of comparisons."""
-    rows_needed: int | None
-    """Test rows that would tell, where the margin lies between the bounds; null elsewhere."""
+    model_free: Sequence[str]
+    """`constant` first."""
+    prompted: Sequence[str]
+    tuned: Sequence[str]
+    estimates: Mapping[str, Estimate]
+    """Of each arm."""
+    spreads: Mapping[tuple[str, str], Spread]
+    """The paired difference of each arm to each other, first minus second."""
+    cheaper: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    """Whether a tuned arm is shown to cost less than a prompted one, its training paid back."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """Of a request of each arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the comparisons are held against."""
+
+    margin: float
+    """The smallest difference that is worth having."""
+    confidence: float
+    useful: float | None = None
+    """The least value of the primary metric that is of any use; null knows none."""
+    min_rows: int = 0
+    """With fewer rows nothing is decided."""
+    looks: int = 1
+    """Tuned models that were judged on these rows so far, this one included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer and why."""
+    """The answer, the arm to use (null where none has shown its worth), and why."""
 
     verdict: Answer
-    recommended_arm: str
-    reasons: list[str]
+    recommended_arm: str | None
+    because: str
+    """One sentence: what decided."""
 
 
-def decide(comparisons: Sequence[Comparison], best_prompted: str, margin: float, confidence: float) -> Verdict:
-    """Apply the rule to the comparisons of the primary metric.
+def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
+    """Apply the rule.
 
-    - `fine-tune`: against *every* prompted arm the lower bound of the difference lies above the margin. A decision in
-      one direction needs a bound on one side; because all of them must hold, no correction for several comparisons is
-      needed (intersection-union test; Berger, 1982).
-    - `prompt`: against some prompted arm the upper bound lies below the margin: the improvement, if any, is too small
-      to be worth having.
-    - `not-enough-evidence`: neither; more test rows would tell.
+    Write `alpha` for one less the confidence. Arm *a beats b* where the lower bound of its difference lies above the
+    margin, and *adds nothing to b* where the upper bound lies below it.
+
+    - `fine-tune`: a tuned arm beats every arm without a model, and of every prompted arm it either beats it or is not
+      worse by the margin and shown to be cheaper. All must hold, so that no correction for the number of comparisons is
+      needed (intersection-union test; Berger, 1982). Where there are several tuned arms, or several tuned models were
+      judged on these rows before, one of them may win by luck: alpha is divided by both numbers (Bonferroni).
+    - `neither`: every other arm adds nothing to `constant` (all must hold), or no arm reaches `useful`.
+    - `no-model`: `nearest` or `lookup` beats `constant`, and every prompted and tuned arm adds nothing to it. One of
+      two suffices: alpha is divided by their number.
+    - `prompt`: a prompted arm beats every arm without a model, and to some prompted arm no tuned one adds anything. One
+      of the prompted arms suffices: alpha is divided by their number.
+    - `not-enough-evidence`: none of these was shown, or there are fewer than `min_rows` rows.
 
     Args:
-        comparisons: of the tuned arm against each prompted arm.
-        best_prompted: the prompted arm with the highest value.
-        margin: the smallest improvement that is worth having.
-        confidence: of the intervals.
+        arms: what was measured.
+        rule: margin and confidence.
+        rows: judged.
     """
-    reasons = [_sentence(comparison, confidence) for comparison in comparisons]
-    if all(comparison.bound_low > margin for comparison in comparisons):
-        return Verdict(
-            "fine-tune",
-            TUNED_ARM,
-            [f"Against every prompted arm the lower bound lies above {margin:+.3f}.", *reasons],
+    judge = _Judge(arms, rule)
+    if rows < rule.min_rows:
+        why = f"{rows} rows were judged; below {rule.min_rows} (checks.min_test_rows) nothing is decided."
+        return Verdict("not-enough-evidence", None, why)
+    found = judge.fine_tune() or judge.neither() or judge.no_model() or judge.prompt() or judge.undecided()
+    return judge.hold_against_useful(found)
+
+
+class _Judge:
+    """One method for each claim; None where it was not shown."""
+
+    def __init__(self, arms: Field, rule: Rule) -> None:
+        self._arms = arms
+        self._rule = rule
+        self._alpha = 1 - rule.confidence
+
+    def fine_tune(self) -> Verdict | None:
+        winners = [arm for arm in self._arms.tuned if self._wins(arm)]
+        if not winners:
+            return None
+        arm = self._cheapest(winners)
+        alpha = self._tuned_alpha()
+        close = [other for other in self._arms.prompted if not self._beats(arm, other, alpha)]
+        margin = self._rule.margin
+        if close:
+            names = ", ".join(close)
+            why = f"{arm} is as good as {names} (not worse by {margin:.3f}) and cheaper, and beats every other arm."
+        else:
+            why = f"{arm} beats every prompted arm and every arm without a model by more than {margin:.3f}."
+        return Verdict("fine-tune", arm, why)
+
+    def neither(self) -> Verdict | None:
+        others = [arm for arm in self._all() if arm != CONSTANT_ARM]
+        if not all(self._adds_nothing(arm, CONSTANT_ARM, self._alpha) for arm in others):
+            return None
+        why = f"No arm is better by {self._rule.margin:.3f} than always giving the most frequent answer."
+        return Verdict("neither", None, why)
+
+    def no_model(self) -> Verdict | None:
+        rivals = [arm for arm in self._arms.model_free if arm != CONSTANT_ARM]
+        alpha = self._alpha / max(len(rivals), 1)
+        models = [*self._arms.prompted, *self._arms.tuned]
+        winners = [
+            arm
+            for arm in rivals
+            if self._beats(arm, CONSTANT_ARM, alpha) and all(self._adds_nothing(m, arm, alpha) for m in models)
+        ]
+        if not winners:
+            return None
+        arm = self._best(winners)
+        return Verdict("no-model", arm, f"No model is better than {arm} by {self._rule.margin:.3f}; it needs none.")
+
+    def prompt(self) -> Verdict | None:
+        alpha = self._alpha / max(len(self._arms.prompted), 1)
+        enough = [p for p in self._arms.prompted if all(self._adds_nothing(t, p, alpha) for t in self._arms.tuned)]
+        winners = self._useful_prompts()
+        if not enough or not winners:
+            return None
+        arm = self._cheapest(winners)
+        why = f"Tuning does not improve on {' or '.join(enough)} by {self._rule.margin:.3f}: it is not worth it."
+        return Verdict("prompt", arm, why)
+
+    def undecided(self) -> Verdict:
+        """Says against which arms the best tuned one falls short, and which arm can be used until then."""
+        tuned = self._best(self._arms.tuned)
+        alpha = self._tuned_alpha()
+        unclear = [arm for arm in (*self._arms.model_free, *self._arms.prompted) if not self._beats(tuned, arm, alpha)]
+        names = ", ".join(unclear)
+        why = f"Whether {tuned} is better than {names} by {self._rule.margin:.3f} cannot be told from these rows."
+        return Verdict("not-enough-evidence", self._fallback(), why)
+
+    def hold_against_useful(self, found: Verdict) -> Verdict:
+        """A verdict that recommends an arm must recommend one that is of use."""
+        useful = self._rule.useful
+        if useful is None or found.verdict == "neither":
+            return found
+        values = self._arms.estimates
+        if all(values[arm].ci_high < useful for arm in self._all()):
+            return Verdict("neither", None, f"No arm reaches {useful:.3f} (evaluate.useful).")
+        arm = found.recommended_arm
+        if arm is None or values[arm].ci_low >= useful:
+            return found
+        low = values[arm].ci_low
+        why = f"{arm} was not shown to reach {useful:.3f} (evaluate.useful): its interval begins at {low:.3f}."
+        return Verdict("not-enough-evidence", None, why)
+
+    def _wins(self, arm: str) -> bool:
+        alpha = self._tuned_alpha()
+        if not all(self._beats(arm, other, alpha) for other in self._arms.model_free):
+            return False
+        return all(
+            self._beats(arm, other, alpha) or self._as_good_and_cheaper(arm, other) for other in self._arms.prompted
         )
-    losing = [comparison.against for comparison in comparisons if comparison.bound_high < margin]
-    if losing:
-        why = f"Against {', '.join(losing)} the upper bound lies below {margin:+.3f}: not worth the training."
-        return Verdict("prompt", best_prompted, [why, *reasons])
-    unclear = [comparison for comparison in comparisons if comparison.bound_low <= margin]
-    needed = max((comparison.rows_needed or 0 for comparison in unclear), default=0)
-    tell = f"some {needed:,} test rows would tell, if the difference is what it seems" if needed else "no number tells"
-    why = f"Against {', '.join(c.against for c in unclear)} the bounds have {margin:+.3f} between them: {tell}."
-    return Verdict("not-enough-evidence", best_prompted, [why, *reasons])
 
+    def _as_good_and_cheaper(self, arm: str, other: str) -> bool:
+        spread = self._arms.spreads[arm, other]
+        return spread.low(self._tuned_alpha()) > -self._rule.margin and self._arms.cheaper.get((arm, other), False)
 
-def _sentence(comparison: Comparison, confidence: float) -> str:
-    return (
-        f"{comparison.metric} of {comparison.arm} minus {comparison.against}: {comparison.difference:+.3f} "
-        f"({confidence:.0%} interval {comparison.ci_low:+.3f} to {comparison.ci_high:+.3f}, "
-        f"one-sided bounds {comparison.bound_low:+.3f} and {comparison.bound_high:+.3f}, "
-        f"p = {comparison.p_value:.2g}, Holm {comparison.p_holm:.2g})."
-    )
+    def _tuned_alpha(self) -> float:
+        return self._alpha / (max(len(self._arms.tuned), 1) * self._rule.looks)
 
+    def _beats(self, arm: str, other: str, alpha: float) -> bool:
+        return self._arms.spreads[arm, other].low(alpha) > self._rule.margin
 
-def best(values: dict[str, Estimate]) -> str:
-    """The arm with the highest value; the first of equals."""
-    return max(values, key=lambda arm: values[arm].value)
+    def _adds_nothing(self, arm: str, other: str, alpha: float) -> bool:
+        return self._arms.spreads[arm, other].high(alpha) < self._rule.margin
+
+    def _useful_prompts(self) -> list[str]:
+        """Prompted arms that beat every arm without a model."""
+        alpha = self._alpha / max(len(self._arms.prompted), 1)
+        return [p for p in self._arms.prompted if all(self._beats(p, m, alpha) for m in self._arms.model_free)]
+
+    def _fallback(self) -> str | None:
+        """What is worth using while tuning is undecided: a prompt, else an arm without a model, else nothing."""
+        if prompts := self._useful_prompts():
+            return self._cheapest(prompts)
+        rivals = [arm for arm in self._arms.model_free if arm != CONSTANT_ARM]
+        alpha = self._alpha / max(len(rivals), 1)
+        winners = [arm for arm in rivals if self._beats(arm, CONSTANT_ARM, alpha)]
+        return self._best(winners) if winners else None
+
+    def _cheapest(self, arms: Sequence[str]) -> str:
+        """The cheapest of those that are not worse than the best of them by the margin."""
+        best = self._best(arms)
+        alpha = self._alpha
+        good = [arm for arm in arms if arm == best or self._arms.spreads[arm, best].low(alpha) > -self._rule.margin]
+        return min(good, key=lambda arm: (self._arms.cost.get(arm, 0.0), -self._arms.estimates[arm].value))
+
+    def _best(self, arms: Sequence[str]) -> str:
+        return max(arms, key=lambda arm: self._arms.estimates[arm].value)
+
+    def _all(self) -> list[str]:
+        return [*self._arms.model_free, *self._arms.prompted, *self._arms.tuned]

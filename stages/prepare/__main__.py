@@ -35,6 +35,7 @@ REJECTED = Path("reports/findings.jsonl")
 @door("prepare")
 def main(config: Config, tracker: Tracker) -> None:
     """Read, check, split, look at what the model reads, write."""
+    from stages.prepare.evidence import check_evidence, plan
     from stages.prepare.figures import describe, table
     from stages.prepare.inspection import inspect
 
@@ -46,6 +47,7 @@ def main(config: Config, tracker: Tracker) -> None:
         files.write(reader.read())
         seconds = {"rows": time.perf_counter() - started}
         seen = inspect(config, tokenizer, files, findings)
+        findings.add(check_evidence(config, files))
         findings.close()
         if findings.failed:
             REJECTED.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +62,7 @@ def main(config: Config, tracker: Tracker) -> None:
     seen.preview.write(PREVIEW, figures)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
     log.info("\n%s\n\n%s\n%s", table(figures), seen.preview.text(), figures["estimate"]["sentence"])
+    log.info("%s", plan(config, files.counts["test"]))
     facts = {"format": reader.format, "source": reader.source.facts, "rows": reader.rows, **files.counts}
     tracker.headline({**facts, "findings": findings.counts, **figures, "seconds": seconds | seen.seconds})
     tracker.artifact(PREPARED / "findings.jsonl")

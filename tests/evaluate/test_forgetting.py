@@ -5,9 +5,8 @@ import pytest
 from stages.core.general import read_items
 from stages.core.models import get_model, get_tokenizer
 from stages.evaluate.forgetting import compare_general
-from stages.evaluate.statistics import Resampling
 
-HOW = Resampling(0.95, 500, 1)
+CONFIDENCE = 0.95
 ITEMS = read_items()
 
 
@@ -20,7 +19,7 @@ def answers(share, nats):
 
 
 def test_what_was_forgotten_is_counted_by_category():
-    found = compare_general(answers(1, [300, 320]), answers(0.5, [400, 420]), HOW)
+    found = compare_general(answers(1, [300, 320]), answers(0.5, [400, 420]), CONFIDENCE)
     by_name = {ability.category: ability for ability in found.abilities}
     arithmetic = by_name["arithmetic"]
     assert (arithmetic.base.value, arithmetic.items) == (1, 64) and arithmetic.tuned.value == pytest.approx(
@@ -35,7 +34,7 @@ def test_what_was_forgotten_is_counted_by_category():
 
 
 def test_equal_models_forgot_nothing():
-    found = compare_general(answers(1, [300, 320]), answers(1, [300, 320]), HOW)
+    found = compare_general(answers(1, [300, 320]), answers(1, [300, 320]), CONFIDENCE)
     assert found.perplexity_ratio.value == 1
     assert all(ability.difference.value == 0 for ability in found.abilities)
 

@@ -1,0 +1,163 @@
+"""Arms without a model: what the training targets alone answer. A model that does not beat them is not needed.
+
+- `constant` always gives the most frequent training target.
+- `nearest` gives the target of the most similar training row.
+- `lookup` names those things in the question that the training targets name. It is there where targets are made of
+  parts of their questions: a list of entities, or a text that stands in the question.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+from stages.core.predictions import MODEL_FREE_ARMS, Prediction, headline, write_predictions
+from stages.core.prompt_config import PromptConfig
+from stages.core.records import Record
+from stages.core.retrieval import get_retriever
+from stages.core.tagging import NO_ENTITIES, Entity, find_kinds, get_words, list_entities, write_entities
+
+PART_OF_QUESTION = 0.5  # share of the training targets that must stand in their questions for `lookup` to apply
+LONGEST_NAME = 12  # words
+
+Words = tuple[str, ...]
+Answering = Callable[[Sequence[Record]], list[str]]
+
+
+class Dictionary(Protocol):
+    """What `lookup` learns from the training split."""
+
+    coverage: float
+    """The share of the training targets, or of what they name, that stands in the question."""
+
+    def answer(self, question: str) -> str:
+        """The answer to a question."""
+
+
+def answer_without_model(prompt: PromptConfig, train: Sequence[Record], rows: Sequence[Record]) -> dict[str, Any]:
+    """Write the answers of the arms without a model to the rows.
+
+    Args:
+        prompt: says how the most similar row is found.
+        train: the training split.
+        rows: to answer.
+
+    Returns:
+        For each arm that applies its headline numbers.
+    """
+    dictionary = get_dictionary(train)
+    retriever = get_retriever(prompt, train)
+    constant = get_constant(train)
+    answering: dict[str, Answering] = {
+        "constant": lambda records: [constant] * len(records),
+        "nearest": lambda records: [found[-1].target for found in retriever.search(records, 1)],
+    }
+    if dictionary.coverage >= PART_OF_QUESTION:
+        answering["lookup"] = lambda records: [dictionary.answer(record.question) for record in records]
+    numbers = {}
+    for arm in MODEL_FREE_ARMS:
+        answers = _time(arm, answering[arm], rows) if arm in answering else []
+        write_predictions(arm, answers)
+        if answers:
+            numbers[arm] = headline(answers)
+    return numbers
+
+
+def get_constant(train: Sequence[Record]) -> str:
+    """The most frequent target; of equally frequent ones the first of the alphabet."""
+    counts = Counter(record.target for record in train)
+    return min(counts, key=lambda target: (-counts[target], target))
+
+
+def get_dictionary(train: Sequence[Record]) -> Dictionary:
+    """A dictionary of entities where the targets list some, else one of whole targets."""
+    kinds = find_kinds(record.target for record in train)
+    return EntityDictionary(train, kinds) if kinds else TargetDictionary(train)
+
+
+class TargetDictionary:
+    """The longest training target that stands in the question; without one the most frequent target."""
+
+    def __init__(self, train: Sequence[Record]) -> None:
+        self._constant = get_constant(train)
+        self._spelled: dict[Words, str] = {}
+        inside = 0
+        for target in sorted({record.target for record in train}):
+            if words := _split(target):
+                self._spelled.setdefault(words, target)
+        for record in train:
+            words = _split(record.target)
+            inside += bool(words) and words in set(_runs(_split(record.question), [len(words)]))
+        self.coverage = inside / max(len(train), 1)
+        self._lengths = _get_lengths(self._spelled)
+
+    def answer(self, question: str) -> str:
+        """See `Dictionary`."""
+        found = (self._spelled[run] for run in _runs(_split(question), self._lengths) if run in self._spelled)
+        return next(found, self._constant)
+
+
+class EntityDictionary:
+    """Every name of the training targets that stands in the question, with its most frequent type."""
+
+    def __init__(self, train: Sequence[Record], kinds: Sequence[str]) -> None:
+        types = {kind.lower() for kind in kinds}
+        counts: dict[Words, Counter[str]] = defaultdict(Counter)
+        nothing: Counter[str] = Counter()
+        inside = 0
+        for record in train:
+            entities = list_entities(record.target, types)
+            nothing[record.target] += not entities
+            question = _split(record.question)
+            for entity in entities:
+                words = _split(entity.name)
+                counts[words][entity.kind] += 1
+                inside += bool(words) and words in set(_runs(question, [len(words)]))
+        counts.pop((), None)
+        self._types = {words: of.most_common(1)[0][0] for words, of in counts.items()}
+        self._nothing = nothing.most_common(1)[0][0] if nothing.total() else NO_ENTITIES
+        self.coverage = inside / max(sum(of.total() for of in counts.values()), 1)
+        self._lengths = _get_lengths(self._types)
+
+    def answer(self, question: str) -> str:
+        """See `Dictionary`. Of overlapping names the one that begins first counts, and there the longest."""
+        words = get_words(question)
+        texts = [question[start:end].casefold() for start, end in words]
+        found = []
+        position = 0
+        while position < len(words):
+            length = self._match(texts, position)
+            if length:
+                name = question[words[position][0] : words[position + length - 1][1]]
+                found.append(Entity(name, self._types[tuple(texts[position : position + length])]))
+            position += max(length, 1)
+        return write_entities(found, self._nothing)
+
+    def _match(self, texts: Sequence[str], position: int) -> int:
+        """The number of words of the longest name that begins here; 0 where none does."""
+        left = len(texts) - position
+        fits = (n for n in self._lengths if n <= left and tuple(texts[position : position + n]) in self._types)
+        return next(fits, 0)
+
+
+def _split(text: str) -> Words:
+    return tuple(text[start:end].casefold() for start, end in get_words(text))
+
+
+def _get_lengths(names: dict[Words, str]) -> list[int]:
+    """The numbers of words that names have, the largest first."""
+    return sorted({len(words) for words in names if len(words) <= LONGEST_NAME}, reverse=True)
+
+
+def _runs(words: Words, lengths: Sequence[int]) -> Iterator[Words]:
+    """The runs of so many words, the longest first."""
+    for length in lengths:
+        for start in range(len(words) - length + 1):
+            yield words[start : start + length]
+
+
+def _time(arm: str, answering: Answering, rows: Sequence[Record]) -> list[Prediction]:
+    started = perf_counter()
+    texts = answering(rows)
+    seconds = (perf_counter() - started) / max(len(rows), 1)
+    return [Prediction(record.id, arm, text, 0, 0, seconds) for record, text in zip(rows, texts, strict=True)]

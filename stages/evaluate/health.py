@@ -1,0 +1,95 @@
+"""What an arm's answers look like before anybody asks whether they are right: one constant, empty, malformed, cut."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.core.metrics import Metrics, Scores
+from stages.core.predictions import CONSTANT_ARM, Prediction
+from stages.core.records import Record
+
+ONE_ANSWER = 0.8
+"""Share of rows with one and the same answer from which the report says that an arm gives a constant."""
+OFTEN_CUT = 0.05
+"""Share of cut answers from which the report says so."""
+SHOWN = 60  # characters of an answer in a sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Shares of an arm's answers."""
+
+    commonest: str
+    commonest_share: float
+    empty: float
+    malformed: float
+    """Not in the form that the primary metric reads."""
+    cut: float | None
+    """Ended by the limit of tokens and not by the model; null where nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What the better arm wins, by whether the other's answer had a readable form; in mean scores of rows."""
+
+    against: str
+    format: float
+    content: float
+
+
+def get_health(metric: str, metrics: Metrics, records: Sequence[Record], answers: Sequence[Prediction]) -> Health:
+    """Look at the answers of one arm."""
+    texts = [answer.text for answer in answers]
+    commonest, count = Counter(texts).most_common(1)[0]
+    formed = metrics.well_formed(metric, texts, [record.target for record in records])
+    cut = [answer.cut for answer in answers if answer.cut is not None]
+    return Health(
+        commonest,
+        count / len(texts),
+        sum(not text.strip() for text in texts) / len(texts),
+        1 - sum(formed) / len(formed),
+        sum(cut) / len(cut) if cut else None,
+    )
+
+
+def split_gain(against: str, formed: Sequence[bool], ours: Scores, theirs: Scores) -> Gain:
+    """The mean difference of the rows' own scores, split by whether the other arm's answer was well-formed.
+
+    Args:
+        against: the other arm.
+        formed: for each row whether its answer was.
+        ours: scores of the arm that wins.
+        theirs: those of the other.
+    """
+    gain = (ours.values - theirs.values) / len(formed)
+    readable = np.array(formed)
+    return Gain(against, float(gain[~readable].sum()), float(gain[readable].sum()))
+
+
+def find_warnings(report: Mapping[str, Any]) -> list[str]:
+    """Sentences about arms that do not do what their numbers seem to say."""
+    metric = report["primary_metric"]
+    constant = report["arms"][CONSTANT_ARM]
+    found = []
+    for arm, numbers in report["arms"].items():
+        health = numbers["health"]
+        if arm != CONSTANT_ARM and health["commonest_share"] > ONE_ANSWER:
+            shown = shorten(health["commonest"])
+            found.append(f"{arm} gives one answer, {shown}, to {health['commonest_share']:.0%} of the rows.")
+        if arm != CONSTANT_ARM and numbers[metric]["value"] <= constant[metric]["value"]:
+            found.append(f"{arm} is no better in {metric} than always giving the most frequent answer.")
+        if health["cut"] and health["cut"] > OFTEN_CUT:
+            found.append(
+                f"{health['cut']:.0%} of the answers of {arm} were cut at prompt.max_new_tokens; "
+                "a longer limit may be fairer."
+            )
+    return found
+
+
+def shorten(text: str) -> str:
+    """A text of data in quotes, on one line, at most `SHOWN` characters of it."""
+    line = " ".join(text.split())
+    return f"“{line[:SHOWN]}…”" if len(line) > SHOWN else f"“{line}”"

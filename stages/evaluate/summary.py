@@ -1,0 +1,136 @@
+"""The first screen: quality, costs and forgetting joined to one recommendation, in sentences for a manager."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.core.metrics import Scores
+from stages.core.predictions import CONSTANT_ARM, TUNED_ARM
+from stages.evaluate.health import shorten
+
+Report = Mapping[str, Any]
+
+
+def count_right(ours: Scores, theirs: Scores) -> dict[str, int] | None:
+    """How many rows two arms have right, and on how many only one has; None where rows are not right or wrong."""
+    if not (ours.binary and theirs.binary):
+        return None
+    a = ours.values.astype(bool)
+    b = theirs.values.astype(bool)
+    return {
+        "right": int(a.sum()),
+        "right_instead": int(b.sum()),
+        "better": int((a & ~b).sum()),
+        "worse": int((~a & b).sum()),
+        "rows": len(a),
+    }
+
+
+def get_answer(report: Report) -> str:
+    """What to do, in one sentence."""
+    arm = report["recommended_arm"]
+    constant = shorten(report["arms"][CONSTANT_ARM]["health"]["commonest"])
+    return {
+        "fine-tune": f"Yes, fine-tune: use {arm}.",
+        "prompt": f"No: prompting with {arm} is enough.",
+        "no-model": f"No: no model is needed, {arm} does as well without one.",
+        "neither": f"No, and no prompt either: nothing beats always answering {constant}."
+        if report["useful"] is None
+        else f"No, and no prompt either: nothing is both useful and better than always answering {constant}.",
+        "not-enough-evidence": "Not enough evidence yet"
+        + (f": stay with {arm} until there is more." if arm else ", and no arm has shown that it is worth using."),
+    }[report["verdict"]]
+
+
+def get_quality(report: Report) -> str:
+    """What the decisive arms score, in counts of requests where rows are right or wrong."""
+    metric = report["primary_metric"]
+    arms = report["arms"]
+    ours = report["candidate"]
+    theirs = report["best_prompted_arm"]
+    counts = report["counts"]
+    free = [arm for arm in report["model_free_arms"] if arm != CONSTANT_ARM]
+    answer = shorten(arms[CONSTANT_ARM]["health"]["commonest"])
+    if counts:
+        rest = [f"always answering {answer} gets {round(arms[CONSTANT_ARM][metric]['value'] * counts['rows']):,}"]
+        rest += [f"{arm} {round(arms[arm][metric]['value'] * counts['rows']):,}" for arm in free]
+        return (
+            f"Of {counts['rows']:,} requests {counts['right']:,} come out right with {ours} instead of "
+            f"{counts['right_instead']:,} with {theirs}, the best prompt: {counts['better']:,} better, "
+            f"{counts['worse']:,} worse; {', '.join(rest)}."
+        )
+    rest = [f"always answering {answer} {arms[CONSTANT_ARM][metric]['value']:.3f}"]
+    rest += [f"{arm} {arms[arm][metric]['value']:.3f}" for arm in free]
+    return (
+        f"On {report['rows']:,} rows {ours} has {arms[ours][metric]['value']:.3f} in {metric} and {theirs}, the best "
+        f"prompt, {arms[theirs][metric]['value']:.3f}; {', '.join(rest)}."
+    )
+
+
+def get_forgetting(report: Report) -> str | None:
+    """What the tuned model lost, and what follows."""
+    if not report["forgetting"]:
+        return None
+    everything = report["forgetting"]["abilities"][0]
+    before = everything["base"]["value"]
+    after = everything["tuned"]["value"]
+    kept = f"Of general questions the tuned model answers {after:.0%}, the base model {before:.0%}"
+    if everything["difference"]["ci_high"] < 0:
+        return f"{kept}: use it for this task alone, or train with replay (train.replay)."
+    return f"{kept}: no loss was shown."
+
+
+def get_missing(report: Report) -> str | None:
+    """Which parts of the evidence this run has not had."""
+    missing = []
+    if report["seeds"]["count"] < 2:  # noqa: PLR2004
+        missing.append("further training seeds")
+    if len(report["tuned_arms"]) == 1 and report["candidate"] == TUNED_ARM:
+        missing.append("a rival way of training")
+    if not report["prompt_search"]["thorough"]:
+        missing.append("the whole search of prompts")
+    if report["split"] != "test":
+        missing.append("a look at the test rows")
+    if not missing:
+        return None
+    return f"This run has not had {join(missing)} (`-S experiment=thorough`)."
+
+
+def get_seeds(votes: Sequence[str], verdict: str, values: Sequence[float]) -> dict[str, Any]:
+    """What the training seeds agree on.
+
+    Args:
+        votes: the verdict that each seed alone would have had; empty with one seed.
+        verdict: of all together.
+        values: the primary metric of each seed's model.
+    """
+    agreed = sum(vote == verdict for vote in votes)
+    sentence = f"{agreed} of {len(votes)} training seeds alone would have had the same verdict."
+    return {
+        "count": len(values),
+        "values": list(values),
+        "spread": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "agreed": agreed if votes else None,
+        "sentence": sentence if votes else None,
+    }
+
+
+def say(comparison: Mapping[str, Any], confidence: float) -> str:
+    """A comparison in one sentence, with what more rows would tell."""
+    c = comparison
+    needed = c["rows_needed"]
+    text = (
+        f"{c['arm']} minus {c['against']}: {c['difference']:+.3f} in {c['metric']} ({confidence:.0%} interval "
+        f"{c['ci_low']:+.3f} to {c['ci_high']:+.3f}; at least {c['bound_low']:+.3f}, at most {c['bound_high']:+.3f})."
+    )
+    if not needed:
+        return text
+    if needed["high"] is None:
+        return f"{text} At least {needed['low']:,} rows would settle it; none might, for it is about the margin."
+    return f"{text} Between {needed['low']:,} and {needed['high']:,} rows would settle it."
+
+
+def join(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
