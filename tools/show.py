@@ -57,7 +57,10 @@ def _arms(config: Config, report: dict[str, Any]) -> Table:
     for heading in ("arm", *config.evaluate.metrics, "prompt tokens", "answer tokens", "s/request"):
         table.add_column(heading, justify="left" if heading == "arm" else "right")
     for arm, numbers in report["arms"].items():
-        values = [_interval(numbers[metric], "value", "{:.3f}") for metric in config.evaluate.metrics]
+        values = [
+            _interval(numbers[metric], "value", "{:.3f}") if metric in numbers else "-"
+            for metric in config.evaluate.metrics
+        ]
         tokens = f"{numbers['prompt_tokens']:.0f}", f"{numbers['completion_tokens']:.1f}"
         table.add_row(arm, *values, *tokens, f"{numbers['seconds_per_request']:.3f}")
     return table

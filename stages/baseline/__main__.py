@@ -31,8 +31,12 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.baseline.remote import Remote
     from stages.core.engine import get_engine
     from stages.core.general import ask_general
+    from stages.core.metric_check import check_metrics
+    from stages.core.metrics import Metrics
 
     train, validation, test = (read_records(split) for split in SPLITS)
+    primary = config.evaluate.primary_metric  # `evaluate` checks the others: nothing here depends on them
+    check_metrics(Metrics([primary], config.evaluate.options, primary), [*validation, *test], config.seed)
     choices = {}
     numbers = answer_without_model(config.prompt, train, test)
     if config.prompt.remote:  # first: a wrong key or address shows before the base model has worked for hours

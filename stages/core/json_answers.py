@@ -1,8 +1,9 @@
-"""JSON values in the answers of models, for metrics and checks."""
+"""JSON values in the answers of models, and what the metrics of JSON have in common."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from abc import ABC
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,44 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.protocols import Validator
 from jsonschema.validators import Draft202012Validator, validator_for
 from referencing import Registry
+
+from stages.core.row_metric import RowMetric
+
+
+class JsonMetric(RowMetric, ABC):
+    """The targets are JSON values (RFC 8259), bare or with other text around them.
+
+    Options:
+        schema: a JSON Schema, as a mapping or as the path of a .json file; what it refers to must be in it.
+    """
+
+    advice = "mend the targets that the schema refuses, or the schema"
+
+    def prepare(self, references: Sequence[str], schema: Mapping[str, Any] | str | None = None) -> None:
+        """Take the schema.
+
+        Raises:
+            ValueError: it is none, or a reference has no JSON value.
+        """
+        self.validator = compile_schema(schema)
+        if (bad := next((text for text in references if not read_json_answer(text, None)), None)) is not None:
+            raise ValueError(f"the target {bad!r:.200} has no JSON value; mend it or choose another metric")
+        self.bare = all(is_json(text, None) for text in references)
+
+    def well_formed(self, prediction: str) -> bool:
+        """Whether the whole answer is JSON by the schema; if targets have text around theirs, the answer may too."""
+        return is_json(prediction, self.validator) or (
+            not self.bare and bool(read_json_answer(prediction, self.validator))
+        )
+
+
+def is_json(text: str, validator: Validator | None) -> bool:
+    """Whether the whole text is one JSON value that the schema allows."""
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return validator is None or validator.is_valid(value)
 
 
 def read_json_answer(text: str, validator: Validator | None) -> list[Any]:

@@ -2,26 +2,37 @@
 
 import re
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import regex
 
 from stages.core.row_metric import RowMetric
+from stages.core.unicode_text import fold
 
 WHOLE = "(?s)(.*)"
+# Not beside a letter, digit, hyphen or the like, nor a part of 1.5: `toxic` is not in `non-toxic`, nor `c` in `c++`.
+_BEFORE = r"(?<![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|\p{N}[.,:/])"
+_AFTER = r"(?![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|[.,:/]\p{N})"
+_MARKDOWN = regex.compile(r"[*`~]+|(?<!\w)_+|_+(?!\w)|(?m:^\s*(?:#+|>|[-+])\s)")
+_DENIED = regex.compile(r"\b(?:not|no|never|non|isn't|isn’t)\s(?:an?\s|the\s)?$")
+_NEAR = 16  # characters before a label in which it may be denied
+_ENGLISH = regex.compile(r"\b[ai]\s\p{L}")  # the article or the pronoun, no label
 
 
 class LabelMetric(RowMetric, ABC):
-    """Labels are compared without regard to case and to white space around them.
+    """Labels are compared without regard to case, to white space around them and to invisible characters.
 
     Options:
         pattern: a regular expression whose first group is the label, such as `\\[(.*?)\\]`; its first match counts. By
             default the whole text is the label.
     """
 
+    advice = "give a `pattern` that finds the label in every target (evaluate.options), or choose exact_match"
+
     def prepare(self, references: Sequence[str], pattern: str | None = None) -> None:
-        """Take the pattern.
+        """Take the pattern, and the labels.
 
         Raises:
             ValueError: it has no group, or finds no label in a reference.
@@ -29,12 +40,25 @@ class LabelMetric(RowMetric, ABC):
         self.pattern = re.compile(pattern or WHOLE)
         if not self.pattern.groups:
             raise ValueError(f"pattern {pattern} has no group")
-        if unlabelled := [text for text in references if read_label(text, self.pattern) is None]:
-            raise ValueError(f"pattern {pattern} finds no label in the reference {unlabelled[0]!r}")
+        self.targets: dict[str, str] = {}
+        for text in references:
+            label = read_label(text, self.pattern)
+            if label is None:
+                raise ValueError(f"pattern {pattern} finds no label in the reference {text!r}")
+            self.targets.setdefault(label, text)
 
     def label(self, text: str) -> str | None:
         """The label of a text, ready to compare; None where it has none."""
         return read_label(text, self.pattern)
+
+    def well_formed(self, prediction: str) -> bool:
+        """Whether the answer is one of the labels of the references, where and how the pattern expects it."""
+        return self.label(prediction) in self.targets
+
+    def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
+        """For each answer a target with the one label that it names somewhere: see `LabelFinder`."""
+        finder = LabelFinder(self.targets)
+        return [text if self.well_formed(text) else self.targets.get(finder(text) or "", text) for text in predictions]
 
     @classmethod
     def confusion(
@@ -57,7 +81,28 @@ class LabelMetric(RowMetric, ABC):
         return {"labels": labels, "matrix": matrix.tolist()}
 
 
+class LabelFinder:
+    """Finds the one label that a text names as whole words, whatever Markdown and punctuation is around it.
+
+    Where two labels begin at the same place the longer one counts. A text that names two different labels names none,
+    nor does one that denies a label in English (`not toxic`). In scripts without spaces between words a label must
+    stand between spaces, punctuation or the ends of the text, for 不是 does not say 是.
+    """
+
+    def __init__(self, labels: Iterable[str]) -> None:
+        """Take the labels, which are folded."""
+        longest_first = sorted(filter(None, labels), key=len, reverse=True)
+        self._labels = regex.compile(rf"{_BEFORE}\L<labels>{_AFTER}", labels=longest_first)
+
+    def __call__(self, text: str) -> str | None:
+        """The label; None where there is none or more than one."""
+        plain = fold(_MARKDOWN.sub(" ", text))
+        found = [match for match in self._labels.finditer(plain) if not _ENGLISH.match(plain, match.start())]
+        denied = any(_DENIED.search(plain, max(0, match.start() - _NEAR), match.start()) for match in found)
+        return found[0][0] if len({match[0] for match in found}) == 1 and not denied else None
+
+
 def read_label(text: str, pattern: re.Pattern[str]) -> str | None:
     """The first group of the first match, ready to compare."""
     match = pattern.search(text)
-    return match[1].casefold().strip() if match and match[1] is not None else None
+    return fold(match[1]) if match and match[1] is not None else None

@@ -20,6 +20,17 @@ class RowMetric(evaluate.Metric, ABC):
     """A metric of the `evaluate` library, computed row by row."""
 
     lower_is_better = False
+    needs_likelihood = False
+    """Whether it reads how likely a model finds the target, which an arm without a model cannot tell."""
+    bounds: tuple[float, float] | None = (0.0, 1.0)
+    """The least and the most that the metric can be; None where one of them is infinite."""
+    best: float | None = 1.0
+    """What answers equal to their targets score; None where that depends on a model or is not the aim.
+
+    Where it is a number, `stages.core.metric_check` holds the metric to it before anything is scored.
+    """
+    advice = "choose another metric"
+    """What to do where the metric does not score perfect answers so, or empty ones as well."""
 
     @abstractmethod
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
@@ -37,6 +48,23 @@ class RowMetric(evaluate.Metric, ABC):
     ) -> list[Sequence[float]]:
         """What each row adds; for a metric that is better off with all rows at once."""
         return [self.contribute(*row) for row in zip(predictions, references, records, strict=True)]
+
+    def well_formed(self, prediction: str) -> bool:
+        """Whether an answer, right or wrong, has the form of a target, so that a program could use it as it is.
+
+        `prepare` has seen the targets before. By default every answer but an empty one has.
+        """
+        return bool(prediction.strip())
+
+    def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
+        """Each answer as a text that has the form of a target, for a score that forgives the form.
+
+        `prepare` has seen the targets before. An answer in which nothing is found stays as it is.
+
+        Returns:
+            As many texts; None, by default, where the metric knows no such reading.
+        """
+        return None
 
     def facts(self) -> dict[str, Any]:
         """What the report says of the metric after it has scored."""

@@ -55,4 +55,10 @@ def get_smallest_gain(rows: int, differ: float, margin: float, confidence: float
 
     reach = float(ndtri(confidence) + ndtri(POWER)) ** 2 / rows
     # (gain - margin)^2 = reach * (differ - gain^2), solved for the gain.
-    return (margin + float(np.sqrt(reach * (differ * (1 + reach) - margin**2)))) / (1 + reach)
+    under_root = max(reach * (differ * (1 + reach) - margin**2), 0.0)
+    gain = (margin + float(np.sqrt(under_root))) / (1 + reach)
+    if gain <= differ:
+        return gain
+    # Two arms that gain so much differ on as many rows at least: the same with the gain in place of `differ`.
+    half = (2 * margin + reach) / 2
+    return (half + float(np.sqrt(half**2 - (1 + reach) * margin**2))) / (1 + reach)

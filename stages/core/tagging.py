@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 NO_ENTITIES = "No entities found"
@@ -10,6 +11,9 @@ OUTSIDE = "O"
 # A word is a run of letters and digits; any other sign, and each character of Chinese or Japanese, is one of its own.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+|[^\w\s]")
+_COMMA = re.compile("([,،、，])")  # of Latin, Arabic, Chinese and Japanese
+_DASH = r"[-‐‑–—−－]"
+_SPACED_DASH = re.compile(rf"\s{_DASH}\s")
 _TAG = re.compile(r"O|[BI]-\S(?:.*\S)?")
 
 Place = tuple[int, int]
@@ -34,18 +38,22 @@ class Span(NamedTuple):
 def list_entities(text: str, kinds: Collection[str]) -> list[Entity]:
     """The entities in the last bracketed list of `text`, which may lack its end; of `kinds`, which are in lower case.
 
-    A comma after anything but a known type belongs to the name.
+    A comma after anything but a known type belongs to the name, and so do brackets inside the list. The dash may be
+    any, and without spaces where the type is in capitals or its script has none.
     """
-    entities: list[Entity] = []
-    name: list[str] = []
-    for piece in _inside(text).split(","):
-        head, dash, kind = piece.rpartition(" - ")
-        if dash and kind.strip().lower() in kinds:
-            entities.append(Entity(" ".join(",".join([*name, head]).split()), kind.strip()))
-            name = []
-        else:
-            name.append(piece)
-    return entities
+    return next((found for inside in _find_lists(text) if (found := _read_list(inside, kinds)[0])), [])
+
+
+def is_list(text: str, kinds: Collection[str]) -> bool:
+    """Whether the whole text is one bracketed list of entities, every one of a known type."""
+    text = text.strip()
+    entities, rest = _read_list(text[1:-1], kinds)
+    return text[:1] == "[" and text[-1:] == "]" and bool(entities) and not rest
+
+
+def lists_nothing(text: str) -> bool:
+    """Whether a text has nothing in brackets that looks like an entity."""
+    return not any(_SPACED_DASH.search(inside) for inside in _find_lists(text))
 
 
 def find_kinds(targets: Iterable[str]) -> list[str]:
@@ -57,7 +65,7 @@ def find_kinds(targets: Iterable[str]) -> list[str]:
     counts: Counter[str] = Counter()
     last: set[str] = set()
     for target in targets:
-        pieces = [piece.rpartition(" - ") for piece in _inside(target).split(",")]
+        pieces = [_cut(piece) for piece in _COMMA.split(next(iter(_find_lists(target)), ""))[::2]]
         for name, dash, kind in pieces:
             if dash and kind.strip():
                 names[kind.strip().lower()].add(name.strip().lower())
@@ -154,9 +162,50 @@ def tags_of_words(tokens: Sequence[int | None], tags: Sequence[str]) -> list[str
     return found
 
 
-def _inside(text: str) -> str:
-    start = text.rfind("[")
-    return text[start + 1 :].split("]", maxsplit=1)[0] if start >= 0 else ""
+def _find_lists(text: str) -> list[str]:
+    """What may be inside the last brackets of a text, the likeliest first: from its outer bracket, from its inner."""
+    opened: list[int] = []
+    outer = None
+    for match in re.finditer(r"[\[\]]", text):
+        if match[0] == "[":
+            opened.append(match.start())
+        elif opened and (start := opened.pop()) is not None and not opened:
+            outer = text[start + 1 : match.start()]
+    if opened:
+        outer = text[opened[0] + 1 :]
+    inner = text[text.rfind("[") + 1 :].split("]", maxsplit=1)[0]
+    return [] if outer is None else [outer, inner]
+
+
+def _read_list(inside: str, kinds: Collection[str]) -> tuple[list[Entity], str]:
+    """The entities of a list without its brackets, and what stands after the last one."""
+    entities: list[Entity] = []
+    rest = ""
+    pieces = _COMMA.split(inside)
+    for piece, comma in zip_longest(pieces[::2], pieces[1::2], fillvalue=""):
+        name, kind = _cut_known(rest + piece, kinds)
+        if kind:
+            entities.append(Entity(" ".join(name.split()), kind))
+        rest = "" if kind else rest + piece + comma
+    return entities, rest.strip()
+
+
+def _cut_known(piece: str, kinds: Collection[str]) -> tuple[str, str]:
+    """The name and its type at the first dash after which a known type and nothing else stands; else no type."""
+    for dash in re.finditer(_DASH, piece):
+        name, kind = piece[: dash.start()], piece[dash.end() :].strip()
+        apart = piece[dash.start() - 1 : dash.start()].isspace() or piece[dash.end() : dash.end() + 1].isspace()
+        if kind.lower() in kinds and (apart or kind == kind.upper()):
+            return name, kind
+    return piece, ""
+
+
+def _cut(piece: str) -> tuple[str, str, str]:
+    """A name, the last dash with spaces around it, and what stands after it."""
+    dashes = list(_SPACED_DASH.finditer(piece))
+    if not dashes:
+        return "", "", piece
+    return piece[: dashes[-1].start()], dashes[-1][0], piece[dashes[-1].end() :]
 
 
 def _everywhere(pattern: re.Pattern[str], text: str) -> Iterable[re.Match[str]]:

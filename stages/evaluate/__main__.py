@@ -20,6 +20,7 @@ from stages.core.tracking import Tracker
 @door("evaluate")
 def main(config: Config, tracker: Tracker) -> None:
     """Ask, score, compare, judge, report."""
+    from stages.core.metric_check import check_metrics
     from stages.core.metrics import Metrics
     from stages.evaluate.analysis import analyse, score_arms
     from stages.evaluate.report import REPORTS, get_headline, write_reports
@@ -28,6 +29,7 @@ def main(config: Config, tracker: Tracker) -> None:
     check_method(config)
     test = read_records("test")
     metrics = Metrics(config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric)
+    check_metrics(metrics, test, config.seed)
     predictions = read_arms(config)
     scores = score_arms(metrics, test, predictions)  # first: what is wrong here shows before the tuned model has worked
     tuned, general = ask_tuned(config, test)

@@ -14,6 +14,7 @@ def arm_rows(report: Mapping[str, Any], metrics: Sequence[str]) -> list[Row]:
         _interval(_panel(report, metric), arm, numbers[metric], kind=kind_of(report, arm), note=_tokens_note(numbers))
         for metric in metrics
         for arm, numbers in report["arms"].items()
+        if metric in numbers
     ]
     for metric in metrics:
         of_metric = [row for row in rows if row["panel"] == _panel(report, metric)]

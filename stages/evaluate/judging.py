@@ -135,6 +135,7 @@ def _describe(
         if primary:
             pairs += [(arm, other) for arm in contest.prompted for other in contest.model_free]
             pairs += [(arm, contest.model_free[0]) for arm in contest.model_free[1:]]
+        pairs = [(arm, other) for arm, other in pairs if metric in runs[arm] and metric in runs[other]]
         for pair in pairs:
             spread = spreads[pair] if primary else compare(runs[pair[0]][metric], runs[pair[1]][metric], groups)
             margin = settings.margin if primary else 0.0

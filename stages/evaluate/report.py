@@ -72,7 +72,7 @@ def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str,
     tuned = arms[report["candidate"]]
     return {
         "verdict": report["verdict"],
-        **{arm: {m: numbers[m]["value"] for m in metrics} for arm, numbers in arms.items()},
+        **{arm: {m: numbers[m]["value"] for m in metrics if m in numbers} for arm, numbers in arms.items()},
         "gain": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
         "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"] - tuned["prompt_tokens"],
         "seconds_per_request": tuned["seconds_per_request"],

@@ -4,6 +4,11 @@ from stages.core.sample_size import get_rows_needed, get_smallest_gain
 from stages.core.statistics import Spread
 
 
+def test_a_gain_needs_as_many_rows_on_which_the_arms_differ():
+    alike = get_smallest_gain(300, 0.0, 0.02, 0.95)
+    assert 0.02 < alike < get_smallest_gain(300, 0.1, 0.02, 0.95)
+
+
 def test_rows_needed_are_a_range_and_open_where_the_difference_may_be_the_margin():
     clear = get_rows_needed(Spread(0.08, 0.08, 0.03, 300), 0.02, 100, 0.05)
     assert clear.low < 155 < clear.high  # 100 * ((1.645 + 0.842) * 0.03 / 0.06) ** 2 = 155

@@ -4,7 +4,7 @@ import json
 import evaluate
 import pytest
 
-from stages.core.metrics import METRICS
+from stages.core.metrics import METRICS, Metrics
 
 
 @functools.cache
@@ -30,11 +30,11 @@ def rows(name, *pairs, **options):
         ('{"a": 1.0, "b": 1e2}', '{"a": 1, "b": 100}', True),
         ('{"a": 12345678901234567890}', '{"a": 12345678901234567891}', False),
         ('{"a": true}', '{"a": 1}', False),
-        ('{"a": NaN}', '{"a": NaN}', False),
+        ('{"a": NaN}', '{"a": null}', False),
         ('{"a": [2, 1]}', '{"a": [1, 2]}', False),
         ('{"a": 1', '{"a": 1}', False),
         ("none", "null", False),
-        ("text", "text", False),  # a reference that is no JSON
+        ("text", '"text"', False),
         ("[" * 100_000, "[]", False),
         ('{"a":' * 3_000 + "1" + "}" * 3_000, "{}", False),
     ],
@@ -83,3 +83,21 @@ def test_what_the_schema_refuses_is_wrong(tmp_path):
 def test_a_bad_schema_is_named(name):
     with pytest.raises(ValueError, match="schema: 'strange' is not valid"):
         rows(name, ("1", "1"), schema={"type": "strange"})
+
+
+@pytest.mark.parametrize("name", ["json_match", "json_f1"])
+def test_a_target_that_is_no_json_is_named(name):
+    with pytest.raises(ValueError, match="the target 'text' has no JSON value"):
+        rows(name, ("text", "1"), ("text", "text"))
+
+
+@pytest.mark.parametrize("name", ["json_match", "json_f1"])
+def test_which_answers_are_json(name):
+    metrics = Metrics([name], {name: {"schema": {"type": "object"}}})
+    answers = ['{"a": 2}', " {}\n", "[1]", '{"a": 2', 'Sure: {"a": 2}', '```json\n{"a": 2}\n```', ""]
+    bare = [True, True, False, False, False, False, False]
+    assert metrics.well_formed(name, answers, ['{"a": 1}']) == bare
+    # Where the targets have a fence, answers may too.
+    fenced = [True, True, False, False, True, True, False]
+    assert metrics.well_formed(name, answers, ['```json\n{"a": 1}\n```']) == fenced
+    assert metrics.lenient_scores(name, answers, ["{}"] * len(answers)) is None

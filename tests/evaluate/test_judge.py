@@ -139,7 +139,7 @@ def test_a_second_run_pays_for_nothing(server):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"url": "ftp://x"}, "the metric refuses them: url: String should match pattern"),
+        ({"url": "ftp://x"}, "judge: url: String should match pattern"),
         (
             {"parallel": 0, "timeout": "5"},
             "parallel: Input should be greater than or equal to 1; timeout: Input should",
@@ -156,7 +156,7 @@ def test_a_bad_option_is_named(server, changes, said):
 
 
 def test_an_option_that_is_missing_is_named():
-    with pytest.raises(UserError, match=r"evaluate\.options\.judge: .* url: Field required; model: Field required"):
+    with pytest.raises(UserError, match=r"evaluate\.options\.judge: url: Field required; model: Field required"):
         Metrics(["judge"], {}).score(["a"], ["b"])
 
 

@@ -55,6 +55,11 @@ BANK, ANN, ROME = "Bank - ORGANIZATION", "Ann Lee - PERSON", "Rome - LOCATION"
         ("[A - B Inc - ORGANIZATION]", "[A - B Inc - ORGANIZATION]", 2, 2),  # a dash in a name
         ("", f"[{BANK}]", 0, 1),
         ("[", f"[{BANK}]", 0, 1),
+        ("[Foo [US] - ORGANIZATION]", "[Foo [US] - ORGANIZATION]", 2, 2),  # a bracket in a name
+        ("[x] gives [Foo [US] - ORGANIZATION, Bank - ORG", f"[Foo [US] - ORGANIZATION, {BANK}]", 2, 3),
+        ("a [ b [Bank - ORGANIZATION]", f"[{BANK}]", 2, 2),
+        ("[third-person, Inc - ORGANIZATION]", "[third-person, Inc - ORGANIZATION]", 2, 2),
+        ("[STRASSE - LOCATION]", "[Straße - location]", 2, 2),
     ],
 )
 def test_entity_f1_by_hand(metrics, prediction, reference, numerator, denominator):
@@ -96,14 +101,81 @@ def test_a_metric_that_is_not_there_is_named():
         Metrics(["rogue"], {})
 
 
+def values(pairs, *normalise):
+    options = {"exact_match": {"normalise": list(normalise)}}
+    return score(Metrics(["exact_match"], options), "exact_match", *pairs).values.tolist()
+
+
+ALL = ("case", "spaces", "articles", "punctuation", "unicode")
+
+
 def test_the_normalisers_of_exact_match():
     pairs = [("The cat!", "a CAT"), ("①", "1"), ("cat", "Cat ")]
+    assert values(pairs) == [0, 0, 0] and values(pairs, "case", "spaces") == [0, 0, 1]
+    assert values(pairs, *ALL) == [1, 1, 1]
+    with pytest.raises(UserError, match=r"evaluate\.options\.exact_match: unknown normaliser colour"):
+        values(pairs, "colour")
 
-    def values(*normalise):
-        options = {"exact_match": {"normalise": list(normalise)}}
-        return score(Metrics(["exact_match"], options), "exact_match", *pairs).values.tolist()
 
-    assert values() == [0, 0, 0] and values("case", "spaces") == [0, 0, 1]
-    assert values("case", "spaces", "articles", "punctuation", "unicode") == [1, 1, 1]
-    with pytest.raises(UserError, match=r"evaluate\.options\.exact_match: .*unknown normaliser colour"):
-        values("colour")
+@pytest.mark.parametrize(
+    ("prediction", "reference", "same"),
+    [
+        ("", "A", False),  # the choice A, no article
+        ("the", "A", False),
+        ("A.", "A", True),
+        ("vitamin", "vitamin A", False),
+        ("The end", "end", True),
+        ("?", "!", False),
+        ("", "...", False),
+        ("15", "1.5", False),
+        ("-5", "5", False),
+        ("(-5)", "-5", True),
+        (".5", "5", False),
+        ("5 %", "5%", False),
+        ("5%", "5", False),
+        ("1,000.", "1,000", True),
+        ("10:30", "1030", False),
+        ("well-known", "wellknown", True),
+        ("10²", "102", False),
+        ("1½", "11/2", False),
+        ("ｆｕｌｌ", "full", True),
+        ("كتاب علي", "کتاب علی", True),
+        ("ہاں", "هاں", True),
+        ("١٢", "12", True),
+        ("نـــعم", "نعم", True),
+    ],
+)
+def test_normalisers_leave_what_has_a_meaning(prediction, reference, same):
+    assert values([(prediction, reference)], *ALL) == [same]
+
+
+def test_the_order_of_normalisers_does_not_matter():
+    for names in (ALL, ALL[::-1]):
+        assert values([("The  Cat.", "cat"), ("Ａ cat", "CAT")], *names) == [1, 1]
+    assert values([("The cat", "cat")], "articles", "case") == values([("The cat", "cat")], "articles") == [1]
+
+
+def test_a_content_score_of_short_targets():
+    metrics, targets = Metrics(["exact_match"], {}), ["New York", "York", "Paris", "Rome"]
+    answers = ["It is **New York**.", "New York", "Paris or Rome", "rome"]
+    assert metrics.lenient_scores("exact_match", answers, targets).values.tolist() == [1, 0, 0, 1]
+    assert metrics.lenient_scores("exact_match", answers, [*targets[:3], "x" * 101]) is None
+    assert metrics.well_formed("exact_match", ["x", " "], targets) == [True, False]
+
+
+def test_which_answers_are_lists_of_entities():
+    targets = [f"[{BANK}]", "No entities found", "[Acme - COMPANY]", "none [at all]"]
+    metrics = Metrics(["entity_f1"], {"entity_f1": {"types": ["PERSON", "ORGANIZATION"]}})
+    answers = [f"[{ANN}, {BANK}]", f"List: [{ANN}]", f"[{ANN}", f"[{ANN}, Rome]", "no entities found", "nothing", "[]"]
+    formed = [True, False, False, False, True, False, False]
+    assert metrics.well_formed("entity_f1", answers, targets) == formed
+    assert metrics.well_formed("entity_f1", ["[Bar - company]", "none [at all]"], targets) == [True, True]
+    assert metrics.lenient_scores("entity_f1", answers, [targets[0]] * 7) is None
+
+
+def test_every_metric_says_its_range():
+    names = sorted(path.name for path in METRICS.iterdir() if path.is_dir() and not path.name.startswith("_"))
+    metrics = Metrics(names, {})
+    assert {name for name in names if metrics.bounds(name) is None} == {"perplexity"}
+    assert {metrics.bounds(name) for name in names} == {None, (0.0, 1.0)}
+    assert {name for name in names if metrics.best(name) is None} == {"perplexity", "judge"}

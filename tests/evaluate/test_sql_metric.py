@@ -4,7 +4,9 @@ import time
 import evaluate
 import pytest
 
-from stages.core.metrics import METRICS
+from stages.core.metrics import METRICS, Metrics
+from stages.core.predictions import Prediction
+from tests.conftest import chat
 
 TYPED = """Use only the following tables and columns:
 Table: singer. Columns: Singer_ID (number), Name (text), Country (text), Age (number), Net_worth_(millions) (number)
@@ -149,6 +151,19 @@ def test_texts_are_compared_where_the_reference_does_not_run(metric, question):
     assert match(metric, "```sql\nselect a from unknown where b = 1;\n```", reference, question)
     assert not match(metric, "SELECT a FROM unknown WHERE 1 = b", reference, question)
     assert metric.compute(predictions=["SELECT 1;"], references=["select 1"])["sql_execution"] == 1
+
+
+def test_rows_compared_as_texts_are_counted_and_forms_are_told():
+    metrics, reference = Metrics(["sql_execution"], {}), "SELECT Name FROM singer"
+    records = [chat(TYPED, reference), chat("no tables", reference), chat("none", "SELECT 1")]
+    for text in ("select name from SINGER", "SELECT x"):  # two arms, the same rows
+        answers = [Prediction(record.id, "few_shot", text, 1, 1, 0.1) for record in records]
+        metrics.score_records(answers, records)
+    facts = metrics.facts()["sql_execution"]
+    assert (facts["rows"], facts["rows_compared_as_text"]) == (3, 2)
+    answers = ["SELECT a FROM b;", "SELECT", "I do not know", "SELECT a FROM b; SELECT 1", "", "```sql\nSELECT 1\n```"]
+    assert metrics.well_formed("sql_execution", answers, [reference]) == [True, *[False] * 5]
+    assert metrics.well_formed("sql_execution", answers, ["```sql\nSELECT 2\n```"])[-1]
 
 
 ENDLESS = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT count(*) FROM x"

@@ -1,5 +1,6 @@
 import functools
 import random
+import re
 
 import evaluate
 import numpy as np
@@ -8,7 +9,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from stages.core.metrics import METRICS
+from stages.core.metrics import METRICS, Metrics
 
 
 @functools.cache
@@ -33,6 +34,9 @@ def score(name, pairs, **options):
         ("", "", {}, [0, 0]),
         ("[]", "a", {}, [0, 1]),
         ("a; b, c", "b, c; a", {"separator": ";"}, [4, 4]),
+        ("ا، ب", "ب، ا", {}, [4, 4]),
+        ("猫、犬", "犬，猫", {}, [4, 4]),
+        ("a、b", "a, b", {"separator": ","}, [0, 3]),
     ],
 )
 def test_set_f1_by_hand(prediction, reference, options, row):
@@ -100,11 +104,40 @@ def test_a_label_that_is_not_there(name):
     ("prediction", "reference", "right"),
     [
         ("The answer is 42.", "42", True),
-        ("first 7, then 42", "#### 42", True),
+        ("first 7, then 42", "#### 42", False),  # which of them?
+        ("7 and then\n#### 42", "6 * 7 = 42 #### 42", True),
+        (r"7 * 6 = \boxed{42}", "42", True),
+        ("5 (see 2)", "2", False),
+        ("5 (see 2)", "5", False),
+        ("5, so 5", "5", True),
+        ("1. 42", "42", False),
+        ("3 million", "3", False),
+        ("3 million", "3,000,000", True),
+        ("$3M", "3000000", True),
+        ("5 m", "5", True),
+        ("3 лв. за 2", "3", False),
+        ("3 млн", "3000000", True),
+        ("3 लाख", "300000", True),
+        ("3万", "30000", True),
+        ("3 ล้านบาท", "3000000", True),
+        ("答案是42。", "42", True),
+        ("答案是-42。", "42", False),
+        ("٣٫٥", "3.5", True),
+        ("१२", "12", True),
+        ("1 000 000", "1000000", True),
+        ("1\N{NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000", "1000000", False),  # two sorts of spaces
+        ("1\N{NARROW NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000", "1000000", True),
+        ("1'000'000.5", "1000000.5", True),
+        ("12,34,567", "1234567", True),
+        ("1,5", "1.5", False),
+        ("1.234,56", "1234.56", False),
+        ("12.05.2020", "12.052020", False),
+        ("10²", "10", False),
+        ("1½", "1", False),
         ("42 and 7", "42", False),
         ("-5", "5", False),
         ("\N{MINUS SIGN}5", "-5", True),
-        ("between 3-5", "5", True),
+        ("between 3-5", "5", False),
         ("costs -$1,234,567.50 in all", "-1234567.5", True),
         ("1, 2", "12", False),
         ("1.5e3", "1500", True),
@@ -127,6 +160,51 @@ def test_a_label_that_is_not_there(name):
 )
 def test_numeric_match_by_hand(prediction, reference, right):
     assert score("numeric_match", [(prediction, reference)])["rows"] == [[right, 1]]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "right"),
+    [
+        ("1,5", "1,5", True),
+        ("3,5", "1,5", False),
+        ("1.234,56", "1234,56", True),
+        ("1 234,56 лв.", "1.234,56", True),
+        ("1.234", "1234", True),
+        ("1.5", "1,5", False),
+        ("1.5", "15", False),
+        ("2,5 Millionen", "2500000", True),
+        ("-0,5 %", "-0,5", True),
+        ("1,2e3", "1200", True),
+    ],
+)
+def test_a_decimal_comma(prediction, reference, right):
+    assert score("numeric_match", [(prediction, reference)], decimal=",")["rows"] == [[right, 1]]
+
+
+def test_the_last_number_where_that_is_wanted_and_where_the_form_is_forgiven():
+    pairs = [("first 7, then 42", "2 * 21 = 42"), ("42 or 7", "42"), ("42", "42"), ("none", "42")]
+    assert [row[0] for row in score("numeric_match", pairs, which="last")["rows"]] == [1, 0, 1, 0]
+    metrics = Metrics(["numeric_match"], {})
+    answers = [prediction for prediction, _ in pairs]
+    assert metrics.lenient_scores("numeric_match", answers, ["42"] * 4).values.tolist() == [1, 0, 1, 0]
+    assert metrics.well_formed("numeric_match", [*answers, "1,5"], ["42"]) == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("reference", "options", "said"),
+    [
+        ("5 (see 2)", {}, "several numbers; with which=last"),
+        ("1,5", {}, "set decimal=','"),
+        ("1.234,56", {}, "set decimal=','"),
+        ("1.5", {"decimal": ","}, r"set decimal='\.'"),
+        ("1.2.3", {"which": "last"}, "or choose exact_match"),
+        ("1", {"decimal": ";"}, "decimal must be"),
+        ("1", {"which": "first"}, "which must be only or last"),
+    ],
+)
+def test_a_target_without_one_number_is_named(reference, options, said):
+    with pytest.raises(ValueError, match=said):
+        score("numeric_match", [("1", reference)], **options)
 
 
 def test_the_tolerance_of_numeric_match():
@@ -172,10 +250,13 @@ def test_a_resample_is_a_corpus(name):
 
 
 @pytest.mark.parametrize("kind", ["rougeL", "rouge1", "rouge2"])
-def test_rouge_is_the_mean_of_rouge_score(kind):
+@pytest.mark.parametrize("tokenizer", ["rouge_score", "unicode"])
+def test_rouge_is_the_mean_of_rouge_score(kind, tokenizer):
     pairs = corpus(3)
+    if tokenizer == "unicode":  # the same for words of a to z, of which a pair needs two
+        pairs = [pair for pair in pairs if "".join(pair).isascii() and len(re.findall(r"\w+", pair[1])) > 1]
     theirs = [RougeScorer([kind]).score(r, p)[kind].fmeasure for p, r in pairs]
-    result = score("rouge", pairs, kind=kind)
+    result = score("rouge", pairs, kind=kind, tokenizer=tokenizer)
     assert result["rouge"] == pytest.approx(np.mean(theirs)) and [row[0] for row in result["rows"]] == theirs
 
 
@@ -183,3 +264,20 @@ def test_rouge_by_hand():
     assert score("rouge", [("the cat sat", "the cat on the mat")])["rouge"] == pytest.approx(2 * 2 / (3 + 5))
     with pytest.raises(ValueError, match="unknown kind rougeLsum; there are rougeL, rouge1, rouge2"):
         score("rouge", [("a", "a")], kind="rougeLsum")
+    with pytest.raises(ValueError, match="unknown tokenizer words; there are unicode, rouge_score"):
+        score("rouge", [("a", "a")], tokenizer="words")
+
+
+def test_rouge_of_targets_with_too_few_words_is_that_of_equal_texts():
+    pairs = [("👍", "👍"), ("", "👍"), ("👎", "👍")]
+    assert [row[0] for row in score("rouge", pairs)["rows"]] == [1, 0, 0]
+    assert [row[0] for row in score("rouge", [("Yes", "yes"), ("yes it is", "yes")], kind="rouge2")["rows"]] == [1, 0]
+
+
+def test_a_tokenizer_of_bleu():
+    pairs = [("猫が魚を食べた", "猫は魚を食べた"), ("今日は雨だ", "今日は晴れだ")]
+    found, wanted = zip(*pairs, strict=True)
+    theirs = sacrebleu.corpus_bleu(found, [wanted], tokenize="char").score / 100
+    assert score("bleu", pairs)["bleu"] == score("bleu", pairs, tokenizer="char")["bleu"] == pytest.approx(theirs)
+    with pytest.raises(ValueError, match="unknown tokenizer flores200; there are 13a, intl, char"):
+        score("bleu", pairs, tokenizer="flores200")

@@ -7,23 +7,40 @@ import numpy as np
 import sacrebleu
 
 from stages.core.row_metric import RowMetric
+from stages.core.unicode_text import clean, count_scripts
 
 ORDER = 4
+TOKENIZERS = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")  # the others of sacrebleu need a download
+_BY_SCRIPT = {"Latin": "13a", "Han": "zh", **dict.fromkeys(("Thai", "Lao", "Khmer", "Myanmar"), "char")}
+_KANA = ("Hiragana", "Katakana")
 
 
 class Bleu(RowMetric):
-    """Corpus BLEU (Papineni et al., 2002) out of 1, equal to `corpus_bleu` of sacrebleu (Post, 2018) by its defaults.
+    """Corpus BLEU (Papineni et al., 2002) out of 1, equal to `corpus_bleu` of sacrebleu (Post, 2018).
 
-    These are the tokeniser 13a, n-grams up to 4 and exponential smoothing. A row's own score is sacrebleu's
-    `sentence_bleu`, which leaves out orders longer than the prediction.
+    N-grams up to 4 and exponential smoothing. A row's own score is sacrebleu's `sentence_bleu`, which leaves out orders
+    longer than the prediction. Texts are brought to one form of Unicode first (`stages.core.unicode_text.clean`).
+
+    Options:
+        tokenizer: of sacrebleu: `13a`, `intl`, `char`, `zh`, `none`, or with its extras `ja-mecab` and `ko-mecab`. By
+            default it depends on the script of most letters of the references: `13a`, sacrebleu's own, for Latin, `zh`
+            for Chinese, `char` for Japanese and other scripts without spaces between words, `intl` for the rest.
     """
 
-    def prepare(self, references: Sequence[str], **options: Any) -> None:
-        super().prepare(references, **options)
-        self.scorer = sacrebleu.BLEU(effective_order=True)
+    advice = "set evaluate.options.bleu.tokenizer=char, or choose chrf, which short texts and all scripts have"
+    tokenizer = "13a"
+
+    def prepare(self, references: Sequence[str], tokenizer: str | None = None) -> None:
+        if tokenizer not in (None, *TOKENIZERS):
+            raise ValueError(f"unknown tokenizer {tokenizer}; there are {', '.join(TOKENIZERS)}")
+        self.tokenizer = tokenizer or choose_tokenizer(references)
+        self.scorer = sacrebleu.BLEU(effective_order=True, tokenize=self.tokenizer)
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "tokenizer": self.tokenizer}
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        score = self.scorer.sentence_score(prediction, [reference])
+        score = self.scorer.sentence_score(clean(prediction), [clean(reference)])
         return [*map(float, score.counts), *map(float, score.totals), float(score.sys_len), float(score.ref_len)]
 
     def aggregate(self, sums: np.ndarray) -> np.ndarray:
@@ -31,6 +48,14 @@ class Bleu(RowMetric):
 
     def row_values(self, rows: np.ndarray) -> np.ndarray:
         return bleu(rows, (rows[:, ORDER : 2 * ORDER] > 0).sum(axis=1))
+
+
+def choose_tokenizer(references: Sequence[str]) -> str:
+    """The tokeniser for the script of most letters."""
+    letters = count_scripts(references)
+    main = next((name for name, _ in letters.most_common(1)), "Latin")
+    kana = sum(letters[name] for name in _KANA)
+    return "char" if kana and main in ("Han", *_KANA) else _BY_SCRIPT.get(main, "intl")
 
 
 def bleu(sums: np.ndarray, orders: np.ndarray) -> np.ndarray:

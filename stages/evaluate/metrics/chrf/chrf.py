@@ -7,6 +7,7 @@ import numpy as np
 from sacrebleu.metrics.helpers import extract_all_char_ngrams
 
 from stages.core.row_metric import RowMetric
+from stages.core.unicode_text import clean
 
 ORDER, BETA = 6, 2
 
@@ -15,11 +16,13 @@ class Chrf(RowMetric):
     """Corpus chrF2 (Popović, 2015) out of 1, equal to `corpus_chrf` of sacrebleu (Post, 2018) by its defaults.
 
     These are runs of up to 6 characters without white space, recall with twice the weight of precision, and no runs of
-    words. Precision and recall are the means over the lengths that occur on both sides.
+    words. Precision and recall are the means over the lengths that occur on both sides. It needs no words and works in
+    every script. Texts are brought to one form of Unicode first (`stages.core.unicode_text.clean`).
     """
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        pairs = zip(extract_all_char_ngrams(prediction, ORDER), extract_all_char_ngrams(reference, ORDER), strict=True)
+        found_in, wanted_in = (extract_all_char_ngrams(clean(text), ORDER) for text in (prediction, reference))
+        pairs = zip(found_in, wanted_in, strict=True)
         counts = ((found.total() if wanted else 0, wanted.total(), (found & wanted).total()) for found, wanted in pairs)
         return [float(count) for three in counts for count in three]
 

@@ -2,14 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stages.core.json_answers import compile_schema, read_json_answer
-from stages.core.row_metric import RowMetric
+from stages.core.json_answers import JsonMetric, read_json_answer
 
 
-class JsonF1(RowMetric):
+class JsonF1(JsonMetric):
     """F1 = 2 TP / (2 TP + FP + FN) over the (path, value) pairs of all rows; 1 when no row has or claims any field.
 
     As in the evaluation of Donut (Kim et al., 2022), a path is the keys that lead to a string, number, boolean, null or
@@ -17,12 +16,8 @@ class JsonF1(RowMetric):
     the inside of a ```json fence, or the first object or list of objects with other text around it. 1 and 1.0 are the
     same number. A prediction without a value, or that the schema refuses, has no fields.
 
-    Options:
-        schema: a JSON Schema, as a mapping or as the path of a .json file; what it refers to must be in it.
+    Options: as `JsonMetric`.
     """
-
-    def prepare(self, references: Sequence[str], schema: Mapping[str, Any] | str | None = None) -> None:
-        self.validator = compile_schema(schema)
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
         answers = read_json_answer(prediction, self.validator), read_json_answer(reference, None)

@@ -1,26 +1,21 @@
 """JSON match: the share of rows whose answer is the JSON value of the reference."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from stages.core.json_answers import compile_schema, read_json_answer
-from stages.core.row_metric import RowMetric
+from stages.core.json_answers import JsonMetric, read_json_answer
 
 
-class JsonMatch(RowMetric):
+class JsonMatch(JsonMetric):
     """1 for a row whose prediction and reference are the same JSON value (RFC 8259), 0 otherwise.
 
     The value is the whole text, the inside of a ```json fence, or the first object or list of objects with other text
     around it. The order of keys and white space do not count; 1 and 1.0 are the same number. A text without a value is
     wrong, and so is a prediction that the schema refuses.
 
-    Options:
-        schema: a JSON Schema, as a mapping or as the path of a .json file; what it refers to must be in it.
+    Options: as `JsonMetric`.
     """
-
-    def prepare(self, references: Sequence[str], schema: Mapping[str, Any] | str | None = None) -> None:
-        self.validator = compile_schema(schema)
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
         found, wanted = read_json_answer(prediction, self.validator), read_json_answer(reference, None)

@@ -42,6 +42,7 @@ class Judge(RowMetric):
         instruction: what the judge is told to do; null takes `INSTRUCTION`.
     """
 
+    best = None  # to ask a judge about empty answers costs requests
     judged = identical = disagreed = unreadable = 0
     answered_by: frozenset[str] = frozenset()
 

@@ -20,7 +20,7 @@ class MacroF1(LabelMetric):
 
     def prepare(self, references: Sequence[str], pattern: str | None = None) -> None:
         super().prepare(references, pattern)
-        self.labels = sorted({name for text in references if (name := self.label(text)) is not None})
+        self.labels = sorted(self.targets)
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
         found, wanted = self.label(prediction), self.label(reference)

@@ -16,6 +16,9 @@ class Perplexity(RowMetric):
     """
 
     lower_is_better = True
+    needs_likelihood = True
+    bounds = None  # from 1 up without end
+    best = None  # what it depends on is the model, not the answer
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
         answer = record.get("prediction", {})

@@ -32,6 +32,7 @@ _LISTED = re.compile(r"(?m)^\s*Table +(\S+?), *columns *= *\[(.*)\]")
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|`[^`]*`|\[[^\]]*\]|-?\b\d+(?:\.\d+)?\b|\w+""")
 _KINDS = {"date": "date|time", "text": "char|text|string|clob|enum", "real": "real|floa|doub|dec", "bool": "bool"}
 _FAILURES = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError)
+_NO_GRAMMAR = re.compile(r"syntax error|incomplete input|unrecognized token|one statement|overflow|too large|too big")
 _MAY = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
@@ -44,18 +45,41 @@ class SqlExecution(RowMetric):
     five databases, if possible such that the reference finds something and leaves only the order of rows open. Rows are
     compared as multisets, and in order as far as an `ORDER BY` of the reference decides it, without names of columns;
     numbers may differ by 1e-6. A query may read, without recursion, for a second and 10,000 rows. If the reference does
-    not run, the texts must be equal but for case and white space.
+    not run, the texts must be equal but for case and white space. Equal texts match in any case.
     """
+
+    advice = "mend the targets that are empty, or choose exact_match"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.seen: set[tuple[str, str]] = set()  # question and reference of each row that was scored
+        self.compared_as_text: set[tuple[str, str]] = set()
+
+    def prepare(self, references: Sequence[str], **options: Any) -> None:
+        super().prepare(references, **options)
+        self.bare = all(map(parses, references))
 
     def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
         found, wanted = bare(prediction), bare(reference)
         question = "\n".join(str(message.get("content") or "") for message in record.get("messages", [])[:-1])
+        self.seen.add((question, reference))
+        if found == wanted or not found:
+            return float(found == wanted), 1.0
         schema = read_schema(question)
         suite = databases(schema, question, wanted, found) if schema else []
         if not suite:
+            self.compared_as_text.add((question, reference))
             return float(found.casefold().split() == wanted.casefold().split()), 1.0
         ordered = bool(re.search(r"(?i)\border\s+by\b", _INSIDE.sub("", wanted)))
         return float(all(agree(run(schema, tables, found), *given, ordered) for tables, given in suite)), 1.0
+
+    def well_formed(self, prediction: str) -> bool:
+        """Whether SQLite can parse the whole answer; if it cannot parse the targets, what the metric reads of it."""
+        return parses(prediction if self.bare else bare(prediction))
+
+    def facts(self) -> dict[str, Any]:
+        """Also in how many rows an answer was compared as a text: the reference did not run, or no table was found."""
+        return {**super().facts(), "rows": len(self.seen), "rows_compared_as_text": len(self.compared_as_text)}
 
 
 def bare(text: str) -> str:
@@ -163,6 +187,20 @@ def run(schema: Schema, tables: Tables, query: str) -> Result | None:
                 return None
         return result
     return None
+
+
+def parses(query: str) -> bool:
+    """Whether a text is one statement by SQLite's grammar, whatever tables there are."""
+    if ";" in _INSIDE.sub("", query).rstrip("; \t\n"):  # SQLite looks no further than to a table that is not there
+        return False
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(f"PRAGMA hard_heap_limit = {HEAP}")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, CHARACTERS // 100)
+        try:
+            connection.execute(f"EXPLAIN {query}")
+        except _FAILURES as error:
+            return isinstance(error, sqlite3.OperationalError) and _NO_GRAMMAR.search(str(error)) is None
+    return True
 
 
 def agree(found: Result | None, wanted: Result, again: Result, ordered: bool) -> bool:
