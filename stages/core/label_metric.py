@@ -2,7 +2,8 @@
 
 import re
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from stages.core.unicode_text import fold
 
 WHOLE = "(?s)(.*)"
 # Not beside a letter, digit, hyphen or the like, nor a part of 1.5: `toxic` is not in `non-toxic`, nor `c` in `c++`.
-_BEFORE = r"(?<![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|\p{N}[.,:/])"
-_AFTER = r"(?![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|[.,:/]\p{N})"
+_START = regex.compile(r"(?<![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|\p{N}[.,:/])(?=\S)")
+_END = regex.compile(r"(?<=\S)(?![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|[.,:/]\p{N})")
 _MARKDOWN = regex.compile(r"[*`~]+|(?<!\w)_+|_+(?!\w)|(?m:^\s*(?:#+|>|[-+])\s)")
+_QUOTES = regex.compile(r"""^[\p{Ps}\p{Pi}"'*_]+|[\p{Pe}\p{Pf}"'*_.,:;!?。、،؟।۔]+$""")  # around a label
 _DENIED = regex.compile(r"\b(?:not|no|never|non|isn't|isn’t)\s(?:an?\s|the\s)?$")
 _NEAR = 16  # characters before a label in which it may be denied
 _ENGLISH = regex.compile(r"\b[ai]\s\p{L}")  # the article or the pronoun, no label
@@ -82,7 +84,7 @@ class LabelMetric(RowMetric, ABC):
 
 
 class LabelFinder:
-    """Finds the one label that a text names as whole words, whatever Markdown and punctuation is around it.
+    """Finds the one label that a text names as whole words, whatever Markdown and punctuation is around the two.
 
     Where two labels begin at the same place the longer one counts. A text that names two different labels names none,
     nor does one that denies a label in English (`not toxic`). In scripts without spaces between words a label must
@@ -91,15 +93,28 @@ class LabelFinder:
 
     def __init__(self, labels: Iterable[str]) -> None:
         """Take the labels, which are folded."""
-        longest_first = sorted(filter(None, labels), key=len, reverse=True)
-        self._labels = regex.compile(rf"{_BEFORE}\L<labels>{_AFTER}", labels=longest_first)
+        given = list(labels)
+        self._labels = {_QUOTES.sub("", label) or label: label for label in given} | {label: label for label in given}
+        self._longest = max(map(len, self._labels), default=0)
 
     def __call__(self, text: str) -> str | None:
         """The label; None where there is none or more than one."""
         plain = fold(_MARKDOWN.sub(" ", text))
-        found = [match for match in self._labels.finditer(plain) if not _ENGLISH.match(plain, match.start())]
-        denied = any(_DENIED.search(plain, max(0, match.start() - _NEAR), match.start()) for match in found)
-        return found[0][0] if len({match[0] for match in found}) == 1 and not denied else None
+        found = [(start, label) for start, label in self._find(plain) if not _ENGLISH.match(plain, start)]
+        denied = any(_DENIED.search(plain, max(0, start - _NEAR), start) for start, _ in found)
+        labels = {label for _, label in found}
+        return labels.pop() if len(labels) == 1 and not denied else None
+
+    def _find(self, plain: str) -> Iterator[tuple[int, str]]:
+        """The places of labels that do not overlap, each the longest at its place."""
+        ends = [match.end() for match in _END.finditer(plain)]
+        after = 0
+        for start in (match.start() for match in _START.finditer(plain)):
+            near = ends[bisect_right(ends, start) : bisect_right(ends, start + self._longest)]
+            end = next((end for end in reversed(near) if plain[start:end] in self._labels), None)
+            if end and start >= after:
+                after = end
+                yield start, self._labels[plain[start:end]]
 
 
 def read_label(text: str, pattern: re.Pattern[str]) -> str | None:

@@ -40,3 +40,10 @@ def test_the_one_label_of_a_text(text, label):
 
 def test_without_labels_nothing_is_found():
     assert LabelFinder([])("yes") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "label"), [("B", "[b]"), ("The answer is [B].", "[b]"), ("(c)", "c."), ("C#", "c#"), ("d", None)]
+)
+def test_the_punctuation_of_a_label_does_not_count_either(text, label):
+    assert LabelFinder(["[a]", "[b]", "c.", "c#"])(text) == label

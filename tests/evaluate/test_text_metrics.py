@@ -193,7 +193,7 @@ def test_the_last_number_where_that_is_wanted_and_where_the_form_is_forgiven():
 @pytest.mark.parametrize(
     ("reference", "options", "said"),
     [
-        ("5 (see 2)", {}, "several numbers; with which=last"),
+        ("5 (see 2)", {}, "several numbers; set which=last"),
         ("1,5", {}, "set decimal=','"),
         ("1.234,56", {}, "set decimal=','"),
         ("1.5", {"decimal": ","}, r"set decimal='\.'"),

@@ -10,6 +10,7 @@ from stages.core.row_metric import RowMetric
 from stages.core.unicode_text import clean, fold, unify
 
 SHORT = 100  # characters of the longest target that is still looked for in an answer
+FEW = 1000  # different targets: among more an answer names some other one by chance
 _ARTICLE = regex.compile(r"(?i)\b(?:an?|the)\s+(?=\w\w)")
 # Marks that belong to a number: 1.5, 10:30, 5%, -5, .5
 _OF_NUMBER = r"(?<=\p{N})\p{P}(?=\p{N})|(?<=\p{N})[%‰٪]|(?<![\p{L}\p{M}\p{N}])[-‐‑–.](?=[\p{Sc}.]*\p{N})"
@@ -59,8 +60,8 @@ class ExactMatch(RowMetric):
         return clean(text)
 
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
-        """For each answer the one target of any row that it names somewhere, as with labels, if all are short."""
-        if max(map(len, self.targets), default=0) > SHORT:
+        """For each answer the one target of any row that it names somewhere, if all are short and few."""
+        if max(map(len, self.targets), default=0) > SHORT or len(self.targets) > FEW:
             return None
         finder = LabelFinder(self.targets)
         return [self.targets.get(finder(text) or "", text) for text in predictions]

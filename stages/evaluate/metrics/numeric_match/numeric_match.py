@@ -77,7 +77,10 @@ class NumericMatch(RowMetric):
     def _check_target(self, text: str) -> None:
         numbers = find_numbers(text, self.decimal)
         if self.which == "only" and len(numbers) > 1 and not is_only(numbers):
-            raise ValueError(f"the target {text!r:.200} has several numbers; with which=last the last one counts")
+            raise ValueError(
+                f"the target {text!r:.200} has several numbers; set which=last if the last one counts, "
+                "or choose exact_match"
+            )
         if numbers and math.isnan(numbers[-1].value):
             other = "," if self.decimal == "." else "."
             raise ValueError(
