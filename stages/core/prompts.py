@@ -55,16 +55,21 @@ def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], t
     return tokenizer(_render(tokenizer, prompt, tools, answer=True), add_special_tokens=False)["input_ids"]
 
 
-def split_user_turn(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str]:
-    """What a rendered chat without a system message has before the first user's text, and what comes after the text.
+def split_user_turn(tokenizer: "PreTrainedTokenizerBase", before: Sequence[Message] = ()) -> tuple[str, str]:
+    """What a rendered chat has before the user's text, and what comes after the text.
+
+    Args:
+        tokenizer: with the chat template.
+        before: messages before the user's.
 
     Raises:
         TemplateError: the template refuses such a chat, or leaves the user's text out.
     """
-    before, found, after = _render(tokenizer, [{"role": "user", "content": MARK}], (), answer=True).partition(MARK)
+    chat = [*before, {"role": "user", "content": MARK}]
+    opening, found, closing = _render(tokenizer, chat, (), answer=True).partition(MARK)
     if not found:
         raise TemplateError("the chat template of the model leaves the user's text out")
-    return before, after
+    return opening, closing
 
 
 def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[int]:

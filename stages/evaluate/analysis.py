@@ -67,6 +67,7 @@ def analyse(
     costs = get_costs(settings.prices, training["numbers"], predictions, TUNED_ARM, best_prompted, how)
     ours, theirs = scores[TUNED_ARM][primary], scores[best_prompted][primary]
     base, tuned = (read_json(path) for path in (GENERAL_BASE, GENERAL_TUNED))
+    task = [record.target for record in records] + [answer.text for answer in predictions[TUNED_ARM]]
     harness = compare_harness(base.get("harness", {}), tuned["harness"], how) if "harness" in tuned else []
     return {
         **asdict(verdict),
@@ -85,7 +86,7 @@ def analyse(
         "slices": [asdict(part) for part in compare_slices(settings.slices, records, ours, theirs, how)],
         "confusion": _confusion(metrics, records, predictions, (TUNED_ARM, best_prompted)),
         # A classifier was asked neither.
-        "forgetting": asdict(compare_general(base, tuned, how)) if "answers" in tuned else None,
+        "forgetting": asdict(compare_general(base, tuned, how, task, config.train)) if "answers" in tuned else None,
         "harness": [asdict(found) for found in harness],
         "curve": read_curve(config),
         "costs": asdict(costs),
