@@ -15,7 +15,7 @@ import orjson
 from stages.core.auto import count_replay_rows
 from stages.core.errors import UserError
 from stages.core.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
-from stages.core.prompts import Segment, TemplateError, encode_segments, split_chat
+from stages.core.prompts import Segment, TemplateError, encode_segments, split_chat, split_user_turn
 from stages.core.ranks import is_main
 from stages.core.records import Message
 from stages.train.examples import make_example
@@ -132,10 +132,10 @@ def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
     try:
         value = orjson.loads(line)
         messages = value["messages"]
-        texts = [message["content"] for message in messages if message["role"] in ("system", "user", "assistant")]
-        if messages[-1]["role"] != "assistant" or not all(isinstance(text, str) and text.strip() for text in texts):
+        empty = [m for m in messages if not (m.get("tool_calls") or (isinstance(m["content"], str) and m["content"]))]
+        if messages[-1]["role"] != "assistant" or empty:
             raise ValueError
-    except (ValueError, TypeError, KeyError, IndexError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         raise UserError(
             f"train.replay.source={path}, line {number}: expected an object whose `messages` each have a `role` and a "
             "`content`, the last one the assistant's answer. Correct or remove the line."
@@ -144,11 +144,19 @@ def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
 
 
 def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:
+    if source == SELF:
+        return _split_written(tokenizer, row)
     try:
         segments = split_chat(tokenizer, row.messages, row.tools)
     except TemplateError as error:
         raise UserError(f"train.replay.source={source}: {row.id}: {error}") from None
-    if not row.unfinished:
-        return segments
     last = segments[-1]
-    return [*segments[:-1], Segment(last.text.removesuffix(tokenizer.eos_token), last.trained)]
+    return [*segments[:-1], Segment(last.text.removesuffix(tokenizer.eos_token), True)] if row.unfinished else segments
+
+
+def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:
+    """What was written stands as it was written: a template may render a part of an answer otherwise (thoughts)."""
+    opening, closing = split_user_turn(tokenizer)
+    question, answer = (message["content"] for message in row.messages)
+    end = "" if row.unfinished else tokenizer.eos_token
+    return [Segment(opening + question + closing, False), Segment(answer + end, True)]

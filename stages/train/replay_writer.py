@@ -18,7 +18,7 @@ from stages.core.cache import cached_folder
 from stages.core.errors import UserError
 from stages.core.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl
 from stages.core.models import get_dtype, get_model
-from stages.core.prompts import encode_prompt, split_user_turn
+from stages.core.prompts import split_user_turn
 from stages.train.replay import ReplayRow
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RECIPE = 1  # part of the cache's key: raise it when the code below writes other rows
 PART = 32  # questions that are sampled together
 TEMPERATURE = 1.0  # of the questions: the model's own distribution, ...
 TOP_P = 0.95  # ... without the tail in which a small model loses its thread
@@ -87,7 +88,7 @@ class _Writer:
         self._model: Any = None
         base, dtype = method.base, str(get_dtype(self._config.model.dtype))
         weights = base.sha256 or base.revision or base.path
-        recipe = [PART, TEMPERATURE, TOP_P, QUESTION_TOKENS, ANSWER_TOKENS, SHORTEST]
+        recipe = [RECIPE, PART, TEMPERATURE, TOP_P, QUESTION_TOKENS, ANSWER_TOKENS, SHORTEST]
         made_of = [weights, dtype, self._config.train.quantization, self._tokenizer.chat_template, recipe]
         self._key = sha256_json([*made_of, self._config.model.max_length, self._config.seed])[:24]
 
@@ -98,11 +99,11 @@ class _Writer:
     def _write(self, number: int, folder: Path) -> None:
         started = time.perf_counter()
         questions = self._ask(number)
-        prompts = [encode_prompt(self._tokenizer, [{"role": "user", "content": text}]) for text in questions]
+        prompts = [self._encode(self._opening + text + self._closing) for text in questions]
         answers = self._generate(prompts, ANSWER_TOKENS, f"replay answers, part {number + 1}") if prompts else []
         rows = [
             {
-                "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text.strip()}],
+                "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}],
                 "unfinished": answer.completion_tokens == ANSWER_TOKENS,
             }
             for text, answer in zip(questions, answers, strict=True)
@@ -113,10 +114,9 @@ class _Writer:
 
     def _ask(self, number: int) -> list[str]:
         """Questions that ended by themselves and are neither empty nor a repetition."""
-        opening = self._tokenizer(self._opening, add_special_tokens=False)["input_ids"]
         seed = (self._config.seed << 20) + number
         title = f"replay questions, part {number + 1}"
-        drawn = self._generate([opening] * PART, QUESTION_TOKENS, title, choose=sample(seed))
+        drawn = self._generate([self._encode(self._opening)] * PART, QUESTION_TOKENS, title, choose=sample(seed))
         texts = [answer.text.strip() for answer in drawn if answer.completion_tokens < QUESTION_TOKENS]
         return list(dict.fromkeys(text for text in texts if len(text) >= SHORTEST))
 
@@ -124,7 +124,7 @@ class _Writer:
         from stages.core.generation import end_tokens, generate
 
         model = self._get_model()
-        first = self._tokenizer(self._closing, add_special_tokens=False)["input_ids"][:1]
+        first = self._encode(self._closing)[:1]
         if not set(first) & end_tokens(model, self._tokenizer):
             raise UserError(
                 "train.replay.source=self: the chat template does not end a user's turn by an end token of the model, "
@@ -134,6 +134,9 @@ class _Writer:
         return generate(
             model, self._tokenizer, prompts, max_new_tokens=tokens, batch_tokens=limit, title=title, **others
         )
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _get_model(self) -> Any:
         if self._model is None:

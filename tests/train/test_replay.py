@@ -3,8 +3,8 @@
 import json
 import os
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,11 +17,11 @@ from stages.core.errors import UserError
 from stages.core.files import read_json, read_jsonl, sha256_file, write_jsonl
 from stages.core.models import TUNED, get_model, get_tokenizer
 from stages.core.prompts import encode_prompt
-from stages.train import replay_writer
+from stages.train import replay, replay_writer
 from stages.train.__main__ import main
 from stages.train.examples import IGNORED
 from stages.train.methods import get_method
-from stages.train.replay import FILE, mix_replay
+from stages.train.replay import FILE, encode_rows, mix_replay
 from stages.train.replay_writer import write_rows
 from tests.conftest import TINY, compose_config
 from tests.train.test_resume import SMALL, Killed, read, run, same, stop_at
@@ -66,10 +66,12 @@ def test_the_base_model_writes_questions_and_its_own_answers(method, workspace):
     assert all([message["role"] for message in row.messages] == ["user", "assistant"] for row in rows)
     assert sum(row.messages[0]["content"].startswith("Say ") for row in rows) >= 6
     model, tokenizer = get_model(found.base, "float32"), found.tokenizer
-    for row in rows[:3]:
+    for row, learned in zip(rows[:3], encode_rows(found, rows), strict=False):
         prompt = torch.tensor([encode_prompt(tokenizer, row.messages[:1])])
         said = model.generate(prompt, do_sample=False, max_new_tokens=64)[0, prompt.shape[1] :]
-        assert tokenizer.decode(said, skip_special_tokens=True).strip() == row.messages[1]["content"]
+        assert learned["input_ids"] == [*prompt[0].tolist(), *said.tolist()]
+        assert [token for token in learned["labels"] if token != IGNORED] == said.tolist()
+        assert tokenizer.decode(said, skip_special_tokens=True) == row.messages[1]["content"]
 
 
 def test_one_seed_writes_the_same_rows_and_a_larger_number_begins_with_them(method, workspace, monkeypatch, tmp_path):
@@ -213,9 +215,10 @@ def test_a_second_process_waits_for_the_first_ones_rows(config, prepared, worksp
     monkeypatch.setenv("RANK", "1")
     found = []
     waiting = threading.Thread(target=lambda: found.append(mixed(second, prepared["train"], workspace)))
+    looked = threading.Event()
+    monkeypatch.setattr(replay, "time", SimpleNamespace(sleep=lambda _: looked.set()))
     waiting.start()
-    time.sleep(0)
-    assert not (workspace / FILE).exists()
+    assert looked.wait(30) and not (workspace / FILE).exists()
     os.environ["RANK"] = "0"
     expected = mixed(first, prepared["train"], workspace)
     waiting.join(timeout=30)
