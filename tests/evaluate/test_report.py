@@ -252,6 +252,18 @@ def test_the_questions_come_in_the_order_of_the_lesson(full, write):
     assert page.values("class").count("row") == 20
 
 
+def test_what_the_tuned_model_answers_to_general_questions_is_said(full, write, workspace):
+    page = write(full)
+    for said in (
+        "149 (47 %)", "It lost 0.370 of the suite. dvc exp run -S train.replay.share=0.2", "home-made and in English",
+        "Standard error of the loss 0.029", "a loss of 0.360, the others 0.380", "forgets nothing",
+    ):  # fmt: skip
+        assert said in page.text, said
+    markdown = (workspace / "reports/verdict.md").read_text()
+    assert "- It lost 0.370 of the suite. `dvc exp run -S train.replay.share=0.2`" in markdown
+    assert "<img" not in markdown and ATTACK not in markdown
+
+
 def test_what_was_not_measured_is_left_out_or_says_how_to(bare, write, workspace):
     page = write(bare)
     assert "python -m tools.curve" in page.text and "evaluate.forgetting" in page.text
