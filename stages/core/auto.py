@@ -62,6 +62,17 @@ def processes(train: TrainConfig) -> int:
     return launcher.processes if isinstance(launcher, Accelerate) else 1
 
 
+def count_replay_rows(train: TrainConfig, rows: int) -> int:
+    """Replay rows of an epoch, so that they are `train.replay.share` of all rows.
+
+    Args:
+        train: with the share.
+        rows: of the task.
+    """
+    share = train.replay.share
+    return round(rows * share / (1 - share))
+
+
 def steps_per_epoch(train: TrainConfig, args: dict[str, Any], rows: int) -> int:
     """Optimizer steps in which all rows are seen once, as transformers' and TRL's trainers count them.
 

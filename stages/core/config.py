@@ -13,6 +13,7 @@ from stages.core.errors import UserError
 from stages.core.evaluate_config import EvaluateConfig
 from stages.core.hydra_plugins import conf_digest as _digest  # noqa: F401  (a door that composes needs the resolvers)
 from stages.core.hydra_plugins import metric_code as _code  # noqa: F401
+from stages.core.hydra_plugins import replay_file as _replay  # noqa: F401
 from stages.core.model_config import ModelConfig, TransformersEngine, VllmEngine
 from stages.core.prompt_config import PromptConfig
 from stages.core.section import Name, Section

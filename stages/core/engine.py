@@ -76,8 +76,8 @@ class Local:
         """See `Engine`."""
         from stages.core.generation import generate
 
-        limits = {"max_new_tokens": max_new_tokens, "batch_tokens": self._batch_tokens}
-        return generate(self._model, self._tokenizer, prompts, **limits, title=title)
+        model, tokenizer, budget = self._model, self._tokenizer, self._batch_tokens
+        return generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_tokens=budget, title=title)
 
     def get_model(self) -> "PreTrainedModel":
         """See `Engine`."""

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stages.core.auto import number, resolve, steps_per_epoch
+from stages.core.auto import count_replay_rows, number, resolve, steps_per_epoch
 from stages.core.shape import Shape
 from stages.core.train_config import TrainConfig
 
@@ -20,6 +20,8 @@ BFLOAT16_GAIN = 2.0  # ... what bfloat16 gains where the processor multiplies it
 PROCESS_BYTES = 1.1e9  # ... what the process takes before its first step, weights apart, ...
 ACTIVATION_BYTES = 10.0  # ... and what a token keeps for each input and output of a layer's linear maps.
 RECOMPUTES = ("gradient_checkpointing", "activation_checkpointing")  # transformers' two names for one thing
+# A replay row of the default model (`stages/train/replay_writer.py`): its tokens, and those of the answer.
+REPLAY_TOKENS, REPLAY_TRAINED = 125, 61
 OPTIMIZER_BYTES = 16  # AdamW: weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020)
 
 
@@ -31,7 +33,8 @@ def estimate(
     Args:
         train: method and arguments; `auto` among them is resolved.
         shape: the model's.
-        rows: training rows. Prose is cut into pieces, which may be more than the rows; the steps are then more too.
+        rows: training rows of the task; replay rows are added here. Prose is cut into pieces, which may be more than
+            the rows; the steps are then more too.
         tokens: of all training rows together. `prepare` counts one answer a row, pairs have two.
         trained: those of them whose loss counts.
         limit: tokens a row may have.
@@ -40,6 +43,8 @@ def estimate(
     Raises:
         UserError: an argument to count with is no number.
     """
+    replayed = count_replay_rows(train, rows)  # their tokens are not known before they are written
+    rows, tokens, trained = rows + replayed, tokens + replayed * REPLAY_TOKENS, trained + replayed * REPLAY_TRAINED
     args, reasons = resolve(train, shape.hidden if shape else None, rows)
     a_epoch, most = steps_per_epoch(train, args, rows), int(number(args, "max_steps", -1))
     steps = most if most > 0 else math.ceil(a_epoch * number(args, "num_train_epochs", 3))

@@ -1,7 +1,7 @@
-"""Greedy answers to many prompts, in batches bounded by tokens."""
+"""Answers to many prompts, greedy unless told otherwise, in batches bounded by tokens."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 Prompt = list[int]
+Choose = Callable[[torch.Tensor], torch.Tensor]
+"""From the logits of the next token, of shape (rows, vocabulary), to the token of each row."""
 PREFILL_TOKENS = 512  # at a time on a CPU with its small caches: few-shot took 13 % longer with 1,024, 20 % with 2,048
 PREFILL_TOKENS_GPU = 8192
 
@@ -28,6 +30,11 @@ class Answer:
     """The batch's wall time divided by its rows, its share of the common prefix included."""
 
 
+def choose_likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """The greedy choice."""
+    return logits.argmax(-1)
+
+
 @torch.inference_mode()
 def generate(
     model: "PreTrainedModel",
@@ -37,8 +44,9 @@ def generate(
     max_new_tokens: int,
     batch_tokens: int,
     title: str,
+    choose: Choose = choose_likeliest,
 ) -> list[Answer]:
-    """Answer every prompt greedily, in the order given, with a progress bar.
+    """Answer every prompt, in the order given, with a progress bar.
 
     What all prompts begin with is computed once; rows of like length go together; a finished row leaves its batch.
 
@@ -49,6 +57,7 @@ def generate(
         max_new_tokens: where an answer without an end token is cut.
         batch_tokens: at most so many padded tokens, prompts and answers, in one batch (one row at least).
         title: of the progress bar.
+        choose: the next tokens; one that samples has its own seeded generator.
     """
     from tqdm import tqdm
 
@@ -61,7 +70,7 @@ def generate(
         for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
             started = time.perf_counter()
             rests = [prompts[i][prefix:] for i in batch]
-            completions = _decode_batch(model, tokenizer, rests, cache, prefix, max_new_tokens)
+            completions = _decode_batch(model, tokenizer, rests, cache, prefix, max_new_tokens, choose)
             seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
             for i, ids in zip(batch, completions, strict=True):
                 text = tokenizer.decode(ids, skip_special_tokens=True)
@@ -100,13 +109,14 @@ def _decode_batch(
     prefix_cache: "Cache | None",
     prefix: int,
     max_new_tokens: int,
+    choose: Choose,
 ) -> list[list[int]]:
     """Completions of one batch: `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row."""
     width = max(map(len, rests))
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(r)) + r for r in rests], device=model.device)
     mask = torch.tensor([[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device)
-    cache, token = _prefill(model, ids, mask, prefix_cache)
-    position, ends = mask.sum(-1, keepdim=True), _end_tokens(model, tokenizer)
+    cache, token = _prefill(model, ids, mask, prefix_cache, choose)
+    position, ends = mask.sum(-1, keepdim=True), end_tokens(model, tokenizer)
     rows = list(range(len(rests)))  # which completion each row of the shrinking batch belongs to
     completions: list[list[int]] = [[] for _ in rests]
     for step in range(1, max_new_tokens + 1):
@@ -121,12 +131,16 @@ def _decode_batch(
             rows, token, mask, position = [rows[i] for i in going], token[keep], mask[keep], position[keep]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         out = model(token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
-        token, position = out.logits[:, -1].argmax(-1), position + 1
+        token, position = choose(out.logits[:, -1]), position + 1
     return completions
 
 
 def _prefill(
-    model: "PreTrainedModel", ids: torch.Tensor, mask: torch.Tensor, prefix_cache: "Cache | None"
+    model: "PreTrainedModel",
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    prefix_cache: "Cache | None",
+    choose: Choose,
 ) -> tuple["Cache", torch.Tensor]:
     """The cache of a whole batch and each row's first token, computed a few rows at a time without needless padding."""
     prefix, width = mask.shape[1] - ids.shape[1], ids.shape[1]
@@ -149,7 +163,7 @@ def _prefill(
             logits_to_keep=torch.tensor([longest - 1], device=model.device),
         )
         caches.append(out.past_key_values)
-        tokens.append(out.logits[:, -1].argmax(-1))
+        tokens.append(choose(out.logits[:, -1]))
         start = rows.stop
     return _join(caches, prefix, prefix + width), torch.cat(tokens)
 
@@ -167,6 +181,7 @@ def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
     return caches[0]
 
 
-def _end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """Tokens that end a turn: the tokenizer's, and those that the model's configuration of generation names."""
     ends = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}

@@ -16,6 +16,9 @@ class TemplateError(UserError):
     """The model's chat template refuses a chat, or renders it so that it cannot be trained on."""
 
 
+MARK = "§user§"  # stands in a rendered template where the user's text would
+
+
 class Example(NamedTuple):
     """One chat as training sees it."""
 
@@ -50,6 +53,23 @@ def build_prompt(record: Record, instruction: str | None, shots: Sequence[Record
 def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], tools: Tools = ()) -> list[int]:
     """Token ids of the prompt, up to where the assistant begins to answer."""
     return tokenizer(_render(tokenizer, prompt, tools, answer=True), add_special_tokens=False)["input_ids"]
+
+
+def split_user_turn(tokenizer: "PreTrainedTokenizerBase", before: Sequence[Message] = ()) -> tuple[str, str]:
+    """What a rendered chat has before the user's text, and what comes after the text.
+
+    Args:
+        tokenizer: with the chat template.
+        before: messages before the user's.
+
+    Raises:
+        TemplateError: the template refuses such a chat, or leaves the user's text out.
+    """
+    chat = [*before, {"role": "user", "content": MARK}]
+    opening, found, closing = _render(tokenizer, chat, (), answer=True).partition(MARK)
+    if not found:
+        raise TemplateError("the chat template of the model leaves the user's text out")
+    return opening, closing
 
 
 def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[int]:

@@ -33,6 +33,19 @@ class Best(Section):
     """Evaluations in a row without a better value before training stops; null goes to the end."""
 
 
+class Replay(Section):
+    """General chats mixed into the task's rows, so that less is forgotten (`stages/train/replay.py`)."""
+
+    share: Annotated[float, Field(ge=0, lt=1)]
+    """The replay rows' share of all rows of an epoch; 0 mixes none in."""
+    source: Name
+    """`self`: the base model writes them. Else a JSONL file of chats, which keep their own system messages."""
+    rows: Count
+    """Different rows at most; an epoch that needs more of them repeats them."""
+    watch: Name
+    """What DVC watches: the file of chats, where there is one."""
+
+
 class Reward(Section):
     """What GRPO rewards: for each of its own answers, what the row alone gives by a metric."""
 
@@ -107,6 +120,7 @@ class TrainConfig(Section):
     attention: Name
     """An attention implementation of transformers, `per_row` (`stages/train/packing.py`), or `auto`."""
     best: Best
+    replay: Replay
     checkpoint_minutes: Annotated[float, Field(ge=0)]
     """Between checkpoints, from which a killed run goes on; 0 makes one at every logged step."""
     reward: Reward
@@ -122,6 +136,8 @@ class TrainConfig(Section):
     def _makes_sense(self) -> "TrainConfig":
         if self.method == "grpo" and self.reward.metric is None:
             raise ValueError("method grpo needs reward.metric, the name of a metric")
+        if self.replay.share and (self.method != "sft" or "chat" not in self.kinds):
+            raise ValueError("replay.share must be 0: only answers to chats (method sft) are learned among replay rows")
         if self.quantization is not None and self.adapter is None:
             raise ValueError("quantization needs an adapter: quantized weights themselves are not trained")
         if self.best.metric != "loss" and self.method not in ANSWERING:

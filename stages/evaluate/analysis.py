@@ -110,7 +110,7 @@ def analyse(
         "comparisons": [asdict(comparison) for comparison in judged.comparisons],
         "slices": [asdict(part) for part in compare_slices(settings, records, ours, theirs, groups)],
         "confusion": _confusion(metrics, records, predictions, (candidate, best_prompted)),
-        **_compare_abilities(settings.confidence),
+        **_compare_abilities(config, records, predictions[TUNED_ARM]),
         "curve": read_curve(config),
         "costs": asdict(costs),
         "training": training["numbers"],
@@ -158,13 +158,16 @@ def _split_gain(
     return asdict(split_gain(rival[0].arm, formed, ours, theirs))
 
 
-def _compare_abilities(confidence: float) -> dict[str, Any]:
+def _compare_abilities(config: Config, records: Sequence[Record], answers: Sequence[Prediction]) -> dict[str, Any]:
     """Base against tuned model beside the task: the general suite, and the harness where it was asked."""
     base = read_json(GENERAL_BASE)
     tuned = read_json(GENERAL_TUNED)
+    confidence = config.evaluate.confidence
     harness = compare_harness(base.get("harness", {}), tuned["harness"], confidence) if "harness" in tuned else []
+    task = [record.target for record in records] + [answer.text for answer in answers]
+    general = compare_general(base, tuned, confidence, task, config.train) if "answers" in tuned else None
     return {
-        "forgetting": asdict(compare_general(base, tuned, confidence)) if "answers" in tuned else None,
+        "forgetting": asdict(general) if general else None,  # a classifier was not asked
         "harness": [asdict(found) for found in harness],
     }
 

@@ -9,9 +9,14 @@ import numpy as np
 from stages.core.general import Item, read_items
 from stages.core.metrics import Scores, ratio
 from stages.core.statistics import Estimate, compare, estimate
+from stages.core.train_config import TrainConfig
 from stages.evaluate.general import passes
+from stages.evaluate.sheets import Sheet, describe_answers, get_sheets
 
 Answers = dict[str, Any]
+Texts = dict[str, str]
+
+SEVERE = 0.1  # a loss on the general suite from which the report offers a remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,20 @@ class Ability:
 
 
 @dataclass(frozen=True, slots=True)
+class Reliability:
+    """How exact the loss on the suite is, as far as one answer sheet of each model can tell.
+
+    The usual coefficients (KR-20, Cronbach's alpha) are shares of a variance between persons, of which there are none
+    here.
+    """
+
+    standard_error: float
+    """Of the loss: items drawn within their categories, both models' answers to an item taken together."""
+    halves: tuple[float, float]
+    """The loss on every second item, and on the others."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forgetting:
     """Both models on what has nothing to do with the task."""
 
@@ -36,22 +55,32 @@ class Forgetting:
     perplexity_ratio: Estimate
     """Tuned over base; 1 is nothing forgotten."""
     sentence: str
+    sheets: list[Sheet]
+    reliability: Reliability
+    answers_sentence: str
+    """What the tuned model answers instead of what it was asked."""
+    remedy: str | None
+    """What to do about a severe loss, where something can be done that was not done."""
+    remedy_command: str | None
 
 
-def compare_general(base: Answers, tuned: Answers, confidence: float) -> Forgetting:
+def compare_general(
+    base: Answers, tuned: Answers, confidence: float, task: Sequence[str], train: TrainConfig
+) -> Forgetting:
     """Compare two results of `stages.core.general.ask_general`.
 
     Args:
         base: the base model's.
         tuned: the tuned model's.
         confidence: of the intervals over items and over paragraphs.
+        task: the task's targets and the tuned model's answers to its rows.
+        train: how it was tuned.
     """
     items = read_items()
     abilities = [_compare("all", items, base, tuned, confidence)]
     for category in dict.fromkeys(item.category for item in items):
-        abilities.append(
-            _compare(category, [item for item in items if item.category == category], base, tuned, confidence)
-        )
+        of_category = [item for item in items if item.category == category]
+        abilities.append(_compare(category, of_category, base, tuned, confidence))
     ratio = _perplexity_ratio(base["prose"], tuned["prose"], confidence)
     before, after = (_perplexity(*_prose(answers)) for answers in (base, tuned))
     overall = abilities[0]
@@ -62,7 +91,12 @@ def compare_general(base: Answers, tuned: Answers, confidence: float) -> Forgett
         f"of general prose {after:.1f} after, {before:.1f} before (times {ratio.value:.2f}, {ratio.ci_low:.2f} to "
         f"{ratio.ci_high:.2f})."
     )
-    return Forgetting(abilities, before, after, ratio, sentence)
+    sheets = get_sheets(items, base, tuned, task)
+    remedy, command = _get_remedy(gap.value, train)
+    reliability = _get_reliability(items, base, tuned)
+    return Forgetting(
+        abilities, before, after, ratio, sentence, sheets, reliability, describe_answers(sheets), remedy, command
+    )
 
 
 def _compare(category: str, items: Sequence[Item], base: Answers, tuned: Answers, confidence: float) -> Ability:
@@ -71,8 +105,28 @@ def _compare(category: str, items: Sequence[Item], base: Answers, tuned: Answers
     return Ability(category, len(items), estimate(before, confidence), estimate(after, confidence), gap)
 
 
-def _scores(items: Sequence[Item], texts: dict[str, str]) -> Scores:
+def _scores(items: Sequence[Item], texts: Texts) -> Scores:
     return Scores(np.array([[float(passes(item, texts[item.id])), 1.0] for item in items]))
+
+
+def _get_reliability(items: Sequence[Item], base: Answers, tuned: Answers) -> Reliability:
+    after, before = (_scores(items, answers["answers"]).values for answers in (tuned, base))
+    lost = before - after
+    categories = np.array([item.category for item in items])
+    # The variance of a stratified mean (Cochran, "Sampling Techniques", 1977, chapter 5).
+    parts = [lost[categories == category] for category in dict.fromkeys(categories)]
+    variance = sum(len(part) * part.var(ddof=1) for part in parts) / len(items) ** 2
+    return Reliability(float(np.sqrt(variance)), (float(lost[::2].mean()), float(lost[1::2].mean())))
+
+
+def _get_remedy(gap: float, train: TrainConfig) -> tuple[str, str] | tuple[None, None]:
+    if -gap <= SEVERE or train.method != "sft" or "chat" not in train.kinds or train.replay.share:
+        return None, None
+    sentence = (
+        f"It lost {-gap:.3f} of the suite. General rows among the task's, which the base model writes itself, keep "
+        "more of it (docs/training.md):"
+    )
+    return sentence, "dvc exp run -S train.replay.share=0.2"
 
 
 def _prose(answers: Answers) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.auto import resolve
@@ -12,6 +13,7 @@ from stages.core.train_config import TrainConfig
 from stages.train.arguments import choose_attention, compile_layers, get_adapter, get_arguments
 from stages.train.checkpoints import Checkpoints
 from stages.train.journal import Journal
+from stages.train.replay import mix_replay
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ def get_trainer(
 
     config = method.config
     train, held_out = method.get_examples(records), method.get_examples(validation)
+    train, ids = mix_replay(method, train, [record.id for record in records], Path(folder))
     wanted = Validation(config, method.tokenizer, validation) if config.train.best.metric != "loss" else None
     given = choose_auto(method, len(train))
     arguments = get_arguments(method, given, folder, wanted.lower_is_better if wanted else True)
@@ -47,7 +50,7 @@ def get_trainer(
         arguments._n_gpu = 1
     model = method.get_model()
     model.set_attn_implementation(choose_attention(config.train, model, max(train["length"])))
-    journal = Journal([record.id for record in records])
+    journal = Journal(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     common |= {"processing_class": method.tokenizer, "peft_config": get_adapter(config.train, method.task_type)}
     try:

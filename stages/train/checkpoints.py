@@ -32,6 +32,10 @@ def get_key(config: Config, base: "BaseModel") -> str:
     code = [sha256_file(path) for folder in ("train", "core") for path in sorted(_code(folder))]
     settings = config.train.model_dump(exclude=WITHOUT_EFFECT)
     together = [os.environ.get("WORLD_SIZE", "1"), getattr(config.train.launcher, "config_file", None)]
+    replay = config.train.replay
+    chats = Path(replay.source) if replay.share else None
+    settings["replay"] = replay.model_dump(exclude={"watch"}) if chats else None
+    settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
     short, model = config.prompt.short_instruction, config.model.model_dump()
     weights = [base.sha256, base.revision, base.path if base.sha256 is None and base.revision is None else None]
     return sha256_json([config.seed, data, short, model, weights, settings, versions(), code, together])[:24]

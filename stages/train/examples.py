@@ -7,6 +7,7 @@ import torch
 
 from stages.core.errors import UserError
 from stages.core.files import sha256_json
+from stages.core.prompts import Example
 from stages.core.records import Record
 
 IGNORED = -100  # the label that the cross-entropy of PyTorch passes over
@@ -21,6 +22,15 @@ def check_lengths(records: Sequence[Record], lengths: Sequence[int], limit: int)
             f"{len(too_long)} training row(s) are longer than model.max_length={limit}: "
             f"{', '.join(too_long[:SHOWN])}. Run `dvc repro prepare`, which finds them and says what can be done."
         )
+
+
+def make_example(example: Example) -> dict[str, Any]:
+    """`input_ids`, `labels` and `length`, as the trainer of answers takes them.
+
+    Nothing comes before the first token, so that it is not learned: with padding on its left it would follow that.
+    """
+    labels = [token if counts else IGNORED for token, counts in zip(*example, strict=True)]
+    return {"input_ids": example.ids, "labels": [IGNORED, *labels[1:]], "length": len(example.ids)}
 
 
 def take_share(records: Sequence[Record], share: float, seed: int) -> list[Record]:

@@ -1,5 +1,6 @@
 """The files of a tuned model."""
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
     for needless in ("README.md", "training_args.bin"):  # an empty model card; a pickle
         (to / needless).unlink(missing_ok=True)
     method.finish(to)
+    if method.replay:
+        shutil.copy(method.replay, to)
     facts = {
         "key": key,
         "method": config.train.method,

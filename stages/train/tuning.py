@@ -26,7 +26,9 @@ def expect(method: "Method", train: "Dataset") -> dict[str, Any]:
 
     config, tokens = method.config, sum(train["length"])
     chosen = {key: fact["value"] for key, fact in method.facts["auto"].items()}  # and said when the trainer was made
-    resolved = config.train.model_copy(update={"args": config.train.args | chosen})
+    # The replay rows are among the rows of `train` here, with their true lengths: not to be counted twice.
+    mixed_in = config.train.replay.model_copy(update={"share": 0.0})
+    resolved = config.train.model_copy(update={"args": config.train.args | chosen, "replay": mixed_in})
     labels = train["labels"] if method.config.train.method == "sft" else []
     trained = sum(label != IGNORED for row in labels for label in row)
     shape = get_shape(config.model, method.base)

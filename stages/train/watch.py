@@ -68,11 +68,12 @@ class Watch:
 
     def _message(self, what: str, step: int, learning_rate: float, rows: Sequence[int]) -> str:
         ids = [self._ids[i] for i in rows]
+        replayed = " and of train.replay (replay-…)" if any(name.startswith("replay-") for name in ids[:SHOWN]) else ""
         more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
         return (
             f"{what} at step {step} (learning rate {learning_rate:.3g}). Rows of the batch in "
-            f"data/prepared/train.jsonl: {', '.join(ids[:SHOWN])}{more}. Lower train.args.learning_rate, raise "
-            "train.args.warmup_steps, or look at these rows. Nothing was written."
+            f"data/prepared/train.jsonl{replayed}: {', '.join(ids[:SHOWN])}{more}. Lower "
+            "train.args.learning_rate, raise train.args.warmup_steps, or look at these rows. Nothing was written."
         )
 
 

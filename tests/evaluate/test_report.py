@@ -127,11 +127,25 @@ def full(bare):
         {"category": name, "items": 320, "base": estimate(0.47), "tuned": estimate(0.1), "difference": estimate(-0.37)}
         for name in ("all", "facts")
     ]
+    sheets = [
+        {"model": model, "system": system, "items": 320, "right": 32, "in_task_format": 200, "wrong": 88,
+         "most_frequent": ATTACK, "most_frequent_count": 149}
+        for model in ("base", "tuned") for system in ("template", "empty")
+    ]  # fmt: skip
+    forgetting = {
+        "abilities": abilities,
+        "sentence": "General suite of 320 items: 0.100 after tuning.",
+        "sheets": sheets,
+        "reliability": {"standard_error": 0.0286, "halves": [0.36, 0.38]},
+        "answers_sentence": f"Most frequent: {ATTACK}.",
+        "remedy": "It lost 0.370 of the suite.",
+        "remedy_command": "dvc exp run -S train.replay.share=0.2",
+    }
     return bare | {
         "remote": {"url": "https://api.example.org/v1", "model": ATTACK},
         "slices": [part(ATTACK, loses=True), part("any other")],
         "confusion": {"labels": labels, "arms": {"tuned": diagonal, "few_shot": diagonal}},
-        "forgetting": {"abilities": abilities, "sentence": "General suite of 320 items: 0.100 after tuning."},
+        "forgetting": forgetting,
         "harness": [
             {"task": "hellaswag", "metric": "acc", "items": 200, "base": estimate(0.4), "tuned": estimate(0.38),
              "difference": estimate(-0.02)}
@@ -236,6 +250,18 @@ def test_the_questions_come_in_the_order_of_the_lesson(full, write):
     ):  # fmt: skip
         assert said in page.text, said
     assert page.values("class").count("row") == 20
+
+
+def test_what_the_tuned_model_answers_to_general_questions_is_said(full, write, workspace):
+    page = write(full)
+    for said in (
+        "149 (47 %)", "It lost 0.370 of the suite. dvc exp run -S train.replay.share=0.2", "home-made and in English",
+        "Standard error of the loss 0.029", "a loss of 0.360, the others 0.380", "forgets nothing",
+    ):  # fmt: skip
+        assert said in page.text, said
+    markdown = (workspace / "reports/verdict.md").read_text()
+    assert "- It lost 0.370 of the suite. `dvc exp run -S train.replay.share=0.2`" in markdown
+    assert "<img" not in markdown and ATTACK not in markdown
 
 
 def test_what_was_not_measured_is_left_out_or_says_how_to(bare, write, workspace):

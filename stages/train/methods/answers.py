@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.core.prompts import encode_segments, split_record
+from stages.core.prompts import Example, encode_segments, split_record
 from stages.core.records import Record
-from stages.train.examples import IGNORED, check_lengths
+from stages.train.examples import check_lengths, make_example
 from stages.train.methods.method import Method
 
 if TYPE_CHECKING:
@@ -41,13 +41,10 @@ class Answers(Method):
         for row, (record, (ids, trained)) in enumerate(
             zip(records, encode_segments(self.tokenizer, chats), strict=True)
         ):
-            labels = [token if counts else IGNORED for token, counts in zip(ids, trained, strict=True)]
             size = limit if record.kind == "text" else len(ids)
             for start in range(0, len(ids), size):
-                # Nothing comes before the first token of a piece: with padding on its left it would follow that.
-                learned = [IGNORED, *labels[start + 1 : start + size]]
-                piece = {"input_ids": ids[start : start + size], "labels": learned}
-                rows.append({"row": row, **piece, "length": len(piece["input_ids"])})
+                piece = Example(ids[start : start + size], trained[start : start + size])
+                rows.append({"row": row, **make_example(piece)})
         check_lengths([records[row["row"]] for row in rows], [row["length"] for row in rows], limit)
         return Dataset.from_list(rows)
 

@@ -29,6 +29,8 @@ class Method(ABC):
         self.config = config
         self.facts: dict[str, Any] = {}
         """What `training.json` says beyond what it says of every training."""
+        self.replay: Path | None = None
+        """The file of the replay rows that are mixed in, which goes beside the model."""
         self.base = self.get_base()
         self.tokenizer = self.get_tokenizer()
 

@@ -1,0 +1,16 @@
+"""The resolver `${replay_file:source}`: the file of replay rows on which `train` depends, where there is one.
+
+Imported as `conf_digest` is.
+"""
+
+from omegaconf import OmegaConf
+
+NONE = "stages/train/replay.py"  # DVC wants some path: this one is a part of `stages/train`, which train watches
+
+
+def replay_file(source: str) -> str:
+    """The file that `train.replay.source` names, else a path that `train` watches anyway."""
+    return NONE if source == "self" else source
+
+
+OmegaConf.register_new_resolver("replay_file", replay_file, replace=True)

@@ -1,0 +1,162 @@
+"""Replay: general chats mixed into training, so that the model forgets less of what it could do before.
+
+The base model writes them itself (`stages/train/replay_writer.py`), or they come from a file of chats. Unlike the
+task's rows they keep their own system messages: no instruction replaces them.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from stages.core.auto import count_replay_rows
+from stages.core.errors import UserError
+from stages.core.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
+from stages.core.prompts import Segment, TemplateError, encode_segments, split_chat, split_user_turn
+from stages.core.ranks import is_main
+from stages.core.records import Message
+from stages.train.examples import make_example
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from stages.train.methods.method import Method
+
+SELF = "self"  # the value of train.replay.source with which the base model writes the rows
+FILE = "replay.jsonl"
+FACTS = "replay.json"
+POLL_SECONDS = 0.5  # between two looks whether the first process has written the rows
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRow:
+    """One general chat. Its last message is the answer that is learned."""
+
+    id: str
+    messages: list[Message]
+    unfinished: bool = False
+    """Whether the answer was cut before its end: then no end of the turn is learned after it."""
+    tools: list[dict[str, Any]] = field(default_factory=list)
+
+
+def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Path) -> tuple["Dataset", list[str]]:
+    """The training examples with the replay rows after them.
+
+    Args:
+        method: its configuration says how many rows and where from; its facts get what was mixed in.
+        examples: of the task.
+        ids: of the task's records, to which the column `row` of the examples points.
+        folder: that all processes of this training see. The first one writes the rows there; the others wait for them.
+
+    Returns:
+        Examples and ids, both unchanged where `train.replay.share` is 0.
+
+    Raises:
+        UserError: the file of chats cannot be read, or the base model writes no rows of use.
+    """
+    wanted = count_replay_rows(method.config.train, len(examples))
+    if not wanted:
+        return examples, ids
+    from datasets import Dataset, concatenate_datasets
+
+    if is_main() and not (folder / FILE).exists():
+        rows, facts = _get_rows(method, min(wanted, method.config.train.replay.rows))
+        write_json(folder / FACTS, facts)
+        write_jsonl(folder / FILE, rows)  # last: the other processes wait for this file
+    while not (folder / FILE).exists():  # the launcher ends them where the first process fails
+        time.sleep(POLL_SECONDS)
+    rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
+    encoded = encode_rows(method, rows)
+    repeated = [{"row": len(ids) + i % len(rows), **encoded[i % len(rows)]} for i in range(wanted)]
+    method.replay = folder / FILE
+    method.facts["replay"] = {
+        **read_json(folder / FACTS),
+        "sha256": sha256_file(folder / FILE),
+        "different_rows": len(rows),
+        "rows_an_epoch": wanted,
+        "tokens_an_epoch": sum(example["length"] for example in repeated),
+    }
+    mixed = concatenate_datasets([examples, Dataset.from_list(repeated, features=examples.features)])
+    return mixed, [*ids, *(row.id for row in rows)]
+
+
+def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, Any]]:
+    """`input_ids`, `labels` and `length` of each row.
+
+    Raises:
+        UserError: the chat template refuses a row, or it is longer than the model's limit.
+    """
+    limit, source = method.config.model.max_length, method.config.train.replay.source
+    examples = encode_segments(method.tokenizer, [_split(method.tokenizer, row, source) for row in rows])
+    for row, example in zip(rows, examples, strict=True):
+        if len(example.ids) > limit:
+            raise UserError(
+                f"train.replay.source={source}: {row.id} has {len(example.ids)} tokens, which is more than "
+                f"model.max_length={limit}. Shorten or remove that row."
+            )
+    return [make_example(example) for example in examples]
+
+
+def _get_rows(method: "Method", count: int) -> tuple[list[ReplayRow], dict[str, Any]]:
+    settings = method.config.train.replay
+    facts = {"source": settings.source, "share": settings.share}
+    if settings.source != SELF:
+        return read_chats(Path(settings.source), count, method.config.seed), facts
+    from stages.train.replay_writer import write_rows
+
+    rows, seconds = write_rows(method, count)
+    return rows, {**facts, "writing_seconds": seconds}
+
+
+def read_chats(path: Path, count: int, seed: int) -> list[ReplayRow]:
+    """Rows of a JSONL file of chats (`messages`, and `tools` where there are any), drawn by the seed.
+
+    Raises:
+        UserError: the file is not there, is empty, or has a line that is no answered chat.
+    """
+    if not path.is_file():
+        raise UserError(f"train.replay.source={path}: there is no such file; give a JSONL file of chats, or {SELF}")
+    lines = [(n, line) for n, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
+    rows = [_parse(path, number, line) for number, line in lines]
+    if not rows:
+        raise UserError(f"train.replay.source={path}: the file is empty; expected one chat a line")
+    drawn = sorted(rows, key=lambda row: sha256_json([seed, asdict(row)]))[:count]
+    kept = {row.id for row in drawn}
+    return [row for row in rows if row.id in kept]
+
+
+def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
+    try:
+        value = orjson.loads(line)
+        messages = value["messages"]
+        empty = [m for m in messages if not (m.get("tool_calls") or (isinstance(m["content"], str) and m["content"]))]
+        if messages[-1]["role"] != "assistant" or empty:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        raise UserError(
+            f"train.replay.source={path}, line {number}: expected an object whose `messages` each have a `role` and a "
+            "`content`, the last one the assistant's answer. Correct or remove the line."
+        ) from None
+    return ReplayRow(f"replay-{number}", messages, bool(value.get("unfinished")), value.get("tools") or [])
+
+
+def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:
+    if source == SELF:
+        return _split_written(tokenizer, row)
+    try:
+        segments = split_chat(tokenizer, row.messages, row.tools)
+    except TemplateError as error:
+        raise UserError(f"train.replay.source={source}: {row.id}: {error}") from None
+    last = segments[-1]
+    return [*segments[:-1], Segment(last.text.removesuffix(tokenizer.eos_token), True)] if row.unfinished else segments
+
+
+def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:
+    """What was written stands as it was written: a template may render a part of an answer otherwise (thoughts)."""
+    opening, closing = split_user_turn(tokenizer)
+    question, answer = (message["content"] for message in row.messages)
+    end = "" if row.unfinished else tokenizer.eos_token
+    return [Segment(opening + question + closing, False), Segment(answer + end, True)]
