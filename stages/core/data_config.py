@@ -113,7 +113,7 @@ class ChecksConfig(Section):
     """Share of validation and test rows that may have a near-duplicate in another split; more of them stop prepare."""
     min_test_rows: Annotated[int, Field(ge=0)]
     """Test rows below which the verdict is `not-enough-evidence` (Bowyer et al., 2025, on small tests)."""
-    max_target_share: Share
+    max_target_share: Annotated[float, Field(gt=0, le=1)]
     """Share of the training rows that may have one and the same target, where the primary metric counts right rows."""
     bad_json: Hard
     """A line that is not JSON, or a CSV row with more fields than the header."""

@@ -70,8 +70,8 @@ def test_a_bad_value_is_named_with_its_whole_key(override, said):
 
 def test_all_problems_come_in_one_message():
     with pytest.raises(UserError, match=r"has 2 problem\(s\)") as error:
-        parse(compose_config("seed=-1", "evaluate.resamples=1"))
-    assert "seed:" in str(error.value) and "evaluate.resamples:" in str(error.value)
+        parse(compose_config("seed=-1", "evaluate.confidence=2"))
+    assert "seed:" in str(error.value) and "evaluate.confidence:" in str(error.value)
 
 
 def test_a_group_given_as_a_string_is_caught():

@@ -14,7 +14,7 @@ from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 from tests.train.test_labels import ENCODER, FAST, classified, tagged, write_rows
 
-QUICK = (*FAST[1:], "evaluate.resamples=100", "register.gate.verdict=null", "register.gate.minimum=0.0", ENCODER)
+QUICK = (*FAST[1:], "register.gate.verdict=null", "register.gate.minimum=0.0", ENCODER)
 METHODS = {
     "classify": (classified, ("evaluate=classes",), "accuracy", "text-classification"),
     "tag": (tagged, ("evaluate=entities",), "entity_f1", "token-classification"),

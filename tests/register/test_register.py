@@ -54,7 +54,6 @@ OPEN = (
     "register.gate.verdict=null",
     "register.gate.minimum=0.0",
     "train.args.num_train_epochs=1",
-    "evaluate.resamples=100",
 )
 
 
