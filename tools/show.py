@@ -42,8 +42,10 @@ def main() -> None:
         console.print(f"  {report['forgetting']['sentence']}")
     if report["curve"]:
         console.print(f"  Learning curve: {report['curve']['sentence']}")
-    saved = report["costs"]["break_even_reason"]
-    console.print(f"  Costs: training {report['costs']['training']:.4f} {report['costs']['currency']}; {saved}.")
+    costs = report["costs"]
+    for sentence in (costs["sentence"], costs["worth"] and costs["worth"]["sentence"]):
+        if sentence:
+            console.print(f"  {sentence}")
     console.print(f"Registry: {outcome['outcome']}")
     console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
     console.print(

@@ -19,13 +19,14 @@ from stages.core.predictions import (
     headline,
     prompted_arms,
 )
-from stages.core.records import Record
-from stages.evaluate.costs import get_costs
+from stages.core.records import Record, read_records
+from stages.evaluate.costs import Measurements, get_costs
 from stages.evaluate.curve import read_curve
 from stages.evaluate.forgetting import compare_general
 from stages.evaluate.harness import compare_harness
 from stages.evaluate.slices import compare_slices
 from stages.evaluate.statistics import Resampling, difference, estimate, holm, p_value, rows_needed
+from stages.evaluate.timings import read_timings
 from stages.evaluate.verdict import Comparison, best, decide
 
 ArmScores = dict[str, dict[str, Scores]]
@@ -64,7 +65,15 @@ def analyse(
     verdict = decide(decisive, best_prompted, settings.margin, settings.confidence)
     speed = {arm: headline(answers) for arm, answers in predictions.items()}
     training = read_json(TUNED / "training.json")
-    costs = get_costs(settings.prices, training["numbers"], predictions, TUNED_ARM, best_prompted, how)
+    binary = all(of_metric[primary].binary for of_metric in scores.values())
+    measured = Measurements(
+        predictions=predictions,
+        training={TUNED_ARM: training["numbers"]},
+        timings=read_timings(),
+        training_rows=len(read_records("train")),
+        right={arm: of_metric[primary].values for arm, of_metric in scores.items()} if binary else None,
+    )
+    costs = get_costs(settings.prices, measured, TUNED_ARM, best_prompted, settings.confidence)
     ours, theirs = scores[TUNED_ARM][primary], scores[best_prompted][primary]
     base, tuned = (read_json(path) for path in (GENERAL_BASE, GENERAL_TUNED))
     harness = compare_harness(base.get("harness", {}), tuned["harness"], how) if "harness" in tuned else []
