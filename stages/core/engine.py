@@ -34,9 +34,9 @@ class Engine(Protocol):
     """One model that answers."""
 
     def generate(
-        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str, ignore_eos: bool = False
+        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
     ) -> "list[Answer]":
-        """Answer every prompt (token ids) greedily, in the order given, with a progress bar of that title.
+        """Answer every prompt (token ids) greedily, in the order given, with a progress bar where it has a title.
 
         With `ignore_eos` every answer takes all `max_new_tokens`.
         """
@@ -78,7 +78,7 @@ class Local:
         self._model, self._tokenizer, self._batch_tokens = model, tokenizer, batch_tokens
 
     def generate(
-        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str, ignore_eos: bool = False
+        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
     ) -> "list[Answer]":
         """See `Engine`."""
         from stages.core.generation import generate
@@ -104,7 +104,7 @@ class Vllm:
         self._server, self._tokenizer, self._parallel, self._load = server, tokenizer, parallel, load
 
     def generate(
-        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str, ignore_eos: bool = False
+        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
     ) -> "list[Answer]":
         """See `Engine`. `Answer.seconds` is the wall time of all prompts shared equally, as if they were one batch.
 
@@ -116,7 +116,7 @@ class Vllm:
         from stages.core.generation import Answer
 
         started = perf_counter()
-        bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1)
+        bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None)
         with bar, ThreadPoolExecutor(self._parallel) as pool:
             futures = [pool.submit(self._server.complete, prompt, max_new_tokens, ignore_eos) for prompt in prompts]
             try:

@@ -36,7 +36,7 @@ def generate(
     *,
     max_new_tokens: int,
     batch_tokens: int,
-    title: str,
+    title: str | None,
     ignore_eos: bool = False,
 ) -> list[Answer]:
     """Answer every prompt greedily, in the order given, with a progress bar.
@@ -49,7 +49,7 @@ def generate(
         prompts: token ids.
         max_new_tokens: where an answer without an end token is cut.
         batch_tokens: at most so many padded tokens, prompts and answers, in one batch (one row at least).
-        title: of the progress bar.
+        title: of the progress bar; null shows none.
         ignore_eos: every answer takes all `max_new_tokens`, end token or not: for timings.
     """
     from tqdm import tqdm
@@ -60,7 +60,7 @@ def generate(
     prefix_seconds = (time.perf_counter() - started) / len(prompts)
     answers: dict[int, Answer] = {}
     ends = set() if ignore_eos else _end_tokens(model, tokenizer)
-    with tqdm(total=len(prompts), desc=title, unit="row", mininterval=1) as bar:
+    with tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None) as bar:
         for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
             started = time.perf_counter()
             rests = [prompts[i][prefix:] for i in batch]

@@ -20,10 +20,11 @@ from stages.core.predictions import (
     prompted_arms,
 )
 from stages.core.records import Record, read_records
-from stages.evaluate.costs import Measurements, get_costs
+from stages.evaluate.costs import get_costs
 from stages.evaluate.curve import read_curve
 from stages.evaluate.forgetting import compare_general
 from stages.evaluate.harness import compare_harness
+from stages.evaluate.scenarios import Measurements
 from stages.evaluate.slices import compare_slices
 from stages.evaluate.statistics import Resampling, difference, estimate, holm, p_value, rows_needed
 from stages.evaluate.timings import read_timings

@@ -67,7 +67,7 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
         starts = random.sample(ids, rows)  # no two prompts go on alike
         prompts = [[*prefix, start, *random.choices(ids, k=own - 1)] for start in starts]
         started = time.perf_counter()
-        engine.generate(prompts, max_new_tokens=steps, title="timing", ignore_eos=True)
+        engine.generate(prompts, max_new_tokens=steps, title=None, ignore_eos=True)
         return time.perf_counter() - started
 
     def measure() -> dict[str, Rates]:

@@ -49,6 +49,32 @@ def measure(description, *, lower_is_better=False, **options):
     return {"description": description, "options": options, "lower_is_better": lower_is_better}
 
 
+def costs(requests=(None, None, None), price=0.0):
+    """As `stages.evaluate.costs.Costs`, with the same numbers in all scenarios."""
+    value, low, high = requests
+    found = "after 8,995 requests (6,091 to 20,100) instead of few_shot"
+    reason = f"Break-even: {found if value else 'never; a tuned request is not cheaper than a few_shot request'}"
+    others = [arm for arm in ARMS if arm != "tuned"]
+    payback = {
+        "saving": {"value": 1e-6, "low": 1e-7, "high": 1e-5 if value else -1.0},
+        "requests": value, "low": low, "high": high,
+        "requests_without_labelling": value, "sentence": reason, "cheaper": bool(value), "reason": f"{reason}.",
+    }  # fmt: skip
+    scenario = {
+        "formula": "Seconds by their price.", "training": 0.019, "per_request": dict.fromkeys(ARMS, 1e-5),
+        "per_right_answer": dict.fromkeys(ARMS, 2e-5 if value else None), "payback": dict.fromkeys(others, payback),
+        "worth": None,
+    }  # fmt: skip
+    return {
+        "currency": "USD", "candidate": "tuned", "alternative": "few_shot", "scenario": "batches",
+        "scenarios": dict.fromkeys(("batches", "server", "server_prefix_cache", "tokens"), scenario),
+        "training": 0.019, "labelling": price, "evaluating": 0.027, "per_request": scenario["per_request"],
+        "break_even_requests": value, "break_even_low": low, "break_even_high": high, "break_even_reason": reason,
+        "cheaper": dict.fromkeys(others, bool(value)), "cheaper_reasons": dict.fromkeys(others, f"{reason}."),
+        "worth": None, "sentence": f"Costs in the scenario batches: training 0.019 USD. {reason}.", "energy": None,
+    }  # fmt: skip
+
+
 @pytest.fixture
 def bare():
     """What every report has."""
@@ -77,17 +103,7 @@ def bare():
         "forgetting": None,
         "harness": [],
         "curve": None,
-        "costs": {
-            "currency": "USD",
-            "training": 0.019,
-            "evaluating": 0.027,
-            "per_request": dict.fromkeys(ARMS, 1e-5),
-            "break_even_requests": None,
-            "break_even_low": None,
-            "break_even_high": None,
-            "break_even_reason": "never: a request of the tuned model costs no less than one of few_shot",
-            "energy": None,
-        },
+        "costs": costs(),
         "training": {
             "seconds": 171.0, "tokens": 102638, "steps": 88, "trained_parameters": 4884480,
             "validation_loss_before": 3.3, "validation_loss": 0.17,
@@ -142,10 +158,10 @@ def full(bare):
             "doubling": estimate(0.03),
             "sentence": "Twice the rows should bring +0.030.",
         },
-        "costs": bare["costs"] | {
-            "break_even_requests": 8995, "break_even_low": 6091, "break_even_high": None,
+        "costs": costs([8995, 6091, 20100], price=0.01) | {
             "energy": {"country": "USA", "training_kwh": 0.0123, "training_co2_kg": 0.0045,
                        "request_kwh": {"tuned": 1e-6}},
+            "worth": {"sentence": "With a right answer worth 1 USD, tuned is worth most."},
         },
     }  # fmt: skip
 
