@@ -42,8 +42,8 @@ def main() -> None:
         console.print(f"  {report['forgetting']['sentence']}")
     if report["curve"]:
         console.print(f"  Learning curve: {report['curve']['sentence']}")
-    saved = report["costs"]["break_even_reason"]
-    console.print(f"  Costs: training {report['costs']['training']:.4f} {report['costs']['currency']}; {saved}.")
+    if report["costs"]["worth"]:
+        console.print(f"  {report['costs']['worth']['sentence']}")
     console.print(f"Registry: {outcome['outcome']}")
     console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
     console.print(

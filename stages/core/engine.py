@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """One model that answers."""
 
-    def generate(self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str) -> "list[Answer]":
-        """Answer every prompt (token ids) greedily, in the order given, with a progress bar of that title."""
+    def generate(
+        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
+    ) -> "list[Answer]":
+        """Answer every prompt (token ids) greedily, in the order given, with a progress bar where it has a title.
+
+        With `ignore_eos` every answer takes all `max_new_tokens`.
+        """
 
     def get_model(self) -> "PreTrainedModel":
         """The same weights in this process, for what needs more than answers. A server ends: no `generate` after it."""
@@ -72,12 +77,21 @@ class Local:
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", batch_tokens: int) -> None:
         self._model, self._tokenizer, self._batch_tokens = model, tokenizer, batch_tokens
 
-    def generate(self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str) -> "list[Answer]":
+    def generate(
+        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
+    ) -> "list[Answer]":
         """See `Engine`."""
         from stages.core.generation import generate
 
-        model, tokenizer, budget = self._model, self._tokenizer, self._batch_tokens
-        return generate(model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_tokens=budget, title=title)
+        return generate(
+            self._model,
+            self._tokenizer,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            batch_tokens=self._batch_tokens,
+            title=title,
+            ignore_eos=ignore_eos,
+        )
 
     def get_model(self) -> "PreTrainedModel":
         """See `Engine`."""
@@ -96,7 +110,9 @@ class Vllm:
     ) -> None:
         self._server, self._tokenizer, self._parallel, self._load = server, tokenizer, parallel, load
 
-    def generate(self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str) -> "list[Answer]":
+    def generate(
+        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
+    ) -> "list[Answer]":
         """See `Engine`. `Answer.seconds` is the wall time of all prompts shared equally, as if they were one batch.
 
         Raises:
@@ -107,9 +123,9 @@ class Vllm:
         from stages.core.generation import Answer
 
         started = perf_counter()
-        bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1)
+        bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None)
         with bar, ThreadPoolExecutor(self._parallel) as pool:
-            futures = [pool.submit(self._server.complete, prompt, max_new_tokens) for prompt in prompts]
+            futures = [pool.submit(self._server.complete, prompt, max_new_tokens, ignore_eos) for prompt in prompts]
             try:
                 for future in as_completed(futures):
                     future.result()

@@ -6,22 +6,71 @@ from pydantic import Field, model_validator
 
 from stages.core.section import Count, Name, Section
 
+Price = Annotated[float, Field(ge=0)]
+
+
+class TokenPrices(Section):
+    """What a provider charges for tokens, in `currency`."""
+
+    per_million_input_tokens: Price
+    per_million_cached_input_tokens: Price
+    """Prompt tokens that the provider has computed for an earlier request."""
+    per_million_output_tokens: Price
+
+
+class MachinePrices(Section):
+    """The machine that answers."""
+
+    per_hour: Price
+    batch_size: Count
+    """Requests that are answered together in the scenario `batches`."""
+    concurrent_requests: Count
+    """Requests that a server answers at the same time."""
+    utilization: Annotated[float, Field(gt=0, le=1)]
+    """The share of the hours paid for in which a server has so many requests to answer."""
+    repeats: Annotated[int, Field(ge=2)]
+    """How often the machine is timed; the spread between the repeats enters every bound of costs."""
+
+
+class TrainingPrices(Section):
+    """What has to be paid before the first tuned request."""
+
+    per_hour: Price
+    """The machine that trains."""
+    per_labelled_row: Price
+    """Labelling one training row."""
+
+
+class TokenListPrices(Section):
+    """A price list by tokens, for the scenario `tokens`."""
+
+    base: TokenPrices
+    tuned: TokenPrices
+    """Hosted tuned models usually cost 1.5 to 2 times as much."""
+    per_million_training_tokens: Price | None
+    """Null where training is paid by `training.per_hour` instead."""
+    min_cached_tokens: Annotated[int, Field(ge=0)]
+    """A common prefix of fewer tokens is charged as input, not as cached input."""
+
 
 class Prices(Section):
-    """What compute costs, in `currency`."""
+    """What compute costs, in `currency`, and how many requests there are."""
 
     currency: Name
-    machine_hour: Annotated[float, Field(ge=0)]
-    """Of this machine; 0 where tokens are paid."""
-    input_million: Annotated[float, Field(ge=0)]
-    """Of a million tokens of prompts; 0 where hours are paid."""
-    output_million: Annotated[float, Field(ge=0)]
-    remote_input_million: Annotated[float, Field(ge=0)]
-    """The same of the arm `remote`, which costs no hours of this machine."""
-    remote_output_million: Annotated[float, Field(ge=0)]
-    hosting_month: Annotated[float, Field(ge=0)]
-    """What a month of a tuned model costs beyond one of the base model."""
-    requests_month: Count
+    scenario: Literal["batches", "server", "server_prefix_cache", "tokens"]
+    """The scenario that decides; the report shows all of them."""
+    requests_per_month: Count
+    horizon_months: Count
+    """Within so many months training has to be paid back for the tuned model to count as cheaper."""
+    hosting_per_month: Price
+    """What a month of a tuned model costs beyond one of the base model, in every scenario."""
+    value_of_right_answer: Price | None
+    """Null leaves it out."""
+    machine: MachinePrices
+    training: TrainingPrices
+    tokens: TokenListPrices
+    remote: TokenPrices
+    """The arm `remote`, in every scenario."""
 
 
 class HarnessConfig(Section):

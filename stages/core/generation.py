@@ -43,8 +43,9 @@ def generate(
     *,
     max_new_tokens: int,
     batch_tokens: int,
-    title: str,
+    title: str | None,
     choose: Choose = choose_likeliest,
+    ignore_eos: bool = False,
 ) -> list[Answer]:
     """Answer every prompt, in the order given, with a progress bar.
 
@@ -56,8 +57,9 @@ def generate(
         prompts: token ids.
         max_new_tokens: where an answer without an end token is cut.
         batch_tokens: at most so many padded tokens, prompts and answers, in one batch (one row at least).
-        title: of the progress bar.
+        title: of the progress bar; null shows none.
         choose: the next tokens; one that samples has its own seeded generator.
+        ignore_eos: every answer takes all `max_new_tokens`, end token or not: for timings.
     """
     from tqdm import tqdm
 
@@ -66,11 +68,12 @@ def generate(
     cache = _prefill_prefix(model, prompts[0][:prefix]) if prefix else None
     prefix_seconds = (time.perf_counter() - started) / len(prompts)
     answers: dict[int, Answer] = {}
-    with tqdm(total=len(prompts), desc=title, unit="row", mininterval=1) as bar:
+    ends = set() if ignore_eos else end_tokens(model, tokenizer)
+    with tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None) as bar:
         for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
             started = time.perf_counter()
             rests = [prompts[i][prefix:] for i in batch]
-            completions = _decode_batch(model, tokenizer, rests, cache, prefix, max_new_tokens, choose)
+            completions = _decode_batch(model, tokenizer, ends, rests, cache, prefix, max_new_tokens, choose)
             seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
             for i, ids in zip(batch, completions, strict=True):
                 text = tokenizer.decode(ids, skip_special_tokens=True)
@@ -105,18 +108,22 @@ def _prefill_prefix(model: "PreTrainedModel", prefix: Prompt) -> "Cache":
 def _decode_batch(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
+    ends: set[int],
     rests: list[Prompt],
     prefix_cache: "Cache | None",
     prefix: int,
     max_new_tokens: int,
     choose: Choose,
 ) -> list[list[int]]:
-    """Completions of one batch: `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row."""
+    """Completions of one batch, each up to one of the tokens `ends`.
+
+    `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row.
+    """
     width = max(map(len, rests))
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(r)) + r for r in rests], device=model.device)
     mask = torch.tensor([[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device)
     cache, token = _prefill(model, ids, mask, prefix_cache, choose)
-    position, ends = mask.sum(-1, keepdim=True), end_tokens(model, tokenizer)
+    position = mask.sum(-1, keepdim=True)
     rows = list(range(len(rests)))  # which completion each row of the shrinking batch belongs to
     completions: list[list[int]] = [[] for _ in rests]
     for step in range(1, max_new_tokens + 1):

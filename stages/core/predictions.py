@@ -47,6 +47,8 @@ class Prediction:
     """Of the target, its end token included."""
     cut: bool | None = None
     """Whether the answer was ended by `prompt.max_new_tokens`; null where that is not known."""
+    shared_prompt_tokens: int = 0
+    """How many tokens all prompts of the arm begin with, which need to be computed once; 0 where nobody knows."""
 
 
 def prompted_arms(config: Config) -> tuple[str, ...]:
@@ -77,14 +79,19 @@ def ask(
     Raises:
         UserError: a record does not fit into the model's limit even without shots.
     """
+    from stages.core.generation import common_prefix
+
     limit = config.model.max_length - config.prompt.max_new_tokens
     shots = shots or [()] * len(records)
     prompts = [_fit(tokenizer, r, instruction, s, limit) for r, s in zip(records, shots, strict=True)]
     with measure(config.energy) as used:
         answers = engine.generate(prompts, max_new_tokens=config.prompt.max_new_tokens, title=arm)
     energy = None if used.kwh is None else used.kwh / len(records)
+    shared = common_prefix(prompts)
     found = [
-        Prediction(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds, energy)
+        Prediction(
+            *(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds, energy), shared_prompt_tokens=shared
+        )
         for r, a in zip(records, answers, strict=True)
     ]
     return _read_targets(engine, tokenizer, found, prompts, records) if config.evaluate.likelihood else found

@@ -58,8 +58,8 @@ class Server:
             time.sleep(0.1)
         raise UserError(f"engine: vLLM was not ready after engine.start_seconds={seconds}{self._tail()}")
 
-    def complete(self, prompt: list[int], max_new_tokens: int) -> list[int]:
-        """The greedy answer's token ids, the end token included where there is one.
+    def complete(self, prompt: list[int], max_new_tokens: int, ignore_eos: bool = False) -> list[int]:
+        """The greedy answer's token ids, the end token included where there is one that is not ignored.
 
         Raises:
             UserError: the server refused the prompt, or went away.
@@ -69,6 +69,7 @@ class Server:
             "prompt": prompt,
             "max_tokens": max_new_tokens,
             "temperature": 0,
+            "ignore_eos": ignore_eos,  # of vLLM too
             "return_token_ids": True,  # of vLLM: `prompt_token_ids` and `token_ids` in the choice
         }
         try:

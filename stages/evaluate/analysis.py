@@ -20,7 +20,7 @@ from stages.core.predictions import (
     headline,
     prompted_arms,
 )
-from stages.core.records import Record
+from stages.core.records import Record, read_records
 from stages.core.sample_size import get_smallest_gain
 from stages.core.statistics import Estimate, estimate
 from stages.evaluate.costs import get_costs
@@ -30,8 +30,10 @@ from stages.evaluate.groups import count_groups, get_groups
 from stages.evaluate.harness import compare_harness
 from stages.evaluate.health import find_warnings, get_health, split_gain
 from stages.evaluate.judging import Contest, judge
+from stages.evaluate.scenarios import Measurements
 from stages.evaluate.slices import compare_slices
 from stages.evaluate.summary import count_right, get_answer, get_forgetting, get_missing, get_quality, get_seeds, say
+from stages.evaluate.timings import read_timings
 from stages.evaluate.verdict import Verdict
 
 ArmScores = dict[str, dict[str, Scores]]
@@ -76,9 +78,19 @@ def analyse(
     }
     best_prompted = max(contest.prompted, key=lambda arm: estimates[arm][primary].value)
     training = read_json(TUNED / "training.json")
-    costs = get_costs(settings.prices, training["numbers"], predictions, TUNED_ARM, best_prompted, settings.confidence)
+    binary = all(of_metric[primary].binary for of_metric in scores.values())
+    measured = Measurements(
+        predictions=predictions,
+        training={TUNED_ARM: training["numbers"]},
+        timings=read_timings(),
+        training_rows=len(read_records("train")),
+        right={arm: of_metric[primary].values for arm, of_metric in scores.items()} if binary else None,
+    )
+    costs = get_costs(settings.prices, measured, TUNED_ARM, best_prompted, settings.confidence)
     runs = {arm: {name: [found] for name, found in of_metric.items()} for arm, of_metric in scores.items()}
-    judged = judge(config, contest, runs, groups, cost=costs.per_request)
+    cost = {arm: amount for arm, amount in costs.per_request.items() if amount is not None}
+    cheaper = {(TUNED_ARM, arm): saves for arm, saves in costs.cheaper.items()}
+    judged = judge(config, contest, runs, groups, cost=cost, cheaper=cheaper)
     verdict = judged.verdict
     candidate = verdict.recommended_arm if verdict.recommended_arm in contest.tuned else TUNED_ARM
     ours = scores[candidate][primary]
@@ -176,10 +188,15 @@ def _summarize(report: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
     """The sentences that people read."""
     return {
         "answer": get_answer(report),
-        "summary": [text for text in (get_quality(report), get_forgetting(report), get_missing(report)) if text],
+        "summary": [text for text in _get_sentences(report) if text],
         "reasons": [verdict.because, *(say(c, report["confidence"]) for c in _decisive(report))],
         "warnings": find_warnings(report),
     }
+
+
+def _get_sentences(report: dict[str, Any]) -> list[str | None]:
+    """Quality, costs and forgetting, and what this run has not had."""
+    return [get_quality(report), report["costs"]["sentence"], get_forgetting(report), get_missing(report)]
 
 
 def _decisive(report: dict[str, Any]) -> list[dict[str, Any]]:

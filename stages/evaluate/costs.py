@@ -1,110 +1,133 @@
-"""What training cost, what a request costs in each arm, and when the one has paid for the other."""
+"""What training cost, what a request and a right answer cost in each arm, and when the one has paid for the other."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stages.core.evaluate_config import Prices
-from stages.core.metrics import Scores
-from stages.core.predictions import REMOTE_ARM, Prediction
-from stages.core.statistics import estimate
+from stages.core.predictions import REMOTE_ARM
+from stages.evaluate.pricing import describe, price_requests
+from stages.evaluate.scenarios import Measurements, Scenario, get_labelling, get_scenario
+from stages.evaluate.worth import Worth
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Amounts in `currency`."""
+    """Amounts in `currency`; those outside of `scenarios` are of the scenario that decides."""
 
     currency: str
+    candidate: str
+    alternative: str
+    scenario: str
+    scenarios: dict[str, Scenario]
     training: float
+    labelling: float
+    """Of all training rows; not part of `training`, but of every break-even where the other arm needs no labels."""
     evaluating: float
-    """All answers of all arms."""
-    per_request: dict[str, float]
-    """For each arm: tokens and seconds on this machine at their prices."""
+    """All answers of all arms: the seconds that this machine took, and the endpoint's tokens."""
+    per_request: dict[str, float | None]
     break_even_requests: int | None
-    """Requests after which the tuned model has paid for its training; null where it never does."""
+    """Requests after which the candidate has paid for itself against the alternative; null, as are its ends, where the
+    saving may be none."""
     break_even_low: int | None
     break_even_high: int | None
-    """The ends of its interval; null where the saving may be none."""
     break_even_reason: str
+    """A sentence without its full stop."""
+    cheaper: dict[str, bool]
+    """For each other arm whether the candidate saves money with confidence, and pays for its making in time."""
+    cheaper_reasons: dict[str, str]
+    worth: Worth | None
+    sentence: str
+    """What training costs, when it has come back, and what a right answer costs."""
     energy: dict[str, Any] | None
     """`country`, `training_kwh`, `training_co2_kg`, and `request_kwh` for each arm; null where it was not measured."""
 
 
-def get_costs(
-    prices: Prices,
-    training: Mapping[str, Any],
-    predictions: Mapping[str, Sequence[Prediction]],
-    tuned: str,
-    alternative: str,
-    confidence: float,
-) -> Costs:
-    """Costs from measured tokens and seconds.
+def get_costs(prices: Prices, measured: Measurements, candidate: str, alternative: str, confidence: float) -> Costs:
+    """All scenarios, and what the deciding one says.
 
     Args:
-        prices: of tokens, of an hour of this machine, of hosting.
-        training: the numbers of `training.json`.
-        predictions: of each arm, for the same rows.
-        tuned: the tuned arm's name.
-        alternative: the arm that would be used instead.
-        confidence: of the interval of the saving.
+        prices: the section of the configuration.
+        measured: numbers of tokens, rates of the machine, what training took.
+        candidate: the trained arm that is to pay for itself.
+        alternative: the arm that would be used instead; the break-even is against it.
+        confidence: of each bound.
     """
-    costs = {arm: np.array([_request(prices, answer) for answer in answers]) for arm, answers in predictions.items()}
-    spent = training["seconds"] * prices.machine_hour / 3600
-    saved = costs[alternative] - costs[tuned]
-    saving = estimate(Scores(np.stack([saved, np.ones(len(saved))], axis=1), bounds=None), confidence)
-    requests, low, high = (_break_even(prices, spent, value) for value in (saving.value, saving.ci_high, saving.ci_low))
+    found = {
+        name: get_scenario(name, formula, prices, measured, candidate, confidence)
+        for name, formula in describe(prices).items()
+    }
+    decisive = found[prices.scenario]
+    others = [arm for arm in measured.predictions if arm != candidate]
+    against = decisive.payback.get(alternative)
     return Costs(
-        prices.currency,
-        spent,
-        float(sum(of_arm.sum() for of_arm in costs.values())),
-        {arm: float(of_arm.mean()) for arm, of_arm in costs.items()},
-        requests,
-        low if requests is not None else None,
-        high if requests is not None else None,
-        _reason(prices, requests, low, high, saving.value, alternative),
-        _energy(training, predictions),
+        currency=prices.currency,
+        candidate=candidate,
+        alternative=alternative,
+        scenario=prices.scenario,
+        scenarios=found,
+        training=decisive.training,
+        labelling=get_labelling(prices, measured),
+        evaluating=_evaluating(prices, measured),
+        per_request=decisive.per_request,
+        break_even_requests=against.requests if against else None,
+        break_even_low=against.low if against else None,
+        break_even_high=against.high if against else None,
+        break_even_reason=_break_even(decisive, alternative),
+        cheaper={arm: arm in decisive.payback and decisive.payback[arm].cheaper for arm in others},
+        cheaper_reasons={
+            arm: decisive.payback[arm].reason if arm in decisive.payback else f"{_unknown(arm)}." for arm in others
+        },
+        worth=decisive.worth,
+        sentence=_say(prices, measured, decisive, candidate, alternative),
+        energy=_energy(measured, candidate),
     )
 
 
-def _energy(training: Mapping[str, Any], predictions: Mapping[str, Sequence[Prediction]]) -> dict[str, Any] | None:
-    measured = training.get("energy")
-    if not measured:
+def _evaluating(prices: Prices, measured: Measurements) -> float:
+    here = [a.seconds for arm, answers in measured.predictions.items() if arm != REMOTE_ARM for a in answers]
+    paid = sum(here) / 3600 * prices.machine.per_hour
+    if REMOTE_ARM not in measured.predictions:
+        return paid
+    remote = price_requests(prices.scenario, prices, measured.predictions[REMOTE_ARM], measured.timings, tuned=False)
+    return paid + (0.0 if remote is None else float(remote.sum()))
+
+
+def _energy(measured: Measurements, candidate: str) -> dict[str, Any] | None:
+    energy = measured.training[candidate].get("energy")
+    if not energy:
         return None
-    found = {arm: [a.energy_kwh for a in answers if a.energy_kwh is not None] for arm, answers in predictions.items()}
-    request = {arm: float(np.mean(values)) for arm, values in found.items() if values}
+    found = {
+        arm: [a.energy_kwh for a in answers if a.energy_kwh is not None]
+        for arm, answers in measured.predictions.items()
+    }
     return {
-        "country": measured["country"],
-        "training_kwh": measured["kwh"],
-        "training_co2_kg": measured["co2_kg"],
-        "request_kwh": request,
+        "country": energy["country"],
+        "training_kwh": energy["kwh"],
+        "training_co2_kg": energy["co2_kg"],
+        "request_kwh": {arm: float(np.mean(values)) for arm, values in found.items() if values},
     }
 
 
-def _request(prices: Prices, answer: Prediction) -> float:
-    if answer.arm == REMOTE_ARM:  # no hours of this machine, whose prices are others
-        asked, told = prices.remote_input_million * answer.prompt_tokens, prices.remote_output_million
-        return (asked + told * answer.completion_tokens) / 1e6
-    tokens = prices.input_million * answer.prompt_tokens + prices.output_million * answer.completion_tokens
-    return tokens / 1e6 + prices.machine_hour / 3600 * answer.seconds
-
-
-def _break_even(prices: Prices, training: float, saving: float) -> int | None:
-    """Requests until the saving has paid training and, month by month, hosting; None where it never does."""
-    hosting = prices.hosting_month / prices.requests_month  # for each request
-    return round(training / (saving - hosting)) if saving > hosting else None
-
-
-def _reason(
-    prices: Prices, requests: int | None, low: int | None, high: int | None, saving: float, alternative: str
-) -> str:
-    if requests is not None:
-        most = f"{high:,}" if high is not None else "never"
-        return f"training costs as much as {requests:,} requests save against {alternative} ({low:,} to {most})"
-    if saving <= 0:
-        return f"never: a request of the tuned model costs no less than one of {alternative}"
+def _say(prices: Prices, measured: Measurements, found: Scenario, candidate: str, alternative: str) -> str:
+    labelling = get_labelling(prices, measured)
+    once = f"training {found.training:,.4g} {prices.currency}"
+    once += f", labelling {measured.training_rows:,} rows {labelling:,.4g} {prices.currency}" if labelling else ""
+    text = f"Costs in the scenario {prices.scenario}: {once}. {_break_even(found, alternative)}."
+    ours, theirs = found.per_right_answer[candidate], found.per_right_answer[alternative]
+    if ours is None or theirs is None:
+        return text
     return (
-        f"never: hosting at {prices.hosting_month:,.2f} {prices.currency} a month eats what {prices.requests_month:,} "
-        f"requests a month save against {alternative}, {saving * prices.requests_month:,.2f} {prices.currency}"
+        f"{text} 1,000 right answers cost {1000 * ours:,.3g} {prices.currency} with {candidate} and "
+        f"{1000 * theirs:,.3g} with {alternative}."
     )
+
+
+def _break_even(found: Scenario, alternative: str) -> str:
+    against = found.payback.get(alternative)
+    return against.sentence if against else f"Break-even: unknown; {_unknown(alternative)}"
+
+
+def _unknown(arm: str) -> str:
+    return f"the endpoint of {arm} does not say how many tokens its requests took, so their cost is not known"

@@ -11,6 +11,7 @@ from stages.core.models import TUNED, get_tokenizer
 from stages.core.predictions import EXTRA, GENERAL_TUNED, PREDICTIONS, TUNED_ARM, Prediction, ask, write_predictions
 from stages.core.records import Record
 from stages.core.train_config import ANSWERING, CLASSIFYING
+from stages.evaluate.timings import BASE, time_classifier, time_engine, write_timings
 
 Answers = dict[str, list[Prediction]]
 
@@ -39,9 +40,16 @@ def ask_tuned(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str
 def _classify(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str, Any]]:
     """A classifier has no general abilities to be asked for."""
     from stages.core.classifier import ask_classifier, load_classifier
+    from stages.core.engine import get_engine
 
-    answers = ask_classifier(TUNED_ARM, *load_classifier(config), config, test)
+    model, tokenizer = load_classifier(config)
+    answers = ask_classifier(TUNED_ARM, model, tokenizer, config, test)
     write_predictions(TUNED_ARM, answers)
+    rounds = time_classifier(model, tokenizer, config)
+    del model  # the base model may need its memory
+    base = get_base_model(config.model, config.seed)
+    with get_engine(config, base, tokenizer := get_tokenizer(base)) as engine:
+        write_timings({BASE: time_engine(engine, tokenizer, config), TUNED_ARM: rounds})
     return {TUNED_ARM: answers}, {"seconds": 0.0}
 
 
@@ -57,4 +65,5 @@ def _generate(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str
         for arm in config.evaluate.extra_arms:
             found[arm] = ask(arm, engine, tokenizer, config, test, long)
             write_predictions(f"{EXTRA.name}/{arm}", found[arm])
+        write_timings({BASE: time_engine(engine, tokenizer, config)})  # base and tuned model have the same layers
         return found, ask_general(engine, tokenizer, config)

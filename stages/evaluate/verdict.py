@@ -206,7 +206,7 @@ class _Judge:
         best = self._best(arms)
         alpha = self._alpha
         good = [arm for arm in arms if arm == best or self._arms.spreads[arm, best].low(alpha) > -self._rule.margin]
-        return min(good, key=lambda arm: (self._arms.cost.get(arm, 0.0), -self._arms.estimates[arm].value))
+        return min(good, key=lambda arm: (self._arms.cost.get(arm, float("inf")), -self._arms.estimates[arm].value))
 
     def _best(self, arms: Sequence[str]) -> str:
         return max(arms, key=lambda arm: self._arms.estimates[arm].value)

@@ -47,6 +47,16 @@ def test_a_row_stops_at_its_end_token_while_others_go_on(tiny):
         assert answer.text == tokenizer.decode(kept, skip_special_tokens=True)
 
 
+def test_for_timings_no_end_token_ends_an_answer(tiny):
+    model, tokenizer = tiny
+    prompts = [encode_prompt(tokenizer, build_prompt(chat(f"{'word ' * n}{n}", "x"), None)) for n in range(4)]
+    model.generation_config.eos_token_id = [plain_ids(model, prompt, 3)[1] for prompt in prompts]
+    limits = {"max_new_tokens": 6, "batch_tokens": 10_000, "title": None}
+    assert any(answer.completion_tokens < 6 for answer in generate(model, tokenizer, prompts, **limits))
+    found = generate(model, tokenizer, prompts, **limits, ignore_eos=True)
+    assert [answer.completion_tokens for answer in found] == [6] * 4
+
+
 def test_a_common_prefix_leaves_each_prompt_a_token():
     assert common_prefix([[1, 2, 3], [1, 2, 4, 5]]) == 2
     assert common_prefix([[1, 2], [1, 2, 3]]) == 1

@@ -18,11 +18,13 @@ from stages.core.predictions import Prediction
 from stages.evaluate.intervals import SLICES
 from stages.evaluate.page import GITHUB_LIMIT
 from stages.evaluate.plots import LABELS, TEMPLATE_OF, TEMPLATES, fill_template, fold_labels, get_plots
-from stages.evaluate.report import get_answer, get_examples, get_headline, write_reports
+from stages.evaluate.report import get_examples, get_headline, write_reports
 from tests.conftest import ROOT, chat
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`@octocat`"
-ARMS = {"zero_shot": 0.1, "few_shot": 0.5, "retrieval": 0.45, "tuned": 0.7}
+ARMS = {"constant": 0.3, "nearest": 0.2, "zero_shot": 0.1, "few_shot": 0.5, "retrieval": 0.45, "tuned": 0.7}
+PROMPTED = ("zero_shot", "few_shot", "retrieval")
+HEALTH = {"commonest": "none", "commonest_share": 0.4, "empty": 0.0, "malformed": 0.1, "cut": 0.02}
 
 
 def estimate(value, half=0.05):
@@ -31,10 +33,9 @@ def estimate(value, half=0.05):
 
 def comparison(against, metric, difference):
     interval = {"ci_low": difference - 0.04, "ci_high": difference + 0.04}
-    bounds = {"bound_low": difference - 0.03, "bound_high": difference + 0.03, "rows_needed": None}
-    p_values = {"p_value": 1e-12, "p_holm": 0.0123}
+    bounds = {"bound_low": difference - 0.03, "bound_high": difference + 0.03, "p_value": 1e-12, "rows_needed": None}
     return {
-        "arm": "tuned", "against": against, "metric": metric, "difference": difference, **interval, **bounds, **p_values
+        "arm": "tuned", "against": against, "metric": metric, "difference": difference, **interval, **bounds
     }  # fmt: skip
 
 
@@ -49,26 +50,65 @@ def measure(description, *, lower_is_better=False, **options):
     return {"description": description, "options": options, "lower_is_better": lower_is_better}
 
 
+def costs(requests=(None, None, None), price=0.0):
+    """As `stages.evaluate.costs.Costs`, with the same numbers in all scenarios."""
+    value, low, high = requests
+    found = "after 8,995 requests (6,091 to 20,100) instead of few_shot"
+    reason = f"Break-even: {found if value else 'never; a tuned request is not cheaper than a few_shot request'}"
+    others = [arm for arm in ARMS if arm != "tuned"]
+    payback = {
+        "saving": {"value": 1e-6, "low": 1e-7, "high": 1e-5 if value else -1.0},
+        "requests": value, "low": low, "high": high,
+        "requests_without_labelling": value, "sentence": reason, "cheaper": bool(value), "reason": f"{reason}.",
+    }  # fmt: skip
+    scenario = {
+        "formula": "Seconds by their price.", "training": 0.019, "per_request": dict.fromkeys(ARMS, 1e-5),
+        "per_right_answer": dict.fromkeys(ARMS, 2e-5 if value else None), "payback": dict.fromkeys(others, payback),
+        "worth": None,
+    }  # fmt: skip
+    return {
+        "currency": "USD", "candidate": "tuned", "alternative": "few_shot", "scenario": "batches",
+        "scenarios": dict.fromkeys(("batches", "server", "server_prefix_cache", "tokens"), scenario),
+        "training": 0.019, "labelling": price, "evaluating": 0.027, "per_request": scenario["per_request"],
+        "break_even_requests": value, "break_even_low": low, "break_even_high": high, "break_even_reason": reason,
+        "cheaper": dict.fromkeys(others, bool(value)), "cheaper_reasons": dict.fromkeys(others, f"{reason}."),
+        "worth": None, "sentence": f"Costs in the scenario batches: training 0.019 USD. {reason}.", "energy": None,
+    }  # fmt: skip
+
+
 @pytest.fixture
 def bare():
     """What every report has."""
     speed = {"prompt_tokens": 62.4, "completion_tokens": 5.0, "seconds_per_request": 0.06}
-    arms = {arm: {"exact_match": estimate(value), **speed} for arm, value in ARMS.items()}
+    arms = {arm: {"exact_match": estimate(value), **speed, "health": HEALTH} for arm, value in ARMS.items()}
     arms["few_shot"]["prompt_tokens"] = 452.0
     versions = {"python": "3.11", "torch": "2.13"}
     return {
         "verdict": "fine-tune",
         "recommended_arm": "tuned",
-        "reasons": ["Against every prompted arm the lower bound lies above +0.020."],
+        "answer": "Yes, fine-tune: use tuned.",
+        "summary": ["Of 301 requests 211 come out right."],
+        "reasons": ["tuned beats every prompted arm and every arm without a model by more than 0.020."],
+        "warnings": [],
+        "candidate": "tuned",
+        "model_free_arms": ["constant", "nearest"],
+        "prompted_arms": ["zero_shot", "few_shot", "retrieval"],
+        "tuned_arms": ["tuned"],
+        "split": "test",
+        "groups": 301,
+        "useful": None,
+        "smallest_gain": 0.08,
+        "counts": {"right": 211, "right_instead": 150, "better": 70, "worse": 9, "rows": 301},
+        "gain": {"against": "few_shot", "format": 0.15, "content": 0.05},
+        "seeds": {"count": 1, "values": [0.7], "spread": None, "agreed": None, "sentence": None},
+        "prompt_search": {"thorough": False},
         "primary_metric": "exact_match",
         "best_prompted_arm": "few_shot",
         "rows": 301,
         "confidence": 0.95,
-        "interval": "percentile",
-        "resamples": 2000,
         "margin": 0.02,
         "arms": arms,
-        "choices": {arm: {"instruction": None, "shots": 0, "rows": 0, "trials": []} for arm in ARMS if arm != "tuned"},
+        "choices": dict.fromkeys(PROMPTED, {"instruction": None, "shots": 0, "rows": 0, "trials": []}),
         "comparisons": [comparison(arm, "exact_match", 0.7 - ARMS[arm]) for arm in ARMS if arm != "tuned"],
         "measures": {"exact_match": measure("Whether the answer is the target.", case="fold")},
         "remote": None,
@@ -77,17 +117,7 @@ def bare():
         "forgetting": None,
         "harness": [],
         "curve": None,
-        "costs": {
-            "currency": "USD",
-            "training": 0.019,
-            "evaluating": 0.027,
-            "per_request": dict.fromkeys(ARMS, 1e-5),
-            "break_even_requests": None,
-            "break_even_low": None,
-            "break_even_high": None,
-            "break_even_reason": "never: a request of the tuned model costs no less than one of few_shot",
-            "energy": None,
-        },
+        "costs": costs(),
         "training": {
             "seconds": 171.0, "tokens": 102638, "steps": 88, "trained_parameters": 4884480,
             "validation_loss_before": 3.3, "validation_loss": 0.17,
@@ -153,13 +183,13 @@ def full(bare):
         "curve": {
             "points": [{"share": 0.5, "rows": 350, **estimate(0.6)}, {"share": 1.0, "rows": 700, **estimate(0.7)}],
             "fit": line,
-            "doubling": estimate(0.03),
+            "doubling": {"low": 0.02, "high": 0.05},
             "sentence": "Twice the rows should bring +0.030.",
         },
-        "costs": bare["costs"] | {
-            "break_even_requests": 8995, "break_even_low": 6091, "break_even_high": None,
+        "costs": costs([8995, 6091, 20100], price=0.01) | {
             "energy": {"country": "USA", "training_kwh": 0.0123, "training_co2_kg": 0.0045,
                        "request_kwh": {"tuned": 1e-6}},
+            "worth": {"sentence": "With a right answer worth 1 USD, tuned is worth most."},
         },
     }  # fmt: skip
 
@@ -244,8 +274,8 @@ def test_the_questions_come_in_the_order_of_the_lesson(full, write):
     titles = re.findall(r'<h2 id="[\w-]+">([^<]+)</h2>', page.source)
     assert titles == ["Use case", "Alternatives", "Costs", "Benefits", "How it was measured", "Lineage"]
     for said in (
-        "+0.200 (95% interval +0.160 to +0.240)", "with 62 prompt tokens a request instead of 452", "8,995 requests",
-        "0.0123", "hellaswag", "McNemar, 1947", "Holm, 1979", "Berger, 1982", "2,000 draws", "case: fold",
+        "+0.160 to +0.240; +0.020 wanted", "62instead of 452", "Of 301 requests 211 come out right", "8,995 requests",
+        "0.012 kWh", "hellaswag", "Bonett and Price, 2012", "Berger, 1982", "0.02 to 0.05", "case: fold",
         "Folded together: label 11, label 12, label 13, label 14", "perplexity ↓", "training seed",
     ):  # fmt: skip
         assert said in page.text, said
@@ -267,7 +297,7 @@ def test_what_the_tuned_model_answers_to_general_questions_is_said(full, write, 
 def test_what_was_not_measured_is_left_out_or_says_how_to(bare, write, workspace):
     page = write(bare)
     assert "python -m tools.curve" in page.text and "evaluate.forgetting" in page.text
-    assert "Energy was not measured" in page.text and "Training pays for itself afternever" in page.text
+    assert "Energy was not measured" in page.text
     assert {i for i in page.values("id") if i.startswith("plot-")} == {"plot-arms", "plot-differences", "plot-tokens"}
     for name in ("slices", "confusion", "curve", "forgetting"):  # an output of DVC is there in every run
         assert json.loads((workspace / f"plots/{name}.json").read_text()) == []
@@ -281,12 +311,12 @@ def test_data_files_have_the_numbers_of_the_report(full, write, workspace):
         assert all(row.keys() == rows[0].keys() for row in rows), f"{name}: DVC refuses rows with different keys"
     arms = {(row["panel"], row["label"]): row["value"] for row in data["arms"]}
     assert (
-        len(arms) == 12
+        len(arms) == 16
         and arms["perplexity (lower is better)", "tuned"] == report["arms"]["tuned"]["perplexity"]["value"]
     )
     gaps = {(row["panel"], row["label"]): row for row in data["differences"]}
     gap = gaps["exact_match", "tuned − few_shot"]
-    assert (gap["ci_low"], gap["zero"], gap["margin"]) == (report["comparisons"][1]["ci_low"], 0, 0.02)
+    assert (gap["ci_low"], gap["zero"], gap["margin"]) == (report["comparisons"][3]["ci_low"], 0, 0.02)
     assert gaps["perplexity (lower is better)", "tuned − few_shot"]["margin"] is None
     assert {row["arm"]: row["prompt_tokens"] for row in data["tokens"]}["few_shot"] == 452
     assert [row["kind"] for row in data["slices"]] == ["worse", "tuned"]
@@ -367,19 +397,9 @@ def test_twenty_rows_side_by_side(better, worse, shown, bare):
         assert {row["target"] for row in examples["better"][:4]} == {"0", "1", "2", "3"}
 
 
-@pytest.mark.parametrize(
-    ("verdict", "opening"),
-    [
-        ("fine-tune", "Yes, fine-tune: "),
-        ("prompt", "No, prompting with few_shot is enough: "),
-        ("not-enough-evidence", "Not enough evidence yet, stay with few_shot: "),
-    ],
-)
-def test_the_answer_is_one_sentence(verdict, opening, bare):
-    answer = get_answer(
-        bare | {"verdict": verdict, "recommended_arm": "tuned" if verdict == "fine-tune" else "few_shot"}
-    )
-    assert answer.startswith(opening) and "reaches 0.700 in exact_match" in answer and ". " not in answer
+def test_the_page_says_what_to_look_at_first(bare, write):
+    bare["warnings"] = [f"few_shot gives one answer, {ATTACK}, to 97% of the rows."]
+    assert "to 97% of the rows." in write(bare).text
     assert get_headline(bare, ["exact_match"])["prompt_tokens_saved"] == pytest.approx(389.6)
 
 

@@ -1,0 +1,171 @@
+"""Whether what training cost comes back, with bounds that hold the luck of the rows and the noise of the machine."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.core.evaluate_config import Prices
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A mean, and on either side the end that it does not pass with the confidence asked for."""
+
+    value: float
+    low: float
+    high: float
+
+    def minus(self, amount: float) -> "Bounds":
+        """All three less an amount."""
+        return Bounds(self.value - amount, self.low - amount, self.high - amount)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlay:
+    """What an arm costs apart from its requests, or beyond another arm."""
+
+    training: float
+    labelling: float
+    hosting_per_month: float
+    prices: Prices
+
+    @property
+    def once(self) -> float:
+        """What is paid before the first request."""
+        return self.training + self.labelling
+
+    @property
+    def hosting(self) -> float:
+        """For each request."""
+        return self.hosting_per_month / self.prices.requests_per_month
+
+    @property
+    def horizon(self) -> int:
+        """Requests until it has to be paid back."""
+        return self.prices.requests_per_month * self.prices.horizon_months
+
+    def beyond(self, other: "Outlay") -> "Outlay":
+        """What this one costs more than another."""
+        return Outlay(
+            self.training - other.training,
+            self.labelling - other.labelling,
+            self.hosting_per_month - other.hosting_per_month,
+            self.prices,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Payback:
+    """A candidate against one other arm."""
+
+    saving: Bounds
+    """Of a request, after hosting."""
+    requests: int | None
+    """After which what was paid once has come back; null, as are its ends, where the saving may be none."""
+    low: int | None
+    high: int | None
+    requests_without_labelling: int | None
+    sentence: str
+    """The break-even, without a full stop."""
+    cheaper: bool
+    """Whether by its lower bound a request saves something, and the horizon pays back what was paid once."""
+    reason: str
+
+
+def get_bounds(values: np.ndarray, confidence: float) -> Bounds:
+    """The mean with one-sided t bounds.
+
+    Args:
+        values: of shape (repeats, rows): the same rows in each repeat.
+        confidence: of each bound.
+
+    Rows and repeats are two samples, of requests and of moments of the machine: the variance of the mean is the sum of
+    that of the rows' means over the rows and that of the repeats' means over the repeats, with the degrees of freedom
+    of Satterthwaite (1946). Values with one repeat have no time of the machine in them. Bounds of one row, which has no
+    spread to show, are infinite.
+    """
+    from scipy.stats import t
+
+    repeats, rows = values.shape
+    mean = float(values.mean())
+    if rows == 1:
+        return Bounds(mean, -np.inf, np.inf)
+    parts = [(float(values.mean(axis=0).var(ddof=1)) / rows, rows - 1)]
+    if repeats > 1:
+        parts.append((float(values.mean(axis=1).var(ddof=1)) / repeats, repeats - 1))
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return Bounds(mean, mean, mean)
+    freedom = variance**2 / sum(part**2 / n for part, n in parts)
+    half = float(t.ppf(confidence, freedom)) * variance**0.5
+    return Bounds(mean, mean - half, mean + half)
+
+
+def get_payback(saved: np.ndarray, outlay: Outlay, candidate: str, other: str, confidence: float) -> Payback:
+    """When a candidate has paid for itself against another arm.
+
+    Args:
+        saved: what each request saves, shape (repeats, rows).
+        outlay: what the candidate costs beyond the other arm.
+        candidate: its name.
+        other: the other arm's.
+        confidence: of each bound.
+    """
+    gross = get_bounds(saved, confidence)
+    saving = gross.minus(outlay.hosting)
+    certain = saving.low > 0
+    return Payback(
+        saving=saving,
+        requests=_requests(outlay.once, saving.value) if certain else None,
+        low=_requests(outlay.once, saving.high) if certain else None,
+        high=_requests(outlay.once, saving.low) if certain else None,
+        requests_without_labelling=_requests(outlay.training, saving.value) if certain else None,
+        sentence=_break_even(outlay, gross, saving, candidate, other),
+        cheaper=certain and outlay.once <= outlay.horizon * saving.low,
+        reason=_reason(outlay, saving, candidate, other),
+    )
+
+
+def _requests(paid: float, saving: float) -> int:
+    return max(0, int(np.ceil(paid / saving)))
+
+
+def _break_even(outlay: Outlay, gross: Bounds, saving: Bounds, candidate: str, other: str) -> str:
+    prices = outlay.prices
+    if saving.low > 0:
+        if outlay.once <= 0:
+            return f"Break-even: at once; {candidate} costs no more to make than {other} and less to ask"
+        value, low, high = (_requests(outlay.once, rate) for rate in (saving.value, saving.high, saving.low))
+        return f"Break-even: after {value:,} requests ({low:,} to {high:,}) instead of {other}"
+    if gross.high <= 0:
+        return f"Break-even: never; a {candidate} request is not cheaper than a {other} request"
+    if saving.high <= 0:
+        month = gross.value * prices.requests_per_month
+        return (
+            f"Break-even: never; hosting costs {outlay.hosting_per_month:,.2f} {prices.currency} a month, and "
+            f"{prices.requests_per_month:,} requests a month save {month:,.2f} {prices.currency} against {other}"
+        )
+    return (
+        f"Break-even: unknown; 1,000 {candidate} requests instead of {other} save {_of_thousand(saving, prices)}, so "
+        "they may save nothing"
+    )
+
+
+def _reason(outlay: Outlay, saving: Bounds, candidate: str, other: str) -> str:
+    """Why the candidate counts as cheaper than the other arm, or does not."""
+    prices = outlay.prices
+    if saving.low <= 0:
+        known = "is not cheaper" if saving.high <= 0 else "is not known to be cheaper"
+        hosting = " after hosting" if outlay.hosting_per_month else ""
+        return f"{candidate} {known} than {other}: 1,000 requests save {_of_thousand(saving, prices)}{hosting}."
+    least = f"{outlay.horizon * saving.low:,.4g} {prices.currency}"
+    time = f"{prices.horizon_months} months with {prices.requests_per_month:,} requests each save at least {least}"
+    paid = f"{max(0.0, outlay.once):,.4g} {prices.currency} for training and labelling"
+    if outlay.once <= outlay.horizon * saving.low:
+        return f"{candidate} is cheaper than {other}: {time}, against {paid}."
+    return f"{candidate} is not known to pay for itself against {other}: {time}, against {paid}."
+
+
+def _of_thousand(saving: Bounds, prices: Prices) -> str:
+    value, low, high = (f"{1000 * end:,.3g}" for end in (saving.value, saving.low, saving.high))
+    return f"{value} {prices.currency} (bounds {low} and {high})"
