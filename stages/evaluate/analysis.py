@@ -9,7 +9,7 @@ from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirty, versions
 from stages.core.metrics import Metrics, Scores
-from stages.core.models import TUNED
+from stages.core.models import TUNED, weights_sha256
 from stages.core.predictions import (
     GENERAL_BASE,
     GENERAL_TUNED,
@@ -24,6 +24,7 @@ from stages.evaluate.costs import get_costs
 from stages.evaluate.curve import read_curve
 from stages.evaluate.forgetting import compare_general
 from stages.evaluate.harness import compare_harness
+from stages.evaluate.looks import Looks
 from stages.evaluate.slices import compare_slices
 from stages.evaluate.statistics import Resampling, difference, estimate, holm, p_value, rows_needed
 from stages.evaluate.verdict import Comparison, best, decide
@@ -40,7 +41,7 @@ def score_arms(metrics: Metrics, records: Sequence[Record], predictions: dict[st
     ids = [record.id for record in records]
     for arm, answers in predictions.items():
         if [answer.id for answer in answers] != ids:
-            raise UserError(f"predictions/{arm}.jsonl is not of this test split: run `dvc repro`")
+            raise UserError(f"predictions/{arm}.jsonl is not of these rows: run `dvc repro`")
     return {arm: metrics.score_records(answers, records) for arm, answers in predictions.items()}
 
 
@@ -50,6 +51,7 @@ def analyse(
     predictions: dict[str, list[Prediction]],
     scores: ArmScores,
     metrics: Metrics,
+    looks: Looks,
 ) -> dict[str, Any]:
     """The verdict with everything that it rests on; `metrics` have given the `scores`."""
     settings = config.evaluate
@@ -72,6 +74,8 @@ def analyse(
         **asdict(verdict),
         "primary_metric": primary,
         "best_prompted_arm": best_prompted,
+        "split": settings.split,
+        "looks": asdict(looks),
         "rows": len(records),
         "confidence": settings.confidence,
         "interval": settings.interval,
@@ -100,6 +104,7 @@ def _lineage(config: Config, training: dict[str, Any]) -> dict[str, Any]:
         "data": config.data.name,
         "data_sha256": data_sha256(),
         "base_model": training["base_model"],
+        "model_sha256": weights_sha256(),
         "prompted_model": config.model.name,  # the same, but where a head of labels was put on an encoder
         "config_sha256": config_sha256(config),
         "git_commit": git_commit(),
