@@ -17,7 +17,7 @@ pytestmark = pytest.mark.pipeline
 QUICK = (
     "conf/experiment/smoke.yaml",
     # Registering is exercised too: any verdict opens the gate of the copy.
-    "register: { gate: { verdict: null, minimum: 0.0 } }\n",
+    "register: { gate: { verdict: null, min_primary_metric: 0.0, purpose: one-task } }\n",
 )
 
 

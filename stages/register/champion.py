@@ -99,12 +99,24 @@ def _get_answers(config: Config, champion: Champion, records: Sequence[Record]) 
 
     kept = read_json(Path(mlflow.artifacts.download_artifacts(f"{champion.uri}/{ANSWERS}")))
     missing = [record for record in records if record.id not in kept["answers"]]
-    texts = kept["answers"] | (_ask(config, champion, kept["asked"], missing) if missing else {})
+    texts = kept["answers"] | (ask_champion(config, champion, kept["asked"], missing) if missing else {})
     return [Prediction(r.id, CHAMPION_ARM, texts[r.id], 0, 0, 0.0) for r in records], len(missing)
 
 
-def _ask(config: Config, champion: Champion, asked: Mapping[str, Any], records: Sequence[Record]) -> dict[str, str]:
-    """Load the registered model and ask it as it was asked when it was judged. Always by transformers."""
+def ask_champion(
+    config: Config, champion: Champion, asked: Mapping[str, Any], records: Sequence[Record]
+) -> dict[str, str]:
+    """Load the registered model and ask it as it was asked when it was judged; by transformers, whatever the engine.
+
+    Args:
+        config: for the limits of a batch.
+        champion: to be loaded.
+        asked: how, from `get_answers_to_keep`.
+        records: the rows to answer.
+
+    Returns:
+        The answers by the ids of the records.
+    """
     import mlflow
 
     from stages.core.engine import Local

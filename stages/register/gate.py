@@ -62,14 +62,14 @@ def _check_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> Conditio
     purpose = describe_purpose(gate, forgetting)
     if gate.purpose == "one-task":
         return Condition(True, purpose)
-    wanted = f"at most {gate.max_forgetting:.3f} wanted"
+    wanted = f"and at most {gate.max_forgetting:.3f} is allowed"
     remedy = "A model for this task alone: -S register.gate.purpose=one-task"
     if forgetting is None:
-        why = "evaluate.forgetting=true measures it, but not of a classifier, which answers nothing else"
-        return Condition(False, f"{purpose}, {wanted}; {why}. {remedy}")
+        why = "It is measured with evaluate.forgetting=true, but never of a classifier, which answers nothing else"
+        return Condition(False, f"{purpose}, {wanted}. {why}. {remedy}")
     gap = forgetting["abilities"][OVERALL]["difference"]
     lost, at_most = -gap["value"], -gap["ci_low"]
-    sentence = f"{purpose}; {lost:+.3f} lost, at the worst end of its interval {at_most:+.3f}, {wanted}"
+    sentence = f"{purpose}; a loss of {lost:.3f}, by the end of its interval up to {at_most:.3f}, {wanted}"
     if at_most <= gate.max_forgetting:
         return Condition(True, sentence)
     return Condition(False, f"{sentence}. {remedy}")
