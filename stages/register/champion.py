@@ -136,12 +136,12 @@ def ask_champion(
 def _as_asked(config: Config, asked: Mapping[str, Any]) -> Config:
     """The configuration with the settings of the champion's answers."""
     changed = {
-        "train": config.train.model_copy(update={"method": asked["method"], "encoder": None}),
-        "model": config.model.model_copy(update={"max_length": asked["max_length"]}),
-        "prompt": config.prompt.model_copy(update={"max_new_tokens": asked["max_new_tokens"]}),
-        "evaluate": config.evaluate.model_copy(update={"likelihood": False}),
+        "train": {"method": asked["method"], "encoder": None},
+        "model": {"max_length": asked["max_length"]},
+        "prompt": {"max_new_tokens": asked["max_new_tokens"]},
     }
-    return config.model_copy(update=changed)
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changed.items()}
+    return config.model_copy(update=sections)
 
 
 def _get_groups(records: Sequence[Record]) -> np.ndarray | None:
