@@ -93,8 +93,7 @@ def get_confidence(confidence: float, place: int) -> float:
     """The confidence of a one-sided bound in the look of this place: the chance of an error is divided by the place.
 
     Bonferroni's correction for the looks up to this one, so that the verdict on a model does not depend on models that
-    come after it. Where each of 20 models is judged when it comes, the chances of the looks add up: docs/evidence.md
-    has by how much.
+    come after it. The chances of the looks add up all the same: `python -m benchmarks.looks` shows by how much.
     """
     return 1 - (1 - confidence) / place
 
