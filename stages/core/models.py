@@ -18,8 +18,14 @@ CAUSAL = "AutoModelForCausalLM"
 
 
 def weights_sha256(folder: Path = TUNED) -> str:
-    """SHA-256 of a tuned model's weights, adapter or whole; of several files that of the list of theirs."""
+    """SHA-256 of a tuned model's weights, adapter or whole; of several files that of the list of theirs.
+
+    Raises:
+        UserError: there are no weights.
+    """
     digests = [sha256_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    if not digests:
+        raise UserError(f"{folder} has no weights (*.safetensors): run `dvc repro`, which trains them")
     return digests[0] if len(digests) == 1 else sha256_json(digests)
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.lineage import data_sha256
+from stages.core.models import weights_sha256
 from stages.core.tracking import track
-from stages.evaluate.looks import LEDGER, count_looks, get_confidence
+from stages.evaluate.ledger import LEDGER
+from stages.evaluate.looks import count_looks, get_confidence
 
 
 @pytest.fixture
@@ -148,3 +150,22 @@ def test_a_file_that_is_no_look_is_named_with_what_to_do(config, prepared):
     settings = config(*OFF)
     with track(settings, "prepare") as tracker, pytest.raises(UserError, match=f"{path} is no look.*git checkout"):
         count_looks(settings, tracker, {"a": 0.5})
+
+
+def test_a_ledger_that_cannot_be_written_is_a_users_mistake(look):
+    LEDGER.write_text("a file in the place of the folder")
+    with pytest.raises(UserError, match=r"data/test_looks/\w+ cannot be written .*evaluate.split=validation"):
+        look("a", overrides=OFF)
+
+
+def test_weights_in_several_files_are_all_looked_at(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.safetensors").write_text(name)
+    both = weights_sha256(tmp_path)
+    (tmp_path / "b.safetensors").write_text("c")
+    other = weights_sha256(tmp_path)
+    (tmp_path / "b.safetensors").unlink()
+    assert len({both, other, weights_sha256(tmp_path)}) == 3
+    (tmp_path / "a.safetensors").unlink()
+    with pytest.raises(UserError, match="no weights"):
+        weights_sha256(tmp_path)
