@@ -17,7 +17,7 @@ pytestmark = pytest.mark.pipeline
 QUICK = (
     "conf/experiment/smoke.yaml",
     # Registering is exercised too: any verdict opens the gate of the copy.
-    "register: { gate: { verdict: null, minimum: 0.0 } }\n",
+    "register: { gate: { verdict: null, min_primary_metric: 0.0, purpose: one-task } }\n",
 )
 
 
@@ -64,6 +64,10 @@ def runs(folder):
     return {run.info.run_name: run for run in found if "mlflow.parentRunId" not in run.data.tags}
 
 
+def looks(folder):
+    return {path.name: path.read_bytes() for path in (folder / "data/test_looks").glob("*/*.json")}
+
+
 def test_everything_is_there_and_one_mlflow_run_carries_it(run):
     for path in ("reports/verdict.html", "reports/verdict.md", "models/tuned/training.json", "plots/arms.json"):
         assert (run.folder / path).stat().st_size > 100, path
@@ -72,6 +76,7 @@ def test_everything_is_there_and_one_mlflow_run_carries_it(run):
     assert parent.info.status == "FINISHED"
     stages = ("prepare.", "baseline.", "train.", "evaluate.", "register.")
     assert all(any(key.startswith(stage) for key in parent.data.metrics) for stage in stages)
+    assert len(looks(run.folder)) == 1 and parent.data.metrics["evaluate.test_looks"] == 1
     assert not (run.folder / "outputs").exists() and not list(run.folder.glob("*.log"))
 
 
@@ -128,7 +133,8 @@ def test_a_bad_value_stops_before_any_work(run):
     assert "train.micro_batch_tokens: should be a valid integer" in said and "Traceback" not in said
 
 
-def test_a_queued_sweep_runs_in_copies_and_shares_the_store(run, environment):
+def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, environment):
+    before = looks(run.folder)
     run("dvc", "exp", "run", "--queue", "-S", "experiment=smoke", "-S", "train.args.learning_rate=2e-4,3e-4")
     # Not waited for: a worker may miss DVC's signal to end, once the queue is empty, and would hold the command's pipe.
     start, silent = ["dvc", "queue", "start", "-j", "2"], subprocess.DEVNULL
@@ -145,6 +151,11 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store(run, environment):
         assert {"baseline.few_shot.prompt_tokens", "evaluate.tuned.exact_match"} <= set(parents[rate].data.metrics)
     table = run("dvc", "exp", "show", "--csv")
     assert "train.args.learning_rate" in table and "0.0003" in table
+    # Both models are two looks at the test rows more, and no experiment that is applied takes a look back.
+    after = looks(run.folder)
+    assert after.items() > before.items() and len(after) == len(before) + 2
+    run("dvc", "exp", "apply", "first")
+    assert looks(run.folder) == after
 
 
 def test_a_server_that_is_away_is_a_warning(run):

@@ -34,6 +34,8 @@ def main() -> None:
     try:
         shares = _shares(sys.argv[1:])
         config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
+        if config.evaluate.split != "test":
+            raise UserError("the curve is measured on test rows: run it with evaluate.split=test in params.yaml")
         if set(data_sha256()) != set(SPLITS):  # a curve belongs to its data
             raise UserError("data/prepared is not there: run `dvc repro prepare` first")
         points = [get_point(config, share, run(share)) for share in shares]

@@ -38,6 +38,7 @@ def main() -> None:
         if part["loses"]:
             gap = _interval(part["difference"], "value", "{:+.3f}")
             console.print(f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}.")
+    console.print(f"  {report['looks']['sentence']}")
     if report["forgetting"]:
         console.print(f"  {report['forgetting']['sentence']}")
     if report["curve"]:

@@ -1,4 +1,4 @@
-"""Answer the test split with the alternatives to fine-tuning: without a model, and by prompting the base model.
+"""Answer the judged split with the alternatives to fine-tuning: without a model, and by prompting the base model.
 
 Without a model: `constant`, `nearest` and `lookup`. On the base model: zero-shot, few-shot and retrieval. With
 `prompt.remote` another model, behind an endpoint, answers too. Reads `data/prepared`; writes `predictions/<arm>.jsonl`,
@@ -18,7 +18,7 @@ from stages.core.door import door
 from stages.core.files import write_json
 from stages.core.models import get_tokenizer
 from stages.core.predictions import BASE_ARMS, GENERAL_BASE, PREDICTIONS, REMOTE_ARM, prompted_arms, write_predictions
-from stages.core.records import SPLITS, read_records
+from stages.core.records import read_records
 from stages.core.tracking import Tracker
 
 
@@ -34,14 +34,14 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.core.metric_check import check_metrics
     from stages.core.metrics import Metrics
 
-    train, validation, test = (read_records(split) for split in SPLITS)
+    train, validation, judged = (read_records(split) for split in ("train", "validation", config.evaluate.split))
     primary = config.evaluate.primary_metric  # `evaluate` checks the others: nothing here depends on them
-    check_metrics(Metrics([primary], config.evaluate.options, primary), [*validation, *test], config.seed)
+    check_metrics(Metrics([primary], config.evaluate.options, primary), [*validation, *judged], config.seed)
     choices = {}
-    numbers = answer_without_model(config.prompt, train, test)
+    numbers = answer_without_model(config.prompt, train, judged)
     if config.prompt.remote:  # first: a wrong key or address shows before the base model has worked for hours
         remote = Remote(config, config.prompt.remote, train)
-        choices[REMOTE_ARM], numbers[REMOTE_ARM] = answer(config, remote, REMOTE_ARM, validation, test)
+        choices[REMOTE_ARM], numbers[REMOTE_ARM] = answer(config, remote, REMOTE_ARM, validation, judged)
         choices[REMOTE_ARM]["endpoint"] = remote.facts()
     else:
         write_predictions(REMOTE_ARM, [])
@@ -50,7 +50,7 @@ def main(config: Config, tracker: Tracker) -> None:
     with get_engine(config, base, tokenizer) as engine:
         asker = get_asker(config, engine, tokenizer, train)
         for arm in BASE_ARMS:
-            choices[arm], numbers[arm] = answer(config, asker, arm, validation, test)
+            choices[arm], numbers[arm] = answer(config, asker, arm, validation, judged)
         write_json(GENERAL_BASE, general := ask_general(engine, tokenizer, config))
     write_json(PREDICTIONS / "choices.json", {arm: choices[arm] for arm in prompted_arms(config)})
     tracker.headline(numbers | {"general_seconds": general["seconds"]})

@@ -23,11 +23,16 @@ from stages.core.train_config import CLASSIFYING, TrainConfig
 class Gate(Section):
     """What a tuned model must show before it is registered."""
 
-    verdict: Literal["fine-tune", "prompt", "not-enough-evidence"] | None
-    minimum: float
-    forgotten: Annotated[float, Field(ge=0, le=1)] | None
-    """The largest loss on the general suite, as a share of its items; null does not look."""
-    champion: Literal["compare", "ignore"]
+    verdict: Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"] | None
+    """What the verdict must be; null takes any."""
+    min_primary_metric: float
+    purpose: Literal["one-task", "assistant"]
+    """A model for one task may forget everything else, and its card says so; an assistant may not."""
+    max_forgetting: Annotated[float, Field(ge=0, le=1)]
+    """The largest loss of an assistant on the general suite, as a share of its items: the far end of its interval must
+    not lie beyond. What was not measured does not pass."""
+    require_beating_champion: bool
+    """Whether the lower bound of new model minus champion, on today's test rows, must lie above 0."""
 
 
 class RegisterConfig(Section):

@@ -88,6 +88,8 @@ class HarnessConfig(Section):
 class EvaluateConfig(Section):
     """Metrics, statistics and the rule of the verdict."""
 
+    split: Literal["test", "validation"]
+    """Whose rows every arm answers. `validation` is for sweeps: no look at the test rows, and nothing is registered."""
     metrics: Annotated[list[Name], Field(min_length=1)]
     """Folders under `stages/evaluate/metrics`."""
     options: dict[str, dict[str, Any]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.base_models import BaseModel
 from stages.core.errors import UserError
-from stages.core.files import read_json
+from stages.core.files import read_json, sha256_file, sha256_json
 from stages.core.ranks import is_sharded
 
 if TYPE_CHECKING:
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 TUNED = Path("models/tuned")
 CAUSAL = "AutoModelForCausalLM"
+
+
+def weights_sha256(folder: Path = TUNED) -> str:
+    """SHA-256 of a tuned model's weights, adapter or whole; of several files that of the list of theirs.
+
+    Raises:
+        UserError: there are no weights.
+    """
+    digests = [sha256_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    if not digests:
+        raise UserError(f"{folder} has no weights (*.safetensors): run `dvc repro`, which trains them")
+    return digests[0] if len(digests) == 1 else sha256_json(digests)
 
 
 def get_tokenizer(base: BaseModel, chats: bool = True) -> "PreTrainedTokenizerBase":
@@ -68,14 +80,14 @@ def get_model(
     """
     if quantization is None:
         model = _load(base, get_dtype(dtype), kind, **others).eval()
-        return model if is_sharded() else model.to(_device())  # accelerate puts each process's part onto its GPU
+        return model if is_sharded() else model.to(get_device())  # accelerate puts each process's part onto its GPU
     from transformers import BitsAndBytesConfig
 
     unknown = set(quantization) - set(inspect.signature(BitsAndBytesConfig).parameters)
     if unknown:
         raise UserError(f"train.quantization.{min(unknown)}: transformers.BitsAndBytesConfig has no such argument")
     try:
-        others |= {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": _device()}}
+        others |= {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": get_device()}}
         return _load(base, get_dtype(dtype), kind, **others).eval()
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
@@ -99,7 +111,7 @@ def get_tuned_model(base: BaseModel, dtype: str, tuned: Path = TUNED, kind: str 
         model = _load(BaseModel(str(tuned), None, None, base.trust_remote_code), torch.float32, kind)
     for parameter in model.parameters():  # not the buffers: rotary frequencies stay float32, as when loaded from disk
         parameter.data = parameter.data.to(get_dtype(dtype))
-    return model.to(_device()).eval()
+    return model.to(get_device()).eval()
 
 
 def get_dtype(name: str) -> "torch.dtype":
@@ -115,15 +127,16 @@ def get_dtype(name: str) -> "torch.dtype":
     return torch.bfloat16 if fast else torch.float32
 
 
+def get_device() -> str:
+    """Where models go: the current GPU, or the processor where there is none."""
+    import torch
+
+    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+
+
 def _load(base: BaseModel, dtype: "torch.dtype", kind: str, **others: Any) -> "PreTrainedModel":
     import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of one second
     return getattr(transformers, kind).from_pretrained(base.path, dtype=dtype, **base.arguments, **others)
-
-
-def _device() -> str:
-    import torch
-
-    return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"

@@ -103,7 +103,7 @@ def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
 
 
 def read_predictions(arm: str) -> list[Prediction]:
-    """The answers of an arm, in the order of the test split.
+    """The answers of an arm, in the order of the split that is judged.
 
     Raises:
         UserError: the stage that writes them has not run.

@@ -75,6 +75,13 @@ class Tracker:
         for run_id in self.runs:
             self.attempt(lambda run_id=run_id: self._client.set_tag(run_id, PREFIX + key, value))  # type: ignore[misc]
 
+    def find_tags(self, key: str, value: str) -> list[dict[str, str]]:
+        """The tags of ours, without their prefix, of the experiment's runs that have this one, the oldest run first.
+
+        None where there is no MLflow to be had.
+        """
+        return self.attempt(lambda: self._find_tags(PREFIX + key, value)) or []
+
     def headline(self, values: dict[str, Any]) -> None:
         """Write `metrics/<stage>.json` and log its numbers to the stage's run; those of all stages go to the parent."""
         write_json(METRICS / f"{self.stage}.json", values)
@@ -124,10 +131,22 @@ class Tracker:
         with FileLock(repository_root() / "mlflow.db.lock"):
             self._client = mlflow.MlflowClient(uri)
             experiment = get_experiment(self._client, self.config.tracking.experiment, uri)
+            self._experiment = experiment
             self.runs.append(get_parent(self._client, experiment, self.config, by_name=self.stage is not None))
         if self.stage:
             tags = {"mlflow.parentRunId": self.runs[0], f"{PREFIX}stage": self.stage}
             self.runs.append(self._client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id)
+
+    def _find_tags(self, key: str, value: str) -> list[dict[str, str]]:
+        found, token = [], None
+        while True:
+            query = f"tags.`{key}` = '{value}'"
+            order = ["attributes.start_time ASC"]
+            page = self._client.search_runs([self._experiment], query, order_by=order, page_token=token)
+            found += [run.data.tags for run in page]
+            token = page.token
+            if not token:
+                return [{name.removeprefix(PREFIX): text for name, text in tags.items()} for tags in found]
 
     def _log_metrics(self, run_id: str, values: dict[str, float], synchronous: bool = True) -> None:
         from mlflow.entities import Metric

@@ -1,7 +1,8 @@
 """Answer the test split with the tuned model, compare it with every prompted arm, and say whether to fine-tune.
 
-Reads `models/tuned`, `predictions/*.jsonl` and the test split; writes `predictions/tuned.jsonl`,
-`reports/verdict.{json,md,html}`, `plots/*.json` and `metrics/evaluate.json`.
+Reads `models/tuned`, `predictions/*.jsonl` and the test split (the validation split with `evaluate.split=validation`);
+writes `predictions/tuned.jsonl`, `reports/verdict.{json,md,html}`, `plots/*.json`, `metrics/evaluate.json` and a file
+in `data/test_looks` for each model that is judged on test rows for the first time.
 
     dvc repro evaluate                               # under DVC, with params.yaml
     python -m stages.evaluate evaluate.margin=0.05   # alone, composed from conf/
@@ -11,7 +12,7 @@ import hydra
 
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.predictions import read_arms
+from stages.core.predictions import TUNED_ARM, read_arms
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 
@@ -22,22 +23,29 @@ def main(config: Config, tracker: Tracker) -> None:
     """Ask, score, compare, judge, report."""
     from stages.core.metric_check import check_metrics
     from stages.core.metrics import Metrics
+    from stages.core.models import weights_sha256
     from stages.evaluate.analysis import analyse, score_arms
+    from stages.evaluate.looks import count_looks
     from stages.evaluate.report import REPORTS, get_headline, write_reports
     from stages.evaluate.tuned import ask_tuned, check_method
 
     check_method(config)
-    test = read_records("test")
+    records = read_records(config.evaluate.split)
     metrics = Metrics(config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric)
-    check_metrics(metrics, test, config.seed)
+    check_metrics(metrics, records, config.seed)
     predictions = read_arms(config)
-    scores = score_arms(metrics, test, predictions)  # first: what is wrong here shows before the tuned model has worked
-    tuned, general = ask_tuned(config, test)
+    scores = score_arms(metrics, records, predictions)  # first: a mistake here shows before the tuned model works
+    tuned, general = ask_tuned(config, records)
     predictions |= tuned
-    scores |= score_arms(metrics, test, tuned)
-    report = analyse(config, test, predictions, scores, metrics)
-    write_reports(config, report, test, predictions, scores)
-    tracker.headline(get_headline(report, config.evaluate.metrics) | {"general_seconds": general["seconds"]})
+    scores |= score_arms(metrics, records, tuned)
+    primary = scores[TUNED_ARM][config.evaluate.primary_metric].value
+    looks = count_looks(config, tracker, {weights_sha256(): primary})
+    report = analyse(config, records, predictions, scores, metrics, looks)
+    write_reports(config, report, records, predictions, scores)
+    tracker.headline(
+        get_headline(report, config.evaluate.metrics)
+        | {"general_seconds": general["seconds"], "test_looks": looks.count}
+    )
     tracker.tag("verdict", report["verdict"])
     for name in ("json", "md", "html"):
         tracker.artifact(REPORTS / f"verdict.{name}")

@@ -9,7 +9,7 @@ from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirty, versions
 from stages.core.metrics import Metrics, Scores
-from stages.core.models import TUNED
+from stages.core.models import TUNED, weights_sha256
 from stages.core.predictions import (
     GENERAL_BASE,
     GENERAL_TUNED,
@@ -30,6 +30,7 @@ from stages.evaluate.groups import count_groups, get_groups
 from stages.evaluate.harness import compare_harness
 from stages.evaluate.health import find_warnings, get_health, split_gain
 from stages.evaluate.judging import Contest, judge
+from stages.evaluate.looks import Looks
 from stages.evaluate.scenarios import Measurements
 from stages.evaluate.slices import compare_slices
 from stages.evaluate.summary import count_right, get_answer, get_forgetting, get_missing, get_quality, get_seeds, say
@@ -48,7 +49,7 @@ def score_arms(metrics: Metrics, records: Sequence[Record], predictions: dict[st
     ids = [record.id for record in records]
     for arm, answers in predictions.items():
         if [answer.id for answer in answers] != ids:
-            raise UserError(f"predictions/{arm}.jsonl is not of this test split: run `dvc repro`")
+            raise UserError(f"predictions/{arm}.jsonl is not of these rows: run `dvc repro`")
     return {arm: metrics.score_records(answers, records) for arm, answers in predictions.items()}
 
 
@@ -58,6 +59,7 @@ def analyse(
     predictions: dict[str, list[Prediction]],
     scores: ArmScores,
     metrics: Metrics,
+    looks: Looks,
 ) -> dict[str, Any]:
     """The verdict with everything that it rests on.
 
@@ -67,6 +69,7 @@ def analyse(
         predictions: of every arm, those without a model first.
         scores: of every arm by every metric.
         metrics: that gave the scores.
+        looks: how often models have been judged on these rows.
     """
     settings = config.evaluate
     primary = settings.primary_metric
@@ -90,7 +93,7 @@ def analyse(
     runs = {arm: {name: [found] for name, found in of_metric.items()} for arm, of_metric in scores.items()}
     cost = {arm: amount for arm, amount in costs.per_request.items() if amount is not None}
     cheaper = {(TUNED_ARM, arm): saves for arm, saves in costs.cheaper.items()}
-    judged = judge(config, contest, runs, groups, cost=cost, cheaper=cheaper)
+    judged = judge(config, contest, runs, groups, looks=looks.place or 1, cost=cost, cheaper=cheaper)
     verdict = judged.verdict
     candidate = verdict.recommended_arm if verdict.recommended_arm in contest.tuned else TUNED_ARM
     ours = scores[candidate][primary]
@@ -104,7 +107,8 @@ def analyse(
         "model_free_arms": list(contest.model_free),
         "prompted_arms": list(contest.prompted),
         "tuned_arms": list(contest.tuned),
-        "split": "test",
+        "split": settings.split,
+        "looks": asdict(looks),
         "rows": len(records),
         "groups": count_groups(records),
         "confidence": settings.confidence,
@@ -211,6 +215,7 @@ def _lineage(config: Config, training: dict[str, Any]) -> dict[str, Any]:
         "data": config.data.name,
         "data_sha256": data_sha256(),
         "base_model": training["base_model"],
+        "model_sha256": weights_sha256(),
         "prompted_model": config.model.name,  # the same, but where a head of labels was put on an encoder
         "config_sha256": config_sha256(config),
         "git_commit": git_commit(),

@@ -1,10 +1,10 @@
 """Let the tuned model into the MLflow registry if the evidence is there, and say why if it is not.
 
-Reads `models/tuned`, `reports/verdict.json` and the test split; writes `reports/model_card.md` and
+Reads `models/tuned`, its answers, `reports/verdict.json` and the test split; writes `reports/model_card.md` and
 `metrics/register.json`. A gate that says no is an answer: the stage ends well either way.
 
     dvc repro register                                     # under DVC, with params.yaml
-    python -m stages.register register.gate.minimum=0.6    # alone, composed from conf/
+    python -m stages.register register.gate.min_primary_metric=0.6    # alone, composed from conf/
 """
 
 import logging
@@ -26,13 +26,17 @@ CARD = Path("reports/model_card.md")
 def main(config: Config, tracker: Tracker) -> None:
     """Check the gate, register if it opens, write the card."""
     from stages.register.card import render_card
+    from stages.register.champion import check_champion
     from stages.register.gate import check_gate
-    from stages.register.registration import register
+    from stages.register.registration import check_weights, register
     from stages.register.registry import find_champion
 
     report = read_json(Path("reports/verdict.json"))
+    check_weights(report)
     champion = tracker.attempt(lambda: find_champion(config))
-    conditions = check_gate(config.register_.gate, report, champion)
+    conditions = check_gate(config.register_.gate, report)
+    if all(condition.passed for condition in conditions):  # else it would not decide, and may be costly
+        conditions += check_champion(config, report, champion)
     card = render_card(config, report, conditions)
     version, outcome = None, "the gate is closed"
     if all(condition.passed for condition in conditions):

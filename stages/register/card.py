@@ -9,7 +9,7 @@ from stages.core.config import Config
 from stages.core.executions import PREFIX
 from stages.core.files import read_json
 from stages.core.models import TUNED
-from stages.register.gate import Condition
+from stages.register.gate import Condition, describe_purpose
 from stages.register.registry import lineage_tags
 
 
@@ -24,6 +24,7 @@ def render_card(config: Config, report: dict[str, Any], conditions: Sequence[Con
         alias=config.register_.alias,
         report=report,
         conditions=conditions,
+        purpose=describe_purpose(config.register_.gate, report["forgetting"]),
         instruction=config.prompt.short_instruction,
         max_new_tokens=config.prompt.max_new_tokens,
         task=TASKS.get(config.train.method),

@@ -1,21 +1,13 @@
 """What a tuned model must show before it is registered."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stages.core.config import Gate
 from stages.core.predictions import TUNED_ARM
 
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """What the registry says of the version that holds the alias."""
-
-    version: str
-    metric: str
-    value: float
-    test_sha256: str
-    model_sha256: str
+OVERALL = 0  # the place of the whole general suite among the abilities of the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +18,58 @@ class Condition:
     sentence: str
 
 
-def check_gate(gate: Gate, report: dict[str, Any], champion: Champion | None) -> list[Condition]:
-    """Every condition, whether or not an earlier one failed.
+def check_gate(gate: Gate, report: Mapping[str, Any]) -> list[Condition]:
+    """Every condition except the one against the champion, whether or not an earlier one failed.
 
     Args:
         gate: the configured conditions.
         report: `reports/verdict.json`.
-        champion: the current holder of the alias, if there is one.
     """
-    metric = report["primary_metric"]
-    value = report["arms"][TUNED_ARM][metric]["value"]
-    conditions = [Condition(value >= gate.minimum, f"{metric} {value:.3f}, at least {gate.minimum} wanted")]
+    conditions = []
+    if report["looks"]["place"] is None:
+        conditions.append(Condition(False, _explain_look(report)))
     if gate.verdict is not None:
         found = report["verdict"]
-        conditions.insert(0, Condition(found == gate.verdict, f"verdict {found!r}, {gate.verdict!r} wanted"))
-    if gate.forgotten is not None and report["forgetting"]:
-        lost = -report["forgetting"]["abilities"][0]["difference"]["value"]
-        wanted = f"at most {gate.forgotten:.3f} wanted"
-        conditions.append(Condition(lost <= gate.forgotten, f"lost {lost:+.3f} of the general suite, {wanted}"))
-    if champion is not None and gate.champion == "compare":
-        conditions.append(_against_champion(champion, metric, value, report["lineage"]["data_sha256"]["test"]))
-    return conditions
+        conditions.append(Condition(found == gate.verdict, f"verdict {found!r}, {gate.verdict!r} wanted"))
+    metric = report["primary_metric"]
+    value = report["arms"][TUNED_ARM][metric]["value"]
+    wanted = f"at least {gate.min_primary_metric} wanted"
+    conditions.append(Condition(value >= gate.min_primary_metric, f"{metric} {value:.3f}, {wanted}"))
+    return [*conditions, _check_purpose(gate, report["forgetting"])]
 
 
-def _against_champion(champion: Champion, metric: str, value: float, test_sha256: str) -> Condition:
-    name = f"the champion, version {champion.version}"
-    if (champion.metric, champion.test_sha256) != (metric, test_sha256):
-        return Condition(
-            False,
-            f"{name} was measured by {champion.metric} on test data {champion.test_sha256[:10]}, this model by "
-            f"{metric} on {test_sha256[:10]}: not comparable. "
-            f"To replace it all the same: -S register.gate.champion=ignore",
+def describe_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> str:
+    """What the model is for, and what it still knows beside that; `forgetting` is that of the report."""
+    name = {"one-task": "a one-task model", "assistant": "an assistant"}[gate.purpose]
+    if forgetting is None:
+        return f"{name}: what it forgot was not measured"
+    suite = forgetting["abilities"][OVERALL]
+    tuned, base = suite["tuned"]["value"], suite["base"]["value"]
+    return f"{name}: it answers {tuned:.3f} of the general suite, the base model {base:.3f}"
+
+
+def _explain_look(report: Mapping[str, Any]) -> str:
+    if report["split"] == "validation":
+        return (
+            "judged on validation rows, on which prompts and checkpoint were chosen. For one look at the test rows: "
+            "`dvc exp run` with the same settings and -S evaluate.split=test"
         )
-    return Condition(value >= champion.value, f"{metric} {value:.3f}, {name}, has {champion.value:.3f}")
+    return f"the look at the test rows was not counted: {report['looks']['sentence']}"
+
+
+def _check_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> Condition:
+    """An assistant must not have forgotten more than it may; what was not measured is not passed."""
+    purpose = describe_purpose(gate, forgetting)
+    if gate.purpose == "one-task":
+        return Condition(True, purpose)
+    wanted = f"and at most {gate.max_forgetting:.3f} is allowed"
+    remedy = "A model for this task alone: -S register.gate.purpose=one-task"
+    if forgetting is None:
+        why = "It is measured with evaluate.forgetting=true, but never of a classifier, which answers nothing else"
+        return Condition(False, f"{purpose}, {wanted}. {why}. {remedy}")
+    gap = forgetting["abilities"][OVERALL]["difference"]
+    lost, at_most = -gap["value"], -gap["ci_low"]
+    sentence = f"{purpose}; a loss of {lost:.3f}, by the end of its interval up to {at_most:.3f}, {wanted}"
+    if at_most <= gate.max_forgetting:
+        return Condition(True, sentence)
+    return Condition(False, f"{sentence}. {remedy}")

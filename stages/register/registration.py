@@ -5,13 +5,15 @@ from typing import Any
 from stages.core.base_models import BaseModel, get_base_model
 from stages.core.classifier import get_limit, load_classifier, read_texts
 from stages.core.config import Config
-from stages.core.models import TUNED, get_tokenizer, get_tuned_model
+from stages.core.errors import UserError
+from stages.core.models import TUNED, get_tokenizer, get_tuned_model, weights_sha256
 from stages.core.prompts import build_prompt, encode_prompt
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 from stages.core.train_config import CLASSIFYING
-from stages.register.gate import Champion
-from stages.register.registry import check_round_trip, create_version, log_model, model_sha256
+from stages.register.champion import Champion
+from stages.register.gate import describe_purpose
+from stages.register.registry import check_round_trip, create_version, log_model
 
 PROBES = 4  # prompts whose logits are compared
 AWAY = (
@@ -29,7 +31,7 @@ def register(
         The version, or None where there is no registry to be had, and a sentence.
     """
     name = config.register_.name
-    if champion is not None and champion.model_sha256 == model_sha256():
+    if champion is not None and champion.model_sha256 == report["lineage"]["model_sha256"]:
         return champion.version, f"these weights are {name} version {champion.version} already"
     if not tracker.on:
         return None, AWAY
@@ -41,7 +43,18 @@ def register(
     version = tracker.attempt(lambda: create_version(config, info.model_id, report, card))
     if version is None:
         return None, AWAY
-    return version, f"registered as {name} version {version}, alias {config.register_.alias}"
+    purpose = describe_purpose(config.register_.gate, report["forgetting"])
+    return version, f"registered as {name} version {version}, alias {config.register_.alias}, {purpose}"
+
+
+def check_weights(report: dict[str, Any]) -> None:
+    """Raise a `UserError` where the verdict is about other weights than those that would be registered."""
+    judged, found = report["lineage"]["model_sha256"], weights_sha256()
+    if judged != found:
+        raise UserError(
+            f"reports/verdict.json is about other weights ({judged[:12]}) than {TUNED} has ({found[:12]}); "
+            "what is registered must be what was measured. Run `dvc repro`"
+        )
 
 
 def _load(config: Config) -> tuple[Any, Any]:

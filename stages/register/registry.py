@@ -1,22 +1,19 @@
 """The MLflow registry: who is champion, a new version, and the proof that it is the model that was measured."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from stages.core.classifier import TASKS
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.executions import PREFIX, data_set, flatten
-from stages.core.files import sha256_file
+from stages.core.files import sha256_file, write_json
 from stages.core.lineage import config_sha256, versions
 from stages.core.models import TUNED
 from stages.core.tracking import Tracker
-from stages.register.gate import Champion
-
-
-def model_sha256(folder: Path = TUNED) -> str:
-    """Of the tuned weights, adapter or whole."""
-    return sha256_file(next(iter(sorted(folder.glob("*.safetensors")))))
+from stages.register.champion import ANSWERS, Champion, get_answers_to_keep
+from stages.register.gate import describe_purpose
 
 
 def find_champion(config: Config) -> Champion | None:
@@ -30,18 +27,15 @@ def find_champion(config: Config) -> Champion | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-    tags = {key.removeprefix(PREFIX): value for key, value in version.tags.items()}
-    return Champion(
-        str(version.version),
-        tags.get("primary_metric", "an unknown metric"),
-        float(tags.get("primary_value", "nan")),
-        tags.get("test_sha256", "unknown"),
-        tags.get("model_sha256", "unknown"),
-    )
+    uri = f"models:/{version.name}/{version.version}"
+    return Champion(str(version.version), uri, version.tags.get(PREFIX + "model_sha256", "unknown"))
 
 
 def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]) -> Any:
-    """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data."""
+    """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data.
+
+    Its answers to the test rows are among its artifacts: a later model is compared with them.
+    """
     import mlflow
 
     pins = [f"{name}=={versions()[name].split('+')[0]}" for name in ("mlflow", "torch", "transformers", "accelerate")]
@@ -57,6 +51,10 @@ def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, repo
         test = data_set(config.data.name, "test", report["lineage"]["data_sha256"]["test"])
         values = flatten({"arms": report["arms"]["tuned"]})
         mlflow.log_metrics(values, model_id=info.model_id, dataset=test)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, ANSWERS)
+        write_json(path, get_answers_to_keep(config))
+        mlflow.MlflowClient().log_model_artifact(info.model_id, str(path))
     return info
 
 
@@ -97,6 +95,8 @@ def lineage_tags(config: Config, report: dict[str, Any]) -> dict[str, str]:
     base, template = lineage["base_model"], TUNED / "chat_template.jinja"
     tags = {
         "verdict": report["verdict"],
+        "purpose": describe_purpose(config.register_.gate, report["forgetting"]),
+        "looks": report["looks"]["sentence"],
         "primary_metric": metric,
         "primary_value": repr(report["arms"]["tuned"][metric]["value"]),
         "git_commit": lineage["git_commit"],
@@ -106,7 +106,7 @@ def lineage_tags(config: Config, report: dict[str, Any]) -> dict[str, str]:
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
         "base_model": base["name"],
         "base_model_sha256": base["sha256"] or base["revision"] or "unknown",
-        "model_sha256": model_sha256(),
+        "model_sha256": lineage["model_sha256"],
         **({"chat_template_sha256": sha256_file(template)} if template.exists() else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
         "hardware": str(lineage["hardware"]["device"]),

@@ -59,7 +59,7 @@ def test_params_yaml_is_the_composition_of_conf():
         ("data.source.sha256=abc", "data.source.sha256: "),
         ("evaluate.metrics=[exact_match,perplexity]", "evaluate: the metric perplexity needs evaluate.likelihood=true"),
         ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
-        ("register.gate.champion=sometimes", "register.gate.champion: should be 'compare' or 'ignore'"),
+        ("register.gate.purpose=any", "register.gate.purpose: should be 'one-task' or 'assistant'"),
     ],
 )
 def test_a_bad_value_is_named_with_its_whole_key(override, said):

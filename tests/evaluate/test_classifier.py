@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.config import parse
 from stages.core.files import write_json
 from stages.core.predictions import BASE_ARMS, GENERAL_BASE, PREDICTIONS, REMOTE_ARM, Prediction, write_predictions
 from stages.core.records import read_records
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
+from stages.register.champion import ask_champion, get_answers_to_keep
+from stages.register.registry import find_champion
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 from tests.train.test_labels import ENCODER, FAST, classified, tagged, write_rows
 
-QUICK = (*FAST[1:], "register.gate.verdict=null", "register.gate.minimum=0.0", ENCODER)
+GATE = ("register=one-task", "register.gate.verdict=null", "register.gate.min_primary_metric=0.0")
+QUICK = (*FAST[1:], *GATE, ENCODER)
 METHODS = {
     "classify": (classified, ("evaluate=classes",), "accuracy", "text-classification"),
     "tag": (tagged, ("evaluate=entities",), "entity_f1", "token-classification"),
@@ -50,12 +54,16 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     assert report["forgetting"] is None and report["harness"] == []  # there is nothing to ask it
     assert json.loads(Path("predictions/general_tuned.json").read_text()) == {"seconds": 0.0}
     assert json.loads(Path("metrics/register.json").read_text())["reasons"] == [
-        f"passed: {report['primary_metric']} 1.000, at least 0.0 wanted"
+        f"passed: {report['primary_metric']} 1.000, at least 0.0 wanted",
+        "passed: a one-task model: what it forgot was not measured",
     ]
     card = Path("reports/model_card.md").read_text()
     assert f"# {task}, of transformers" in card and "System message" not in card
     pipeline = mlflow.transformers.load_model("models:/tuneproof-chat-jsonl@champion")
     assert pipeline.task == task
+    checked = parse(config)
+    kept = get_answers_to_keep(checked)
+    assert ask_champion(checked, find_champion(checked), kept["asked"], read_records("test")) == kept["answers"]
     if method == "classify":
         assert [pipeline(f"1 {'!?'[n] * 8}")[0]["label"] for n in (0, 1)] == ["glad", "not sure"]
     else:

@@ -3,8 +3,9 @@ import json
 import pytest
 
 from stages.baseline.__main__ import main as baseline
-from stages.core.predictions import EXTRA
+from stages.core.predictions import EXTRA, read_predictions
 from stages.evaluate.__main__ import main as evaluate
+from stages.register.__main__ import main as register
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 
@@ -65,3 +66,29 @@ def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_th
     assert "built-in method" not in page and "Does it still do other things?" in page and "tuned_long" in page
     assert "default-src 'none'" in page  # whatever a model wrote, nothing is loaded from anywhere
     assert "General suite" in (folder / "reports/verdict.md").read_text()
+    # The look is counted, in the report and in the ledger.
+    (path,) = (folder / "data/test_looks").glob("*/001-exact_match-*.json")
+    entry = json.loads(path.read_text())
+    assert report["split"] == "test" and report["looks"]["place"] == report["looks"]["count"] == 1
+    assert entry["model_sha256"] == report["lineage"]["model_sha256"]
+    assert entry["value"] == report["arms"]["tuned"]["exact_match"]["value"]
+    assert json.loads((folder / "metrics/evaluate.json").read_text())["test_looks"] == 1
+
+
+def test_a_sweep_is_judged_on_validation_rows_and_leaves_the_test_rows_unseen(prepared, workspace):
+    (workspace / "data/prepared/test.jsonl").write_bytes(b"\n")  # nothing there to look at
+    settings = compose_config("experiment=sweep", *TINY, *QUICK, "evaluate.forgetting=false", "register=one-task")
+    for stage in (baseline, train, evaluate, register):
+        stage(settings)
+    report = json.loads((workspace / "reports/verdict.json").read_text())
+    assert report["split"] == "validation" and report["rows"] == len(prepared["validation"])
+    assert report["looks"]["place"] is None and "optimistic" in report["looks"]["sentence"]
+    assert not (workspace / "data/test_looks").exists()
+    ids = [record.id for record in prepared["validation"]]
+    for arm in ("zero_shot", "tuned"):
+        assert [answer.id for answer in read_predictions(arm)] == ids
+    outcome = json.loads((workspace / "metrics/register.json").read_text())
+    assert outcome["registered"] is False
+    assert (
+        outcome["reasons"][0].startswith("failed: judged on validation rows") and "split=test" in outcome["reasons"][0]
+    )

@@ -108,7 +108,7 @@ def bare():
         "confidence": 0.95,
         "margin": 0.02,
         "arms": arms,
-        "choices": dict.fromkeys(PROMPTED, {"instruction": None, "shots": 0, "rows": 0, "trials": []}),
+        "choices": {arm: {"instruction": None, "shots": 0, "rows": 0, "trials": []} for arm in PROMPTED},
         "comparisons": [comparison(arm, "exact_match", 0.7 - ARMS[arm]) for arm in ARMS if arm != "tuned"],
         "measures": {"exact_match": measure("Whether the answer is the target.", case="fold")},
         "remote": None,

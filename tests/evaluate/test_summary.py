@@ -35,8 +35,8 @@ def test_the_answer_says_what_to_do(verdict, arm, said):
 
 def test_quality_is_told_in_requests():
     assert get_quality(report()) == (
-        "Of 300 requests 210 come out right with tuned instead of 120 with few_shot, the best prompt: 94 better, 4 worse; "
-        "always answering “No entities found” gets 150, lookup 270."
+        "Of 300 requests 210 come out right with tuned instead of 120 with few_shot, the best prompt: 94 better, "
+        "4 worse; always answering “No entities found” gets 150, lookup 270."
     )
     assert "tuned has 0.700 in exact_match" in get_quality(report(counts=None))
 
@@ -62,8 +62,13 @@ def test_seeds_vote():
 
 
 @pytest.mark.parametrize(
-    ("needed", "said"), [(None, ")."), ({"low": 900, "high": 4000}, "Between 900 and 4,000"), ({"low": 900, "high": None}, "At least 900")]
-)  # fmt: skip
+    ("needed", "said"),
+    [
+        (None, ")."),
+        ({"low": 900, "high": 4000}, "Between 900 and 4,000"),
+        ({"low": 900, "high": None}, "At least 900"),
+    ],
+)
 def test_a_comparison_says_how_many_rows_would_settle_it(needed, said):
     c = {
         "arm": "tuned", "against": "few_shot", "metric": "exact_match", "difference": 0.05, "ci_low": -0.02,

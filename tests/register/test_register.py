@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,50 +8,91 @@ from stages.core.config import Gate, parse
 from stages.core.lineage import config_sha256
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
-from stages.register.gate import Champion, check_gate
+from stages.register.gate import check_gate
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 
 REPORT = {
     "verdict": "fine-tune",
     "primary_metric": "exact_match",
+    "split": "test",
+    "looks": {"place": 1, "count": 1, "confidence": 0.95, "sentence": "The first model judged on these test rows."},
     "arms": {"tuned": {"exact_match": {"value": 0.7}}},
     "forgetting": None,
-    "lineage": {"data_sha256": {"test": "abc"}},
 }
-GATE = Gate(verdict="fine-tune", minimum=0.5, forgotten=0.2, champion="compare")
-CHAMPION = Champion("3", "exact_match", 0.6, "abc", "w")
+GATE = Gate(
+    verdict="fine-tune",
+    min_primary_metric=0.5,
+    purpose="one-task",
+    max_forgetting=0.1,
+    require_beating_champion=True,
+)
+
+
+def suite(base, tuned, *, half=0.02):
+    """The report's part on forgetting."""
+    lost = {"value": tuned - base, "ci_low": tuned - base - half, "ci_high": tuned - base + half}
+    return {"abilities": [{"base": {"value": base}, "tuned": {"value": tuned}, "difference": lost}]}
 
 
 @pytest.mark.parametrize(
-    ("gate", "champion", "passed"),
+    ("changed", "passed"),
     [
-        (GATE, None, [True, True]),
-        (GATE, CHAMPION, [True, True, True]),
-        (GATE, replace(CHAMPION, value=0.7), [True, True, True]),
-        (GATE, replace(CHAMPION, value=0.71), [True, True, False]),
-        (GATE, replace(CHAMPION, test_sha256="other"), [True, True, False]),
-        (GATE, replace(CHAMPION, metric="entity_f1"), [True, True, False]),
-        (GATE.model_copy(update={"champion": "ignore"}), replace(CHAMPION, value=0.9), [True, True]),
-        (GATE.model_copy(update={"minimum": 0.8}), None, [True, False]),
-        (GATE.model_copy(update={"verdict": "prompt"}), None, [False, True]),
-        (GATE.model_copy(update={"verdict": None}), None, [True]),
+        ({}, [True, True, True]),
+        ({"min_primary_metric": 0.8}, [True, False, True]),
+        ({"verdict": "prompt"}, [False, True, True]),
+        ({"verdict": "no-model"}, [False, True, True]),
+        ({"verdict": "neither"}, [False, True, True]),
+        ({"verdict": None}, [True, True]),
     ],
 )
-def test_the_gate(gate, champion, passed):
-    assert [condition.passed for condition in check_gate(gate, REPORT, champion)] == passed
+def test_the_gate(changed, passed):
+    gate = GATE.model_copy(update=changed)
+    assert [condition.passed for condition in check_gate(gate, REPORT)] == passed
 
 
-@pytest.mark.parametrize(("difference", "passed"), [(-0.1, True), (0.05, True), (-0.2, True), (-0.21, False)])
-def test_what_was_forgotten_closes_the_gate(difference, passed):
-    report = REPORT | {"forgetting": {"abilities": [{"difference": {"value": difference}}]}}
-    assert [condition.passed for condition in check_gate(GATE, report, None)] == [True, True, passed]
-    assert len(check_gate(GATE.model_copy(update={"forgotten": None}), report, None)) == 2
+@pytest.mark.parametrize(
+    ("forgetting", "passed"),
+    [
+        (suite(0.463, 0.45), True),
+        (suite(0.463, 0.48), True),
+        (suite(0.463, 0.384), True),  # 0.079 lost, 0.099 at worst
+        (suite(0.463, 0.38), False),
+        (suite(0.463, 0.45, half=0.2), False),  # too few items to know
+        (suite(0.463, 0.003), False),
+        (None, False),  # not measured is not passed
+    ],
+)
+def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_forgot(forgetting, passed):
+    assistant = check_gate(GATE.model_copy(update={"purpose": "assistant"}), REPORT | {"forgetting": forgetting})[-1]
+    assert assistant.passed is passed
+    assert ("-S register.gate.purpose=one-task" in assistant.sentence) is not passed
+    one_task = check_gate(GATE, REPORT | {"forgetting": forgetting})[-1]
+    assert one_task.passed and one_task.sentence.startswith("a one-task model: ")
+    if forgetting is None:
+        assert "what it forgot was not measured" in one_task.sentence
+    else:
+        tuned = forgetting["abilities"][0]["tuned"]["value"]
+        assert f"it answers {tuned:.3f} of the general suite, the base model 0.463" in one_task.sentence
+
+
+@pytest.mark.parametrize(
+    ("split", "sentence", "said"),
+    [
+        ("validation", "Judged on validation rows.", "-S evaluate.split=test"),
+        ("test", "Trained on 50% of the rows.", "Trained on 50% of the rows."),
+    ],
+)
+def test_a_verdict_that_is_no_counted_look_is_not_registered(split, sentence, said):
+    looks = {"place": None, "count": None, "confidence": 0.95, "sentence": sentence}
+    first = check_gate(GATE, REPORT | {"split": split, "looks": looks})[0]
+    assert not first.passed and said in first.sentence
 
 
 OPEN = (
+    "register=one-task",
     "register.gate.verdict=null",
-    "register.gate.minimum=0.0",
+    "register.gate.min_primary_metric=0.0",
     "train.args.num_train_epochs=1",
 )
 
@@ -79,11 +119,29 @@ def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
     assert mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}").search_registered_models() == []
 
 
+def test_an_assistant_that_forgot_or_was_not_asked_stays_out(evaluated):
+    path = Path("reports/verdict.json")
+    report = json.loads(path.read_text())
+    path.write_text(json.dumps(report | {"forgetting": None}))
+    register(compose_config(*TINY, *OPEN, "register=gated"))
+    assert outcome()["registered"] is False
+    assert "failed: an assistant: what it forgot was not measured" in outcome()["reasons"][-1]
+
+
+def test_other_weights_than_those_that_were_judged_are_refused(evaluated):
+    path = Path("models/tuned/adapter_model.safetensors")
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(SystemExit, match=r"reports/verdict.json is about other weights .* `dvc repro`"):
+        register(compose_config(*TINY, *OPEN))
+    assert not Path("metrics/register.json").exists()
+
+
 def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
     import mlflow
 
-    for _ in range(2):
-        register(compose_config(*TINY, *OPEN))
+    register(compose_config(*TINY, *OPEN))
+    assert "alias champion, a one-task model: it answers 0.0" in outcome()["outcome"]
+    register(compose_config(*TINY, *OPEN))
     assert outcome()["registered"] is True and outcome()["version"] == "1"
     client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
     assert len(client.search_model_versions("name='tuneproof-chat-jsonl'")) == 1
@@ -94,7 +152,9 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
     assert {"tuneproof.git_commit", "tuneproof.chat_template_sha256", "tuneproof.base_model_sha256"} <= set(
         version.tags
     )
-    assert "## The gate" in version.description
+    assert "## The gate" in version.description and "**Purpose:** a one-task model: " in version.description
+    assert "a one-task model: it answers 0.0" in version.tags["tuneproof.purpose"]
+    assert version.tags["tuneproof.looks"] == "The first model judged on these test rows."
     model = client.get_logged_model(version.model_id or version.source.removeprefix("models:/"))
     assert {metric.dataset_digest for metric in model.metrics} == {report["lineage"]["data_sha256"]["test"][:32]}
 

@@ -1,0 +1,90 @@
+"""What many models on the same test rows do to the verdict and to the registry, and what the corrections are worth.
+
+    python -m benchmarks.looks
+
+Two arms agree on a row as far as its difficulty goes: each answers right where a normal number, of which the row has
+`SHARED` of the variance, lies below a threshold. Judged by the functions of the stages.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.stats import norm
+
+from stages.core.metrics import Scores
+from stages.core.statistics import difference
+from stages.evaluate.looks import get_confidence
+
+SERIES = 1000
+MODELS = 20
+ROWS = 300
+SHARED = 0.8  # of the variance: the row's difficulty
+MARGIN = 0.02
+CONFIDENCE = 0.95
+
+
+def draw(rng: np.random.Generator, rates: list[float]) -> Iterator[Scores]:
+    """Arms that are right on these shares of the same rows."""
+    difficulty = rng.normal(size=ROWS) * np.sqrt(SHARED)
+    for rate in rates:
+        right = difficulty + rng.normal(size=ROWS) * np.sqrt(1 - SHARED) < norm.ppf(rate)
+        yield Scores(np.column_stack([right, np.ones(ROWS)]).astype(float))
+
+
+def judge_series() -> dict[str, float]:
+    """The share of series in which some model gets a wrong `fine-tune`: each gains exactly the margin."""
+    rng = np.random.default_rng(0)
+    confidences = {
+        "plain bounds": lambda place: CONFIDENCE,
+        "divided by the place of each look": lambda place: get_confidence(CONFIDENCE, place),
+        "divided by the number of all looks": lambda place: get_confidence(CONFIDENCE, MODELS),
+    }
+    wrong = dict.fromkeys(confidences, 0)
+    for _ in range(SERIES):
+        rival, *tuned = draw(rng, [0.55] + [0.55 + MARGIN] * MODELS)
+        for name, confidence in confidences.items():
+            bounds = (difference(t, rival, confidence(k)).bound_low for k, t in enumerate(tuned, 1))
+            wrong[name] += any(bound > MARGIN for bound in bounds)
+    return {name: count / SERIES for name, count in wrong.items()}
+
+
+def replace_champions() -> dict[str, tuple[float, float]]:
+    """Of equally good models in a row: how often the first champion is replaced, and by how much its value rises."""
+    rng = np.random.default_rng(0)
+    rules = {
+        "value at least the champion's": lambda place, new, old: new.value >= old.value,
+        "plain lower bound above 0": lambda place, new, old: difference(new, old, CONFIDENCE).bound_low > 0,
+        "lower bound of the look above 0": lambda place, new, old: (
+            difference(new, old, get_confidence(CONFIDENCE, place)).bound_low > 0
+        ),
+    }
+    replaced = dict.fromkeys(rules, 0)
+    risen = dict.fromkeys(rules, 0.0)
+    for _ in range(SERIES):
+        first, *others = draw(rng, [0.7] * MODELS)
+        for name, beats in rules.items():
+            champion = first
+            for place, model in enumerate(others, 2):
+                if beats(place, model, champion):
+                    champion = model
+            replaced[name] += champion is not first
+            risen[name] += champion.value - first.value
+    return {name: (replaced[name] / SERIES, risen[name] / SERIES) for name in rules}
+
+
+def main() -> None:
+    """Print two tables in Markdown."""
+    lines = [
+        f"{SERIES:,} series of {MODELS} models, {ROWS} rows",
+        "",
+        "| bounds | some wrong `fine-tune` |",
+        "|---|---:|",
+    ]
+    lines += [f"| {name} | {share:.1%} |" for name, share in judge_series().items()]
+    lines += ["", "| rule | champion replaced | its value rises by |", "|---|---:|---:|"]
+    lines += [f"| {name} | {share:.1%} | {rise:+.4f} |" for name, (share, rise) in replace_champions().items()]
+    print("\n".join(lines))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
