@@ -176,6 +176,10 @@ def test_an_arm_without_a_model_costs_its_seconds_alone():
     found = costs(ARMS | {"lookup": arm("lookup", 0, 0, seconds=1e-5, spread=0)}, alternative="lookup")
     assert [s.per_request["lookup"] for s in found.scenarios.values()] == [pytest.approx(1e-8)] * 4
     assert "never" in found.break_even_reason and not found.cheaper["lookup"]
+    assert (
+        "tuned is not cheaper than lookup: 1,000 requests cost 1.5 USD (bounds 1.5 and 1.5) more"
+        in (found.cheaper_reasons["lookup"])
+    )
 
 
 def test_the_remote_arm_costs_its_tokens_in_every_scenario():
