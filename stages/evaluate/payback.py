@@ -154,10 +154,13 @@ def _break_even(outlay: Outlay, gross: Bounds, saving: Bounds, candidate: str, o
 def _reason(outlay: Outlay, saving: Bounds, candidate: str, other: str) -> str:
     """Why the candidate counts as cheaper than the other arm, or does not."""
     prices = outlay.prices
+    hosting = " after hosting" if outlay.hosting_per_month else ""
+    if saving.high <= 0:
+        more = _of_thousand(Bounds(-saving.value, -saving.high, -saving.low), prices)
+        return f"{candidate} is not cheaper than {other}: 1,000 requests cost {more} more{hosting}."
     if saving.low <= 0:
-        known = "is not cheaper" if saving.high <= 0 else "is not known to be cheaper"
-        hosting = " after hosting" if outlay.hosting_per_month else ""
-        return f"{candidate} {known} than {other}: 1,000 requests save {_of_thousand(saving, prices)}{hosting}."
+        save = f"save {_of_thousand(saving, prices)}{hosting}"
+        return f"{candidate} is not known to be cheaper than {other}: 1,000 requests {save}."
     least = f"{outlay.horizon * saving.low:,.4g} {prices.currency}"
     time = f"{prices.horizon_months} months with {prices.requests_per_month:,} requests each save at least {least}"
     paid = f"{max(0.0, outlay.once):,.4g} {prices.currency} for training and labelling"

@@ -52,7 +52,9 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
     In each round: `FRESH_PROMPTS` prompts without anything in common, answered with one token, give the seconds of a
     prompt's token. Prompts that share all tokens but their last are answered with one token and with 1 + `STEPS`: the
     difference is that of the answers' tokens, once after `SHORT` and once after `LONG` tokens of context. What a
-    longer common prefix adds to answers of one token, beyond computing it once, is the price of its reuse.
+    longer common prefix adds to answers of one token, beyond computing it once, is the price of its reuse. On a noisy
+    machine one of these differences may come out below zero; it stays so, for cut off at zero the mean of the rounds
+    would be too high, and an arm with a long prefix would look too dear.
     """
     machine, random = config.evaluate.prices.machine, Random(config.seed)
     long = min(LONG, config.model.max_length - STEPS - 2)
@@ -76,12 +78,12 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
         for level, rows in levels.items():
             first = {context: generate(rows, context, 1, 1) for context in (short, long)}
             steps = {
-                context: max(0.0, generate(rows, context, 1, 1 + STEPS) - first[context]) / (rows * STEPS)
+                context: (generate(rows, context, 1, 1 + STEPS) - first[context]) / (rows * STEPS)
                 for context in (short, long)
             }
             more = first[long] - first[short] - fresh * (long - short)
-            slope = min(max(0.0, steps[long] - steps[short]) / (long - short), steps[short] / short)
-            reuse = max(0.0, more) / (rows * (long - short))
+            slope = (steps[long] - steps[short]) / (long - short)
+            reuse = more / (rows * (long - short))
             found[level] = Rates(fresh, reuse, steps[short] - slope * short, slope)
         return found
 
