@@ -18,7 +18,7 @@ from stages.core.files import read_json, read_jsonl, sha256_file, sha256_json, w
 from stages.core.prompts import Segment, TemplateError, encode_segments, split_chat, split_user_turn
 from stages.core.ranks import is_main
 from stages.core.records import Message
-from stages.train.examples import make_example
+from stages.train.examples import IGNORED, make_example
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,6 +71,7 @@ def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Pa
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
     repeated = [{"row": len(ids) + i % len(rows), **encoded[i % len(rows)]} for i in range(wanted)]
+    task, replayed = weigh(method.config.train.replay.share, examples["labels"], [row["labels"] for row in repeated])
     method.replay = folder / FILE
     method.facts["replay"] = {
         **read_json(folder / FACTS),
@@ -79,8 +80,25 @@ def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Pa
         "rows_an_epoch": wanted,
         "tokens_an_epoch": sum(example["length"] for example in repeated),
     }
-    mixed = concatenate_datasets([examples, Dataset.from_list(repeated, features=examples.features)])
+    examples = examples.add_column("weight", [task] * len(examples))
+    weighed = [{**row, "weight": replayed} for row in repeated]
+    mixed = concatenate_datasets([examples, Dataset.from_list(weighed, features=examples.features)])
     return mixed, [*ids, *(row.id for row in rows)]
+
+
+def weigh(share: float, task: Sequence[list[int]], replay: Sequence[list[int]]) -> tuple[float, float]:
+    """Weights of a target token of the task and of one of the replay rows.
+
+    With them the replay rows have their share of the loss over an epoch, however long their answers are: a task whose
+    answers are short labels would otherwise hardly be learned. The mean over all target tokens is 1.
+
+    Args:
+        share: `train.replay.share`.
+        task: the labels of the task's examples.
+        replay: of the replay rows of an epoch.
+    """
+    ours, theirs = (sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay))
+    return (1 - share) * (ours + theirs) / max(ours, 1), share * (ours + theirs) / max(theirs, 1)
 
 
 def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, Any]]:
