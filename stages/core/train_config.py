@@ -37,7 +37,7 @@ class Replay(Section):
     """General chats mixed into the task's rows, so that less is forgotten (`stages/train/replay.py`)."""
 
     share: Annotated[float, Field(ge=0, lt=1)]
-    """The replay rows' share of all rows of an epoch; 0 mixes none in."""
+    """The replay rows' share of all rows of an epoch, and of the loss whatever their lengths; 0 mixes none in."""
     source: Name
     """`self`: the base model writes them. Else a JSONL file of chats, which keep their own system messages."""
     rows: Count
@@ -138,6 +138,10 @@ class TrainConfig(Section):
             raise ValueError("method grpo needs reward.metric, the name of a metric")
         if self.replay.share and (self.method != "sft" or "chat" not in self.kinds):
             raise ValueError("replay.share must be 0: only answers to chats (method sft) are learned among replay rows")
+        if self.replay.share and (
+            self.args.get("loss_type", "nll") != "nll" or self.args.get("label_smoothing_factor")
+        ):
+            raise ValueError("replay.share weighs the loss: leave args.loss_type=nll and no label_smoothing_factor")
         if self.quantization is not None and self.adapter is None:
             raise ValueError("quantization needs an adapter: quantized weights themselves are not trained")
         if self.best.metric != "loss" and self.method not in ANSWERING:

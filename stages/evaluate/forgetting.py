@@ -41,7 +41,7 @@ class Reliability:
     standard_error: float
     """Of the loss: items drawn within their categories, both models' answers to an item taken together."""
     halves: tuple[float, float]
-    """The loss on every second item, and on the others."""
+    """The loss on every second pair of items, and on the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,9 @@ def _get_reliability(items: Sequence[Item], base: Answers, tuned: Answers) -> Re
     # The variance of a stratified mean (Cochran, "Sampling Techniques", 1977, chapter 5).
     parts = [lost[categories == category] for category in dict.fromkeys(categories)]
     variance = sum(len(part) * part.var(ddof=1) for part in parts) / len(items) ** 2
-    return Reliability(float(np.sqrt(variance)), (float(lost[::2].mean()), float(lost[1::2].mean())))
+    # Pairs, for the refusals alternate a harmful request and a harmless one: every second item is not half of each.
+    second = np.arange(len(items)) // 2 % 2 == 1
+    return Reliability(float(np.sqrt(variance)), (float(lost[~second].mean()), float(lost[second].mean())))
 
 
 def _get_remedy(gap: float, train: TrainConfig) -> tuple[str, str] | tuple[None, None]:

@@ -47,14 +47,17 @@ class LeftPadding:
         self._pad = pad_token_id
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (rows, longest): `input_ids`, `labels`, `attention_mask`, `position_ids`."""
+        """Tensors of shape (rows, longest): `input_ids`, `labels`, `attention_mask`, `position_ids`, and `weight` where
+        the examples have one."""
         width = max(len(example["input_ids"]) for example in examples)
 
         def pad(key: str, value: int) -> torch.Tensor:
             return torch.tensor([[value] * (width - len(e[key])) + e[key] for e in examples])
 
         mask = torch.tensor([[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples])
+        weights = [[e["weight"]] * width for e in examples if "weight" in e]
         return {
+            **({"weight": torch.tensor(weights)} if weights else {}),
             "input_ids": pad("input_ids", self._pad),
             "labels": pad("labels", IGNORED),
             "attention_mask": mask,

@@ -87,10 +87,10 @@ def _later_tokens(dtype: torch.dtype) -> torch.Tensor:
 
 
 def join(inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Padded rows as one row without padding: `input_ids`, `position_ids` and `labels` of shape (1, tokens), with the
-    `row_lengths`. What comes first in a row is no target: it would follow the row before."""
+    """Padded rows as one row without padding: each input but the mask, of shape (1, tokens), and the `row_lengths`.
+    What comes first in a row is no target: it would follow the row before."""
     seen = inputs["attention_mask"].bool()
-    joined = {key: inputs[key][seen][None] for key in ("input_ids", "position_ids", "labels")}
+    joined = {key: value[seen][None] for key, value in inputs.items() if key != "attention_mask"}
     joined["labels"][joined["position_ids"] == 0] = IGNORED
     return {**joined, "row_lengths": seen.sum(-1).tolist()}
 

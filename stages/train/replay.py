@@ -6,40 +6,25 @@ task's rows they keep their own system messages: no instruction replaces them.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from stages.core.auto import count_replay_rows
 from stages.core.errors import UserError
-from stages.core.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
+from stages.core.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from stages.core.prompts import Segment, TemplateError, encode_segments, split_chat, split_user_turn
 from stages.core.ranks import is_main
-from stages.core.records import Message
-from stages.train.examples import make_example
+from stages.train.examples import IGNORED, make_example
+from stages.train.replay_rows import SELF, ReplayRow, read_chats
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from stages.train.methods.method import Method
 
-SELF = "self"  # the value of train.replay.source with which the base model writes the rows
 FILE = "replay.jsonl"
 FACTS = "replay.json"
 POLL_SECONDS = 0.5  # between two looks whether the first process has written the rows
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayRow:
-    """One general chat. Its last message is the answer that is learned."""
-
-    id: str
-    messages: list[Message]
-    unfinished: bool = False
-    """Whether the answer was cut before its end: then no end of the turn is learned after it."""
-    tools: list[dict[str, Any]] = field(default_factory=list)
 
 
 def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Path) -> tuple["Dataset", list[str]]:
@@ -71,6 +56,7 @@ def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Pa
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
     repeated = [{"row": len(ids) + i % len(rows), **encoded[i % len(rows)]} for i in range(wanted)]
+    task, replayed = weigh(method.config.train.replay.share, examples["labels"], [row["labels"] for row in repeated])
     method.replay = folder / FILE
     method.facts["replay"] = {
         **read_json(folder / FACTS),
@@ -79,8 +65,25 @@ def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Pa
         "rows_an_epoch": wanted,
         "tokens_an_epoch": sum(example["length"] for example in repeated),
     }
-    mixed = concatenate_datasets([examples, Dataset.from_list(repeated, features=examples.features)])
+    examples = examples.add_column("weight", [task] * len(examples))
+    weighed = [{**row, "weight": replayed} for row in repeated]
+    mixed = concatenate_datasets([examples, Dataset.from_list(weighed, features=examples.features)])
     return mixed, [*ids, *(row.id for row in rows)]
+
+
+def weigh(share: float, task: Sequence[list[int]], replay: Sequence[list[int]]) -> tuple[float, float]:
+    """Weights of a target token of the task and of one of the replay rows.
+
+    With them the replay rows have their share of the loss over an epoch, however long their answers are: a task whose
+    answers are short labels would otherwise hardly be learned. The mean over all target tokens is 1.
+
+    Args:
+        share: `train.replay.share`.
+        task: the labels of the task's examples.
+        replay: of the replay rows of an epoch.
+    """
+    ours, theirs = (sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay))
+    return (1 - share) * (ours + theirs) / max(ours, 1), share * (ours + theirs) / max(theirs, 1)
 
 
 def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, Any]]:
@@ -109,38 +112,6 @@ def _get_rows(method: "Method", count: int) -> tuple[list[ReplayRow], dict[str, 
 
     rows, seconds = write_rows(method, count)
     return rows, {**facts, "writing_seconds": seconds}
-
-
-def read_chats(path: Path, count: int, seed: int) -> list[ReplayRow]:
-    """Rows of a JSONL file of chats (`messages`, and `tools` where there are any), drawn by the seed.
-
-    Raises:
-        UserError: the file is not there, is empty, or has a line that is no answered chat.
-    """
-    if not path.is_file():
-        raise UserError(f"train.replay.source={path}: there is no such file; give a JSONL file of chats, or {SELF}")
-    lines = [(n, line) for n, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
-    rows = [_parse(path, number, line) for number, line in lines]
-    if not rows:
-        raise UserError(f"train.replay.source={path}: the file is empty; expected one chat a line")
-    drawn = sorted(rows, key=lambda row: sha256_json([seed, asdict(row)]))[:count]
-    kept = {row.id for row in drawn}
-    return [row for row in rows if row.id in kept]
-
-
-def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
-    try:
-        value = orjson.loads(line)
-        messages = value["messages"]
-        empty = [m for m in messages if not (m.get("tool_calls") or (isinstance(m["content"], str) and m["content"]))]
-        if messages[-1]["role"] != "assistant" or empty:
-            raise ValueError
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-        raise UserError(
-            f"train.replay.source={path}, line {number}: expected an object whose `messages` each have a `role` and a "
-            "`content`, the last one the assistant's answer. Correct or remove the line."
-        ) from None
-    return ReplayRow(f"replay-{number}", messages, bool(value.get("unfinished")), value.get("tools") or [])
 
 
 def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:

@@ -19,7 +19,7 @@ from stages.core.errors import UserError
 from stages.core.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl
 from stages.core.models import get_dtype, get_model
 from stages.core.prompts import split_user_turn
-from stages.train.replay import ReplayRow
+from stages.train.replay_rows import ReplayRow
 
 if TYPE_CHECKING:
     from stages.core.generation import Choose

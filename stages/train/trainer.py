@@ -20,7 +20,6 @@ from stages.train.packing import PER_ROW, join, pack
 from stages.train.resumable import Resumable
 
 Batch = dict[str, torch.Tensor]
-READ = ("input_ids", "attention_mask", "position_ids", "labels")
 
 
 class TokenBudget(SFTTrainer):
@@ -52,9 +51,11 @@ class TokenBudget(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood of the target tokens. TRL's own on a GPU and for its other losses."""
+        """Mean negative log-likelihood of the target tokens, by their weights where they have any. TRL's own on a GPU
+        and for its other losses."""
         plain = self.args.loss_type == "nll" and self.label_smoother is None and not self.aux_loss_enabled
-        if inputs["input_ids"].device.type != "cpu" or return_outputs or not plain:
+        theirs = inputs["input_ids"].device.type != "cpu" or return_outputs or not plain
+        if theirs and "weight" not in inputs:  # TRL knows no weights; with other losses the schema allows none
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         total = self._sum_of_losses(model, inputs)
         if num_items_in_batch is None:
@@ -84,13 +85,17 @@ class TokenBudget(SFTTrainer):
         return EvalLoopOutput(predictions=(), label_ids=None, metrics=metrics, num_samples=len(rows))
 
     def _sum_of_losses(self, model: Any, inputs: Batch) -> torch.Tensor:
-        read = join(inputs) if self._packs else {key: inputs[key] for key in READ}
+        read = join(inputs) if self._packs else dict(inputs)
         targets = read.pop("labels")[:, 1:]
+        weights = read.pop("weight", None)
         columns = (targets != IGNORED).any(0).nonzero().squeeze(-1)
         logits = model(**read, use_cache=False, logits_to_keep=columns).logits
         kept = targets[:, columns]
         trained = kept != IGNORED
-        return cross_entropy(logits[trained].float(), kept[trained], reduction="sum")
+        if weights is None:
+            return cross_entropy(logits[trained].float(), kept[trained], reduction="sum")
+        losses = cross_entropy(logits[trained].float(), kept[trained], reduction="none")
+        return (losses * weights[:, 1:][:, columns][trained]).sum()
 
     def _micro_batches(self, inputs: Batch) -> Iterator[Batch]:
         """The rows of a batch in parts of at most the budget, each without needless padding."""

@@ -104,9 +104,10 @@ def test_a_third_of_each_category_is_drawn_by_the_seed():
 def test_the_loss_has_a_standard_error_and_two_halves(compare):
     base, tuned = answers(1, [300, 320]), answers(1, [300, 320])
     arithmetic = [item.id for item in ITEMS if item.category == "arithmetic"]
-    tuned["answers"] |= dict.fromkeys(arithmetic[:16], "nonsense") | dict.fromkeys(arithmetic[16:32:2], "nonsense")
+    lost = arithmetic[:16] + arithmetic[16:32:4] + arithmetic[17:32:4]
+    tuned["answers"] |= dict.fromkeys(lost, "nonsense")
     found = compare(base, tuned).reliability
-    assert found.halves == (16 / 160, 8 / 160)  # of 160 items each: every second one of 16, and 8 of one half alone
+    assert found.halves == (16 / 160, 8 / 160)  # of 160 items each: half of 16 in each, and 8 more in one
     share = 24 / 64  # of the one category in which anything was lost: the others do not vary
     assert found.standard_error == pytest.approx(64 / 320 * (share * (1 - share) / 63) ** 0.5)
 

@@ -17,9 +17,11 @@ from stages.core.errors import UserError
 from stages.core.files import read_json, read_jsonl, sha256_file, write_jsonl
 from stages.core.models import TUNED, get_model, get_tokenizer
 from stages.core.prompts import encode_prompt
+from stages.core.tracking import Tracker
 from stages.train import replay, replay_writer
 from stages.train.__main__ import main
-from stages.train.examples import IGNORED
+from stages.train.assembly import get_trainer
+from stages.train.examples import IGNORED, LeftPadding
 from stages.train.methods import get_method
 from stages.train.replay import FILE, encode_rows, mix_replay
 from stages.train.replay_writer import write_rows
@@ -117,6 +119,27 @@ def test_the_share_is_that_of_all_rows_and_few_rows_are_repeated(method, prepare
     facts = found.facts["replay"]
     assert (facts["different_rows"], facts["rows_an_epoch"], facts["share"]) == (6, 16, 0.4)
     assert facts["tokens_an_epoch"] == sum(examples["length"][24:])
+
+
+def test_the_share_is_that_of_the_loss_too_however_long_the_answers_are(method, prepared, workspace):
+    overrides = ("train.replay.share=0.25", "train.replay.rows=4", "train.args.learning_rate=1e-3", "train=full")
+    found = method(*overrides)
+    tracker = Tracker(found.config, None)
+    trainer = get_trainer(found, prepared["train"], prepared["validation"], tracker, str(workspace / "trl"))
+    rows = trainer.train_dataset
+
+    def mean(part):
+        return trainer.evaluate(part.remove_columns("weight"))["eval_loss"]
+
+    expected = 0.75 * mean(rows.select(range(24))) + 0.25 * mean(rows.select(range(24, len(rows))))
+    trainer.create_optimizer()
+    batch = LeftPadding(found.tokenizer.pad_token_id)(
+        [{key: row[key] for key in ("input_ids", "labels", "weight")} for row in rows]
+    )
+    batch["row"] = torch.arange(len(rows))
+    trainer.current_gradient_accumulation_steps = 1
+    loss = trainer.training_step(trainer.model, batch, (batch["labels"] != IGNORED).sum())
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_a_share_nothing_is_mixed_in(method, prepared, workspace):
@@ -235,6 +258,8 @@ def test_the_estimate_counts_the_replay_rows(config):
 
 
 def test_replay_is_for_answers_to_chats():
+    with pytest.raises(UserError, match=r"train: replay\.share weighs the loss"):
+        parse(compose_config(*TINY, "+train.args.loss_type=dft", "train.replay.share=0.2"))
     for option in ("train=dpo", "train=pretrain"):
         with pytest.raises(UserError, match=r"train: replay\.share must be 0"):
             parse(compose_config(*TINY, option, "train.replay.share=0.2"))
