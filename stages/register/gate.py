@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.core.config import Gate
-from stages.core.predictions import TUNED_ARM
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +25,17 @@ class Condition:
     sentence: str
 
 
-def check_gate(gate: Gate, report: dict[str, Any], champion: Champion | None) -> list[Condition]:
+def check_gate(gate: Gate, report: dict[str, Any], champion: Champion | None, arm: str) -> list[Condition]:
     """Every condition, whether or not an earlier one failed.
 
     Args:
         gate: the configured conditions.
         report: `reports/verdict.json`.
         champion: the current holder of the alias, if there is one.
+        arm: of the tuned model that would be registered.
     """
     metric = report["primary_metric"]
-    value = report["arms"][TUNED_ARM][metric]["value"]
+    value = report["arms"][arm][metric]["value"]
     conditions = [Condition(value >= gate.minimum, f"{metric} {value:.3f}, at least {gate.minimum} wanted")]
     if gate.verdict is not None:
         found = report["verdict"]

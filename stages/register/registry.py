@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+from stages.core.candidates import Candidate
 from stages.core.classifier import TASKS
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.executions import PREFIX, data_set, flatten
 from stages.core.files import sha256_file
 from stages.core.lineage import config_sha256, versions
-from stages.core.models import TUNED
 from stages.core.tracking import Tracker
 from stages.register.gate import Champion
 
 
-def model_sha256(folder: Path = TUNED) -> str:
+def model_sha256(folder: Path) -> str:
     """Of the tuned weights, adapter or whole."""
     return sha256_file(next(iter(sorted(folder.glob("*.safetensors")))))
 
@@ -40,10 +40,11 @@ def find_champion(config: Config) -> Champion | None:
     )
 
 
-def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]) -> Any:
+def log_model(candidate: Candidate, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]) -> Any:
     """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data."""
     import mlflow
 
+    config = candidate.config
     pins = [f"{name}=={versions()[name].split('+')[0]}" for name in ("mlflow", "torch", "transformers", "accelerate")]
     with mlflow.start_run(run_id=tracker.run_id):
         info = mlflow.transformers.log_model(
@@ -52,10 +53,10 @@ def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, repo
             task=TASKS.get(config.train.method, "text-generation"),
             torch_dtype=model.dtype,  # else it comes back in float32, which is not what was measured
             pip_requirements=pins,
-            tags=lineage_tags(config, report),
+            tags=lineage_tags(candidate, report),
         )
         test = data_set(config.data.name, "test", report["lineage"]["data_sha256"]["test"])
-        values = flatten({"arms": report["arms"]["tuned"]})
+        values = flatten({"arms": report["arms"][candidate.name]})
         mlflow.log_metrics(values, model_id=info.model_id, dataset=test)
     return info
 
@@ -80,36 +81,36 @@ def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[l
                 raise UserError("the logged model came back with other logits; it is not registered")
 
 
-def create_version(config: Config, model_id: str, report: dict[str, Any], description: str) -> str:
+def create_version(candidate: Candidate, model_id: str, report: dict[str, Any], description: str) -> str:
     """Register the logged model, describe it, give it the alias. Returns the version."""
     import mlflow
 
-    client, name = mlflow.MlflowClient(), config.register_.name
-    version = mlflow.register_model(f"models:/{model_id}", name, tags=lineage_tags(config, report)).version
-    client.update_model_version(name, version, description)
-    client.set_registered_model_alias(name, config.register_.alias, version)
+    client, wanted = mlflow.MlflowClient(), candidate.config.register_
+    version = mlflow.register_model(f"models:/{model_id}", wanted.name, tags=lineage_tags(candidate, report)).version
+    client.update_model_version(wanted.name, version, description)
+    client.set_registered_model_alias(wanted.name, wanted.alias, version)
     return str(version)
 
 
-def lineage_tags(config: Config, report: dict[str, Any]) -> dict[str, str]:
+def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]:
     """Tags that lead from a version back to what it was made of and how it was judged."""
-    lineage, metric = report["lineage"], report["primary_metric"]
-    base, template = lineage["base_model"], TUNED / "chat_template.jinja"
+    lineage, metric, training = report["lineage"], report["primary_metric"], candidate.read_training()
+    base, template = training["base_model"], candidate.get_folder() / "chat_template.jinja"
     tags = {
         "verdict": report["verdict"],
         "primary_metric": metric,
-        "primary_value": repr(report["arms"]["tuned"][metric]["value"]),
+        "primary_value": repr(report["arms"][candidate.name][metric]["value"]),
         "git_commit": lineage["git_commit"],
         "git_dirty": str(lineage["git_dirty"]).lower(),
-        "config_sha256": config_sha256(config),  # the gate's settings too, which the verdict has not seen
+        "config_sha256": config_sha256(candidate.run),  # the gate's settings too, which the verdict has not seen
         "data": lineage["data"],
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
         "base_model": base["name"],
         "base_model_sha256": base["sha256"] or base["revision"] or "unknown",
-        "model_sha256": model_sha256(),
+        "model_sha256": model_sha256(candidate.get_folder()),
         **({"chat_template_sha256": sha256_file(template)} if template.exists() else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
-        "hardware": str(lineage["hardware"]["device"]),
-        "seed": str(lineage["seed"]),
+        "hardware": str(training["hardware"]["device"]),
+        "seed": str(training["seed"]),
     }
     return {f"{PREFIX}{key}": value for key, value in tags.items()}
