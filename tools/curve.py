@@ -47,7 +47,8 @@ def main() -> None:
             raise UserError("data/prepared is not there: run `dvc repro prepare` first")
         seeds = arguments.seeds or [config.seed, config.seed + 1]
         config = config.model_copy(update={"train": config.train.model_copy(update={"seeds": seeds})})
-        points, same = [], {}
+        points: list[Point] = []
+        same: dict[str, Any] = {}
         for share in reversed(shares):
             name = run(share, seeds, same)
             points.append(get_point(config, share, name))
