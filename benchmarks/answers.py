@@ -20,12 +20,13 @@ from omegaconf import OmegaConf
 
 from benchmarks.table import show
 from stages.baseline.shots import draw_shots
+from stages.core.arms import TUNED_ARM
 from stages.core.base_models import get_base_model
 from stages.core.config import Config, parse
 from stages.core.files import read_json
 from stages.core.generation import generate
 from stages.core.models import get_model, get_tokenizer, get_tuned_model
-from stages.core.predictions import PREDICTIONS, TUNED_ARM
+from stages.core.predictions import PREDICTIONS
 from stages.core.prompts import build_prompt, encode_prompt
 from stages.core.records import read_records
 

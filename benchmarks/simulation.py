@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from stages.core.arms import TUNED_ARM
 from stages.core.metrics import Scores
-from stages.core.predictions import TUNED_ARM
 
 SHARED = 0.8
 """Weight of the difficulty that all arms share; two arms that are right on 55 % of rows then differ on 28 %."""

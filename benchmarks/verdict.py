@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from benchmarks.simulation import Case, draw, get_groups
 from benchmarks.table import show
+from stages.core.arms import BASE_ARMS, TUNED_ARM
 from stages.core.metrics import Scores
-from stages.core.predictions import BASE_ARMS, TUNED_ARM
 from stages.core.statistics import compare, estimate
 from stages.evaluate.verdict import Answer, Field, Rule, decide
 

@@ -12,12 +12,13 @@ Nothing here depends on training: a sweep over training settings runs it once.
 
 import hydra
 
+from stages.core.arms import BASE_ARMS, REMOTE_ARM
 from stages.core.base_models import get_base_model
 from stages.core.config import Config
 from stages.core.door import door
 from stages.core.files import write_json
 from stages.core.models import get_tokenizer
-from stages.core.predictions import BASE_ARMS, GENERAL_BASE, PREDICTIONS, REMOTE_ARM, prompted_arms, write_predictions
+from stages.core.predictions import GENERAL_BASE, PREDICTIONS, prompted_arms, write_predictions
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 

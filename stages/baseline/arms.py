@@ -7,9 +7,10 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from stages.baseline.shots import get_shots
+from stages.core.arms import REMOTE_ARM
 from stages.core.config import Config
 from stages.core.metrics import Metrics
-from stages.core.predictions import REMOTE_ARM, Prediction, ask, headline, write_predictions
+from stages.core.predictions import Prediction, ask, headline, write_predictions
 from stages.core.records import Record
 from stages.core.retrieval import get_retriever
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
-from stages.core.predictions import MODEL_FREE_ARMS, Prediction, headline, write_predictions
+from stages.core.arms import MODEL_FREE_ARMS
+from stages.core.predictions import Prediction, headline, write_predictions
 from stages.core.prompt_config import PromptConfig
 from stages.core.records import Record
 from stages.core.retrieval import get_retriever

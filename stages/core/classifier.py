@@ -10,7 +10,7 @@ from stages.core.config import Config
 from stages.core.encoders import get_encoder
 from stages.core.energy import measure
 from stages.core.errors import UserError
-from stages.core.models import TUNED, get_tokenizer, get_tuned_model
+from stages.core.models import get_tokenizer, get_tuned_model
 from stages.core.predictions import Prediction
 from stages.core.records import Record
 from stages.core.tagging import NO_ENTITIES, Place, find_tokens, get_words, read_tags, tags_of_words, write_entities
@@ -53,8 +53,8 @@ def read_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit
     return [Reading(e.ids, e.offsets, bool(e.overflowing)) for e in encodings]
 
 
-def load_classifier(config: Config, tuned: Path = TUNED) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The tuned model and its tokenizer."""
+def load_classifier(config: Config, tuned: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+    """The tuned model in the folder `tuned` and its tokenizer."""
     kind = KINDS[config.train.method]
     tokenizer = get_tokenizer(BaseModel(str(tuned), None, None), chats=False)
     return get_tuned_model(get_encoder(config), config.model.dtype, tuned, kind), tokenizer

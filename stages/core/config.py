@@ -1,6 +1,7 @@
 """What a configuration may hold: types and ranges. The values, defaults included, stand in `conf/`."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
@@ -8,16 +9,20 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from stages.core.arms import RESERVED, TUNED_ARM
 from stages.core.data_config import ChecksConfig, DataConfig
 from stages.core.errors import UserError
 from stages.core.evaluate_config import EvaluateConfig
 from stages.core.hydra_plugins import conf_digest as _digest  # noqa: F401  (a door that composes needs the resolvers)
 from stages.core.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.hydra_plugins import replay_file as _replay  # noqa: F401
+from stages.core.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
 from stages.core.model_config import ModelConfig, TransformersEngine, VllmEngine
 from stages.core.prompt_config import PromptConfig
-from stages.core.section import Name, Section
-from stages.core.train_config import CLASSIFYING, TrainConfig
+from stages.core.section import Name, Section, Seed
+from stages.core.train_config import ANSWERING, CLASSIFYING, TrainConfig
+
+RIVAL_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # it is a part of paths, and of the names of DVC's stages
 
 
 class Gate(Section):
@@ -65,13 +70,19 @@ class EnergyConfig(Section):
 class Config(Section):
     """One resolved configuration: the content of `params.yaml`."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
     conf_digest: str
     data: DataConfig
     checks: ChecksConfig
     model: ModelConfig
     prompt: PromptConfig
     train: TrainConfig
+    rivals: dict[str, TrainConfig]
+    """More tuned models to compare with, each under its name a whole section like `train`."""
+    rivals_dependency: Name
+    """What the stages after training depend on where there are rivals: their folder."""
+    candidate: Name
+    """Which tuned model the stage `train` trains: `tuned`, or the name of a rival."""
     evaluate: EvaluateConfig
     register_: Annotated[RegisterConfig, Field(alias="register")]
     tracking: TrackingConfig
@@ -89,15 +100,33 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _classifiers_only_classify(self) -> "Config":
-        method, known = self.train.method, self.train.method in CLASSIFYING
-        if known and self.evaluate.likelihood:
-            raise ValueError(f"evaluate.likelihood: what train.method={method} trains has no likelihood of texts")
-        if known and self.evaluate.extra_arms:
-            raise ValueError(f"evaluate.extra_arms: what train.method={method} trains takes no instruction; leave []")
-        if self.train.encoder and self.train.quantization:
-            raise ValueError("train.quantization: an encoder is not quantized; leave null, or choose encoder=none")
-        if self.train.encoder and not known:
-            raise ValueError(f"train.encoder: train.method={method} trains `model`; choose encoder=none")
+        for key, section in {"train": self.train, **{f"rivals.{name}": it for name, it in self.rivals.items()}}.items():
+            if section.method in CLASSIFYING and self.evaluate.likelihood:
+                what = f"what {key}.method={section.method} trains has no likelihood of texts"
+                raise ValueError(f"evaluate.likelihood: {what}; take the metric perplexity out")
+        if self.train.method in CLASSIFYING and self.evaluate.extra_arms:
+            what = f"what train.method={self.train.method} trains takes no instruction"
+            raise ValueError(f"evaluate.extra_arms: {what}; leave []")
+        return self
+
+    @model_validator(mode="after")
+    def _rivals_can_be_compared(self) -> "Config":
+        for name, section in self.rivals.items():
+            if name in RESERVED or name in self.evaluate.extra_arms:
+                raise ValueError(f"rivals.{name}: an arm has this name already; choose another name")
+            if not re.fullmatch(RIVAL_NAME, name):
+                raise ValueError(f"rivals.{name}: a rival's name has letters, digits, _ and - alone")
+            if section.method not in (*ANSWERING, *CLASSIFYING):
+                raise ValueError(f"rivals.{name}.method: {section.method} makes a judge, which answers no prompts")
+            if not set(self.train.kinds) <= set(section.kinds):
+                rows = ", ".join(self.train.kinds)
+                raise ValueError(
+                    f"rivals.{name}.kinds: a rival learns from the rows of the tuned model, whose train.kinds are "
+                    f"{rows}; got {', '.join(section.kinds)}"
+                )
+        if self.candidate not in (TUNED_ARM, *self.rivals):
+            known = ", ".join((TUNED_ARM, *self.rivals))
+            raise ValueError(f"candidate: there is no rival {self.candidate!r}; there are {known}")
         return self
 
 

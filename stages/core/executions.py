@@ -76,7 +76,7 @@ def _create_parent(client: "MlflowClient", experiment: str, config: Config) -> s
     }
     name = os.environ.get("DVC_EXP_NAME") or f"{git_commit()[:7]}-{config_sha256(config)[:4]}"
     run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-    values = config.model_dump(by_alias=True, exclude={"tracking", "conf_digest"})
+    values = config.model_dump(by_alias=True, exclude={"tracking", "conf_digest", "candidate"})
     params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in leaves(values)]
     for start in range(0, len(params), PARAMS_A_BATCH):
         client.log_batch(run_id, params=params[start : start + PARAMS_A_BATCH])

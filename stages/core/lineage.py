@@ -36,8 +36,9 @@ def git_dirty() -> bool:
 
 
 def config_sha256(config: Config) -> str:
-    """Of the resolved configuration without `tracking`, on which no output depends."""
-    return sha256_json(config.model_dump(by_alias=True, exclude={"tracking"}))
+    """Of the resolved configuration without `tracking`, on which no output depends, and without `candidate`, which
+    differs between the stages of one execution."""
+    return sha256_json(config.model_dump(by_alias=True, exclude={"tracking", "candidate"}))
 
 
 def data_sha256() -> dict[str, str]:

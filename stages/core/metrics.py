@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.arms import MODEL_FREE_ARMS
 from stages.core.errors import UserError
-from stages.core.predictions import MODEL_FREE_ARMS, Prediction
+from stages.core.predictions import Prediction
 from stages.core.records import Record
 
 METRICS = Path(__file__).parents[1] / "evaluate" / "metrics"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.core.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
 from stages.core.config import Config
 from stages.core.energy import measure
 from stages.core.errors import UserError
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
 PREDICTIONS = Path("predictions")
 GENERAL_BASE, GENERAL_TUNED = PREDICTIONS / "general_base.json", PREDICTIONS / "general_tuned.json"
-CONSTANT_ARM = "constant"
-MODEL_FREE_ARMS = (CONSTANT_ARM, "nearest", "lookup")
-"""Answers that cost nothing; `lookup` is there where targets are parts of the question."""
-BASE_ARMS = ("zero_shot", "few_shot", "retrieval")
-TUNED_ARM = "tuned"
-REMOTE_ARM = "remote"
 EXTRA = PREDICTIONS / "extra"  # arms that the verdict does not go by
 
 

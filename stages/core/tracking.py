@@ -97,7 +97,10 @@ class Tracker:
 
     def complete_parent(self) -> None:
         """Give the parent the headline numbers of every stage up to this one, and all runs the data sets."""
-        for stage in STAGES[: STAGES.index(self.stage) + 1] if self.stage else STAGES:
+        rivals = [f"rivals/{name}" for name in self.config.rivals]
+        after_training = STAGES.index("train") + 1
+        stages = [*STAGES[:after_training], *rivals, *STAGES[after_training:]]
+        for stage in stages[: stages.index(self.stage) + 1] if self.stage else stages:
             path = METRICS / f"{stage}.json"
             if path.exists():
                 values = flatten(read_json(path))

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from stages.core.data_config import WheelSource
 from stages.core.model_config import HubSource, RandomSource
 from stages.core.records import Kind
-from stages.core.section import Count, Name, Section
+from stages.core.section import Count, Name, Section, Seed
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "reward", "classify", "tag"]
 """What the model learns from: answers; pairs of a better and a worse one (dpo, orpo); answers that are wanted or not
@@ -16,6 +16,9 @@ ANSWERING = ("sft", "dpo", "orpo", "kto", "grpo")
 """Methods whose model answers prompts."""
 CLASSIFYING = ("classify", "tag")
 """Methods whose model has a head of labels."""
+
+WITHOUT_EFFECT = {"seeds", "dry_run", "checkpoint_minutes", "watch", "launcher"}
+"""Keys of the section on which the weights do not depend; which seed is taken is no part of it."""
 
 
 class Best(Section):
@@ -109,6 +112,8 @@ class TrainConfig(Section):
     """Kinds of records that this method learns from."""
     share: Annotated[float, Field(gt=0, le=1)]
     """Of the training rows: a smaller one is a part of every larger one. For the learning curve."""
+    seeds: list[Seed]
+    """More seeds of training beside `seed`, each of one more model: order of rows, new weights, dropout."""
     dry_run: bool
     """Two steps and what all of them would take; nothing is written."""
     adapter: dict[str, Any] | None
@@ -144,6 +149,10 @@ class TrainConfig(Section):
             raise ValueError("replay.share weighs the loss: leave args.loss_type=nll and no label_smoothing_factor")
         if self.quantization is not None and self.adapter is None:
             raise ValueError("quantization needs an adapter: quantized weights themselves are not trained")
+        if self.encoder and self.quantization:
+            raise ValueError("quantization: an encoder is not quantized; leave null, or choose encoder=none")
+        if self.encoder and self.method not in CLASSIFYING:
+            raise ValueError(f"encoder: method {self.method} trains `model`; choose encoder=none")
         if self.best.metric != "loss" and self.method not in ANSWERING:
             raise ValueError(f"best.metric must be loss: what {self.method} trains does not answer prompts")
         return self

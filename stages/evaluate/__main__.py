@@ -10,9 +10,10 @@ in `data/test_looks` for each model that is judged on test rows for the first ti
 
 import hydra
 
+from stages.core.candidates import tuned_candidates
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.predictions import TUNED_ARM, read_arms
+from stages.core.predictions import read_arms
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
 
@@ -38,8 +39,11 @@ def main(config: Config, tracker: Tracker) -> None:
     tuned, general = ask_tuned(config, records)
     predictions |= tuned
     scores |= score_arms(metrics, records, tuned)
-    primary = scores[TUNED_ARM][config.evaluate.primary_metric].value
-    looks = count_looks(config, tracker, {weights_sha256(): primary})
+    values = {
+        weights_sha256(candidate.get_folder()): scores[candidate.name][config.evaluate.primary_metric].value
+        for candidate in tuned_candidates(config)
+    }
+    looks = count_looks(config, tracker, values)
     report = analyse(config, records, predictions, scores, metrics, looks)
     write_reports(config, report, records, predictions, scores)
     tracker.headline(

@@ -4,29 +4,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from stages.core.arms import MODEL_FREE_ARMS, TUNED_ARM
+from stages.core.candidates import Candidate, tuned_candidates
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.files import read_json
+from stages.core.groups import count_groups, get_groups
 from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirty, versions
 from stages.core.metrics import Metrics, Scores
-from stages.core.models import TUNED, weights_sha256
-from stages.core.predictions import (
-    GENERAL_BASE,
-    GENERAL_TUNED,
-    MODEL_FREE_ARMS,
-    PREDICTIONS,
-    TUNED_ARM,
-    Prediction,
-    headline,
-    prompted_arms,
-)
+from stages.core.models import weights_sha256
+from stages.core.predictions import GENERAL_BASE, PREDICTIONS, Prediction, headline, prompted_arms
 from stages.core.records import Record, read_records
 from stages.core.sample_size import get_smallest_gain
 from stages.core.statistics import Estimate, estimate
-from stages.evaluate.costs import get_costs
+from stages.evaluate.costs import Costs, get_costs
 from stages.evaluate.curve import read_curve
 from stages.evaluate.forgetting import compare_general
-from stages.evaluate.groups import count_groups, get_groups
 from stages.evaluate.harness import compare_harness
 from stages.evaluate.health import find_warnings, get_health, split_gain
 from stages.evaluate.judging import Contest, judge
@@ -74,35 +67,35 @@ def analyse(
     settings = config.evaluate
     primary = settings.primary_metric
     groups = get_groups(records)
-    contest = Contest.of([arm for arm in predictions if arm in (*MODEL_FREE_ARMS, *prompted_arms(config))], [TUNED_ARM])
+    candidates = {candidate.name: candidate for candidate in tuned_candidates(config)}
+    answered = [arm for arm in predictions if arm in (*MODEL_FREE_ARMS, *prompted_arms(config))]
+    contest = Contest.of(answered, list(candidates))
+    runs = _get_runs(metrics, records, scores, candidates)
     estimates = {
         arm: {name: estimate(found, settings.confidence, groups) for name, found in of_metric.items()}
-        for arm, of_metric in scores.items()
+        for arm, of_metric in runs.items()
     }
     best_prompted = max(contest.prompted, key=lambda arm: estimates[arm][primary].value)
-    training = read_json(TUNED / "training.json")
-    binary = all(of_metric[primary].binary for of_metric in scores.values())
-    measured = Measurements(
-        predictions=predictions,
-        training={TUNED_ARM: training["numbers"]},
-        timings=read_timings(),
-        training_rows=len(read_records("train")),
-        right={arm: of_metric[primary].values for arm, of_metric in scores.items()} if binary else None,
+    costs = _get_costs(config, predictions, scores, candidates, best_prompted)
+    judged = judge(
+        config,
+        contest,
+        runs,
+        groups,
+        looks=max(1, (looks.place or 1) - len(candidates) + 1),  # the candidates of this run are divided by anyway
+        cost={arm: amount for arm, amount in costs[TUNED_ARM].per_request.items() if amount is not None},
+        cheaper={(name, arm): saves for name, found in costs.items() for arm, saves in found.cheaper.items()},
     )
-    costs = get_costs(settings.prices, measured, TUNED_ARM, best_prompted, settings.confidence)
-    runs = {arm: {name: [found] for name, found in of_metric.items()} for arm, of_metric in scores.items()}
-    cost = {arm: amount for arm, amount in costs.per_request.items() if amount is not None}
-    cheaper = {(TUNED_ARM, arm): saves for arm, saves in costs.cheaper.items()}
-    judged = judge(config, contest, runs, groups, looks=looks.place or 1, cost=cost, cheaper=cheaper)
     verdict = judged.verdict
-    candidate = verdict.recommended_arm if verdict.recommended_arm in contest.tuned else TUNED_ARM
-    ours = scores[candidate][primary]
+    candidate = candidates.get(verdict.recommended_arm or "", candidates[TUNED_ARM])
+    training = candidate.read_training()
+    ours = scores[candidate.name][primary]
     theirs = scores[best_prompted][primary]
     report = {
         "verdict": verdict.verdict,
         "recommended_arm": verdict.recommended_arm,
         "primary_metric": primary,
-        "candidate": candidate,
+        "candidate": candidate.name,
         "best_prompted_arm": best_prompted,
         "model_free_arms": list(contest.model_free),
         "prompted_arms": list(contest.prompted),
@@ -118,21 +111,65 @@ def analyse(
         "counts": count_right(ours, theirs),
         "arms": _describe_arms(primary, metrics, records, predictions, estimates),
         "gain": _split_gain(primary, metrics, records, predictions[best_prompted], ours, theirs),
-        "seeds": get_seeds([vote.verdict for vote in judged.seeds], verdict.verdict, [ours.value]),
+        "seeds": get_seeds(
+            [vote.verdict for vote in judged.seeds],
+            verdict.verdict,
+            [found.value for found in runs[candidate.name][primary]],
+        ),
         "prompt_search": {"thorough": False},
         "measures": metrics.facts(),
         "remote": config.prompt.remote.model_dump(include={"url", "model"}) if config.prompt.remote else None,
         "choices": read_json(PREDICTIONS / "choices.json"),
         "comparisons": [asdict(comparison) for comparison in judged.comparisons],
         "slices": [asdict(part) for part in compare_slices(settings, records, ours, theirs, groups)],
-        "confusion": _confusion(metrics, records, predictions, (candidate, best_prompted)),
-        **_compare_abilities(config, records, predictions[TUNED_ARM]),
+        "confusion": _confusion(metrics, records, predictions, (candidate.name, best_prompted)),
+        **_compare_abilities(candidate, records, predictions[candidate.name]),
         "curve": read_curve(config),
-        "costs": asdict(costs),
+        "costs": asdict(costs[candidate.name]),
         "training": training["numbers"],
-        "lineage": _lineage(config, training),
+        "lineage": _lineage(config, training, weights_sha256(candidate.get_folder())),
     }
     return report | _summarize(report, verdict)
+
+
+def _get_runs(
+    metrics: Metrics, records: Sequence[Record], scores: ArmScores, candidates: dict[str, Candidate]
+) -> dict[str, dict[str, list[Scores]]]:
+    """Every arm's scores, and of the tuned ones those of every training seed."""
+    runs = {arm: {name: [found] for name, found in of_metric.items()} for arm, of_metric in scores.items()}
+    for name, candidate in candidates.items():
+        for answers in candidate.read_predictions()[1:]:
+            for metric, found in metrics.score_records(answers, records).items():
+                runs[name][metric].append(found)
+    return runs
+
+
+def _get_costs(
+    config: Config,
+    predictions: dict[str, list[Prediction]],
+    scores: ArmScores,
+    candidates: dict[str, Candidate],
+    alternative: str,
+) -> dict[str, Costs]:
+    """The costs as each candidate would have them."""
+    primary = config.evaluate.primary_metric
+    binary = all(of_metric[primary].binary for of_metric in scores.values())
+    measured = Measurements(
+        predictions=predictions,
+        training={name: _get_numbers(candidate) for name, candidate in candidates.items()},
+        timings=read_timings(),
+        training_rows=len(read_records("train")),
+        right={arm: of_metric[primary].values for arm, of_metric in scores.items()} if binary else None,
+    )
+    prices = config.evaluate.prices
+    return {name: get_costs(prices, measured, name, alternative, config.evaluate.confidence) for name in candidates}
+
+
+def _get_numbers(candidate: Candidate) -> dict[str, Any]:
+    """What its training took, the writing of replay rows included."""
+    training = candidate.read_training()
+    writing = (training.get("replay") or {}).get("writing_seconds") or 0.0
+    return {**training["numbers"], "seconds": training["numbers"]["seconds"] + writing}
 
 
 def _describe_arms(
@@ -174,10 +211,13 @@ def _split_gain(
     return asdict(split_gain(rival[0].arm, formed, ours, theirs))
 
 
-def _compare_abilities(config: Config, records: Sequence[Record], answers: Sequence[Prediction]) -> dict[str, Any]:
+def _compare_abilities(
+    candidate: Candidate, records: Sequence[Record], answers: Sequence[Prediction]
+) -> dict[str, Any]:
     """Base against tuned model beside the task: the general suite, and the harness where it was asked."""
+    config = candidate.config
     base = read_json(GENERAL_BASE)
-    tuned = read_json(GENERAL_TUNED)
+    tuned = read_json(candidate.general)
     confidence = config.evaluate.confidence
     harness = compare_harness(base.get("harness", {}), tuned["harness"], confidence) if "harness" in tuned else []
     task = [record.target for record in records] + [answer.text for answer in answers]
@@ -209,13 +249,13 @@ def _decisive(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [c for c in report["comparisons"] if (c["arm"], c["metric"]) == wanted]
 
 
-def _lineage(config: Config, training: dict[str, Any]) -> dict[str, Any]:
+def _lineage(config: Config, training: dict[str, Any], model_sha256: str) -> dict[str, Any]:
     """Where the numbers came from; `training` is the content of `training.json`."""
     return {
         "data": config.data.name,
         "data_sha256": data_sha256(),
         "base_model": training["base_model"],
-        "model_sha256": weights_sha256(),
+        "model_sha256": model_sha256,
         "prompted_model": config.model.name,  # the same, but where a head of labels was put on an encoder
         "config_sha256": config_sha256(config),
         "git_commit": git_commit(),

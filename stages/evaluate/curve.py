@@ -1,7 +1,11 @@
-"""How much more data would help: the tuned arm's metric over the number of training rows, and what doubling brings."""
+"""How much more data would help: the tuned arm's metric over the number of training rows, and what doubling brings.
+
+All points are trained for the same number of steps, by several seeds. What lies beyond them is a guess, so that the
+report shows the range of several fits and not the interval of one.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,102 +15,174 @@ from stages.core.config import Config
 from stages.core.files import read_json, sha256_json
 from stages.core.lineage import data_sha256
 from stages.core.metrics import Scores
-from stages.core.statistics import estimate
+from stages.core.train_config import WITHOUT_EFFECT
 
 FILE = Path("data/learning_curve.json")
 """Committed: the experiments behind it take a while, and the report of every later run has it."""
-STEPS = 13  # points of the fitted line
-LAST_TWO = slice(-2, None)
+GRID = 13  # points of the fitted line
+DRAWS = 1000  # of test rows and seeds
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The tuned model after training on a part of the rows."""
+    """The tuned models after training on a part of the rows."""
 
     share: float
     rows: int
-    runs: Sequence[Scores]
-    """Of the test rows, the same ones at every point; one for each training seed."""
+    scores: Sequence[Scores]
+    """Of each seed: of the test rows, the same ones at every point."""
+
+    @property
+    def values(self) -> list[float]:
+        """The metric of each seed."""
+        return [scores.value for scores in self.scores]
 
 
-def fit_curve(points: Sequence[Point], confidence: float) -> dict[str, Any]:
-    """Fit a power law to the share of failures, and say what twice the rows may bring.
+def fit_curve(points: Sequence[Point], confidence: float, seed: int, groups: Sequence[str] = ()) -> dict[str, Any]:
+    """Fit the share of failures, and say what twice the rows should bring.
 
-    `1 - metric = a * rows ** -b`, by least squares of the logarithms (the form in Hestness et al., "Deep Learning
-    Scaling is Predictable, Empirically", 2017). How far it holds nobody knows, so that no interval is printed but the
-    range of what every run alone says by two fits: one to all points, one to the last two.
+    Three fits in the logarithms of failures and rows: a power law through all points, `1 - metric = a * rows ** -b` by
+    least squares (the form in Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017); the last
+    two points alone; and, of three points or more, a slope that goes on to fall by the factor by which it fell last.
 
     Args:
-        points: at least two, with different numbers of rows and as many runs.
-        confidence: of the points' intervals.
+        points: at least two, with different numbers of rows, by as many seeds each.
+        confidence: of the intervals.
+        seed: of the draws.
+        groups: of each test row, where rows of one group are alike: then groups are drawn.
 
     Returns:
-        `points` and `fit` (up to twice the most rows) with `rows`, `value`, `ci_low`, `ci_high`; `doubling` with `low`
-        and `high`; `sentence`.
+        `points` and `fit` (up to twice the most rows), each with `rows`, `value`, `ci_low`, `ci_high`; `doubling`: the
+        gain by the power law as `value`, its lowest and highest by all fits as `low` and `high`, and as `ci_low` and
+        `ci_high` the same with the luck of test rows and seeds; `sentence`.
     """
     ordered = sorted(points, key=lambda point: point.rows)
     sizes = np.array([point.rows for point in ordered], float)
-    values = np.array([[scores.value for scores in point.runs] for point in ordered])
-    count = len(ordered[0].runs[0].rows)
+    rng, tail = np.random.default_rng(seed), 100 * (1 - confidence) / 2
+    weights = _draw_rows(len(ordered[0].scores[0].rows), groups, rng)
+    of_seeds = [_score(point, weights) for point in ordered]
+    means = np.array([[np.mean(point.values) for point in ordered]])
+    draws = np.stack([_draw_seeds(values, rng) for values in of_seeds], axis=1)
+    floor = 0.5 / len(ordered[0].scores[0].rows)  # no failure at all counts as half a row: zero has no logarithm
+
+    def between(size: float) -> dict[str, float]:
+        """The fitted metric at a size, with the range of all fits that reach there."""
+        fitted, drawn = _fit(means, sizes, size, floor), _fit(draws, sizes, size, floor)
+        low, high = np.percentile(drawn.min(axis=0), tail), np.percentile(drawn.max(axis=0), 100 - tail)
+        return {"rows": float(size), "value": float(fitted[0, 0]), "ci_low": float(low), "ci_high": float(high)}
+
     most = sizes[-1]
-    gains = [
-        _fitted(values[part], sizes[part], 2 * most, count) - _fitted(values[part], sizes[part], most, count)
-        for part in (slice(None), LAST_TWO)
-    ]
-    low = float(np.min(gains))
-    high = float(np.max(gains))
+    gains, drawn = (_fit(v, sizes, 2 * most, floor) - _start(v, sizes, floor) for v in (means, draws))
+    doubling = {
+        "value": float(gains[0, 0]),
+        "low": float(gains.min()),
+        "high": float(gains.max()),
+        "ci_low": float(np.percentile(drawn.min(axis=0), tail)),
+        "ci_high": float(np.percentile(drawn.max(axis=0), 100 - tail)),
+    }
+    units = len(set(groups)) or len(ordered[0].scores[0].rows)
     return {
-        "points": [
-            {"share": point.share, "rows": point.rows, **asdict(estimate(point.runs, confidence))} for point in ordered
-        ],
-        "fit": [_draw(values, sizes, size, count) for size in np.geomspace(sizes[0], 2 * most, STEPS)],
-        "doubling": {"low": low, "high": high},
-        "sentence": _sentence(ordered, values.mean(axis=1), low, high),
+        "points": [_describe(p, v, confidence, units) for p, v in zip(ordered, of_seeds, strict=True)],
+        "fit": [between(size) for size in np.geomspace(sizes[0], 2 * most, GRID)],
+        "doubling": doubling,
+        "sentence": _sentence(ordered, doubling, confidence),
     }
 
 
 def get_curve_key(config: Config) -> str:
-    """What a curve belongs to: the data, and all of the configuration on which the tuned answers hang but the share."""
+    """What a curve belongs to: the data, and all of the configuration on which the tuned answers depend except the
+    share and the seeds, which are what is varied."""
     values = config.model_dump(by_alias=True)
-    for name in ("share", "dry_run"):
-        values["train"].pop(name)
+    train = config.train.model_dump(exclude=WITHOUT_EFFECT | {"share"})
     asked = {key: values["prompt"][key] for key in ("short_instruction", "max_new_tokens")}
     scored = {key: values["evaluate"][key] for key in ("primary_metric", "options")}
-    return sha256_json([config.seed, data_sha256(), values["model"], values["train"], asked, scored])
+    return sha256_json([config.seed, data_sha256(), values["model"], train, asked, scored])
 
 
 def read_curve(config: Config) -> dict[str, Any] | None:
     """The curve that `python -m tools.curve` measured, if it belongs to this data and configuration."""
-    if config.evaluate.split != "test":  # its points are of test rows
-        return None
     measured = read_json(FILE) if FILE.exists() else {}
     return measured["curve"] if measured.get("key") == get_curve_key(config) else None
 
 
-def _draw(values: np.ndarray, sizes: np.ndarray, size: float, count: int) -> dict[str, float]:
-    """The line of all points at a size, and the least and the greatest of what the runs and the two fits say there."""
-    whole = _fitted(values, sizes, size, count)
-    ends = np.concatenate([whole, _fitted(values[LAST_TWO], sizes[LAST_TWO], size, count)])
-    return {
-        "rows": float(size),
-        "value": float(whole.mean()),
-        "ci_low": float(ends.min()),
-        "ci_high": float(ends.max()),
-    }
+def _draw_rows(rows: int, groups: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """How often each row is drawn, shape (DRAWS, rows), whole groups where there are any."""
+    units = np.unique(np.array(groups), return_inverse=True)[1] if groups else np.arange(rows)
+    count = int(units.max()) + 1
+    return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)[:, units]
 
 
-def _fitted(values: np.ndarray, sizes: np.ndarray, size: float, rows: int) -> np.ndarray:
-    """The fitted metric at `size` for values of shape (points, runs), shape (runs,)."""
-    failures = np.log(np.clip(1 - values, 0.5 / rows, None))  # none at all: half a row, or there is no logarithm
+def _score(point: Point, weights: np.ndarray) -> np.ndarray:
+    """The metric of each seed in each draw of rows, shape (DRAWS, seeds)."""
+    return np.stack([scores.aggregate(weights @ scores.rows) for scores in point.scores], axis=1)
+
+
+def _draw_seeds(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mean over drawn seeds, shape (DRAWS,).
+
+    One seed fewer than there are is drawn, so that the spread is that of the mean of them all: with as many it would be
+    too small by (k - 1) / k, half of it with two seeds (McCarthy, "Pseudo-Replication: Half Samples", 1969).
+    """
+    draws, seeds = values.shape
+    chosen = rng.integers(seeds, size=(draws, max(1, seeds - 1)))
+    return np.take_along_axis(values, chosen, axis=1).mean(axis=1)
+
+
+def _fit(values: np.ndarray, sizes: np.ndarray, size: float, floor: float) -> np.ndarray:
+    """The metric at a size by each fit, for values of shape (draws, points): shape (fits, draws)."""
+    failures = np.log(np.clip(1 - values, floor, None))
     x = np.log(sizes) - np.log(sizes).mean()
-    slope = np.tensordot(x, failures, axes=1) / (x**2).sum()
-    return 1 - np.exp(failures.mean(axis=0) + slope * (np.log(size) - np.log(sizes).mean()))
+    slope = (failures @ x) / (x**2).sum()
+    law = 1 - np.exp(failures.mean(axis=1) + slope * (np.log(size) - np.log(sizes).mean()))
+    if size <= sizes[-1]:  # the others go on from the last point
+        return law[None]
+    return np.stack(
+        [law, *(1 - np.exp(failures[:, -1] + s * np.log(size / sizes[-1])) for s in _slopes(failures, sizes))]
+    )
 
 
-def _sentence(points: Sequence[Point], values: np.ndarray, low: float, high: float) -> str:
-    seen = ", ".join(f"{value:.3f} with {point.rows:,} rows" for point, value in zip(points, values, strict=True))
-    runs = len(points[0].runs)
+def _start(values: np.ndarray, sizes: np.ndarray, floor: float) -> np.ndarray:
+    """Where each fit stands at the last point, shape (fits, draws)."""
+    law = _fit(values, sizes, sizes[-1], floor)[0]
+    last = np.clip(values[:, -1], None, 1 - floor)
+    return np.stack([law, *[last] * (2 if len(sizes) > 2 else 1)])  # noqa: PLR2004
+
+
+def _slopes(failures: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
+    """Of the fits that go on from the last point: as between the last two, and as it slows down."""
+    slopes = np.diff(failures, axis=1) / np.diff(np.log(sizes))
+    last = slopes[:, -1]
+    if slopes.shape[1] == 1:
+        return [last]
+    before = slopes[:, -2]
+    slows = (before < last) & (last < 0)  # both fall, the last one less steeply
+    return [last, np.where(slows, last * last / np.where(slows, before, 1), last)]
+
+
+def _describe(point: Point, draws: np.ndarray, confidence: float, units: int) -> dict[str, Any]:
+    """A point with a t interval of its mean over the seeds.
+
+    Its variance is that of the rows and that of the seeds, with the degrees of freedom of Welch and Satterthwaite.
+    """
+    from scipy.stats import t
+
+    seeds, value = len(point.scores), float(np.mean(point.values))
+    parts = [(float(draws.mean(axis=1).var()), units - 1)]
+    if seeds > 1:
+        parts.append((float(np.var(point.values, ddof=1)) / seeds, seeds - 1))
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / df for part, df in parts) if variance else 1.0
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * variance**0.5
+    interval = {"value": value, "ci_low": value - half, "ci_high": value + half}
+    return {"share": point.share, "rows": point.rows, "seeds": point.values, **interval}
+
+
+def _sentence(points: Sequence[Point], doubling: dict[str, float], confidence: float) -> str:
+    seen = ", ".join(f"{np.mean(point.values):.3f} with {point.rows:,} rows" for point in points)
+    seeds = len(points[0].scores)
+    how = f"{len(points)} points, {seeds} seeds each" if seeds > 1 else f"{len(points)} points, one seed"
+    luck = "test rows and seeds" if seeds > 1 else "test rows, that of training not measured"
     return (
-        f"{seen}. Doubling the rows should add about {low:.2f} to {high:.2f} if the trend continues; it rests on "
-        f"{len(points)} points with {runs} training run{'s' if runs > 1 else ''} each."
+        f"{seen}; doubling the rows should add about {doubling['low']:.2f} to {doubling['high']:.2f} if the trend "
+        f"continues ({doubling['ci_low']:.2f} to {doubling['ci_high']:.2f} with the luck of {luck}; {how})."
     )

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.arms import CONSTANT_ARM
 from stages.core.metrics import Metrics, Scores
-from stages.core.predictions import CONSTANT_ARM, Prediction
+from stages.core.predictions import Prediction
 from stages.core.records import Record
 
 ONE_ANSWER = 0.8

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from stages.core.arms import REMOTE_ARM
 from stages.core.evaluate_config import Prices, TokenPrices
-from stages.core.predictions import REMOTE_ARM, Prediction
+from stages.core.predictions import Prediction
 from stages.evaluate.timings import BASE, Rates, Rounds
 
 FORMULAS = {

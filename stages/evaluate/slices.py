@@ -42,7 +42,7 @@ def compare_slices(
         records: the test split.
         ours: the tuned arm's scores.
         theirs: those of the best prompted arm.
-        groups: see `stages.evaluate.groups`.
+        groups: see `stages.core.groups`.
     """
     wins, found = ours.value > theirs.value, []
     for name in settings.slices:

@@ -1,19 +1,34 @@
-"""The tuned model's answers to the test split, and what it still knows beside the task."""
+"""The answers of the tuned models to the test split, and what they still know beside the task."""
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from stages.core.arms import TUNED_ARM
 from stages.core.base_models import BaseModel, get_base_model
+from stages.core.candidates import MODELS, RIVALS, SEEDS, Candidate, tuned_candidates
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.files import read_json, write_json
-from stages.core.models import TUNED, get_tokenizer
-from stages.core.predictions import EXTRA, GENERAL_TUNED, PREDICTIONS, TUNED_ARM, Prediction, ask, write_predictions
+from stages.core.models import get_tokenizer
+from stages.core.predictions import EXTRA, PREDICTIONS, Prediction, ask, write_predictions
 from stages.core.records import Record
 from stages.core.train_config import ANSWERING, CLASSIFYING
-from stages.evaluate.timings import BASE, time_classifier, time_engine, write_timings
+from stages.evaluate.timings import BASE, Rounds, time_classifier, time_engine, write_timings
 
 Answers = dict[str, list[Prediction]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one model gave."""
+
+    answers: Answers
+    general: dict[str, Any]
+    """Its answers to the general suite."""
+    rounds: Rounds
+    """What its tokens take; empty where another model's rounds hold for it."""
 
 
 def check_method(config: Config) -> None:
@@ -26,44 +41,86 @@ def check_method(config: Config) -> None:
 
 
 def ask_tuned(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str, Any]]:
-    """Ask the tuned model, and write down what it answers.
+    """Ask the tuned model and its rivals, each also by the models of its further seeds, and write down the answers.
+
+    Those of further seeds are no arms: `Candidate.read_predictions` has them.
 
     Returns:
-        The answers of each of its arms, and those to the general suite as `stages.core.general.ask_general` has them.
+        The answers of each arm, and those of `tuned` to the general suite as `stages.core.general.ask_general` has
+        them.
     """
+    candidates = tuned_candidates(config)
+    _forget_others(candidates)
     write_json(EXTRA / "arms.json", config.evaluate.extra_arms)
-    found, general = _classify(config, test) if config.train.method in CLASSIFYING else _generate(config, test)
-    write_json(GENERAL_TUNED, general)
-    return found, general
+    write_json(RIVALS / "arms.json", list(config.rivals))  # DVC wants a folder with something in it
+    write_json(SEEDS / "seeds.json", {candidate.name: candidate.seeds for candidate in candidates})
+    found: Answers = {}
+    general: dict[str, dict[str, Any]] = {}
+    timings: dict[str, Rounds] = {}  # one for all models with the base model's layers, one for each classifier
+    for candidate in candidates:
+        classifies = candidate.config.train.method in CLASSIFYING
+        for seed in candidate.seeds:
+            asked = (_classify if classifies else _generate)(candidate, seed, test)
+            candidate.write_predictions(seed, asked.answers[candidate.name])
+            if seed == candidate.seeds[0]:
+                found |= asked.answers
+                general[candidate.name] = asked.general
+                write_json(candidate.general, asked.general)
+                if asked.rounds:
+                    timings[candidate.name if classifies else BASE] = asked.rounds
+    if BASE not in timings:
+        timings[BASE] = _time_base(config)
+    write_timings(timings)
+    return found, general[TUNED_ARM]
 
 
-def _classify(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str, Any]]:
+def _forget_others(candidates: Sequence[Candidate]) -> None:
+    """Remove the models of rivals that the configuration no longer has.
+
+    DVC leaves the outputs of a stage that is gone; `evaluate` depends on the folder of them all, whose digest would
+    then be one that no fresh clone can have.
+    """
+    names = {candidate.name for candidate in candidates}
+    for folder in MODELS.glob("*"):
+        if folder.name not in names:
+            shutil.rmtree(folder)
+
+
+def _classify(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
     """A classifier has no general abilities to be asked for."""
     from stages.core.classifier import ask_classifier, load_classifier
-    from stages.core.engine import get_engine
 
-    model, tokenizer = load_classifier(config)
-    answers = ask_classifier(TUNED_ARM, model, tokenizer, config, test)
-    write_predictions(TUNED_ARM, answers)
-    rounds = time_classifier(model, tokenizer, config)
-    del model  # the base model may need its memory
-    base = get_base_model(config.model, config.seed)
-    with get_engine(config, base, tokenizer := get_tokenizer(base)) as engine:
-        write_timings({BASE: time_engine(engine, tokenizer, config), TUNED_ARM: rounds})
-    return {TUNED_ARM: answers}, {"seconds": 0.0}
+    loaded = load_classifier(candidate.config, candidate.get_folder(seed))
+    answers = ask_classifier(candidate.name, *loaded, candidate.config, test)
+    rounds = time_classifier(*loaded, candidate.config) if seed == candidate.seeds[0] else []
+    return Asked({candidate.name: answers}, {"seconds": 0.0}, rounds)
 
 
-def _generate(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str, Any]]:
+def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
+    """The first model of `train` answers as the extra arms too, and the first of each candidate the general suite."""
     from stages.core.engine import get_engine
     from stages.core.general import ask_general
 
-    tokenizer = get_tokenizer(BaseModel(str(TUNED), None, None))
-    long = read_json(PREDICTIONS / "choices.json")["zero_shot"]["instruction"]
-    with get_engine(config, get_base_model(config.model, config.seed), tokenizer, TUNED) as engine:
-        found = {TUNED_ARM: ask(TUNED_ARM, engine, tokenizer, config, test, config.prompt.short_instruction)}
-        write_predictions(TUNED_ARM, found[TUNED_ARM])
-        for arm in config.evaluate.extra_arms:
-            found[arm] = ask(arm, engine, tokenizer, config, test, long)
-            write_predictions(f"{EXTRA.name}/{arm}", found[arm])
-        write_timings({BASE: time_engine(engine, tokenizer, config)})  # base and tuned model have the same layers
-        return found, ask_general(engine, tokenizer, config)
+    name, config, folder = candidate.name, candidate.config, candidate.get_folder(seed)
+    tokenizer = get_tokenizer(BaseModel(str(folder), None, None))
+    with get_engine(config, get_base_model(config.model, config.seed), tokenizer, folder) as engine:
+        found = {name: ask(name, engine, tokenizer, config, test, config.prompt.short_instruction)}
+        if seed != candidate.seeds[0]:
+            return Asked(found, {}, [])
+        if name == TUNED_ARM:
+            long = read_json(PREDICTIONS / "choices.json")["zero_shot"]["instruction"]
+            for arm in config.evaluate.extra_arms:
+                found[arm] = ask(arm, engine, tokenizer, config, test, long)
+                write_predictions(f"{EXTRA.name}/{arm}", found[arm])
+        rounds = time_engine(engine, tokenizer, config) if name == TUNED_ARM else []
+        return Asked(found, ask_general(engine, tokenizer, config), rounds)
+
+
+def _time_base(config: Config) -> Rounds:
+    """Of the prompted arms, where no tuned model has the base model's layers."""
+    from stages.core.engine import get_engine
+
+    base = get_base_model(config.model, config.seed)
+    tokenizer = get_tokenizer(base)
+    with get_engine(config, base, tokenizer) as engine:
+        return time_engine(engine, tokenizer, config)

@@ -1,7 +1,8 @@
 """Let the tuned model into the MLflow registry if the evidence is there, and say why if it is not.
 
-Reads `models/tuned`, its answers, `reports/verdict.json` and the test split; writes `reports/model_card.md` and
-`metrics/register.json`. A gate that says no is an answer: the stage ends well either way.
+Reads the tuned model that the verdict recommends (`models/tuned`, or a rival in `models/rivals`), its answers,
+`reports/verdict.json` and the test split; writes `reports/model_card.md` and `metrics/register.json`. A gate that says
+no is an answer: the stage ends well either way.
 
     dvc repro register                                     # under DVC, with params.yaml
     python -m stages.register register.gate.min_primary_metric=0.6    # alone, composed from conf/
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import hydra
 
+from stages.core.candidates import get_recommended
 from stages.core.config import Config
 from stages.core.door import door
 from stages.core.files import read_json, write_bytes
@@ -32,15 +34,16 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.register.registry import find_champion
 
     report = read_json(Path("reports/verdict.json"))
-    check_weights(report)
+    candidate = get_recommended(config, report["recommended_arm"])
+    check_weights(candidate, report)
     champion = tracker.attempt(lambda: find_champion(config))
-    conditions = check_gate(config.register_.gate, report)
+    conditions = check_gate(config.register_.gate, report, candidate.name)
     if all(condition.passed for condition in conditions):  # else it would not decide, and may be costly
-        conditions += check_champion(config, report, champion)
-    card = render_card(config, report, conditions)
+        conditions += check_champion(candidate, report, champion)
+    card = render_card(candidate, report, conditions)
     version, outcome = None, "the gate is closed"
     if all(condition.passed for condition in conditions):
-        version, outcome = register(config, report, champion, card, tracker)
+        version, outcome = register(candidate, report, champion, card, tracker)
     write_bytes(CARD, card.encode())
     reasons = [f"{'passed' if condition.passed else 'failed'}: {condition.sentence}" for condition in conditions]
     log.info("%s\n  %s", outcome, "\n  ".join(reasons))

@@ -4,31 +4,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.core.candidates import Candidate
 from stages.core.classifier import TASKS, get_limit
-from stages.core.config import Config
 from stages.core.executions import PREFIX
-from stages.core.files import read_json
-from stages.core.models import TUNED
 from stages.register.gate import Condition, describe_purpose
 from stages.register.registry import lineage_tags
 
 
-def render_card(config: Config, report: dict[str, Any], conditions: Sequence[Condition]) -> str:
+def render_card(candidate: Candidate, report: dict[str, Any], conditions: Sequence[Condition]) -> str:
     """Markdown for `reports/model_card.md` and for the description of the registered version."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    config = candidate.config
+    training = candidate.read_training()
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
     return environment.get_template("model_card.md.j2").render(
         name=config.register_.name,
         alias=config.register_.alias,
         report=report,
+        arm=candidate.name,
+        training=training,
         conditions=conditions,
         purpose=describe_purpose(config.register_.gate, report["forgetting"]),
         instruction=config.prompt.short_instruction,
         max_new_tokens=config.prompt.max_new_tokens,
         task=TASKS.get(config.train.method),
-        labels=read_json(TUNED / "training.json").get("labels"),
+        labels=training.get("labels"),
         max_length=get_limit(config),
-        tags={key.removeprefix(PREFIX): value for key, value in lineage_tags(config, report).items()},
+        tags={key.removeprefix(PREFIX): value for key, value in lineage_tags(candidate, report).items()},
     )

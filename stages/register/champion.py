@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from stages.core.candidates import Candidate
 from stages.core.classifier import ask_classifier, get_limit
 from stages.core.config import Config
 from stages.core.files import read_json
+from stages.core.groups import get_groups
 from stages.core.metrics import Metrics
 from stages.core.models import get_device
-from stages.core.predictions import TUNED_ARM, Prediction, ask, read_predictions
+from stages.core.predictions import Prediction, ask
 from stages.core.records import Record, read_records
 from stages.core.statistics import difference
 from stages.core.train_config import CLASSIFYING
@@ -41,18 +41,19 @@ class Champion:
     model_sha256: str
 
 
-def get_answers_to_keep(config: Config) -> dict[str, Any]:
+def get_answers_to_keep(candidate: Candidate) -> dict[str, Any]:
     """The content of `ANSWERS`: what the tuned model answered to the test rows, and how it was asked."""
+    config = candidate.config
     asked = {
         "method": config.train.method,
         "instruction": config.prompt.short_instruction,
         "max_new_tokens": config.prompt.max_new_tokens,
         "max_length": get_limit(config) if config.train.method in CLASSIFYING else config.model.max_length,
     }
-    return {"asked": asked, "answers": {answer.id: answer.text for answer in read_predictions(TUNED_ARM)}}
+    return {"asked": asked, "answers": {answer.id: answer.text for answer in candidate.read_predictions()[0]}}
 
 
-def check_champion(config: Config, report: Mapping[str, Any], champion: Champion | None) -> list[Condition]:
+def check_champion(candidate: Candidate, report: Mapping[str, Any], champion: Champion | None) -> list[Condition]:
     """The condition that the one-sided lower bound of `new - champion` lies above zero; none where it does not apply.
 
     A model that is no better takes the champion's place with a chance of at most 1 - confidence, so that noise does not
@@ -60,30 +61,31 @@ def check_champion(config: Config, report: Mapping[str, Any], champion: Champion
     the last by as much (the creep of non-inferiority trials); whoever wants an equally good one decides it by name.
 
     Args:
-        config: of this execution.
+        candidate: the tuned model that would be registered.
         report: `reports/verdict.json`; the confidence in it is corrected for the looks at these rows already.
         champion: the current holder of the alias, if there is one.
     """
-    if champion is None or not config.register_.gate.require_beating_champion:
+    if champion is None or not candidate.config.register_.gate.require_beating_champion:
         return []
     if champion.model_sha256 == report["lineage"]["model_sha256"]:
         return [Condition(True, f"the champion, version {champion.version}, has these very weights")]
-    return [_compare(config, report, champion)]
+    return [_compare(candidate, report, champion)]
 
 
-def _compare(config: Config, report: Mapping[str, Any], champion: Champion) -> Condition:
+def _compare(candidate: Candidate, report: Mapping[str, Any], champion: Champion) -> Condition:
     records = read_records("test")
     metric = report["primary_metric"]
     name = f"the champion, version {champion.version}"
     try:
-        theirs, asked = _get_answers(config, champion, records)
+        theirs, asked = _get_answers(candidate.config, champion, records)
     except Exception as error:  # whatever a registry, a network, a removed file or another version of a library throws
         said = str(error).strip().split("\n")[0][:200]
         why = f"{name}, cannot answer today's test rows ({type(error).__name__}: {said})"
         return Condition(False, f"{why}. Make {champion.uri} loadable. {OVERRIDE}")
+    ours = candidate.read_predictions()[0]
     metrics = Metrics([metric], {metric: report["measures"][metric]["options"]})
-    new, old = (metrics.score_records(answers, records)[metric] for answers in (read_predictions(TUNED_ARM), theirs))
-    gap = difference(new, old, report["looks"]["confidence"], _get_groups(records))
+    new, old = (metrics.score_records(answers, records)[metric] for answers in (ours, theirs))
+    gap = difference(new, old, report["looks"]["confidence"], get_groups(records))
     sentence = (
         f"{metric} {new.value:.3f}; {name}, has {old.value:.3f} on the same {len(records):,} test rows: a difference "
         f"of {gap.value:+.3f}, with {report['looks']['confidence']:.4g} confidence at least {gap.bound_low:+.3f}, "
@@ -142,10 +144,3 @@ def _as_asked(config: Config, asked: Mapping[str, Any]) -> Config:
     }
     sections = {name: getattr(config, name).model_copy(update=values) for name, values in changed.items()}
     return config.model_copy(update=sections)
-
-
-def _get_groups(records: Sequence[Record]) -> np.ndarray | None:
-    """The group of each row, or None where rows have none."""
-    if any("group" not in record.meta for record in records):
-        return None
-    return np.array([record.meta["group"] for record in records])

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.core.config import Gate
-from stages.core.predictions import TUNED_ARM
 
 OVERALL = 0  # the place of the whole general suite among the abilities of the report
 
@@ -18,12 +17,13 @@ class Condition:
     sentence: str
 
 
-def check_gate(gate: Gate, report: Mapping[str, Any]) -> list[Condition]:
+def check_gate(gate: Gate, report: Mapping[str, Any], arm: str) -> list[Condition]:
     """Every condition except the one against the champion, whether or not an earlier one failed.
 
     Args:
         gate: the configured conditions.
         report: `reports/verdict.json`.
+        arm: of the tuned model that would be registered.
     """
     conditions = []
     if report["looks"]["place"] is None:
@@ -32,7 +32,7 @@ def check_gate(gate: Gate, report: Mapping[str, Any]) -> list[Condition]:
         found = report["verdict"]
         conditions.append(Condition(found == gate.verdict, f"verdict {found!r}, {gate.verdict!r} wanted"))
     metric = report["primary_metric"]
-    value = report["arms"][TUNED_ARM][metric]["value"]
+    value = report["arms"][arm][metric]["value"]
     wanted = f"at least {gate.min_primary_metric} wanted"
     conditions.append(Condition(value >= gate.min_primary_metric, f"{metric} {value:.3f}, {wanted}"))
     return [*conditions, _check_purpose(gate, report["forgetting"])]

@@ -3,10 +3,11 @@
 from typing import Any
 
 from stages.core.base_models import BaseModel, get_base_model
+from stages.core.candidates import Candidate
 from stages.core.classifier import get_limit, load_classifier, read_texts
 from stages.core.config import Config
 from stages.core.errors import UserError
-from stages.core.models import TUNED, get_tokenizer, get_tuned_model, weights_sha256
+from stages.core.models import get_tokenizer, get_tuned_model, weights_sha256
 from stages.core.prompts import build_prompt, encode_prompt
 from stages.core.records import read_records
 from stages.core.tracking import Tracker
@@ -23,46 +24,51 @@ AWAY = (
 
 
 def register(
-    config: Config, report: dict[str, Any], champion: Champion | None, card: str, tracker: Tracker
+    candidate: Candidate, report: dict[str, Any], champion: Champion | None, card: str, tracker: Tracker
 ) -> tuple[str | None, str]:
     """Log the model, prove that it comes back the same, and give it a version and the alias.
 
     Returns:
         The version, or None where there is no registry to be had, and a sentence.
     """
+    config = candidate.config
     name = config.register_.name
     if champion is not None and champion.model_sha256 == report["lineage"]["model_sha256"]:
         return champion.version, f"these weights are {name} version {champion.version} already"
     if not tracker.on:
         return None, AWAY
-    model, tokenizer = _load(config)
-    info = tracker.attempt(lambda: log_model(config, model, tokenizer, tracker, report))
+    model, tokenizer = _load(candidate)
+    info = tracker.attempt(lambda: log_model(candidate, model, tokenizer, tracker, report))
     if info is None:
         return None, AWAY
     check_round_trip(info.model_uri, model, tokenizer, _get_probes(config, tokenizer))
-    version = tracker.attempt(lambda: create_version(config, info.model_id, report, card))
+    version = tracker.attempt(lambda: create_version(candidate, info.model_id, report, card))
     if version is None:
         return None, AWAY
     purpose = describe_purpose(config.register_.gate, report["forgetting"])
     return version, f"registered as {name} version {version}, alias {config.register_.alias}, {purpose}"
 
 
-def check_weights(report: dict[str, Any]) -> None:
+def check_weights(candidate: Candidate, report: dict[str, Any]) -> None:
     """Raise a `UserError` where the verdict is about other weights than those that would be registered."""
-    judged, found = report["lineage"]["model_sha256"], weights_sha256()
+    judged = report["lineage"]["model_sha256"]
+    folder = candidate.get_folder()
+    found = weights_sha256(folder)
     if judged != found:
         raise UserError(
-            f"reports/verdict.json is about other weights ({judged[:12]}) than {TUNED} has ({found[:12]}); "
+            f"reports/verdict.json is about other weights ({judged[:12]}) than {folder} has ({found[:12]}); "
             "what is registered must be what was measured. Run `dvc repro`"
         )
 
 
-def _load(config: Config) -> tuple[Any, Any]:
+def _load(candidate: Candidate) -> tuple[Any, Any]:
     """The tuned model and its tokenizer."""
+    config = candidate.config
+    folder = candidate.get_folder()
     if config.train.method in CLASSIFYING:
-        return load_classifier(config)
-    tokenizer = get_tokenizer(BaseModel(str(TUNED), None, None))
-    return get_tuned_model(get_base_model(config.model, config.seed), config.model.dtype), tokenizer
+        return load_classifier(config, folder)
+    tokenizer = get_tokenizer(BaseModel(str(folder), None, None))
+    return get_tuned_model(get_base_model(config.model, config.seed), config.model.dtype, folder), tokenizer
 
 
 def _get_probes(config: Config, tokenizer: Any) -> list[list[int]]:

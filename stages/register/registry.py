@@ -4,13 +4,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from stages.core.candidates import Candidate
 from stages.core.classifier import TASKS
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.executions import PREFIX, data_set, flatten
 from stages.core.files import sha256_file, write_json
 from stages.core.lineage import config_sha256, versions
-from stages.core.models import TUNED
 from stages.core.tracking import Tracker
 from stages.register.champion import ANSWERS, Champion, get_answers_to_keep
 from stages.register.gate import describe_purpose
@@ -31,13 +31,14 @@ def find_champion(config: Config) -> Champion | None:
     return Champion(str(version.version), uri, version.tags.get(PREFIX + "model_sha256", "unknown"))
 
 
-def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]) -> Any:
+def log_model(candidate: Candidate, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]) -> Any:
     """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data.
 
     Its answers to the test rows are among its artifacts: a later model is compared with them.
     """
     import mlflow
 
+    config = candidate.config
     pins = [f"{name}=={versions()[name].split('+')[0]}" for name in ("mlflow", "torch", "transformers", "accelerate")]
     with mlflow.start_run(run_id=tracker.run_id):
         info = mlflow.transformers.log_model(
@@ -46,14 +47,14 @@ def log_model(config: Config, model: Any, tokenizer: Any, tracker: Tracker, repo
             task=TASKS.get(config.train.method, "text-generation"),
             torch_dtype=model.dtype,  # else it comes back in float32, which is not what was measured
             pip_requirements=pins,
-            tags=lineage_tags(config, report),
+            tags=lineage_tags(candidate, report),
         )
         test = data_set(config.data.name, "test", report["lineage"]["data_sha256"]["test"])
-        values = flatten({"arms": report["arms"]["tuned"]})
+        values = flatten({"arms": report["arms"][candidate.name]})
         mlflow.log_metrics(values, model_id=info.model_id, dataset=test)
     with TemporaryDirectory() as folder:
         path = Path(folder, ANSWERS)
-        write_json(path, get_answers_to_keep(config))
+        write_json(path, get_answers_to_keep(candidate))
         mlflow.MlflowClient().log_model_artifact(info.model_id, str(path))
     return info
 
@@ -78,30 +79,36 @@ def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[l
                 raise UserError("the logged model came back with other logits; it is not registered")
 
 
-def create_version(config: Config, model_id: str, report: dict[str, Any], description: str) -> str:
+def create_version(candidate: Candidate, model_id: str, report: dict[str, Any], description: str) -> str:
     """Register the logged model, describe it, give it the alias. Returns the version."""
     import mlflow
 
-    client, name = mlflow.MlflowClient(), config.register_.name
-    version = mlflow.register_model(f"models:/{model_id}", name, tags=lineage_tags(config, report)).version
+    client = mlflow.MlflowClient()
+    config = candidate.config
+    name = config.register_.name
+    version = mlflow.register_model(f"models:/{model_id}", name, tags=lineage_tags(candidate, report)).version
     client.update_model_version(name, version, description)
     client.set_registered_model_alias(name, config.register_.alias, version)
     return str(version)
 
 
-def lineage_tags(config: Config, report: dict[str, Any]) -> dict[str, str]:
+def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]:
     """Tags that lead from a version back to what it was made of and how it was judged."""
-    lineage, metric = report["lineage"], report["primary_metric"]
-    base, template = lineage["base_model"], TUNED / "chat_template.jinja"
+    lineage = report["lineage"]
+    metric = report["primary_metric"]
+    training = candidate.read_training()
+    base = training["base_model"]
+    template = candidate.get_folder() / "chat_template.jinja"
+    gate = candidate.config.register_.gate
     tags = {
         "verdict": report["verdict"],
-        "purpose": describe_purpose(config.register_.gate, report["forgetting"]),
+        "purpose": describe_purpose(gate, report["forgetting"]),
         "looks": report["looks"]["sentence"],
         "primary_metric": metric,
-        "primary_value": repr(report["arms"]["tuned"][metric]["value"]),
+        "primary_value": repr(report["arms"][candidate.name][metric]["value"]),
         "git_commit": lineage["git_commit"],
         "git_dirty": str(lineage["git_dirty"]).lower(),
-        "config_sha256": config_sha256(config),  # the gate's settings too, which the verdict has not seen
+        "config_sha256": config_sha256(candidate.run),  # the gate's settings too, which the verdict has not seen
         "data": lineage["data"],
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
         "base_model": base["name"],
@@ -109,7 +116,7 @@ def lineage_tags(config: Config, report: dict[str, Any]) -> dict[str, str]:
         "model_sha256": lineage["model_sha256"],
         **({"chat_template_sha256": sha256_file(template)} if template.exists() else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
-        "hardware": str(lineage["hardware"]["device"]),
-        "seed": str(lineage["seed"]),
+        "hardware": str(training["hardware"]["device"]),
+        "seed": str(training["seed"]),
     }
     return {f"{PREFIX}{key}": value for key, value in tags.items()}

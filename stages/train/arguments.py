@@ -29,11 +29,11 @@ def get_arguments(method: "Method", given: dict[str, Any], folder: str, lower_is
     """
     import torch
 
-    train, seed = method.config.train, method.config.seed
+    train = method.config.train
     evaluates = given.get("eval_strategy", "no")
     ours: dict[str, Any] = {
         "output_dir": folder,
-        "seed": seed,
+        "seed": method.seed,
         "report_to": "none",
         "remove_unused_columns": False,
         "use_cpu": not torch.cuda.is_available(),

@@ -61,7 +61,8 @@ def get_trainer(
         compile_layers(trainer.model)
     trainer.validation = wanted
     trainer.remove_callback(ProgressCallback)
-    for callback in (OneLine(journal), Live(tracker, journal), *_get_flow(trainer, config.train)):
+    prefix = "" if method.seed == config.seed else f"seed_{method.seed}."
+    for callback in (OneLine(journal), Live(tracker, journal, prefix), *_get_flow(trainer, config.train)):
         trainer.add_callback(callback)
     return trainer
 

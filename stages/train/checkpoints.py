@@ -16,6 +16,7 @@ from stages.core.executions import repository_root
 from stages.core.files import read_json, sha256_file, sha256_json
 from stages.core.lineage import data_sha256, versions
 from stages.core.ranks import is_main
+from stages.core.train_config import WITHOUT_EFFECT
 
 if TYPE_CHECKING:
     from stages.core.base_models import BaseModel
@@ -23,11 +24,16 @@ if TYPE_CHECKING:
 
 FOLDER = Path(".tuneproof/checkpoints")
 MARK = "complete.json"  # written last: a checkpoint without it was cut off
-WITHOUT_EFFECT = {"dry_run", "checkpoint_minutes", "watch", "launcher"}  # on what is learned
 
 
-def get_key(config: Config, base: "BaseModel") -> str:
-    """Of everything on which the trained weights hang: another key never goes on from these checkpoints."""
+def get_key(config: Config, base: "BaseModel", seed: int) -> str:
+    """Of everything on which the trained weights hang: another key never goes on from these checkpoints.
+
+    Args:
+        config: with the section of this training as `train`.
+        base: the model that is trained.
+        seed: of training.
+    """
     data = {split: digest for split, digest in data_sha256().items() if split != "test"}
     code = [sha256_file(path) for folder in ("train", "core") for path in sorted(_code(folder))]
     settings = config.train.model_dump(exclude=WITHOUT_EFFECT)
@@ -38,7 +44,7 @@ def get_key(config: Config, base: "BaseModel") -> str:
     settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
     short, model = config.prompt.short_instruction, config.model.model_dump()
     weights = [base.sha256, base.revision, base.path if base.sha256 is None and base.revision is None else None]
-    return sha256_json([config.seed, data, short, model, weights, settings, versions(), code, together])[:24]
+    return sha256_json([config.seed, seed, data, short, model, weights, settings, versions(), code, together])[:24]
 
 
 def _code(stage: str) -> Iterator[Path]:

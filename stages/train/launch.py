@@ -19,30 +19,32 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from stages.core.config import Config
+from stages.core.candidates import Candidate
 from stages.core.errors import UserError
 from stages.core.ranks import RUNS, WORKER
 from stages.core.train_config import CLASSIFYING, Accelerate, Single, Slurm
 from stages.train.flags import ROOT, Node, get_flags
-from stages.train.worker import last_words
+from stages.train.worker import VALUES, last_words
 
 SECOND = 1  # to which the launcher knows when a process ended
 # A head that no file has: accelerate loses it where the first process alone reads the weights.
 NEW_HEAD, LOADING = (*CLASSIFYING, "reward"), "--fsdp_cpu_ram_efficient_loading"
 
 
-def launch(config: Config, runs: Sequence[str] = ()) -> None:
+def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
     """Train in the processes that `train.launcher` asks for, and wait for them.
 
     Args:
-        config: all of it; its launcher is not `single`.
+        candidate: whose launcher is not `single`.
+        seed: of training.
         runs: MLflow runs of the stage that the first process logs to.
 
     Raises:
         UserError: the launcher's values do not fit together or this machine, or a worker failed.
     """
-    launcher, values = config.train.launcher, config.model_dump(by_alias=True)
-    if config.train.method in NEW_HEAD and not isinstance(launcher, Single):
+    train = candidate.config.train
+    launcher, values = train.launcher, {"config": candidate.run.model_dump(by_alias=True), "seed": seed}
+    if train.method in NEW_HEAD and not isinstance(launcher, Single):
         launcher = launcher.model_copy(update={"args": [f"{LOADING}=false", *launcher.args]})
     if isinstance(launcher, Slurm):
         from stages.train.slurm import submit
@@ -55,9 +57,9 @@ def launch(config: Config, runs: Sequence[str] = ()) -> None:
 
 
 def write_values(values: dict[str, Any], folder: Path) -> None:
-    """Put the resolved configuration where every worker reads it."""
+    """Put the resolved configuration and the seed of training where every worker reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(values), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(values), folder / VALUES)
 
 
 def run_workers(launcher: Accelerate | Slurm, folder: Path, runs: Sequence[str], node: Node | None = None) -> None:
@@ -65,7 +67,7 @@ def run_workers(launcher: Accelerate | Slurm, folder: Path, runs: Sequence[str],
 
     Args:
         launcher: processes, configuration file and flags.
-        folder: with `config.yaml`.
+        folder: with what `write_values` wrote.
         runs: MLflow runs of the stage.
         node: this machine's place, where several are used and the flags do not say so themselves.
 

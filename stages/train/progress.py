@@ -33,12 +33,14 @@ class OneLine(ProgressCallback):
 class Live(TrainerCallback):
     """Send every logged number to MLflow without waiting for it."""
 
-    def __init__(self, tracker: Tracker, journal: Journal) -> None:
-        self._tracker, self._journal = tracker, journal
+    def __init__(self, tracker: Tracker, journal: Journal, prefix: str = "") -> None:
+        """Put `prefix` before the names: curves of several seeds in one run stay apart."""
+        self._tracker, self._journal, self._prefix = tracker, journal, prefix
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Log the numbers of this step, with the rate so far."""
         numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
         if self._journal.tokens:
             numbers |= {"tokens": self._journal.tokens, "tokens_per_second": self._journal.rate}
-        self._tracker.log(numbers, state.global_step)
+        named = {self._prefix + key: value for key, value in numbers.items()}
+        self._tracker.log(named, state.global_step)

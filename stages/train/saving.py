@@ -43,7 +43,7 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
         "base_model": {"name": method.name, "sha256": base.sha256, "revision": base.revision},
         "data_sha256": data_sha256(),
         "config_sha256": config_sha256(config),
-        "seed": config.seed,
+        "seed": method.seed,
         "git_commit": git_commit(),
         "versions": versions(),
         "hardware": hardware(),

@@ -65,7 +65,7 @@ def submit(launcher: Slurm, values: dict[str, Any], runs: Sequence[str]) -> None
 
     Args:
         launcher: what to ask of SLURM.
-        values: the resolved configuration.
+        values: the resolved configuration and the seed of training.
         runs: MLflow runs of the stage.
 
     Raises:

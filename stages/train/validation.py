@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from stages.core.arms import TUNED_ARM
 from stages.core.config import Config
 from stages.core.generation import generate
 from stages.core.metrics import Metrics
-from stages.core.predictions import TUNED_ARM, Prediction
+from stages.core.predictions import Prediction
 from stages.core.prompts import build_prompt, encode_prompt
 from stages.core.records import Record
 

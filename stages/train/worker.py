@@ -2,8 +2,9 @@
 
     python -m stages.train.worker <folder>      # as `stages.train.launch` starts it, once for each rank
 
-The folder holds `config.yaml`, the resolved configuration. What a worker has to say at its end goes into `words/<rank>`
-there, because the terminal belongs to all of them: the launching process makes one message of it.
+The folder holds `values.yaml`, the resolved configuration and the seed of this training. What a worker has to say at
+its end goes into `words/<rank>` there, because the terminal belongs to all of them: the launching
+process makes one message of it.
 """
 
 import logging
@@ -21,6 +22,7 @@ from omegaconf import OmegaConf
 
 from stages.core.ranks import is_main
 
+VALUES = "values.yaml"
 MISTAKE, DEFECT = ".mistake", ".defect"  # of the person, in one message; of Tuneproof or a library, with its traceback
 
 
@@ -31,10 +33,10 @@ def main() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's warning to a job goes to all its processes; one answers
     if not is_main():
         logging.disable(logging.WARNING)
-    from stages.train.__main__ import main as train
+    from stages.train.run import work
 
     try:
-        train(OmegaConf.load(folder / "config.yaml"))
+        work(OmegaConf.load(folder / VALUES))  # type: ignore[arg-type]
     except SystemExit as stop:  # the door's one message, or a signal that ends us
         if isinstance(stop.code, str):
             leave(folder, MISTAKE, stop.code.strip().removeprefix("train: "))

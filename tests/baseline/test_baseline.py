@@ -5,7 +5,8 @@ import pytest
 from stages.baseline.__main__ import main
 from stages.baseline.arms import choose
 from stages.baseline.shots import draw_shots, get_shots
-from stages.core.predictions import BASE_ARMS, Prediction, prompted_arms, read_predictions
+from stages.core.arms import BASE_ARMS
+from stages.core.predictions import Prediction, prompted_arms, read_predictions
 from stages.core.retrieval import Words
 from tests.chat_server import ChatServer, completion, failure
 from tests.conftest import TINY, compose_config

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
+from stages.core.candidates import get_candidate
 from stages.core.config import parse
 from stages.core.files import write_json
-from stages.core.predictions import BASE_ARMS, GENERAL_BASE, PREDICTIONS, REMOTE_ARM, Prediction, write_predictions
+from stages.core.predictions import GENERAL_BASE, PREDICTIONS, Prediction, write_predictions
 from stages.core.records import read_records
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
@@ -28,7 +30,7 @@ METHODS = {
 def prompted():
     """Arms that always say the same, and a base model that was asked the general suite."""
     records = read_records("test")
-    for arm in BASE_ARMS:
+    for arm in (*MODEL_FREE_ARMS, *BASE_ARMS):
         write_predictions(arm, [Prediction(r.id, arm, "glad", 40, 2, 0.1) for r in records])
     write_predictions(REMOTE_ARM, [])
     choice = {"instruction": None, "shots": 0, "rows": 0, "trials": []}
@@ -50,7 +52,7 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     tuned = report["arms"]["tuned"]
     assert report["verdict"] == "fine-tune" and tuned[metric]["value"] == 1
     assert tuned["completion_tokens"] == 0 < tuned["prompt_tokens"]
-    assert set(report["arms"]) == {*BASE_ARMS, "tuned"} and "break_even_requests" in report["costs"]
+    assert set(report["arms"]) == {*MODEL_FREE_ARMS, *BASE_ARMS, "tuned"} and "break_even_requests" in report["costs"]
     assert report["forgetting"] is None and report["harness"] == []  # there is nothing to ask it
     assert json.loads(Path("predictions/general_tuned.json").read_text()) == {"seconds": 0.0}
     assert json.loads(Path("metrics/register.json").read_text())["reasons"] == [
@@ -62,7 +64,7 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     pipeline = mlflow.transformers.load_model("models:/tuneproof-chat-jsonl@champion")
     assert pipeline.task == task
     checked = parse(config)
-    kept = get_answers_to_keep(checked)
+    kept = get_answers_to_keep(get_candidate(checked, "tuned"))
     assert ask_champion(checked, find_champion(checked), kept["asked"], read_records("test")) == kept["answers"]
     if method == "classify":
         assert [pipeline(f"1 {'!?'[n] * 8}")[0]["label"] for n in (0, 1)] == ["glad", "not sure"]

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from stages.baseline.__main__ import main as baseline
+from stages.core.arms import TUNED_ARM
+from stages.core.candidates import get_candidate
 from stages.core.config import parse
 from stages.core.files import write_jsonl
-from stages.core.predictions import PREDICTIONS, TUNED_ARM, Prediction, read_predictions, write_predictions
+from stages.core.predictions import PREDICTIONS, Prediction, read_predictions, write_predictions
 from stages.core.records import PREPARED, Record, read_records
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
@@ -21,7 +23,6 @@ OPEN = (
     "register.gate.verdict=null",
     "register.gate.min_primary_metric=0.0",
     "train.args.num_train_epochs=1",
-    "evaluate.resamples=100",
     "evaluate.forgetting=false",
 )
 
@@ -62,6 +63,10 @@ def write_split(split):
     write_jsonl(PREPARED / f"{split}.jsonl", [chat(f"Say {n}.", f"number {n}", "Answer.") for n in NUMBERS[split]])
 
 
+def candidate(*overrides):
+    return get_candidate(parse(compose_config(*TINY, *OPEN, *overrides)), TUNED_ARM)
+
+
 @pytest.fixture
 def report():
     """The verdict on other weights than the champion's."""
@@ -83,7 +88,7 @@ def compare(champion, report):
             for i, record in enumerate(read_records("test"))
         ]
         write_predictions(TUNED_ARM, answers)
-        return check_champion(parse(compose_config(*TINY, *OPEN, *overrides)), report(**changed), champion)
+        return check_champion(candidate(*overrides), report(**changed), champion)
 
     return of
 
@@ -112,7 +117,7 @@ def test_the_champion_may_be_replaced_without_a_comparison(compare):
 
 def test_the_same_weights_need_no_comparison(champion):
     found = json.loads(Path("reports/verdict.json").read_text())
-    (same,) = check_champion(parse(compose_config(*TINY, *OPEN)), found, champion)
+    (same,) = check_champion(candidate(), found, champion)
     assert same.passed and "has these very weights" in same.sentence
 
 
@@ -148,7 +153,7 @@ def test_the_loaded_champion_answers_as_the_tuned_model_did(champion, monkeypatc
 
     config = parse(compose_config(*TINY, *OPEN))
     judged = {answer.id: answer.text for answer in read_predictions(TUNED_ARM)}
-    kept = module.get_answers_to_keep(config)
+    kept = module.get_answers_to_keep(get_candidate(config, TUNED_ARM))
     assert kept["answers"] == judged
     assert module.ask_champion(config, champion, kept["asked"], read_records("test")) == judged
 

@@ -48,7 +48,7 @@ def suite(base, tuned, *, half=0.02):
 )
 def test_the_gate(changed, passed):
     gate = GATE.model_copy(update=changed)
-    assert [condition.passed for condition in check_gate(gate, REPORT)] == passed
+    assert [condition.passed for condition in check_gate(gate, REPORT, "tuned")] == passed
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,12 @@ def test_the_gate(changed, passed):
     ],
 )
 def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_forgot(forgetting, passed):
-    assistant = check_gate(GATE.model_copy(update={"purpose": "assistant"}), REPORT | {"forgetting": forgetting})[-1]
+    assistant = check_gate(
+        GATE.model_copy(update={"purpose": "assistant"}), REPORT | {"forgetting": forgetting}, "tuned"
+    )[-1]
     assert assistant.passed is passed
     assert ("-S register.gate.purpose=one-task" in assistant.sentence) is not passed
-    one_task = check_gate(GATE, REPORT | {"forgetting": forgetting})[-1]
+    one_task = check_gate(GATE, REPORT | {"forgetting": forgetting}, "tuned")[-1]
     assert one_task.passed and one_task.sentence.startswith("a one-task model: ")
     if forgetting is None:
         assert "what it forgot was not measured" in one_task.sentence
@@ -85,7 +87,7 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
 )
 def test_a_verdict_that_is_no_counted_look_is_not_registered(split, sentence, said):
     looks = {"place": None, "count": None, "confidence": 0.95, "sentence": sentence}
-    first = check_gate(GATE, REPORT | {"split": split, "looks": looks})[0]
+    first = check_gate(GATE, REPORT | {"split": split, "looks": looks}, "tuned")[0]
     assert not first.passed and said in first.sentence
 
 
@@ -186,7 +188,7 @@ def test_a_registry_that_is_away_is_not_an_error(evaluated, monkeypatch):
 def test_the_verdict_names_what_it_rests_on(evaluated):
     report = json.loads(Path("reports/verdict.json").read_text())
     assert set(report) >= {"verdict", "recommended_arm", "primary_metric", "reasons", "arms", "comparisons", "costs"}
-    assert set(report["arms"]) == {"zero_shot", "few_shot", "retrieval", "tuned"}
+    assert set(report["arms"]) == {"constant", "nearest", "zero_shot", "few_shot", "retrieval", "tuned"}
     assert set(report["arms"]["tuned"]) >= {"exact_match", "prompt_tokens", "completion_tokens", "seconds_per_request"}
     assert {(c["arm"], c["against"]) for c in report["comparisons"]} == {
         ("tuned", arm) for arm in ("zero_shot", "few_shot", "retrieval")

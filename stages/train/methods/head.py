@@ -37,8 +37,8 @@ SAYINGS = {  # what is counted, as a warning says it
 class Head(Method):
     """A model with a head of labels."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, seed: int) -> None:
+        super().__init__(config, seed)
         self.labels: list[str] = []
         """In the order of the head; known when the training rows were read."""
         self.kept: dict[str, Any] = {}
@@ -70,7 +70,7 @@ class Head(Method):
         others["pad_token_id"] = self.tokenizer.pad_token_id
         dtype = self.config.model.dtype if train.adapter else "float32"
         with torch.random.fork_rng(), silence():  # it says at length that the head is new
-            torch.manual_seed(self.config.seed)
+            torch.manual_seed(self.seed)
             model = get_model(self.base, dtype, quantization, KINDS[train.method], **others)
         for key, value in self.kept.items():
             setattr(model.config, key, value)
@@ -133,6 +133,7 @@ class Head(Method):
         """That of transformers, an adapter around the model where there is one."""
         model, adapter = common.pop("model"), common.pop("peft_config")
         if adapter is not None:
+            transformers.set_seed(self.seed)  # peft draws the adapter's weights
             quantized, checkpointing = bool(self.config.train.quantization), common["args"].gradient_checkpointing
             model = add_adapter(model, adapter, quantized, checkpointing)
         return LabelTrainer(

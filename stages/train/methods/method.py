@@ -24,9 +24,15 @@ class Method(ABC):
     task_type = "CAUSAL_LM"
     """As peft names it."""
 
-    def __init__(self, config: Config) -> None:
-        """Fetch the files of the base model and load its tokenizer."""
+    def __init__(self, config: Config, seed: int) -> None:
+        """Fetch the files of the base model and load its tokenizer.
+
+        Args:
+            config: the whole configuration, whose `seed` chose rows and, where it is random, the base model.
+            seed: of training: of the order of rows, of new weights and of dropout.
+        """
         self.config = config
+        self.seed = seed
         self.facts: dict[str, Any] = {}
         """What `training.json` says beyond what it says of every training."""
         self.replay: Path | None = None

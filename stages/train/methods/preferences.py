@@ -103,7 +103,7 @@ class Reward(Pairs):
     def get_model(self) -> Any:
         """The base model with a new head of one score, drawn by the seed."""
         train, dtype = self.config.train, self.config.model.dtype
-        set_seed(self.config.seed)
+        set_seed(self.seed)
         with suppress_seqcls_warning():  # that the head is new
             return get_model(
                 *(self.base, dtype if train.adapter else "float32", train.quantization),

@@ -8,9 +8,10 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
+from stages.core.arms import TUNED_ARM
 from stages.core.errors import UserError
 from stages.core.metrics import Metrics
-from stages.core.predictions import TUNED_ARM, Prediction
+from stages.core.predictions import Prediction
 from stages.core.prompts import encode_segments
 from stages.core.records import Record
 from stages.train.examples import check_lengths

@@ -1,0 +1,10 @@
+"""Names of arms: the ways to answer that are compared."""
+
+CONSTANT_ARM = "constant"
+MODEL_FREE_ARMS = (CONSTANT_ARM, "nearest", "lookup")
+"""Answers that cost nothing; `lookup` is there where targets are parts of the question."""
+BASE_ARMS = ("zero_shot", "few_shot", "retrieval")
+REMOTE_ARM = "remote"
+TUNED_ARM = "tuned"
+RESERVED = (*MODEL_FREE_ARMS, *BASE_ARMS, "constrained", REMOTE_ARM, TUNED_ARM, "tuned_long")
+"""A rival, which is an arm under its own name, may have none of them."""

@@ -1,0 +1,83 @@
+"""One training: its model in its folder, its numbers beside it."""
+
+import logging
+import shutil
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from stages.core.candidates import Candidate, get_candidate
+from stages.core.config import Config, parse
+from stages.core.door import plain_door
+from stages.core.files import read_json, whole_folder, write_json
+from stages.core.ranks import is_main
+from stages.core.records import Record, read_records
+from stages.core.tracking import METRICS, Tracker, track
+from stages.train import tuning
+from stages.train.assembly import get_trainer
+from stages.train.checkpoints import get_key, hold
+from stages.train.examples import take_share
+from stages.train.methods import get_method
+from stages.train.saving import loss_curve, save
+from stages.train.watch import explain_memory
+
+log = logging.getLogger(__name__)
+PLOTS = Path("plots")
+
+
+@plain_door("train")
+def work(cfg: DictConfig) -> None:
+    """Take part in one training, as one of several processes; `cfg` has `config` and `seed`."""
+    config = parse(cfg.config)
+    candidate = get_candidate(config, config.candidate)
+    with track(config, candidate.stage) as tracker:
+        train(candidate, cfg.seed, tracker)
+
+
+def rehearse(candidate: Candidate, tracker: Tracker) -> None:
+    """Two steps, and what all would take."""
+    method = get_method(candidate.config)
+    with tempfile.TemporaryDirectory() as folder, explain_memory(candidate.config.train):
+        trainer = get_trainer(method, *_read_rows(candidate.config), tracker, folder)
+        tuning.rehearse(trainer, method)
+
+
+def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
+    """Train with a seed, then put the whole folder in its place. What is there already is left alone."""
+    config, folder, first = candidate.config, candidate.get_folder(seed), seed == candidate.seeds[0]
+    plot = PLOTS / f"{candidate.stage}.json"
+    written = [folder / "training.json", *([METRICS / f"{candidate.stage}.json", plot] if first else [])]
+    method = get_method(config, seed)
+    key = get_key(config, method.base, seed)
+    if all(path.exists() for path in written) and read_json(written[0]).get("key") == key:
+        log.info("%s is up to date; delete it to train it again.", folder)
+        return
+    with hold(key) as checkpoints:
+        with explain_memory(config.train), tracker.system_metrics():
+            trainer = get_trainer(method, *_read_rows(config), tracker, str(checkpoints))
+            numbers = tuning.tune(trainer, method, checkpoints)
+        # Every process takes part in gathering the weights; the first one has them and writes.
+        with whole_folder(folder) if is_main() else nullcontext(checkpoints) as target:
+            save(trainer, method, numbers, key, target)
+        if is_main():
+            if first:
+                write_json(plot, loss_curve(trainer))
+                tracker.headline(numbers)
+            shutil.rmtree(checkpoints)
+
+
+def finish(candidate: Candidate, tracker: Tracker) -> None:
+    """Remove models of seeds that are no longer wanted, and put the numbers of the others beside those of the first."""
+    more = candidate.seeds[1:]
+    unwanted = [path for path in (candidate.get_folder() / "seeds").glob("*") if path.name not in map(str, more)]
+    for folder in unwanted:
+        shutil.rmtree(folder)
+    if more or unwanted:
+        of_seeds = {str(seed): candidate.read_training(seed)["numbers"] for seed in more}
+        tracker.headline(candidate.read_training()["numbers"] | ({"seeds": of_seeds} if more else {}))
+
+
+def _read_rows(config: Config) -> tuple[list[Record], list[Record]]:
+    return take_share(read_records("train"), config.train.share, config.seed), read_records("validation")
