@@ -1,10 +1,11 @@
 """Answer the test split with the alternatives to fine-tuning: zero-shot, few-shot and retrieval on the base model.
 
-With `prompt.remote` another model, behind an endpoint, answers too. Reads `data/prepared`; writes
-`predictions/{zero_shot,few_shot,retrieval,remote}.jsonl`, `predictions/choices.json`, the base model's answers to the
-general suite and `metrics/baseline.json`. Each arm chooses its instruction and its number of examples on validation
-rows, so that the tuned model does not win against a straw man. Nothing here depends on training: a sweep over training
-settings runs it once.
+Where the targets are a closed set the arm `constrained` can answer nothing else. With `prompt.remote` another model,
+behind an endpoint, answers too. Reads `data/prepared`; writes
+`predictions/{zero_shot,few_shot,retrieval,constrained,remote}.jsonl`, `predictions/choices.json`, the base model's
+answers to the general suite and `metrics/baseline.json`. Each arm chooses its instruction and its examples on
+validation rows (`prompt.search`), so that the tuned model does not win against a straw man. Nothing here depends on
+training, except the budget of the search where it is that of training: a sweep over training settings runs it once.
 
     dvc repro baseline                        # under DVC, with params.yaml
     python -m stages.baseline prompt.shots=[3]  # alone, composed from conf/
@@ -12,12 +13,12 @@ settings runs it once.
 
 import hydra
 
-from stages.core.base_models import get_base_model
+from stages.core.base_models import get_base_model, get_base_tokenizer
 from stages.core.config import Config
 from stages.core.door import door
 from stages.core.files import write_json
 from stages.core.models import get_tokenizer
-from stages.core.predictions import BASE_ARMS, GENERAL_BASE, PREDICTIONS, REMOTE_ARM, prompted_arms, write_predictions
+from stages.core.predictions import GENERAL_BASE, PREDICTIONS, REMOTE_ARM, prompted_arms, write_predictions
 from stages.core.records import SPLITS, read_records
 from stages.core.tracking import Tracker
 
@@ -26,28 +27,27 @@ from stages.core.tracking import Tracker
 @door("baseline")
 def main(config: Config, tracker: Tracker) -> None:
     """Let each prompted arm choose how it asks, then ask the base model."""
-    from stages.baseline.arms import answer, get_asker
+    from stages.baseline.arms import Arms
     from stages.baseline.remote import Remote
     from stages.core.engine import get_engine
     from stages.core.general import ask_general
 
     train, validation, test = (read_records(split) for split in SPLITS)
-    choices, numbers = {}, {}
+    tokenizer = get_tokenizer(get_base_tokenizer(config.model))
+    arms = Arms(config, tokenizer, train, validation, test)
     if config.prompt.remote:  # first: a wrong key or address shows before the base model has worked for hours
-        remote = Remote(config, config.prompt.remote, train)
-        choices[REMOTE_ARM], numbers[REMOTE_ARM] = answer(config, remote, REMOTE_ARM, validation, test)
-        choices[REMOTE_ARM]["endpoint"] = remote.facts()
+        remote = Remote(config, config.prompt.remote, tokenizer, train)
+        arms.answer(REMOTE_ARM, remote)
+        arms.choices[REMOTE_ARM]["endpoint"] = remote.facts()
     else:
         write_predictions(REMOTE_ARM, [])
     base = get_base_model(config.model, config.seed)
-    tokenizer = get_tokenizer(base)
     with get_engine(config, base, tokenizer) as engine:
-        asker = get_asker(config, engine, tokenizer, train)
-        for arm in BASE_ARMS:
-            choices[arm], numbers[arm] = answer(config, asker, arm, validation, test)
+        arms.answer_all(engine)
         write_json(GENERAL_BASE, general := ask_general(engine, tokenizer, config))
-    write_json(PREDICTIONS / "choices.json", {arm: choices[arm] for arm in prompted_arms(config)})
-    tracker.headline({arm: numbers[arm] for arm in prompted_arms(config)} | {"general_seconds": general["seconds"]})
+    write_json(PREDICTIONS / "choices.json", {arm: arms.choices[arm] for arm in prompted_arms(config)})
+    numbers = {arm: arms.numbers[arm] for arm in prompted_arms(config) if arm in arms.numbers}
+    tracker.headline(numbers | {"general_seconds": general["seconds"]})
 
 
 if __name__ == "__main__":

@@ -33,8 +33,18 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """One model that answers."""
 
-    def generate(self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str) -> "list[Answer]":
-        """Answer every prompt (token ids) greedily, in the order given, with a progress bar of that title."""
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        title: str,
+        allowed: Sequence[list[int]] | None = None,
+    ) -> "list[Answer]":
+        """Answer every prompt (token ids) greedily, in the order given, with a progress bar of that title.
+
+        Where `allowed` is given, one of these answers (token ids, the end token included) is the only possible one.
+        """
 
     def get_model(self) -> "PreTrainedModel":
         """The same weights in this process, for what needs more than answers. A server ends: no `generate` after it."""
@@ -72,12 +82,19 @@ class Local:
     def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", batch_tokens: int) -> None:
         self._model, self._tokenizer, self._batch_tokens = model, tokenizer, batch_tokens
 
-    def generate(self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str) -> "list[Answer]":
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        title: str,
+        allowed: Sequence[list[int]] | None = None,
+    ) -> "list[Answer]":
         """See `Engine`."""
         from stages.core.generation import generate
 
         limits = {"max_new_tokens": max_new_tokens, "batch_tokens": self._batch_tokens}
-        return generate(self._model, self._tokenizer, prompts, **limits, title=title)
+        return generate(self._model, self._tokenizer, prompts, **limits, title=title, allowed=allowed)
 
     def get_model(self) -> "PreTrainedModel":
         """See `Engine`."""
@@ -96,7 +113,14 @@ class Vllm:
     ) -> None:
         self._server, self._tokenizer, self._parallel, self._load = server, tokenizer, parallel, load
 
-    def generate(self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str) -> "list[Answer]":
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        title: str,
+        allowed: Sequence[list[int]] | None = None,
+    ) -> "list[Answer]":
         """See `Engine`. `Answer.seconds` is the wall time of all prompts shared equally, as if they were one batch.
 
         Raises:
@@ -106,10 +130,11 @@ class Vllm:
 
         from stages.core.generation import Answer
 
+        choices = None if allowed is None else [self._decode(ids) for ids in allowed]
         started = perf_counter()
         bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1)
         with bar, ThreadPoolExecutor(self._parallel) as pool:
-            futures = [pool.submit(self._server.complete, prompt, max_new_tokens) for prompt in prompts]
+            futures = [pool.submit(self._server.complete, prompt, max_new_tokens, choices) for prompt in prompts]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -121,9 +146,12 @@ class Vllm:
         seconds = (perf_counter() - started) / len(prompts)
         answers = [future.result() for future in futures]
         return [
-            Answer(self._tokenizer.decode(ids, skip_special_tokens=True), len(prompt), len(ids), seconds)
-            for prompt, ids in zip(prompts, answers, strict=True)
+            Answer(self._decode(found.ids), len(prompt), len(found.ids), seconds, found.cut)
+            for prompt, found in zip(prompts, answers, strict=True)
         ]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def get_model(self) -> "PreTrainedModel":
         """See `Engine`."""

@@ -28,7 +28,8 @@ def main(config: Config, tracker: Tracker) -> None:
     check_method(config)
     test = read_records("test")
     metrics = Metrics(config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric)
-    predictions = {arm: read_predictions(arm) for arm in prompted_arms(config)}
+    found = {arm: read_predictions(arm) for arm in prompted_arms(config)}
+    predictions = {arm: answers for arm, answers in found.items() if answers}
     scores = score_arms(metrics, test, predictions)  # first: what is wrong here shows before the tuned model has worked
     tuned, general = ask_tuned(config, test)
     predictions |= tuned

@@ -59,7 +59,7 @@ def analyse(
     }
     comparisons = _compare(config, scores, how)
     primary = settings.primary_metric
-    best_prompted = best({arm: estimates[arm][primary] for arm in prompted_arms(config)})
+    best_prompted = best({arm: estimates[arm][primary] for arm in prompted_arms(config) if arm in scores})
     decisive = [comparison for comparison in comparisons if comparison.metric == primary]
     verdict = decide(decisive, best_prompted, settings.margin, settings.confidence)
     speed = {arm: headline(answers) for arm, answers in predictions.items()}
@@ -122,7 +122,7 @@ def _confusion(
 
 def _compare(config: Config, scores: ArmScores, how: Resampling) -> list[Comparison]:
     """The tuned arm against each prompted arm, metric by metric, the p-values also corrected over all of them."""
-    pairs = [(metric, arm) for metric in config.evaluate.metrics for arm in prompted_arms(config)]
+    pairs = [(metric, arm) for metric in config.evaluate.metrics for arm in prompted_arms(config) if arm in scores]
     tuned = scores[TUNED_ARM]
     p_values = [p_value(tuned[metric], scores[arm][metric], how.resamples, how.seed) for metric, arm in pairs]
     found = []

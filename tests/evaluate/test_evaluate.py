@@ -8,7 +8,7 @@ from stages.evaluate.__main__ import main as evaluate
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 
-QUICK = ("evaluate.resamples=100", "prompt.shots=[1,2]", "prompt.trial_rows=4", "tracking=disabled")
+QUICK = ("evaluate.resamples=100", "prompt.shots=[1,2]", "prompt.search.selection_rows=4", "tracking=disabled")
 EVERYTHING = (
     "evaluate.extra_arms=[tuned_long]",
     "evaluate.metrics=[exact_match,accuracy,perplexity]",
