@@ -127,10 +127,10 @@ def _convert_gguf(gguf: Path, tokenizer: BaseModel, target: Path) -> None:
     model.hf_quantizer = None
     del model.config.quantization_config
     model.is_quantized = False
-    _save(model, tokenizer, target, _get_file_type(gguf))
+    _save(model, tokenizer, target, get_file_type(gguf))
 
 
-def _get_file_type(gguf: Path) -> str | None:
+def get_file_type(gguf: Path) -> str | None:
     """Such as `Q4_1`, what most of a GGUF file's weights are quantized to; None where they are floats."""
     from gguf import GGUFReader, LlamaFileType
 
