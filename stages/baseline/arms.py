@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.baseline.asking import Asker, BaseAsker, get_shot_counts
+from stages.baseline.asking import Asker, BaseAsker, get_shot_counts, has_room
 from stages.baseline.candidates import Candidate, get_candidates
 from stages.baseline.closed_set import get_allowed
 from stages.baseline.search import Choice, search
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.files import read_json
-from stages.core.predictions import BASE_ARMS, CONSTRAINED_ARM, REMOTE_ARM, Prediction, headline, write_predictions
+from stages.core.predictions import BASE_ARMS, CONSTRAINED_ARM, Prediction, headline, write_predictions
 from stages.core.records import PREPARED, Record
 
 if TYPE_CHECKING:
@@ -59,9 +59,11 @@ class Arms:
         prompt = self._config.prompt
         shots = get_shot_counts(self._config, self._tokenizer, self._train, self._validation)
         repeated = len({record.target for record in self._train}) < len(self._train)
-        candidates = get_candidates(prompt, arm, shots, self._config.seed, repeated=repeated)
-        counts = {"zero_shot": 1, REMOTE_ARM: 1 + len(shots)}.get(arm, len(shots))
-        return self._choose(arm, asker, candidates, essential=counts * (1 + len(prompt.variants)))
+        made = get_candidates(prompt, arm, shots, self._config.seed, repeated=repeated)
+        where = (self._config, self._tokenizer, self._train)
+        candidates = [candidate for candidate in made if has_room(*where, candidate, self._validation)]
+        first = [c for c in candidates if c.draw == self._config.seed and c.order == "given"]
+        return self._choose(arm, asker, candidates, essential=len(first))
 
     def _answer_constrained(self, engine: "Engine", chosen: Sequence[Candidate]) -> None:
         """The prompts that the other arms chose, with answers held to the training targets."""

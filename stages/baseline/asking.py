@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stages.baseline.candidates import Candidate
 from stages.baseline.halving import Cost
-from stages.baseline.shots import get_shots
+from stages.baseline.shots import draw_shots, get_shots
 from stages.core.config import Config
 from stages.core.predictions import Prediction, ask, fit_prompts
 from stages.core.prompts import build_prompt, encode_prompt, encode_target
@@ -101,3 +101,20 @@ def get_shot_counts(
     while 2 * max(counts) <= most:
         counts.append(2 * max(counts))
     return counts if max(counts) >= most else [*counts, most]
+
+
+def has_room(
+    config: Config,
+    tokenizer: "PreTrainedTokenizerBase",
+    train: Sequence[Record],
+    candidate: Candidate,
+    rows: Sequence[Record],
+) -> bool:
+    """Whether all examples of a draw fit before the longest question of the rows. Where they do not, prompts no longer
+    begin alike and nothing is computed once for all of them. Similar rows differ from row to row anyway."""
+    if candidate.examples != "drawn" or candidate.shots in config.prompt.shots or not rows:
+        return True
+    longest = max(rows, key=lambda record: len(record.question))
+    shots = draw_shots(train, candidate)
+    [(_, left_out)] = fit_prompts(tokenizer, config, [longest], candidate.instruction, [shots])
+    return not left_out

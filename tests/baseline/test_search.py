@@ -1,9 +1,11 @@
 import pytest
 
+from stages.baseline.asking import get_shot_counts, has_room
 from stages.baseline.candidates import Candidate, get_candidates
 from stages.baseline.halving import Cost
 from stages.baseline.search import Trial, get_spread, search
 from stages.baseline.shots import draw_shots, get_shots
+from stages.core.models import get_tokenizer
 from stages.core.predictions import Prediction
 from stages.core.retrieval import Words
 from tests.conftest import chat
@@ -105,3 +107,16 @@ def test_a_balanced_draw_takes_every_target_before_one_comes_twice(seed):
     targets = [record.target for record in draw_shots(train, drawn(6, seed, balanced=True))]
     assert sorted(targets) == ["middle", "middle", "often", "often", "rare", "rare"]
     assert {record.target for record in draw_shots(train, drawn(3, seed, balanced=True))} == {"rare", "middle", "often"}
+
+
+def test_more_examples_are_tried_up_to_what_fits_before_the_longest_question(config, base, prepared):
+    tokenizer, (train, _, test) = get_tokenizer(base), prepared.values()
+    checked = config("prompt.shots=[2]", "search=thorough", "model.max_length=600")
+    assert get_shot_counts(config("prompt.shots=[2]"), tokenizer, train, test) == [2]
+    counts = get_shot_counts(checked, tokenizer, train, test)
+    assert counts[:2] == [2, 4] and 4 < counts[-1] < len(train)
+    long = [*test, chat("very " * 60, "x")]
+    assert has_room(checked, tokenizer, train, drawn(4), test) and not has_room(
+        checked, tokenizer, train, drawn(8), long
+    )
+    assert has_room(checked, tokenizer, train, drawn(2), long)  # asked for by prompt.shots: tried all the same
