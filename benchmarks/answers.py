@@ -12,6 +12,7 @@ first token that differs: in bfloat16 sums depend on what shares a batch, and a 
 import json
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.table import show
+from stages.baseline.candidates import Candidate
 from stages.baseline.shots import draw_shots
 from stages.core.arms import TUNED_ARM
 from stages.core.base_models import get_base_model
@@ -57,7 +59,8 @@ def get_prompts(config: Config, tokenizer: Any, arm: str, count: int) -> list[li
     if arm == TUNED_ARM:
         return [encode_prompt(tokenizer, build_prompt(record, config.prompt.short_instruction)) for record in test]
     choice = read_json(PREDICTIONS / "choices.json")[arm]
-    shots = draw_shots(train, choice["shots"], config.seed)  # none for zero_shot
+    chosen = Candidate(**{field.name: choice[field.name] for field in fields(Candidate)})
+    shots = draw_shots(train, chosen)  # none for zero_shot
     return [encode_prompt(tokenizer, build_prompt(record, choice["instruction"], shots)) for record in test]
 
 

@@ -1,10 +1,12 @@
 """Answer the judged split with the alternatives to fine-tuning: without a model, and by prompting the base model.
 
-Without a model: `constant`, `nearest` and `lookup`. On the base model: zero-shot, few-shot and retrieval. With
-`prompt.remote` another model, behind an endpoint, answers too. Reads `data/prepared`; writes `predictions/<arm>.jsonl`,
-`predictions/choices.json`, the base model's answers to the general suite and `metrics/baseline.json`. Each prompted arm
-chooses its instruction and its examples on validation rows, so that the tuned model does not win against a straw man.
-Nothing here depends on training: a sweep over training settings runs it once.
+Without a model: `constant`, `nearest` and `lookup`. On the base model: zero-shot, few-shot, retrieval, and, where the
+targets are a closed set, `constrained`, which can answer nothing else. With `prompt.remote` another model, behind an
+endpoint, answers too. Reads `data/prepared`; writes `predictions/<arm>.jsonl`, `predictions/choices.json`, the base
+model's answers to the general suite and `metrics/baseline.json`. Each prompted arm chooses its instruction and its
+examples on validation rows (`prompt.search`), so that the tuned model does not win against a straw man. Nothing here
+depends on training, except the budget of the search where it is that of training: a sweep over training settings runs
+it once.
 
     dvc repro baseline                        # under DVC, with params.yaml
     python -m stages.baseline prompt.shots=[3]  # alone, composed from conf/
@@ -12,8 +14,8 @@ Nothing here depends on training: a sweep over training settings runs it once.
 
 import hydra
 
-from stages.core.arms import BASE_ARMS, REMOTE_ARM
-from stages.core.base_models import get_base_model
+from stages.core.arms import REMOTE_ARM
+from stages.core.base_models import get_base_model, get_base_tokenizer
 from stages.core.config import Config
 from stages.core.door import door
 from stages.core.files import write_json
@@ -27,7 +29,7 @@ from stages.core.tracking import Tracker
 @door("baseline")
 def main(config: Config, tracker: Tracker) -> None:
     """Let each prompted arm choose how it asks, then ask the base model."""
-    from stages.baseline.arms import answer, get_asker
+    from stages.baseline.arms import Arms
     from stages.baseline.model_free import answer_without_model
     from stages.baseline.remote import Remote
     from stages.core.engine import get_engine
@@ -38,23 +40,21 @@ def main(config: Config, tracker: Tracker) -> None:
     train, validation, judged = (read_records(split) for split in ("train", "validation", config.evaluate.split))
     primary = config.evaluate.primary_metric  # `evaluate` checks the others: nothing here depends on them
     check_metrics(Metrics([primary], config.evaluate.options, primary), [*validation, *judged], config.seed)
-    choices = {}
-    numbers = answer_without_model(config.prompt, train, judged)
+    without_model = answer_without_model(config.prompt, train, judged)
+    tokenizer = get_tokenizer(get_base_tokenizer(config.model))
+    arms = Arms(config, tokenizer, train, validation, judged)
     if config.prompt.remote:  # first: a wrong key or address shows before the base model has worked for hours
-        remote = Remote(config, config.prompt.remote, train)
-        choices[REMOTE_ARM], numbers[REMOTE_ARM] = answer(config, remote, REMOTE_ARM, validation, judged)
-        choices[REMOTE_ARM]["endpoint"] = remote.facts()
+        remote = Remote(config, config.prompt.remote, tokenizer, train)
+        arms.answer(REMOTE_ARM, remote)
+        arms.choices[REMOTE_ARM]["endpoint"] = remote.facts()
     else:
         write_predictions(REMOTE_ARM, [])
     base = get_base_model(config.model, config.seed)
-    tokenizer = get_tokenizer(base)
     with get_engine(config, base, tokenizer) as engine:
-        asker = get_asker(config, engine, tokenizer, train)
-        for arm in BASE_ARMS:
-            choices[arm], numbers[arm] = answer(config, asker, arm, validation, judged)
+        arms.answer_all(engine)
         write_json(GENERAL_BASE, general := ask_general(engine, tokenizer, config))
-    write_json(PREDICTIONS / "choices.json", {arm: choices[arm] for arm in prompted_arms(config)})
-    tracker.headline(numbers | {"general_seconds": general["seconds"]})
+    write_json(PREDICTIONS / "choices.json", {arm: arms.choices[arm] for arm in prompted_arms(config)})
+    tracker.headline(without_model | arms.numbers | {"general_seconds": general["seconds"]})
 
 
 if __name__ == "__main__":

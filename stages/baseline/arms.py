@@ -1,85 +1,116 @@
-"""How each prompted arm asks: tried on validation rows, so that the test split decides nothing but the verdict."""
+"""The prompted arms on the base model: each chooses how it asks, then answers the test split."""
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from itertools import product
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.baseline.shots import get_shots
-from stages.core.arms import REMOTE_ARM
+from stages.baseline.asking import Asker, BaseAsker, get_shot_counts, has_room
+from stages.baseline.candidates import Candidate, get_candidates
+from stages.baseline.closed_set import get_allowed
+from stages.baseline.search import Choice, search
+from stages.core.arms import BASE_ARMS, CONSTRAINED_ARM
 from stages.core.config import Config
-from stages.core.metrics import Metrics
-from stages.core.predictions import Prediction, ask, headline, write_predictions
-from stages.core.records import Record
-from stages.core.retrieval import get_retriever
+from stages.core.errors import UserError
+from stages.core.files import read_json
+from stages.core.predictions import Prediction, headline, write_predictions
+from stages.core.records import PREPARED, Record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from stages.core.engine import Engine
 
-Asker = Callable[[str, Sequence[Record], str | None, int], list[Prediction]]
-"""Takes arm, rows, instruction and number of shots."""
+TRAINING_TOKENS = PREPARED / "training_tokens.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One way to ask, on validation rows."""
+class Arms:
+    """Answers arm after arm."""
 
-    instruction: str | None
-    shots: int
-    score: float
-    """The primary metric."""
-    prompt_tokens: float
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: "PreTrainedTokenizerBase",
+        train: Sequence[Record],
+        validation: Sequence[Record],
+        test: Sequence[Record],
+    ) -> None:
+        """Read the budget.
+
+        Raises:
+            UserError: `prepare` has not written it.
+        """
+        self._config = config
+        self._tokenizer = tokenizer
+        self._train = train
+        self._validation = validation
+        self._test = test
+        self._budget = read_budget(config)
+        self.choices: dict[str, dict[str, Any]] = {}
+        """What `predictions/choices.json` says of each arm."""
+        self.numbers: dict[str, dict[str, float]] = {}
+        """The headline numbers of each arm that applies."""
+
+    def answer_all(self, engine: "Engine") -> None:
+        """Let the arms on the base model answer."""
+        asker = BaseAsker(self._config, engine, self._tokenizer, self._train)
+        chosen = [self.answer(arm, asker) for arm in BASE_ARMS if arm != CONSTRAINED_ARM]
+        self._answer_constrained(engine, chosen)
+
+    def answer(self, arm: str, asker: Asker) -> Candidate:
+        """Let an arm choose how it asks, and write its answers to the test rows; what it chose."""
+        prompt = self._config.prompt
+        shots = get_shot_counts(self._config, self._tokenizer, self._train, self._validation)
+        repeated = len({record.target for record in self._train}) < len(self._train)
+        made = get_candidates(prompt, arm, shots, self._config.seed, repeated=repeated)
+        where = (self._config, self._tokenizer, self._train)
+        candidates = [candidate for candidate in made if has_room(*where, candidate, self._validation)]
+        first = [c for c in candidates if c.draw == self._config.seed and c.order == "given"]
+        return self._choose(arm, asker, candidates, essential=len(first))
+
+    def _answer_constrained(self, engine: "Engine", chosen: Sequence[Candidate]) -> None:
+        """The prompts that the other arms chose, with answers held to the training targets."""
+        allowed, reason = get_allowed(self._tokenizer, self._train, self._config.prompt.max_new_tokens)
+        if reason:
+            self.choices[CONSTRAINED_ARM] = {"reason": reason, "trials": []}
+            write_predictions(CONSTRAINED_ARM, [])
+            return
+        asker = BaseAsker(self._config, engine, self._tokenizer, self._train, allowed)
+        self._choose(CONSTRAINED_ARM, asker, chosen, essential=len(chosen))
+        self.choices[CONSTRAINED_ARM]["allowed_answers"] = len(allowed)
+
+    def _choose(self, arm: str, asker: Asker, candidates: Sequence[Candidate], essential: int) -> Candidate:
+        choice = search(self._config, asker, arm, candidates, self._validation, self._budget, essential)
+        predictions = asker(arm, choice.candidate, self._test)
+        write_predictions(arm, predictions)
+        self.choices[arm] = {**choice.describe(), **_count_left_out(predictions)}
+        self.numbers[arm] = {**headline(predictions), **_get_numbers(choice)}
+        return choice.candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The best of the trials."""
+def read_budget(config: Config) -> int | None:
+    """Tokens that the model may process in the search of one arm; None is cheap.
 
-    instruction: str | None
-    shots: int
-    rows: int
-    """Validation rows; 0 where there was nothing to choose."""
-    trials: list[Trial]
-
-
-def get_asker(config: Config, engine: "Engine", tokenizer: "PreTrainedTokenizerBase", train: Sequence[Record]) -> Asker:
-    """A function that asks the base model, with shots from the training split."""
-    retriever = get_retriever(config.prompt, train)
-
-    def asker(arm: str, records: Sequence[Record], instruction: str | None, k: int) -> list[Prediction]:
-        shots = get_shots(arm, train, records, k, config.seed, retriever)
-        return ask(arm, engine, tokenizer, config, records, instruction, shots)
-
-    return asker
+    Raises:
+        UserError: `prepare` has not counted those of training.
+    """
+    budget = config.prompt.search.budget
+    if budget == "cheap":
+        return None
+    if budget != "training":
+        return budget
+    found = read_json(TRAINING_TOKENS)["tokens"]
+    if found is None:
+        raise UserError(
+            f"{TRAINING_TOKENS} does not say what training takes, which prompt.search.budget=training needs: run "
+            "prepare with the same configuration (`dvc exp run` does)"
+        )
+    return found
 
 
-def answer(
-    config: Config, asker: Asker, arm: str, validation: Sequence[Record], test: Sequence[Record]
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """Let an arm choose how it asks, and write its answers to the test rows; its choice and its headline numbers."""
-    choice = choose(config, asker, arm, validation)
-    predictions = asker(arm, test, choice.instruction, choice.shots)
-    write_predictions(arm, predictions)
-    return asdict(choice), {**headline(predictions), "shots": choice.shots}
+def _count_left_out(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Test rows before which not all examples had room in the context, and how many examples were left out."""
+    counts = [answer.shots_left_out for answer in predictions]
+    return {"left_out": {"rows": sum(map(bool, counts)), "shots": sum(counts)}}
 
 
-def choose(config: Config, asker: Asker, arm: str, validation: Sequence[Record]) -> Choice:
-    """Try every instruction with every number of shots; the highest score wins, of equals the shortest prompt."""
-    instructions = [config.prompt.instruction, *config.prompt.variants]
-    shots = {"zero_shot": [0], REMOTE_ARM: [0, *config.prompt.shots]}.get(arm, config.prompt.shots)
-    ways = list(product(instructions, shots))
-    if len(ways) == 1:
-        return Choice(*ways[0], rows=0, trials=[])
-    primary = config.evaluate.primary_metric
-    metrics = Metrics([primary], config.evaluate.options, primary)
-    drawn = min(config.prompt.trial_rows, len(validation))  # at random: the first rows are those of the first source
-    rows, trials = random.Random(config.seed).sample(list(validation), drawn), []
-    for instruction, k in ways:
-        answers = asker(arm, rows, instruction, k)
-        score = metrics.score_records(answers, rows)[primary].value
-        trials.append(Trial(instruction, k, score, headline(answers)["prompt_tokens"]))
-    best = max(trials, key=lambda trial: (trial.score, -trial.prompt_tokens))
-    return Choice(best.instruction, best.shots, len(rows), trials)
+def _get_numbers(choice: Choice) -> dict[str, float]:
+    return {"shots": choice.candidate.shots, "search_tokens": choice.tokens, "search_seconds": choice.seconds}

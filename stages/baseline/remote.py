@@ -2,8 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stages.baseline.asking import BaseAsker
+from stages.baseline.candidates import Candidate
+from stages.baseline.halving import Cost
 from stages.baseline.shots import draw_shots
 from stages.core.config import Config
 from stages.core.endpoint import Reply, Request, chat
@@ -12,31 +15,58 @@ from stages.core.prompt_config import Endpoint
 from stages.core.prompts import build_prompt
 from stages.core.records import Record
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 log = logging.getLogger(__name__)
 
 
 class Remote:
     """Asks the model behind an endpoint; called as any `Asker`."""
 
-    def __init__(self, config: Config, endpoint: Endpoint, train: Sequence[Record]) -> None:
-        self._config, self._endpoint, self._train = config, endpoint, train
-        self._replies: list[Reply] = []
+    def __init__(
+        self, config: Config, endpoint: Endpoint, tokenizer: "PreTrainedTokenizerBase", train: Sequence[Record]
+    ) -> None:
+        """Ask nothing yet.
 
-    def __call__(self, arm: str, records: Sequence[Record], instruction: str | None, k: int) -> list[Prediction]:
-        """Answer the rows, with the same `k` shots for each.
+        Args:
+            config: for the limit of the answers.
+            endpoint: where to ask.
+            tokenizer: the base model's, to count beforehand; the other model's own is not at hand.
+            train: the training split.
+        """
+        self._config = config
+        self._endpoint = endpoint
+        self._train = train
+        self._replies: list[Reply] = []
+        self._counter = BaseAsker(config, None, tokenizer, train)
+
+    def __call__(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> list[Prediction]:
+        """Answer the rows, with the same shots for each.
 
         Raises:
             UserError: the endpoint cannot answer.
         """
-        limit, seed = self._config.prompt.max_new_tokens, self._config.seed
-        shots = draw_shots(self._train, k, seed)
-        requests = [Request(build_prompt(record, instruction, shots), limit, seed, record.tools) for record in records]
+        limit = self._config.prompt.max_new_tokens
+        shots = draw_shots(self._train, candidate)
+        prompts = [build_prompt(record, candidate.instruction, shots) for record in records]
+        requests = [
+            Request(prompt, limit, self._config.seed, record.tools)
+            for prompt, record in zip(prompts, records, strict=True)
+        ]
         self._replies = chat(self._endpoint, requests, "prompt.remote")
         self._warn(limit)
         return [
-            Prediction(record.id, arm, reply.text, reply.prompt_tokens, reply.completion_tokens, reply.seconds)
+            Prediction(
+                record.id, arm, reply.text, reply.prompt_tokens, reply.completion_tokens, reply.seconds, cut=reply.cut
+            )
             for record, reply in zip(records, self._replies, strict=True)
         ]
+
+    def get_cost(self, candidate: Candidate, records: Sequence[Record]) -> Cost:
+        """See `Asker`. Every token of a prompt is paid."""
+        cost = self._counter.get_cost(candidate, records)
+        return Cost(0, cost.prefix + cost.row)
 
     def facts(self) -> dict[str, Any]:
         """Who answered the last rows, for the report: nothing in it is secret."""

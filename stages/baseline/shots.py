@@ -1,32 +1,51 @@
-"""Which solved rows the prompted arms show, from the training split alone."""
+"""Which solved rows a prompt shows, from the training split alone."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
+from stages.baseline.candidates import Candidate
 from stages.core.records import Record
 from stages.core.retrieval import Retriever
 
 
 def get_shots(
-    arm: str, train: Sequence[Record], records: Sequence[Record], k: int, seed: int, retriever: Retriever
+    candidate: Candidate, train: Sequence[Record], records: Sequence[Record], retriever: Retriever
 ) -> list[Sequence[Record]]:
-    """For each record its shots: none, the same `k` drawn by the seed, or the `k` most similar.
+    """For each record its shots: none, the same ones, or the most similar.
 
     Args:
-        arm: `zero_shot`, `few_shot` or `retrieval`.
+        candidate: says which and how many; fewer where the training split has fewer rows.
         train: the training split.
         records: the rows to answer.
-        k: how many shots; fewer where the training split has fewer rows.
-        seed: of the draw.
         retriever: an index of the training split.
     """
-    if arm == "few_shot":
-        return [draw_shots(train, k, seed)] * len(records)
-    if arm == "retrieval":
-        return list(retriever.search(records, k))
+    if candidate.examples == "drawn":
+        return [draw_shots(train, candidate)] * len(records)
+    if candidate.examples == "similar":
+        return [_order(found, candidate) for found in retriever.search(records, candidate.shots)]
     return [()] * len(records)
 
 
-def draw_shots(train: Sequence[Record], k: int, seed: int) -> Sequence[Record]:
-    """The `k` training rows that the seed draws; all of them where there are fewer."""
-    return random.Random(seed).sample(list(train), min(k, len(train)))
+def draw_shots(train: Sequence[Record], candidate: Candidate) -> Sequence[Record]:
+    """The training rows that the candidate's seed draws; all of them where there are not enough.
+
+    A balanced draw takes a second row with the same target only when it has one of every target.
+    """
+    draw = random.Random(candidate.draw)
+    count = min(candidate.shots, len(train))
+    if not candidate.balanced:
+        return _order(draw.sample(list(train), count), candidate)
+    rows = draw.sample(list(train), len(train))
+    seen = Counter[str]()
+    rounds = []
+    for record in rows:
+        rounds.append(seen[record.target])
+        seen[record.target] += 1
+    taken = sorted(range(len(rows)), key=rounds.__getitem__)[:count]
+    draw.shuffle(taken)  # else frequent targets would come first
+    return _order([rows[i] for i in taken], candidate)
+
+
+def _order(shots: Sequence[Record], candidate: Candidate) -> Sequence[Record]:
+    return list(reversed(shots)) if candidate.order == "reversed" else shots

@@ -16,7 +16,9 @@ from stages.core.wheels import get_member
 
 log = logging.getLogger(__name__)
 
-CONVERTER = "2"  # part of the cache's key: raise it when the conversion below gives other bytes
+CONVERTER = "3"  # part of the cache's key: raise it when the conversion below gives other bytes
+
+FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are no quantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class BaseModel:
     sha256: str | None
     """Of the weights; null where the hub's commit names the bytes."""
     trust_remote_code: bool = False
+    quantization: str | None = None
+    """Of the weights as they were published, from which these were made again; null where they never were quantized."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -53,7 +57,8 @@ def get_base_model(model: ModelConfig, seed: int) -> BaseModel:
     else:
         key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
         folder = cached_folder(f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to))
-    return BaseModel(str(folder), None, read_json(folder / "source.json")["sha256"])
+    facts = read_json(folder / "source.json")
+    return BaseModel(str(folder), None, facts["sha256"], quantization=facts["quantization"])
 
 
 def get_hub_model(source: HubSource, key: str) -> BaseModel:
@@ -64,7 +69,10 @@ def get_hub_model(source: HubSource, key: str) -> BaseModel:
     """
     local = sorted(Path(source.id).glob("*.safetensors"))
     digest = sha256_json([sha256_file(path) for path in local]) if local else None
-    return BaseModel(source.id, _hub_commit(source, key), digest, source.trust_remote_code)
+    config = _get_hub_config(source, key)
+    quantized = getattr(config, "quantization_config", None) or {}
+    method = str(quantized.get("quant_method", "of a kind that its configuration does not say")) if quantized else None
+    return BaseModel(source.id, _get_commit(config, source), digest, source.trust_remote_code, method)
 
 
 def get_base_tokenizer(model: ModelConfig) -> BaseModel:
@@ -75,7 +83,8 @@ def get_base_tokenizer(model: ModelConfig) -> BaseModel:
     """
     source = model.source
     if isinstance(source, HubSource):
-        return BaseModel(source.id, _hub_commit(source, "model.source.id"), None, source.trust_remote_code)
+        config = _get_hub_config(source, "model.source.id")
+        return BaseModel(source.id, _get_commit(config, source), None, source.trust_remote_code)
     if isinstance(source, WheelSource):
         gguf = get_member(source)
         folder = cached_folder(f"tokenizers/{source.sha256}-{CONVERTER}", partial(_read_gguf, gguf))
@@ -84,15 +93,18 @@ def get_base_tokenizer(model: ModelConfig) -> BaseModel:
     return BaseModel(str(folder), None, None)
 
 
-def _hub_commit(source: HubSource, key: str) -> str | None:
+def _get_hub_config(source: HubSource, key: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
+        return AutoConfig.from_pretrained(
             source.id, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
     except (OSError, ValueError) as error:
         raise UserError(f"{key} {source.id!r}: {error}") from None
+
+
+def _get_commit(config: Any, source: HubSource) -> str | None:
     return getattr(config, "_commit_hash", None) or source.revision
 
 
@@ -115,7 +127,18 @@ def _convert_gguf(gguf: Path, tokenizer: BaseModel, target: Path) -> None:
     model.hf_quantizer = None
     del model.config.quantization_config
     model.is_quantized = False
-    _save(model, tokenizer, target)
+    _save(model, tokenizer, target, get_file_type(gguf))
+
+
+def get_file_type(gguf: Path) -> str | None:
+    """Such as `Q4_1`, what most of a GGUF file's weights are quantized to; None where they are floats."""
+    from gguf import GGUFReader, LlamaFileType
+
+    field = GGUFReader(gguf).fields.get("general.file_type")
+    if field is None:
+        return "of a kind that its GGUF file does not say"
+    name = LlamaFileType(int(field.contents())).name.removeprefix("MOSTLY_")
+    return None if name in FLOATS else name
 
 
 def _make_tokenizer(target: Path) -> None:
@@ -155,7 +178,9 @@ def _make_random(source: RandomSource, seed: int, tokenizer: BaseModel, target: 
     _save(model, tokenizer, target)
 
 
-def _save(model: Any, tokenizer: BaseModel, target: Path) -> None:
+def _save(model: Any, tokenizer: BaseModel, target: Path, quantization: str | None = None) -> None:
     shutil.copytree(tokenizer.path, target, dirs_exist_ok=True)
     model.save_pretrained(target)
-    write_json(target / "source.json", {"sha256": sha256_file(target / "model.safetensors")})
+    write_json(
+        target / "source.json", {"sha256": sha256_file(target / "model.safetensors"), "quantization": quantization}
+    )

@@ -34,10 +34,17 @@ class Engine(Protocol):
     """One model that answers."""
 
     def generate(
-        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        title: str | None,
+        allowed: Sequence[list[int]] | None = None,
+        ignore_eos: bool = False,
     ) -> "list[Answer]":
         """Answer every prompt (token ids) greedily, in the order given, with a progress bar where it has a title.
 
+        Where `allowed` is given, one of these answers (token ids, the end token included) is the only possible one.
         With `ignore_eos` every answer takes all `max_new_tokens`.
         """
 
@@ -78,7 +85,13 @@ class Local:
         self._model, self._tokenizer, self._batch_tokens = model, tokenizer, batch_tokens
 
     def generate(
-        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        title: str | None,
+        allowed: Sequence[list[int]] | None = None,
+        ignore_eos: bool = False,
     ) -> "list[Answer]":
         """See `Engine`."""
         from stages.core.generation import generate
@@ -90,6 +103,7 @@ class Local:
             max_new_tokens=max_new_tokens,
             batch_tokens=self._batch_tokens,
             title=title,
+            allowed=allowed,
             ignore_eos=ignore_eos,
         )
 
@@ -111,7 +125,13 @@ class Vllm:
         self._server, self._tokenizer, self._parallel, self._load = server, tokenizer, parallel, load
 
     def generate(
-        self, prompts: Sequence[list[int]], *, max_new_tokens: int, title: str | None, ignore_eos: bool = False
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        max_new_tokens: int,
+        title: str | None,
+        allowed: Sequence[list[int]] | None = None,
+        ignore_eos: bool = False,
     ) -> "list[Answer]":
         """See `Engine`. `Answer.seconds` is the wall time of all prompts shared equally, as if they were one batch.
 
@@ -122,10 +142,12 @@ class Vllm:
 
         from stages.core.generation import Answer
 
+        choices = None if allowed is None else [self._decode(ids) for ids in allowed]
         started = perf_counter()
         bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None)
         with bar, ThreadPoolExecutor(self._parallel) as pool:
-            futures = [pool.submit(self._server.complete, prompt, max_new_tokens, ignore_eos) for prompt in prompts]
+            ask = partial(self._server.complete, choices=choices, ignore_eos=ignore_eos)
+            futures = [pool.submit(ask, prompt, max_new_tokens) for prompt in prompts]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -137,9 +159,12 @@ class Vllm:
         seconds = (perf_counter() - started) / len(prompts)
         answers = [future.result() for future in futures]
         return [
-            Answer(self._tokenizer.decode(ids, skip_special_tokens=True), len(prompt), len(ids), seconds)
-            for prompt, ids in zip(prompts, answers, strict=True)
+            Answer(self._decode(found.ids), len(prompt), len(found.ids), seconds, found.cut)
+            for prompt, found in zip(prompts, answers, strict=True)
         ]
+
+    def _decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def get_model(self) -> "PreTrainedModel":
         """See `Engine`."""

@@ -46,9 +46,7 @@ def estimate(
     replayed = count_replay_rows(train, rows)  # their tokens are not known before they are written
     rows, tokens, trained = rows + replayed, tokens + replayed * REPLAY_TOKENS, trained + replayed * REPLAY_TRAINED
     args, reasons = resolve(train, shape.hidden if shape else None, rows)
-    a_epoch, most = steps_per_epoch(train, args, rows), int(number(args, "max_steps", -1))
-    steps = most if most > 0 else math.ceil(a_epoch * number(args, "num_train_epochs", 3))
-    seen = steps / a_epoch
+    steps, seen = _get_steps(train, args, rows)
     known = {"tokens_per_epoch": tokens, "steps": steps, "tokens": round(tokens * seen), "auto": reasons}
     counted = f"{tokens:,} tokens an epoch, {steps:,} steps" if train.method == "sft" else f"{steps:,} steps"
     also = "".join(f" {key}={args[key]}: {reason}." for key, reason in reasons.items())
@@ -70,6 +68,31 @@ def estimate(
         f"evaluation; train reports how far it was off."
     )
     return {**known, "seconds": seconds, "peak_memory_bytes": peak, "sentence": sentence, "how": how}
+
+
+def count_forward_tokens(train: TrainConfig, shape: Shape | None, rows: int, tokens: int) -> int:
+    """Tokens of forward passes that are as much work as training: 3 for each token that it reads, 2 under an adapter.
+
+    A backward pass takes twice a forward pass, or once where the weights are frozen (see `operations`). Evaluation is
+    left out, and for the methods other than `sft` it is a lower bound: they read several answers a row.
+
+    Args:
+        train: method and arguments.
+        shape: the model's.
+        rows: training rows.
+        tokens: of all training rows together.
+    """
+    args, _ = resolve(train, shape.hidden if shape else None, rows)
+    passes = 3 if train.adapter is None else 2
+    return round(passes * tokens * _get_steps(train, args, rows)[1])
+
+
+def _get_steps(train: TrainConfig, args: dict[str, Any], rows: int) -> tuple[int, float]:
+    """Optimizer steps, and epochs."""
+    a_epoch = steps_per_epoch(train, args, rows)
+    most = int(number(args, "max_steps", -1))
+    steps = most if most > 0 else math.ceil(a_epoch * number(args, "num_train_epochs", 3))
+    return steps, steps / a_epoch
 
 
 def _unknown(train: TrainConfig) -> str | None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stages.core.constraint import Walk, build_trie
+
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 Prompt = list[int]
-Choose = Callable[[torch.Tensor], torch.Tensor]
-"""From the logits of the next token, of shape (rows, vocabulary), to the token of each row."""
+Choosing = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
+"""The next token of some rows, from their logits and their places in the batch."""
 PREFILL_TOKENS = 512  # at a time on a CPU with its small caches: few-shot took 13 % longer with 1,024, 20 % with 2,048
 PREFILL_TOKENS_GPU = 8192
 
@@ -28,9 +30,11 @@ class Answer:
     """The end token included, where there is one."""
     seconds: float
     """The batch's wall time divided by its rows, its share of the common prefix included."""
+    cut: bool
+    """Whether it was ended by the limit and not by an end token."""
 
 
-def choose_likeliest(logits: torch.Tensor) -> torch.Tensor:
+def choose_likeliest(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
     """The greedy choice."""
     return logits.argmax(-1)
 
@@ -44,7 +48,8 @@ def generate(
     max_new_tokens: int,
     batch_tokens: int,
     title: str | None,
-    choose: Choose = choose_likeliest,
+    choose: Choosing = choose_likeliest,
+    allowed: Sequence[Prompt] | None = None,
     ignore_eos: bool = False,
 ) -> list[Answer]:
     """Answer every prompt, in the order given, with a progress bar.
@@ -59,25 +64,30 @@ def generate(
         batch_tokens: at most so many padded tokens, prompts and answers, in one batch (one row at least).
         title: of the progress bar; null shows none.
         choose: the next tokens; one that samples has its own seeded generator.
+        allowed: token ids of the only possible answers, each with an end token, from which the likeliest token is
+            chosen at each step; None allows every answer.
         ignore_eos: every answer takes all `max_new_tokens`, end token or not: for timings.
     """
     from tqdm import tqdm
 
     started = time.perf_counter()
+    trie = build_trie(allowed) if allowed else None
+    ends = set() if ignore_eos else end_tokens(model, tokenizer)
     prefix = common_prefix(prompts)
     cache = _prefill_prefix(model, prompts[0][:prefix]) if prefix else None
     prefix_seconds = (time.perf_counter() - started) / len(prompts)
     answers: dict[int, Answer] = {}
-    ends = set() if ignore_eos else end_tokens(model, tokenizer)
     with tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None) as bar:
         for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
             started = time.perf_counter()
             rests = [prompts[i][prefix:] for i in batch]
-            completions = _decode_batch(model, tokenizer, ends, rests, cache, prefix, max_new_tokens, choose)
+            step = Walk(trie, len(batch)).choose if trie else choose
+            limits = {"max_new_tokens": max_new_tokens, "ends": ends, "pad": tokenizer.pad_token_id}
+            completions = _decode_batch(model, rests, cache, prefix, step, **limits)
             seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
             for i, ids in zip(batch, completions, strict=True):
                 text = tokenizer.decode(ids, skip_special_tokens=True)
-                answers[i] = Answer(text, len(prompts[i]), len(ids), seconds)
+                answers[i] = Answer(text, len(prompts[i]), len(ids), seconds, cut=ids[-1] not in ends)
             bar.update(len(batch))
     return [answers[i] for i in range(len(prompts))]
 
@@ -107,20 +117,18 @@ def _prefill_prefix(model: "PreTrainedModel", prefix: Prompt) -> "Cache":
 
 def _decode_batch(
     model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    ends: set[int],
     rests: list[Prompt],
     prefix_cache: "Cache | None",
     prefix: int,
+    choose: Choosing,
+    *,
     max_new_tokens: int,
-    choose: Choose,
+    ends: set[int],
+    pad: int,
 ) -> list[list[int]]:
-    """Completions of one batch, each up to one of the tokens `ends`.
-
-    `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row.
-    """
+    """Completions of one batch: `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row."""
     width = max(map(len, rests))
-    ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(r)) + r for r in rests], device=model.device)
+    ids = torch.tensor([[pad] * (width - len(r)) + r for r in rests], device=model.device)
     mask = torch.tensor([[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device)
     cache, token = _prefill(model, ids, mask, prefix_cache, choose)
     position = mask.sum(-1, keepdim=True)
@@ -138,7 +146,8 @@ def _decode_batch(
             rows, token, mask, position = [rows[i] for i in going], token[keep], mask[keep], position[keep]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         out = model(token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
-        token, position = choose(out.logits[:, -1]), position + 1
+        token = choose(out.logits[:, -1], rows)
+        position = position + 1
     return completions
 
 
@@ -147,7 +156,7 @@ def _prefill(
     ids: torch.Tensor,
     mask: torch.Tensor,
     prefix_cache: "Cache | None",
-    choose: Choose,
+    choose: Choosing,
 ) -> tuple["Cache", torch.Tensor]:
     """The cache of a whole batch and each row's first token, computed a few rows at a time without needless padding."""
     prefix, width = mask.shape[1] - ids.shape[1], ids.shape[1]
@@ -170,7 +179,7 @@ def _prefill(
             logits_to_keep=torch.tensor([longest - 1], device=model.device),
         )
         caches.append(out.past_key_values)
-        tokens.append(choose(out.logits[:, -1]))
+        tokens.append(choose(out.logits[:, -1], range(len(ids))[rows]))
         start = rows.stop
     return _join(caches, prefix, prefix + width), torch.cat(tokens)
 
@@ -189,6 +198,6 @@ def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
 
 
 def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """Tokens that end a turn: the tokenizer's, and those that the model's configuration of generation names."""
+    """The tokens that end an answer: the tokenizer's, and those of the model's generation settings."""
     ends = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}

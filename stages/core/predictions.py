@@ -44,6 +44,8 @@ class Prediction:
     """Whether the answer was ended by `prompt.max_new_tokens`; null where that is not known."""
     shared_prompt_tokens: int = 0
     """How many tokens all prompts of the arm begin with, which need to be computed once; 0 where nobody knows."""
+    shots_left_out: int = 0
+    """Examples for which the context had no room."""
 
 
 def prompted_arms(config: Config) -> tuple[str, ...]:
@@ -59,6 +61,7 @@ def ask(
     records: Sequence[Record],
     instruction: str | None,
     shots: Sequence[Sequence[Record]] | None = None,
+    allowed: Sequence[list[int]] | None = None,
 ) -> list[Prediction]:
     """Ask every record.
 
@@ -70,26 +73,48 @@ def ask(
         records: the rows to answer.
         instruction: the system message; null keeps the rows' own.
         shots: for each record the solved rows that stand before it.
+        allowed: token ids of the only possible answers, as `Engine.generate` takes them.
 
     Raises:
         UserError: a record does not fit into the model's limit even without shots.
     """
     from stages.core.generation import common_prefix
 
-    limit = config.model.max_length - config.prompt.max_new_tokens
-    shots = shots or [()] * len(records)
-    prompts = [_fit(tokenizer, r, instruction, s, limit) for r, s in zip(records, shots, strict=True)]
+    fitted = fit_prompts(tokenizer, config, records, instruction, shots)
+    prompts = [prompt for prompt, _ in fitted]
     with measure(config.energy) as used:
-        answers = engine.generate(prompts, max_new_tokens=config.prompt.max_new_tokens, title=arm)
+        limit = config.prompt.max_new_tokens
+        answers = engine.generate(prompts, max_new_tokens=limit, title=arm, allowed=allowed)
     energy = None if used.kwh is None else used.kwh / len(records)
     shared = common_prefix(prompts)
     found = [
         Prediction(
-            *(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds, energy), shared_prompt_tokens=shared
+            *(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds, energy),
+            cut=a.cut,
+            shared_prompt_tokens=shared,
+            shots_left_out=left_out,
         )
-        for r, a in zip(records, answers, strict=True)
+        for r, a, (_, left_out) in zip(records, answers, fitted, strict=True)
     ]
     return _read_targets(engine, tokenizer, found, prompts, records) if config.evaluate.likelihood else found
+
+
+def fit_prompts(
+    tokenizer: "PreTrainedTokenizerBase",
+    config: Config,
+    records: Sequence[Record],
+    instruction: str | None,
+    shots: Sequence[Sequence[Record]] | None = None,
+) -> list[tuple[list[int], int]]:
+    """For each record the token ids of its prompt, and how many of the first shots had no room.
+
+    Raises:
+        UserError: a record does not fit into the model's limit even without shots.
+    """
+
+    limit = config.model.max_length - config.prompt.max_new_tokens
+    shots = shots or [()] * len(records)
+    return [_fit(tokenizer, r, instruction, s, limit) for r, s in zip(records, shots, strict=True)]
 
 
 def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
@@ -147,12 +172,12 @@ def _fit(
     instruction: str | None,
     shots: Sequence[Record],
     limit: int,
-) -> list[int]:
-    """The prompt with as many of the last shots as fit into `limit` tokens."""
+) -> tuple[list[int], int]:
+    """The prompt with as many of the last shots as fit into `limit` tokens, and how many of the first were left out."""
     for first in range(len(shots) + 1):
         ids = encode_prompt(tokenizer, build_prompt(record, instruction, shots[first:]), record.tools)
         if len(ids) <= limit:
-            return ids
+            return ids, first
     raise UserError(
         f"record {record.id} needs {len(ids)} tokens of prompt; model.max_length leaves {limit} beside "
         f"prompt.max_new_tokens. Raise model.max_length, or shorten the row."

@@ -41,6 +41,24 @@ class Endpoint(Section):
     """Of a request that the endpoint could not answer."""
 
 
+class SearchConfig(Section):
+    """How much a prompted arm tries on validation rows before it answers the test split."""
+
+    budget: Literal["cheap", "training"] | Count
+    """Tokens that the model may process for each arm. `cheap` is twice what it takes to ask every instruction with
+    every number of examples in `prompt.shots`; `training` is as much work as training is."""
+    selection_rows: Count | None
+    """Validation rows at most; null takes all."""
+    draws: Count
+    """Sets of examples, each drawn by a seed of its own."""
+    reversed: bool
+    """Whether the examples are also shown in the reversed order."""
+    balanced: bool
+    """Whether every second draw takes as many different targets as it can."""
+    fill_context: bool
+    """Whether more examples than `prompt.shots` are tried: twice, four times, … as many, up to what fits."""
+
+
 class PromptConfig(Section):
     """How the arms are asked."""
 
@@ -52,8 +70,7 @@ class PromptConfig(Section):
     """Other instructions that the prompted arms try on the validation split."""
     shots: Annotated[list[Count], Field(min_length=1)]
     """How many examples the few-shot and retrieval arms try, from the training split."""
-    trial_rows: Count
-    """Validation rows on which they try; the choice of each arm then answers the test split."""
+    search: SearchConfig
     max_new_tokens: Count
     retriever: Annotated[WordRetriever | EmbeddingRetriever, Field(discriminator="kind")]
     """How the retrieval arm finds its examples."""

@@ -8,6 +8,7 @@ from stages.core.data_config import WheelSource
 from stages.core.prompt_config import EmbeddingRetriever, PromptConfig
 from stages.core.records import Record
 from stages.core.wheels import get_member
+from stages.core.words import get_terms
 
 if TYPE_CHECKING:
     import torch
@@ -35,16 +36,20 @@ class Words:
         import bm25s
 
         logging.getLogger("bm25s").setLevel(logging.ERROR)  # it warns of a question that has no word of the index
-        self._train, self._bm25s = train, bm25s
+        self._train = train
         self._index = bm25s.BM25()
-        tokens = bm25s.tokenize([record.question for record in train], show_progress=False)
-        self._index.index(tokens, show_progress=False)
+        self._index.index([_get_terms(record) for record in train], show_progress=False)
 
     def search(self, records: Sequence[Record], k: int) -> list[list[Record]]:
         """As `Retriever` says."""
-        queries = self._bm25s.tokenize([record.question for record in records], show_progress=False)
+        queries = [_get_terms(record) for record in records]
         found = self._index.retrieve(queries, k=min(k, len(self._train)), return_as="documents", show_progress=False)
         return [[self._train[i] for i in row[::-1]] for row in found]
+
+
+def _get_terms(record: Record) -> list[str]:
+    """Of the question; one that no text has where it has none, for the index takes no empty lists."""
+    return get_terms(record.question) or [""]
 
 
 class Meaning:

@@ -1,8 +1,8 @@
 """A vLLM server as a child process, asked over HTTP on the loopback interface.
 
 Command line and fields are those of vLLM 0.32.0, compared with its source; the parser of 0.33.0 took the command, and
-its model of a request took the body. A server of it was never run here, for it needs a GPU: the tests run a small one
-of their own that speaks the same protocol.
+its model of a request took the body (`structured_outputs` is as the documentation has it). A server of it was never run
+here, for it needs a GPU: the tests run a small one of their own that speaks the same protocol.
 """
 
 import http.client
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ from stages.core.errors import UserError
 NAME = "tuneproof"  # under which the server serves its only model
 READY_SECONDS, REQUEST_SECONDS, STOP_SECONDS = 5, 600, 20
 LOG_LINES = 30  # in a message
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the server said to one prompt."""
+
+    ids: list[int]
+    """The answer's tokens, the end token included where there is one."""
+    cut: bool
+    """Whether the answer was ended by the limit."""
 
 
 class Server:
@@ -58,8 +69,16 @@ class Server:
             time.sleep(0.1)
         raise UserError(f"engine: vLLM was not ready after engine.start_seconds={seconds}{self._tail()}")
 
-    def complete(self, prompt: list[int], max_new_tokens: int, ignore_eos: bool = False) -> list[int]:
-        """The greedy answer's token ids, the end token included where there is one that is not ignored.
+    def complete(
+        self, prompt: list[int], max_new_tokens: int, choices: list[str] | None = None, ignore_eos: bool = False
+    ) -> Completion:
+        """The greedy answer.
+
+        Args:
+            prompt: token ids.
+            max_new_tokens: where the answer is cut.
+            choices: the only possible answers; None allows every answer.
+            ignore_eos: whether the answer goes on after an end token, for timings.
 
         Raises:
             UserError: the server refused the prompt, or went away.
@@ -72,6 +91,8 @@ class Server:
             "ignore_eos": ignore_eos,  # of vLLM too
             "return_token_ids": True,  # of vLLM: `prompt_token_ids` and `token_ids` in the choice
         }
+        if choices is not None:
+            body["structured_outputs"] = {"choice": choices}
         try:
             status, content = self._request("POST", "/v1/completions", orjson.dumps(body), REQUEST_SECONDS)
         except (OSError, http.client.HTTPException) as error:
@@ -81,7 +102,7 @@ class Server:
         choice: dict[str, Any] = orjson.loads(content)["choices"][0]
         if choice["prompt_token_ids"] != prompt:
             raise RuntimeError("vLLM read other tokens than it was sent")
-        return choice["token_ids"]
+        return Completion(choice["token_ids"], cut=choice["finish_reason"] == "length")
 
     def close(self) -> None:
         """End the server and its workers and wait for it, for they hold the GPU; more than once is fine."""

@@ -116,7 +116,7 @@ def analyse(
             verdict.verdict,
             [found.value for found in runs[candidate.name][primary]],
         ),
-        "prompt_search": {"thorough": False},
+        "prompt_search": {"thorough": config.prompt.search.budget != "cheap"},
         "measures": metrics.facts(),
         "remote": config.prompt.remote.model_dump(include={"url", "model"}) if config.prompt.remote else None,
         "choices": read_json(PREDICTIONS / "choices.json"),

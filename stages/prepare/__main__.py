@@ -16,7 +16,7 @@ import hydra
 from stages.core.base_models import get_base_tokenizer
 from stages.core.config import Config
 from stages.core.door import door
-from stages.core.files import whole_folder
+from stages.core.files import whole_folder, write_json
 from stages.core.models import get_tokenizer
 from stages.core.records import PREPARED
 from stages.core.shape import get_shape
@@ -55,10 +55,12 @@ def main(config: Config, tracker: Tracker) -> None:
             tracker.artifact(REJECTED)
             raise findings.error(REJECTED)
         check_splits(files.counts)
+        shape = get_shape(config.model, base)
+        write_json(folder / "training_tokens.json", {"tokens": seen.tokens.count_budget(config, shape)})
     REJECTED.unlink(missing_ok=True)
     tokens = seen.tokens
     figures = describe(tokens.counts, config.model.max_length, tokens.over_limit, tokens.truncated)
-    figures["estimate"] = tokens.estimate(config, get_shape(config.model, base))
+    figures["estimate"] = tokens.estimate(config, shape)
     seen.preview.write(PREVIEW, figures)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
     log.info("\n%s\n\n%s\n%s", table(figures), seen.preview.text(), figures["estimate"]["sentence"])

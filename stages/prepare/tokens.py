@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config import Config
-from stages.core.estimate import estimate
+from stages.core.estimate import count_forward_tokens, estimate
 from stages.core.prompts import (
     Example,
     Segment,
@@ -137,3 +137,11 @@ class TokenCheck:
         limit, dtype = config.model.max_length, config.model.dtype
         rows, tokens, trained = len(train), int(train.column("tokens").sum()), int(train.column("trained_tokens").sum())
         return estimate(config.train, shape, rows, tokens, trained, limit, dtype)
+
+    def count_budget(self, config: Config, shape: Shape | None) -> int | None:
+        """Tokens of forward passes that are as much work as training, where the prompted arms get that; else None, so
+        that another recipe of training does not make them answer again."""
+        if config.prompt.search.budget != "training":
+            return None
+        train = self.counts["train"]
+        return count_forward_tokens(config.train, shape, len(train), int(train.column("tokens").sum()))

@@ -11,6 +11,7 @@ part again, and a larger `train.replay.rows` begins with the rows of a smaller o
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from stages.core.prompts import split_user_turn
 from stages.train.replay_rows import ReplayRow
 
 if TYPE_CHECKING:
-    from stages.core.generation import Choose
+    from stages.core.generation import Choosing
     from stages.train.methods.method import Method
 
 log = logging.getLogger(__name__)
@@ -63,13 +64,13 @@ def write_rows(method: "Method", count: int) -> tuple[list[ReplayRow], float]:
     )
 
 
-def sample(seed: int) -> "Choose":
+def sample(seed: int) -> "Choosing":
     """Draws from the likeliest tokens that together have the probability `TOP_P` (Holtzman et al., 2020)."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
 
-    def choose(logits: torch.Tensor) -> torch.Tensor:
+    def choose(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         probabilities = torch.softmax(logits.float().cpu() / TEMPERATURE, -1)
         ordered, tokens = probabilities.sort(stable=True, dim=-1, descending=True)
         ordered[ordered.cumsum(-1) - ordered > TOP_P] = 0

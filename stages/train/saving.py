@@ -40,7 +40,12 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
         "method": config.train.method,
         "numbers": numbers,
         "resumed_at_steps": trainer.journal.resumed_at,
-        "base_model": {"name": method.name, "sha256": base.sha256, "revision": base.revision},
+        "base_model": {
+            "name": method.name,
+            "sha256": base.sha256,
+            "revision": base.revision,
+            "quantization": base.quantization,
+        },
         "data_sha256": data_sha256(),
         "config_sha256": config_sha256(config),
         "seed": method.seed,

@@ -3,65 +3,82 @@ import json
 import pytest
 
 from stages.baseline.__main__ import main
-from stages.baseline.arms import choose
-from stages.baseline.shots import draw_shots, get_shots
-from stages.core.arms import BASE_ARMS
-from stages.core.predictions import Prediction, prompted_arms, read_predictions
-from stages.core.retrieval import Words
+from stages.baseline.candidates import Candidate
+from stages.baseline.shots import draw_shots
+from stages.core.arms import BASE_ARMS, CONSTRAINED_ARM
+from stages.core.files import write_json, write_jsonl
+from stages.core.predictions import prompted_arms, read_predictions
+from stages.core.records import PREPARED
 from tests.chat_server import ChatServer, completion, failure
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, chat, compose_config
 
-
-def test_shots_come_from_the_training_split_alone_and_by_the_seed(prepared):
-    train, test = prepared["train"], prepared["test"]
-    for arm, count in (("zero_shot", 0), ("few_shot", 3), ("retrieval", 3)):
-        shots = get_shots(arm, train, test, 3, 1, Words(train))
-        assert len(shots) == len(test)
-        assert all(len(row) == count and all(shot in train for shot in row) for row in shots)
-
-    def drawn(seed):
-        return get_shots("few_shot", train, test, 3, seed, Words(train))
-
-    assert drawn(1) == drawn(1) != drawn(2)
+FREE_ARMS = [arm for arm in BASE_ARMS if arm != CONSTRAINED_ARM]
 
 
 def test_every_arm_answers_every_row(prepared, workspace):
     main(compose_config(*TINY, "prompt.shots=[2]"))
-    for arm in BASE_ARMS:
+    for arm in FREE_ARMS:
         assert [p.id for p in read_predictions(arm)] == [record.id for record in prepared["test"]]
     numbers = json.loads((workspace / "metrics/baseline.json").read_text())
     assert numbers["zero_shot"]["prompt_tokens"] < numbers["few_shot"]["prompt_tokens"]
     choices = json.loads((workspace / "predictions/choices.json").read_text())
     assert numbers.pop("general_seconds") > 0
-    assert list(numbers) == list(choices) == list(BASE_ARMS) and read_predictions("remote") == []
+    assert (
+        list(numbers) == ["constant", "nearest", *FREE_ARMS]
+        and list(choices) == list(BASE_ARMS)
+        and read_predictions("remote") == []
+    )
+    assert read_predictions(CONSTRAINED_ARM) == [] and "24 different targets" in choices[CONSTRAINED_ARM]["reason"]
+    assert all(choices[arm]["left_out"] == {"rows": 0, "shots": 0} for arm in FREE_ARMS)
+    assert all(p.cut == (p.completion_tokens == 8) for p in read_predictions("zero_shot"))
 
 
-def test_each_arm_chooses_on_validation_rows(prepared, config):
-    checked = config("prompt.shots=[1,3]", "prompt.variants=[Short]", "prompt.trial_rows=4")
-    asked = []
-
-    def asker(arm, records, instruction, k):
-        asked.append((arm, instruction, k))
-        good = k == 3 and instruction == "Short"
-        return [Prediction(r.id, arm, r.target if good else "", 10 * k, 1, 0.1) for r in records]
-
-    choice = choose(checked, asker, "few_shot", prepared["validation"])
-    assert asked == [("few_shot", text, k) for text in (None, "Short") for k in (1, 3)]
-    assert (choice.instruction, choice.shots, choice.rows) == ("Short", 3, 4) and len(choice.trials) == 4
-    assert choose(checked, asker, "zero_shot", prepared["validation"]).shots == 0
-
-
-def test_of_equal_ways_the_shortest_wins_and_one_way_needs_no_trial(prepared, config):
-    def asker(arm, records, instruction, k):
-        return [Prediction(record.id, arm, record.target, 10 * k, 1, 0.1) for record in records]
-
-    assert choose(config("prompt.shots=[3,1]"), asker, "few_shot", prepared["validation"]).shots == 1
-    assert choose(config("prompt.shots=[3]"), None, "few_shot", prepared["validation"]).trials == []
-
-
-def test_shots_that_do_not_fit_are_left_out(prepared, workspace):
+def test_shots_that_do_not_fit_are_left_out_and_counted(prepared, workspace):
     main(compose_config(*TINY, "prompt.shots=[5]", "model.max_length=200"))
-    assert all(p.prompt_tokens <= 192 for arm in BASE_ARMS for p in read_predictions(arm))
+    choices = json.loads((workspace / "predictions/choices.json").read_text())
+    for arm in FREE_ARMS:
+        answers = read_predictions(arm)
+        assert all(p.prompt_tokens <= 192 for p in answers)
+        left_out = [p.shots_left_out for p in answers]
+        assert choices[arm]["left_out"] == {"rows": sum(map(bool, left_out)), "shots": sum(left_out)}
+    assert choices["few_shot"]["left_out"]["rows"] == 10 and choices["zero_shot"]["left_out"]["rows"] == 0
+
+
+@pytest.fixture
+def classes(workspace):
+    """Rows of three classes, in `data/prepared`."""
+    for name, numbers in {"train": range(30), "validation": range(30, 60), "test": range(60, 70)}.items():
+        write_jsonl(PREPARED / f"{name}.jsonl", [chat(f"Sort {n}.", ("a", "bb", "bbc")[n % 3]) for n in numbers])
+
+
+def test_answers_are_held_to_a_closed_set_of_targets(classes, workspace):
+    main(compose_config(*TINY, "prompt.shots=[2]", "evaluate=classes"))
+    answers = read_predictions(CONSTRAINED_ARM)
+    assert len(answers) == 10 and {p.text for p in answers} <= {"a", "bb", "bbc"} and not any(p.cut for p in answers)
+    assert not {p.text for p in read_predictions("few_shot")} & {"a", "bb", "bbc"}  # an untrained model says no such
+    choices = json.loads((workspace / "predictions/choices.json").read_text())
+    tried = {trial["examples"] for trial in choices[CONSTRAINED_ARM]["trials"]}
+    assert tried == {"none", "drawn", "similar"} and choices[CONSTRAINED_ARM]["allowed_answers"] == 3
+
+
+def test_a_thorough_search_fills_the_context_within_the_tokens_of_training(classes, workspace):
+    options = (*TINY, "search=thorough", "prompt.shots=[2]", "model.max_length=500", "evaluate=classes")
+    write_json(PREPARED / "training_tokens.json", {"tokens": 60_000})
+    main(compose_config(*options))
+    choices = json.loads((workspace / "predictions/choices.json").read_text())
+    found = choices["few_shot"]
+    shots = {trial["shots"] for trial in found["trials"]}
+    assert {2, 4} < shots and max(shots) > 4 and {trial["balanced"] for trial in found["trials"]} == {True, False}
+    assert found["budget"] == 60_000 and 10_000 < found["tokens"] <= 60_000 and found["rows"] == 30
+    assert found["left_out"]["rows"] == 0 and found["spread"]["order"]["candidates"] == 2
+    again = (workspace / "predictions/few_shot.jsonl").read_text().count('"text"')
+    assert again == 10
+
+
+def test_a_budget_of_training_that_prepare_did_not_count_is_said(prepared, workspace):
+    write_json(PREPARED / "training_tokens.json", {"tokens": None})
+    with pytest.raises(SystemExit, match=r"training_tokens.json does not say .* run prepare with the same"):
+        main(compose_config(*TINY, "search=thorough"))
 
 
 @pytest.fixture
@@ -79,8 +96,9 @@ def server(tmp_path, monkeypatch):
 
 
 def run_with(server, *overrides):
+    quick = ("prompt.search.draws=1", "prompt.search.reversed=false")
     where = (f"prompt.remote.url={server.url}", "prompt.remote.model=big", "prompt.remote.retries=0")
-    main(compose_config(*TINY, "prompt.shots=[2]", "remote=local-server", *where, *overrides))
+    main(compose_config(*TINY, "prompt.shots=[2]", *quick, "remote=local-server", *where, *overrides))
 
 
 def test_the_remote_arm_chooses_and_answers_as_the_others_do(prepared, workspace, server):
@@ -95,13 +113,17 @@ def test_the_remote_arm_chooses_and_answers_as_the_others_do(prepared, workspace
     told = {"answered_by": ["big-0601"], "fingerprints": ["fp_1"], "cut": 0, "without_usage": 0}
     assert remote["endpoint"] == {"url": server.url, "model": "big", **told}
     numbers = json.loads((workspace / "metrics/baseline.json").read_text())
-    assert list(numbers) == [*BASE_ARMS, "remote", "general_seconds"] and numbers["remote"]["completion_tokens"] == 2
+    assert (
+        set(numbers) == {"constant", "nearest", *FREE_ARMS, "remote", "general_seconds"}
+        and numbers["remote"]["completion_tokens"] == 2
+    )
 
 
 def test_the_remote_arm_shows_the_examples_of_few_shot(prepared, workspace, server, config):
     run_with(server, "prompt.instruction=Short.")
     with_shots = [body["messages"] for body in server.bodies if len(body["messages"]) > 2]
-    shown = [message for shot in draw_shots(prepared["train"], 2, config().seed) for message in shot.messages[1:]]
+    chosen = Candidate("Short.", "drawn", 2, config().seed, "given", balanced=False)
+    shown = [message for shot in draw_shots(prepared["train"], chosen) for message in shot.messages[1:]]
     assert len(server.bodies) == 6 + 6 + 10 and len(with_shots) == 6 + 10
     assert all(said[:-1] == [{"role": "system", "content": "Short."}, *shown] for said in with_shots)
     assert server.bodies[0]["max_tokens"] == 8 and server.bodies[0]["seed"] == config().seed

@@ -1,6 +1,7 @@
 import pytest
 
 from stages.baseline.model_free import answer_without_model, get_constant, get_dictionary
+from stages.core.arms import BASE_ARMS
 from stages.core.predictions import read_arms, read_predictions
 from tests.conftest import chat
 
@@ -58,6 +59,6 @@ def test_lookup_is_no_arm_where_targets_are_no_parts_of_questions(workspace, con
     rows = [chat(f"How is review {n}?", "good" if n % 3 else "bad") for n in range(12)]
     assert set(answer_without_model(config().prompt, rows, rows[:4])) == {"constant", "nearest"}
     assert read_predictions("lookup") == []
-    for arm in ("zero_shot", "few_shot", "retrieval"):
+    for arm in BASE_ARMS:
         (workspace / f"predictions/{arm}.jsonl").write_text("\n")
     assert list(read_arms(config())) == ["constant", "nearest"]

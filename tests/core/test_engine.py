@@ -68,8 +68,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         assert self.path == "/v1/completions" and body["model"] == arguments["--served-model-name"]
         assert body["temperature"] == 0 and body["return_token_ids"] is True
         ids = (prompt[::-1] + [{end}])[: body["max_tokens"]]
+        reason = "stop" if ids[-1] == {end} else "length"
         read = [0, *prompt] if mode == "adds a token" else prompt
-        self.reply(200, {{"choices": [{{"index": 0, "text": "?", "token_ids": ids, "prompt_token_ids": read}}]}})
+        record.with_suffix(".choices").write_text(json.dumps(body.get("structured_outputs")))
+        choice = dict(index=0, text="?", token_ids=ids, prompt_token_ids=read, finish_reason=reason)
+        self.reply(200, {{"choices": [choice]}})
 
 print("ready", flush=True)
 http.server.ThreadingHTTPServer.request_queue_size = 128
@@ -122,8 +125,19 @@ def running(pid):
         return False
 
 
-def ask(engine, max_new_tokens=8):
-    return engine.generate(PROMPTS, max_new_tokens=max_new_tokens, title="test")
+def ask(engine, max_new_tokens=8, allowed=None):
+    return engine.generate(PROMPTS, max_new_tokens=max_new_tokens, title="test", allowed=allowed)
+
+
+def test_a_server_is_told_the_allowed_answers_and_says_what_was_cut(vllm, base, tokenizer):
+    make, record = vllm
+    with get_engine(make(), base, tokenizer) as engine:
+        allowed = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in ("yes", "no")]
+        whole = ask(engine, allowed=allowed)
+        assert read(record.with_suffix(".choices")) == {"choice": ["yes", "no"]}
+        short = ask(engine, max_new_tokens=2)
+        assert read(record.with_suffix(".choices")) is None
+    assert not any(answer.cut for answer in whole) and all(answer.cut for answer in short)
 
 
 def test_this_process_answers_as_generate_does(config, base, tokenizer):

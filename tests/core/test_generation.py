@@ -43,7 +43,7 @@ def test_a_row_stops_at_its_end_token_while_others_go_on(tiny):
     answers = generate(model, tokenizer, prompts, max_new_tokens=10, batch_tokens=10_000, title="test")
     for row, answer in zip(free, answers, strict=True):
         kept = row[: row.index(end) + 1] if end in row else row
-        assert answer.completion_tokens == len(kept)
+        assert answer.completion_tokens == len(kept) and answer.cut == (end not in row)
         assert answer.text == tokenizer.decode(kept, skip_special_tokens=True)
 
 
@@ -55,6 +55,27 @@ def test_for_timings_no_end_token_ends_an_answer(tiny):
     assert any(answer.completion_tokens < 6 for answer in generate(model, tokenizer, prompts, **limits))
     found = generate(model, tokenizer, prompts, **limits, ignore_eos=True)
     assert [answer.completion_tokens for answer in found] == [6] * 4
+
+
+@pytest.mark.parametrize("batch_tokens", [100, 100_000])
+def test_an_answer_is_held_to_the_likeliest_of_the_allowed_tokens(tiny, batch_tokens):
+    model, tokenizer = tiny
+    end = tokenizer.eos_token_id
+    allowed = [[*tokenizer(text)["input_ids"], end] for text in ("cat", "car", "ca", "dog")]
+    prompts = [encode_prompt(tokenizer, build_prompt(chat(f"{'word ' * n}{n}", "x"), None)) for n in range(8)]
+    limits = {"max_new_tokens": 4, "batch_tokens": batch_tokens}
+    answers = generate(model, tokenizer, prompts, **limits, title="test", allowed=allowed)
+
+    def follow(prompt):
+        said = []
+        while not said or said[-1] != end:
+            nexts = {answer[len(said)] for answer in allowed if answer[: len(said)] == said}
+            logits = model(torch.tensor([prompt + said])).logits[0, -1]
+            said.append(max(nexts, key=lambda token: float(logits[token])))
+        return tokenizer.decode(said, skip_special_tokens=True)
+
+    assert [answer.text for answer in answers] == [follow(prompt) for prompt in prompts]
+    assert not any(answer.cut for answer in answers)
 
 
 def test_a_common_prefix_leaves_each_prompt_a_token():

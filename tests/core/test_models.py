@@ -29,3 +29,21 @@ def test_a_tokenizer_without_a_chat_template_is_refused(base, tmp_path):
 def test_a_random_model_is_made_from_the_seed(config):
     model = config().model
     assert get_base_model(model, 1).sha256 != get_base_model(model, 2).sha256
+
+
+@pytest.mark.parametrize(("kind", "name"), [("MOSTLY_Q4_1", "Q4_1"), ("MOSTLY_F16", None), ("ALL_F32", None)])
+def test_a_gguf_file_says_to_what_its_weights_were_quantized(tmp_path, kind, name):
+    from gguf import GGUFWriter, LlamaFileType
+
+    from stages.core.base_models import get_file_type
+
+    writer = GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_file_type(LlamaFileType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert get_file_type(tmp_path / "model.gguf") == name
+
+
+def test_a_random_model_was_never_quantized(base):
+    assert base.quantization is None

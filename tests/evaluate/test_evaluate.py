@@ -9,7 +9,7 @@ from stages.register.__main__ import main as register
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 
-QUICK = ("prompt.shots=[1,2]", "prompt.trial_rows=4", "tracking=disabled")
+QUICK = ("prompt.shots=[1,2]", "prompt.search.selection_rows=4", "tracking=disabled")
 EVERYTHING = (
     "evaluate.extra_arms=[tuned_long]",
     "evaluate.metrics=[exact_match,accuracy,perplexity]",
@@ -46,7 +46,7 @@ def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_th
     assert {c["arm"] for c in report["comparisons"] if c["against"] == "constant"} >= {"nearest", "few_shot", "tuned"}
     assert report["answer"].startswith("Not enough evidence yet") and report["seeds"]["count"] == 1
     assert any("is no better in exact_match than always giving" in warning for warning in report["warnings"])
-    assert report["choices"]["few_shot"]["rows"] == 4 and len(report["choices"]["few_shot"]["trials"]) == 2
+    assert report["choices"]["few_shot"]["rows"] == 4 and len(report["choices"]["few_shot"]["trials"]) == 3
     # Weights that did not change find the targets as likely as before, after the same prompt.
     perplexity = {
         arm: numbers["perplexity"]["value"] for arm, numbers in report["arms"].items() if "perplexity" in numbers

@@ -150,8 +150,13 @@ def full(bare):
         numbers["perplexity"] = estimate(40 * numbers["exact_match"]["value"], 2.0)
     bare["comparisons"] += [comparison("remote", "exact_match", 0.18), comparison("few_shot", "perplexity", -5.0)]
     bare["measures"]["perplexity"] = measure("How surprising the targets are.", lower_is_better=True)
-    trials = [{"instruction": ATTACK, "shots": n, "score": 0.1 * n, "prompt_tokens": 10.0 * n} for n in (1, 2)]
-    bare["choices"]["few_shot"] = {"instruction": ATTACK, "shots": 2, "rows": 48, "trials": trials}
+    how = {"instruction": ATTACK, "examples": "drawn", "draw": 42, "order": "reversed", "balanced": True}
+    trials = [{**how, "shots": n, "rows": 48, "score": 0.1 * n, "prompt_tokens": 10.0 * n} for n in (1, 2)]
+    spread = {"order": None, "examples": {"shots": 2, "rows": 48, "min": 0.1, "max": 0.4, "candidates": 3}}
+    effort = {"candidates": 6, "tokens": 9_000.0, "budget": 12_000.0, "seconds": 4.0, "spread": spread}
+    left_out = {"rows": 7, "shots": 11}
+    few_shot = {**how, "shots": 2, "rows": 48, "trials": trials, **effort, "left_out": left_out}
+    bare["choices"] |= {"few_shot": few_shot, "constrained": {"reason": f"too many {ATTACK}", "trials": []}}
     line = [{"rows": float(n), **estimate(0.5 + n / 5000)} for n in range(100, 1400, 100)]
     abilities = [
         {"category": name, "items": 320, "base": estimate(0.47), "tuned": estimate(0.1), "difference": estimate(-0.37)}
@@ -420,3 +425,19 @@ def test_markdown_is_cut_however_long_names_are(bare, write, workspace):
     write(bare)
     text = (workspace / "reports/verdict.md").read_text()
     assert len(text) <= GITHUB_LIMIT and text.rstrip().endswith("</sub>") and "more parts" in text
+
+
+def test_the_search_of_prompts_is_told_with_its_effort_and_its_spread(full, write):
+    said = " ".join(write(full).text.split())
+    assert "few_shot tried 2 of 6 candidates and chose on 48 rows: 9,000 tokens of 12,000" in said
+    assert "examples are shown, and in which order, moves exact_match from 0.100 to 0.400 (3 candidates" in said
+    assert "few_shot (chosen)" in said and "seed 42, balanced, reversed" in said
+    assert f"There is no arm constrained: too many {ATTACK}." in said
+    assert "before 7 test rows the context had no room for all examples; 11 were left out" in said
+
+
+def test_a_base_model_that_was_quantized_is_named_so(bare, write, workspace):
+    assert "quantization" not in write(bare).text
+    bare["lineage"]["base_model"]["quantization"] = "Q4_1"
+    assert write(bare).text.count("made again from Q4_1 quantization") == 2
+    assert "made again from Q4_1 quantization" in (workspace / "reports/verdict.md").read_text()

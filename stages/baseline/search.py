@@ -1,0 +1,158 @@
+"""How each prompted arm asks: tried on validation rows, so that the test split decides nothing but the verdict."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stages.baseline.asking import Asker
+from stages.baseline.candidates import Candidate
+from stages.baseline.halving import Cost, Plan, make_plan
+from stages.core.config import Config
+from stages.core.metrics import Metrics
+from stages.core.predictions import Prediction, headline
+from stages.core.records import Record
+
+CHEAP = 2  # times the tokens of asking every instruction with every configured number of examples in one order
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate on some validation rows."""
+
+    candidate: Candidate
+    rows: int
+    score: float
+    """The primary metric."""
+    prompt_tokens: float
+    """Mean of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The best of the candidates."""
+
+    candidate: Candidate
+    candidates: int
+    """That the arm has; those beyond the ones tried had no room in the budget."""
+    rows: int = 0
+    """Validation rows on which the choice was made; 0 where there was nothing to choose."""
+    trials: list[Trial] = field(default_factory=list)
+    budget: float | None = None
+    """Tokens that the model might process; null where there was nothing to choose."""
+    tokens: float = 0.0
+    """That it processed, what prompts have in common counted once."""
+    seconds: float = 0.0
+    """Of the search on this machine."""
+
+    def describe(self) -> dict[str, Any]:
+        """What `predictions/choices.json` has of it."""
+        flat = [asdict(trial) for trial in self.trials]
+        trials = [{**trial.pop("candidate"), **trial} for trial in flat]
+        found = {**asdict(self), "trials": trials, "spread": get_spread(self.trials)}
+        return {**found.pop("candidate"), **found}
+
+
+def search(
+    config: Config,
+    asker: Asker,
+    arm: str,
+    candidates: Sequence[Candidate],
+    validation: Sequence[Record],
+    budget: int | None,
+    essential: int,
+) -> Choice:
+    """Let an arm choose by successive halving; of equal scores the shorter prompt wins.
+
+    Args:
+        config: of the metric, the rows and the seed.
+        asker: asks the model.
+        arm: its name.
+        candidates: what it may choose from, the more important ones first.
+        validation: the rows to try them on.
+        budget: tokens that the model may process; None is cheap: `CHEAP` times those of the essential candidates.
+        essential: the first so many candidates, among which draws and orders are not varied.
+    """
+    if len(candidates) == 1 or not validation:
+        return Choice(candidates[0], len(candidates))
+    started = time.perf_counter()
+    most = min(config.prompt.search.selection_rows or len(validation), len(validation))
+    rows = random.Random(config.seed).sample(list(validation), most)  # the first rows are those of the first source
+    costs = [asker.get_cost(candidate, rows) for candidate in candidates]
+    limit = budget or CHEAP * sum(cost.of(most) for cost in costs[:essential])
+    plan = make_plan(costs, essential, most, limit)
+    if len(plan.candidates) == 1:
+        return Choice(candidates[plan.candidates[0]], len(candidates), budget=limit)
+    run = _Run(_get_score(config), asker, arm, rows)
+    best = run.halve(plan, candidates, costs)
+    seconds = time.perf_counter() - started
+    return Choice(best, len(candidates), plan.rungs[-1][1], run.trials, limit, run.tokens, seconds)
+
+
+class _Run:
+    """A search under way."""
+
+    def __init__(self, score: Callable[..., float], asker: Asker, arm: str, rows: Sequence[Record]) -> None:
+        self._score = score
+        self._asker = asker
+        self._arm = arm
+        self._rows = rows
+        self.trials: list[Trial] = []
+        self.tokens = 0.0
+
+    def halve(self, plan: Plan, candidates: Sequence[Candidate], costs: Sequence[Cost]) -> Candidate:
+        """Carry out the plan; the best candidate."""
+        answers: dict[int, list[Prediction]] = {i: [] for i in plan.candidates}
+        ranked = plan.candidates
+        for count, rows in plan.rungs:
+            tried = {}
+            for i in ranked[:count]:
+                new = self._asker(self._arm, candidates[i], self._rows[len(answers[i]) : rows])
+                self.tokens += costs[i].prefix + sum(
+                    p.prompt_tokens - costs[i].prefix + p.completion_tokens for p in new
+                )
+                answers[i] += new
+                score = self._score(answers[i], self._rows[:rows])
+                tried[i] = Trial(candidates[i], rows, score, headline(answers[i])["prompt_tokens"])
+            self.trials += tried.values()
+            ranked = sorted(tried, key=lambda i: (-tried[i].score, tried[i].prompt_tokens, i))
+        return candidates[ranked[0]]
+
+
+def _get_score(config: Config) -> Callable[[Sequence[Prediction], Sequence[Record]], float]:
+    primary = config.evaluate.primary_metric
+    metrics = Metrics([primary], config.evaluate.options, primary)
+    return lambda answers, rows: metrics.score_records(answers, rows)[primary].value
+
+
+def get_spread(trials: Sequence[Trial]) -> dict[str, dict[str, Any] | None]:
+    """How far the same instruction and number of examples come apart, on the rows of the first round.
+
+    Returns:
+        `order`: the widest range between the two orders of the same examples; `examples`: that between all draws and
+        orders. Each with `shots`, `rows`, `min`, `max` and `candidates`; null where nothing was varied.
+    """
+    first = [trial for trial in trials if trial.rows == trials[0].rows]
+    return {
+        "order": _get_widest(first, lambda c: (c.instruction, c.examples, c.shots, c.draw, c.balanced)),
+        "examples": _get_widest(first, lambda c: (c.instruction, c.examples, c.shots)),
+    }
+
+
+def _get_widest(trials: Iterable[Trial], same: Callable[[Candidate], Any]) -> dict[str, Any] | None:
+    groups: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(same(trial.candidate), []).append(trial)
+    ranges = [
+        {
+            "shots": group[0].candidate.shots,
+            "rows": group[0].rows,
+            "min": min(trial.score for trial in group),
+            "max": max(trial.score for trial in group),
+            "candidates": len(group),
+        }
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    return max(ranges, key=lambda found: found["max"] - found["min"], default=None)
