@@ -46,15 +46,7 @@ def answer_without_model(prompt: PromptConfig, train: Sequence[Record], rows: Se
     Returns:
         For each arm that applies its headline numbers.
     """
-    dictionary = get_dictionary(train)
-    retriever = get_retriever(prompt, train)
-    constant = get_constant(train)
-    answering: dict[str, Answering] = {
-        "constant": lambda records: [constant] * len(records),
-        "nearest": lambda records: [found[-1].target for found in retriever.search(records, 1)],
-    }
-    if dictionary.coverage >= PART_OF_QUESTION:
-        answering["lookup"] = lambda records: [dictionary.answer(record.question) for record in records]
+    answering = get_answering(prompt, train)
     numbers = {}
     for arm in MODEL_FREE_ARMS:
         answers = _time(arm, answering[arm], rows) if arm in answering else []
@@ -62,6 +54,20 @@ def answer_without_model(prompt: PromptConfig, train: Sequence[Record], rows: Se
         if answers:
             numbers[arm] = headline(answers)
     return numbers
+
+
+def get_answering(prompt: PromptConfig, train: Sequence[Record]) -> dict[str, Answering]:
+    """For each arm that applies a function from records to answers; see `answer_without_model`."""
+    dictionary = get_dictionary(train)
+    retriever = get_retriever(prompt, train)
+    constant = get_constant(train)
+    found: dict[str, Answering] = {
+        "constant": lambda records: [constant] * len(records),
+        "nearest": lambda records: [nearest[-1].target for nearest in retriever.search(records, 1)],
+    }
+    if dictionary.coverage >= PART_OF_QUESTION:
+        found["lookup"] = lambda records: [dictionary.answer(record.question) for record in records]
+    return found
 
 
 def get_constant(train: Sequence[Record]) -> str:

@@ -1,8 +1,9 @@
 """What `data` and `checks` may hold. The values stand in `conf/`."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.core.section import Action, Count, Hard, Name, Section, Share
 
@@ -83,10 +84,16 @@ class DataConfig(Section):
     """What a row looks like; `auto` goes by the columns of the first row."""
     limit: Count | None
     """Rows to read, the first ones; null reads all."""
+    lines: Name | None
+    """Of a text file: a regular expression that a line matches as a whole, its named groups the columns of a row; null
+    takes a paragraph as a row with the column `text`."""
     columns: dict[str, str]
     """Column names of the format -> names in the file, where they differ."""
     group: Name | None
     """A column: rows with the same value never part into two splits."""
+    group_starts: list[Count]
+    """Where no column names the groups but they follow one another (the sentences of a document): the rows at which a
+    group begins, counted from 1 in the order of the source, but for the first group; empty where there are none."""
     label: Name | None
     """A column with a class; null takes the format's own, where it has one."""
     keep: list[Name]
@@ -94,6 +101,25 @@ class DataConfig(Section):
     watch: Name
     """The local file that DVC watches for `prepare`."""
     split: Split
+
+    @field_validator("lines")
+    @classmethod
+    def _name_the_columns(cls, lines: str | None) -> str | None:
+        try:
+            named = lines is None or re.compile(lines).groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if not named:
+            raise ValueError("name the columns: (?P<label>\\w+) (?P<text>.+)")
+        return lines
+
+    @model_validator(mode="after")
+    def _group_one_way(self) -> "DataConfig":
+        if self.group and self.group_starts:
+            raise ValueError("group and group_starts exclude each other: name a column, or the rows where groups begin")
+        if self.group_starts != sorted(set(self.group_starts)):
+            raise ValueError("group_starts: give each row once, in rising order")
+        return self
 
 
 class ChecksConfig(Section):
@@ -116,7 +142,7 @@ class ChecksConfig(Section):
     max_target_share: Annotated[float, Field(gt=0, le=1)]
     """Share of the training rows that may have one and the same target, where the primary metric counts right rows."""
     bad_json: Hard
-    """A line that is not JSON, or a CSV row with more fields than the header."""
+    """A line that is not JSON or does not match `data.lines`, or a CSV row with more fields than the header."""
     encoding: Hard
     """A line that is not UTF-8."""
     data_type: Hard

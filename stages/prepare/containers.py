@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -166,6 +167,24 @@ def _read_text(stream: BinaryIO, name: str) -> Rows:
             paragraph = []
 
 
+def read_matches(stream: BinaryIO, name: str, pattern: re.Pattern[str]) -> Rows:
+    """A row a line: the named groups of the pattern that the line matches as a whole."""
+    for number, line in enumerate(stream, start=1):
+        text = (line.removeprefix(BOM) if number == 1 else line).rstrip()
+        if not text:
+            continue
+        try:
+            match = pattern.fullmatch(text.decode())
+        except UnicodeDecodeError as wrong:
+            yield _not_utf8(name, number, text, wrong)
+            continue
+        if match:
+            yield Row(name, number, match.groupdict())
+        else:
+            todo = "mend the line, or the expression"
+            yield Finding("bad_json", name, number, "", "a line that data.lines does not match", todo)
+
+
 READERS: dict[str, Callable[[BinaryIO, str], Rows]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
@@ -175,3 +194,4 @@ READERS: dict[str, Callable[[BinaryIO, str], Rows]] = {
     ".txt": _read_text,
     ".md": _read_text,
 }
+TEXT = (".txt", ".md")  # what `data.lines` is for

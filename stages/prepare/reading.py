@@ -1,5 +1,6 @@
 """From rows to sound, unique records with their split, one at a time: memory holds a few hashes for each row."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -102,6 +103,8 @@ class Reader:
         meta: dict[str, Any] = {} if label is None else {"label": str(label)}
         if data.group and value.get(data.group) is not None:
             meta["group"] = str(value[data.group])
+        if data.group_starts:
+            meta["group"] = str(bisect_right(data.group_starts, self.rows) + 1)
         if data.split.column:
             meta["split"] = _split_name(value.get(data.split.column))
         kept = {column: _plain(value[column]) for column in data.keep if column in value}

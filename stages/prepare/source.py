@@ -4,9 +4,11 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -14,7 +16,7 @@ from stages.core.data_config import DataConfig, FileSource, HubDataSource, Wheel
 from stages.core.errors import UserError
 from stages.core.secrets import hide_passwords
 from stages.core.wheels import get_member
-from stages.prepare.containers import READERS, Row, Rows
+from stages.prepare.containers import READERS, TEXT, Row, Rows, read_matches
 
 
 def _unpack_zstd(stream: BinaryIO) -> BinaryIO:
@@ -36,6 +38,7 @@ class Source:
 
     def __init__(self, data: DataConfig) -> None:
         self._source = data.source
+        self._lines = re.compile(data.lines) if data.lines else None
         self.facts: dict[str, Any] = {"kind": data.source.kind}
 
     def rows(self) -> Rows:
@@ -49,10 +52,10 @@ class Source:
             yield from self._read_hub(source)
         elif isinstance(source, WheelSource):
             self.facts |= {"sha256": source.sha256, "member": source.member}
-            yield from _read_files(str(get_member(source)), PurePosixPath(source.member).name)
+            yield from _read_files(str(get_member(source)), PurePosixPath(source.member).name, self._lines)
         else:
             for split, path in _by_split(source.path):
-                yield from _given(_read_files(path, None), split)
+                yield from _given(_read_files(path, None, self._lines), split)
 
     def given_splits(self) -> set[str]:
         """The splits that the source names."""
@@ -119,7 +122,7 @@ def _given(rows: Rows, split: str | None) -> Rows:
         yield replace(row, split=split) if split and isinstance(row, Row) else row
 
 
-def _read_files(pattern: str, shown: str | None) -> Rows:
+def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) -> Rows:
     from fsspec import open_files
 
     try:
@@ -137,11 +140,12 @@ def _read_files(pattern: str, shown: str | None) -> Rows:
         )
     for file in there:
         name = PurePosixPath(file.path).name if len(there) > 1 else shown or pattern
-        yield from _read_file(file, name)
+        yield from _read_file(file, name, lines)
 
 
-def _read_file(file: Any, name: str) -> Rows:
-    reader, unpack = _reader(file.path), PACKED.get(PurePosixPath(file.path).suffix.lower())
+def _read_file(file: Any, name: str, lines: re.Pattern[str] | None) -> Rows:
+    reader = _reader(file.path, lines)
+    unpack = PACKED.get(PurePosixPath(file.path).suffix.lower())
     try:
         with file as stream:
             yield from reader(unpack(stream) if unpack else stream, name)
@@ -155,9 +159,11 @@ def _read_file(file: Any, name: str) -> Rows:
         raise UserError(f"{name}: cannot be read to its end: {what}. Look at the file, or at the network.") from None
 
 
-def _reader(path: str) -> Callable[[BinaryIO, str], Rows]:
+def _reader(path: str, lines: re.Pattern[str] | None) -> Callable[[BinaryIO, str], Rows]:
     kinds = [suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in PACKED]
     if not kinds or kinds[-1] not in READERS:
         expected = f"expected {', '.join(READERS)}, also with {', '.join(PACKED)} behind"
         raise UserError(f"{path}: its name does not tell its kind; {expected}; of a folder give a glob: folder/*.jsonl")
+    if lines and kinds[-1] in TEXT:
+        return partial(read_matches, pattern=lines)
     return READERS[kinds[-1]]

@@ -91,3 +91,22 @@ def test_paragraphs_are_rows_of_prose(config, tmp_path):
     (tmp_path / "book.txt").write_text("One\nline.\n\n\nTwo.\n", encoding="utf-8-sig")
     records, findings, _ = read(config, tmp_path / "book.txt", "train.kinds=[text]")
     assert [record.target for record in records] == ["One\nline.", "Two."] and findings == []
+
+
+def test_a_line_of_text_becomes_a_row_by_the_named_groups_of_an_expression(config, tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_bytes("HUM:ind Who was she ?\n\nno label here\nLOC:city Où est-ce ?\n".encode() + b"NUM:x \xff\n")
+    pattern = r"data.lines='(?P<label>[A-Z]+):\S+ (?P<text>.+)'"
+    records, findings, reader = read(config, path, pattern)
+    assert [(record.question, record.target) for record in records] == [
+        ("Who was she ?", "HUM"),
+        ("Où est-ce ?", "LOC"),
+    ]
+    assert [(found.code, found.line) for found in findings if found.line] == [("bad_json", 3), ("encoding", 5)]
+    assert reader.format == "labelled" and records[0].meta["label"] == "HUM"
+
+
+@pytest.mark.parametrize(("pattern", "message"), [("'('", "not a regular expression"), ("'.+'", "name the columns")])
+def test_an_expression_that_makes_no_columns_is_refused(config, pattern, message):
+    with pytest.raises(UserError, match=message):
+        config(f"data.lines={pattern}")

@@ -1,5 +1,6 @@
 import pytest
 
+from stages.core.errors import UserError
 from stages.core.records import SPLITS, Record
 from stages.prepare.split import Splitter
 from tests.conftest import chat
@@ -46,6 +47,34 @@ def test_a_group_is_never_parted(config, tmp_path):
     for record in records:
         homes.setdefault(record.meta["group"], set()).add(chooser.choose(record, None))
     assert len(homes) == 100 and all(len(home) == 1 for home in homes.values())
+
+
+def test_groups_that_follow_one_another_are_never_parted(config, tmp_path):
+    path = write(tmp_path / "rows.jsonl", *[{"text": f"text {n}", "label": "x"} for n in range(10)])
+    records, *_ = read(config, path, "data.group_starts=[4,9]")
+    assert [record.meta["group"] for record in records] == ["1"] * 3 + ["2"] * 5 + ["3"] * 2
+    chooser = splitter(config)
+    homes = {(record.meta["group"], chooser.choose(record, None)) for record in records}
+    assert len(homes) == 3
+
+
+def test_a_row_that_cannot_be_read_still_counts_for_where_groups_begin(config, tmp_path):
+    rows = [{"text": "a", "label": "x"}, b"no json", {"text": "b", "label": "x"}]
+    records, *_ = read(config, write(tmp_path / "rows.jsonl", *rows), "data.group_starts=[3]")
+    assert [record.meta["group"] for record in records] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.group=who", "data.group_starts=[4]"], "group and group_starts exclude each other"),
+        (["data.group_starts=[9,4]"], "in rising order"),
+        (["data.group_starts=[0]"], "greater than or equal to 1"),
+    ],
+)
+def test_groups_that_make_no_sense_are_refused(config, overrides, message):
+    with pytest.raises(UserError, match=message):
+        config(*overrides)
 
 
 def test_every_label_has_its_share_in_every_split(config):

@@ -1,0 +1,74 @@
+"""What answers without a model reach on a data option, by its own metrics: a floor under every arm.
+
+    python -m stages.prepare data=NAME
+    python -m benchmarks.floors data=NAME
+
+Reads `data/prepared` and judges on the test rows the arms without a model of `stages.baseline.model_free`, and beside
+them two that a skeptic would try: the training row that is nearest by its characters (cosine of TF-IDF weights of runs
+of 2 to 4 characters), and where targets repeat a linear classifier (logistic regression on TF-IDF weights of words and
+pairs of words, by scikit-learn's defaults). Writes `benchmarks/results/floors-NAME.json`.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks.table import show
+from stages.baseline.model_free import Answering, get_answering
+from stages.core.config import parse
+from stages.core.metrics import Metrics
+from stages.core.records import Record, read_records
+
+
+def main() -> None:
+    """Judge every floor and print the table."""
+    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
+        config = parse(compose("config", overrides=sys.argv[1:]))
+    train = read_records("train")
+    test = read_records("test")
+    metrics = Metrics(config.evaluate.metrics, config.evaluate.options)
+    rows = [{"meta": record.meta, "messages": record.messages} for record in test]
+    table: list[dict[str, str | int | float]] = []
+    for name, answering in {**get_answering(config.prompt, train), **get_others(train)}.items():
+        scores = metrics.score(answering(test), [record.target for record in test], rows)
+        table.append({"floor": name, **{metric: found.value for metric, found in scores.items()}})
+    facts = {"training rows": len(train), "test rows": len(test)}
+    result = Path(f"benchmarks/results/floors-{config.data.name}.json")
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps({**facts, "floors": table}, indent=2) + "\n")
+    print(f"{config.data.name}: {len(train)} training rows, {len(test)} test rows")  # noqa: T201
+    show(table)
+
+
+def get_others(train: Sequence[Record]) -> dict[str, Answering]:
+    """The two floors that are no arms."""
+    found: dict[str, Answering] = {"nearest (characters)": lambda test: nearest_by_characters(train, test)}
+    if len({record.target for record in train}) * 2 < len(train):
+        found["linear classifier"] = lambda test: classify(train, test)
+    return found
+
+
+def nearest_by_characters(train: Sequence[Record], test: Sequence[Record]) -> list[str]:
+    """The target of the training row whose question is made of the same runs of characters."""
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
+    known = vectorizer.fit_transform([record.question for record in train])
+    similar = vectorizer.transform([record.question for record in test]) @ known.T
+    return [train[int(i)].target for i in np.asarray(similar.argmax(axis=1)).ravel()]
+
+
+def classify(train: Sequence[Record], test: Sequence[Record]) -> list[str]:
+    """The target that a linear classifier finds likeliest."""
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2))
+    known = vectorizer.fit_transform([record.question for record in train])
+    model = LogisticRegression(max_iter=1000).fit(known, [record.target for record in train])
+    return [str(label) for label in model.predict(vectorizer.transform([record.question for record in test]))]
+
+
+if __name__ == "__main__":
+    main()
