@@ -155,7 +155,7 @@ def show(console: Console, first: dict[str, str], again: dict[str, str]) -> list
     """Print both digests of each file. Returns the files that differ."""
     table = Table()
     for heading in ("file", "first", "again", ""):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     differing = [name for name in sorted({*first, *again}) if first.get(name) != again.get(name)]
     for name in sorted({*first, *again}):
         digests = [found.get(name, "missing")[:SHOWN] for found in (first, again)]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from stages.core.arms import TUNED_ARM
 from stages.core.config import Gate
 
 
@@ -25,7 +26,7 @@ class Condition:
     sentence: str
 
 
-def check_gate(gate: Gate, report: dict[str, Any], champion: Champion | None, arm: str) -> list[Condition]:
+def check_gate(gate: Gate, report: dict[str, Any], champion: Champion | None, arm: str = TUNED_ARM) -> list[Condition]:
     """Every condition, whether or not an earlier one failed.
 
     Args:
