@@ -164,6 +164,8 @@ def _describe(problem: dict[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not key:  # of sections that do not go together: the message names them
         return message
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):  # of a whole section, which is long
+        return f"{key}.{message}" if re.match(r"[\w.]+: ", message) else f"{key}: {message}"
     return f"{key}: {message}, got {problem['input']!r}"
 
 

@@ -140,7 +140,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _makes_sense(self) -> "TrainConfig":
         if self.method == "grpo" and self.reward.metric is None:
-            raise ValueError("method grpo needs reward.metric, the name of a metric")
+            raise ValueError("reward.metric: method grpo needs one, the name of a metric")
         if self.replay.share and (self.method != "sft" or "chat" not in self.kinds):
             raise ValueError("replay.share must be 0: only answers to chats (method sft) are learned among replay rows")
         if self.replay.share and (
@@ -148,11 +148,11 @@ class TrainConfig(Section):
         ):
             raise ValueError("replay.share weighs the loss: leave args.loss_type=nll and no label_smoothing_factor")
         if self.quantization is not None and self.adapter is None:
-            raise ValueError("quantization needs an adapter: quantized weights themselves are not trained")
+            raise ValueError("quantization: needs an adapter, for quantized weights themselves are not trained")
         if self.encoder and self.quantization:
             raise ValueError("quantization: an encoder is not quantized; leave null, or choose encoder=none")
         if self.encoder and self.method not in CLASSIFYING:
             raise ValueError(f"encoder: method {self.method} trains `model`; choose encoder=none")
         if self.best.metric != "loss" and self.method not in ANSWERING:
-            raise ValueError(f"best.metric must be loss: what {self.method} trains does not answer prompts")
+            raise ValueError(f"best.metric: must be loss, for what {self.method} trains does not answer prompts")
         return self

@@ -60,12 +60,45 @@ def test_params_yaml_is_the_composition_of_conf():
         ("evaluate.metrics=[exact_match,perplexity]", "evaluate: the metric perplexity needs evaluate.likelihood=true"),
         ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
         ("register.gate.purpose=any", "register.gate.purpose: should be 'one-task' or 'assistant'"),
+        ("train.seeds=[-1]", "train.seeds.0: should be greater than or equal to 0, got -1"),
+        ("+rivals={few_shot: ${train}}", "rivals.few_shot: an arm has this name already; choose another name"),
+        ("+rivals={a/b: ${train}}", "rivals.a/b: a rival's name has letters, digits, _ and - alone"),
+        ("candidate=tagger", "candidate: there is no rival 'tagger'; there are tuned"),
     ],
 )
 def test_a_bad_value_is_named_with_its_whole_key(override, said):
     with pytest.raises(UserError) as error:
         parse(compose_config(override))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rivals.tagger.micro_batch_tokens=3", "rivals.tagger.micro_batch_tokens: should be greater than or equal to"),
+        ("+rivals.tagger.arg=3", "rivals.tagger.arg: no such key; did you mean 'args'?"),
+        ("rivals.tagger.method=sft", "rivals.tagger.encoder: method sft trains `model`; choose encoder=none"),
+        ("rivals.tagger.quantization={load_in_4bit: true}", "rivals.tagger.quantization: needs an adapter"),
+        ("rivals.tagger.kinds=[text]", "rivals.tagger.kinds: a rival learns from the rows of the tuned model, whose"),
+        ("evaluate.likelihood=true", "evaluate.likelihood: what rivals.tagger.method=tag trains has no likelihood"),
+    ],
+)
+def test_a_rival_is_checked_as_train_is(override, said):
+    with pytest.raises(UserError) as error:
+        parse(compose_config("rivals=encoder-tag", override))
+    assert said in str(error.value)
+
+
+def test_a_judge_is_no_rival():
+    with pytest.raises(UserError, match=r"rivals.full.method: reward makes a judge, which answers no prompts"):
+        parse(compose_config("rivals=full", "rivals.full.method=reward"))
+
+
+def test_several_rivals_are_chosen_at_once_and_watched_for():
+    config = parse(compose_config("rivals=[encoder-tag,full]", "rivals.full.best.metric=exact_match"))
+    assert list(config.rivals) == ["tagger", "full"] and config.rivals_dependency == "models/rivals"
+    assert config.rivals["tagger"].encoder.name == "all-minilm-l6-v2"
+    assert config.rivals["full"].watch == "stages/evaluate/metrics" != config.train.watch
 
 
 def test_all_problems_come_in_one_message():

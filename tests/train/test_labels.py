@@ -61,7 +61,7 @@ def train(method, *overrides):
 
 def answers(split, method, *overrides):
     config, records = parse(compose_config(*options(method, *overrides))), read_records(split)
-    return ask_classifier("tuned", *load_classifier(config), config, records), records
+    return ask_classifier("tuned", *load_classifier(config, TUNED), config, records), records
 
 
 def facts():
@@ -111,7 +111,7 @@ def test_an_adapter_is_saved_with_its_head_and_comes_back(workspace, method, bas
     _, rows = (trained.get_examples(read_records(split)) for split in ("train", "validation"))
     batch = [{key: row[key] for key in ("input_ids", "attention_mask", "labels")} for row in rows]
     with torch.inference_mode():
-        loss = load_classifier(config)[0](**trained.get_collator()(batch)).loss
+        loss = load_classifier(config, TUNED)[0](**trained.get_collator()(batch)).loss
     assert float(loss) == pytest.approx(numbers["validation_loss"], rel=1e-4)
     assert trained.base.path not in "".join(path.read_text() for path in TUNED.glob("*.json"))
 
@@ -176,8 +176,11 @@ def test_an_encoder_reads_no_more_tokens_than_it_can(workspace):
     [
         (["train=classify", "evaluate.likelihood=true"], "evaluate.likelihood: what train.method=classify trains"),
         (["train=tag", "evaluate.extra_arms=[tuned_long]"], "evaluate.extra_arms: what train.method=tag trains"),
-        (["train=tag", ENCODER, ADAPTER, "+train.quantization={load_in_4bit: true}"], "an encoder is not quantized"),
-        (["train=lora", "encoder=minilm"], "train.encoder: train.method=sft trains `model`; choose encoder=none"),
+        (
+            ["train=tag", ENCODER, ADAPTER, "+train.quantization={load_in_4bit: true}"],
+            "train.quantization: an encoder is not quantized",
+        ),
+        (["train=lora", "encoder=minilm"], "train.encoder: method sft trains `model`; choose encoder=none"),
     ],
 )
 def test_what_makes_no_sense_with_labels_is_refused(config, overrides, said):

@@ -1,0 +1,189 @@
+"""Run an experiment again from nothing, and see whether it gives the same answers, weights and verdict.
+
+    python -m tools.repeat              # what the workspace has: its files, its params.yaml
+    python -m tools.repeat NAME         # an experiment of DVC, a branch, a tag or a commit
+
+All stages up to `evaluate` run in a temporary copy without DVC's run cache, on the same machine. Nothing of the
+workspace, of DVC's cache or of the registry changes. Times, costs and what says them in words are left out of the
+comparison; answers and numbers are not. Ends with status 1 where anything differs.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import orjson
+from dvc.api import DVCFileSystem
+from dvc.repo import Repo
+from rich.console import Console
+from rich.table import Table
+
+from stages.core.errors import UserError
+from stages.core.files import read_json, sha256_file, sha256_json
+
+COMPARED = (
+    "data/prepared/*.jsonl",
+    "models/**/*.safetensors",
+    "predictions/**/*.jsonl",
+    "predictions/**/*.json",
+    "reports/verdict.json",
+)
+FOLDERS = ("data/prepared", "models", "predictions", "reports")
+TIMES = re.compile(
+    "second|energy|kwh|co2|cost|price|break_even|memory|hardware|expected_over|reasons|sentence|looks|^git_"
+)
+"""Keys of JSON that hold times or hang on them, and the history of the repository."""
+SHOWN = 12  # digits of a digest
+
+
+def main() -> None:
+    """Run, compare, print."""
+    parser = argparse.ArgumentParser(
+        "python -m tools.repeat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", help="an experiment or a revision; the workspace where none is given")
+    name = parser.parse_args().name
+    console = Console(highlight=False)
+    try:
+        with TemporaryDirectory(prefix="tuneproof-repeat-") as folder:
+            first, again = Path(folder, "first"), Path(folder, "again")
+            if name:
+                revision = find_revision(name)
+                fetch_results(name, revision, first)
+                unpack(revision, again)
+            else:
+                first = Path.cwd()
+                copy_workspace(again)
+            if not get_digests(first):
+                raise UserError("there is nothing to compare with: run `dvc repro` first")
+            rerun(again)
+            differing = show(console, get_digests(first), get_digests(again))
+            if differing:
+                may = read_json(again / "models/tuned/training.json")["determinism"]["what_may_differ"]
+                console.print(f"What may differ on this machine: {may}")
+    except UserError as error:
+        sys.exit(f"repeat: {error}")
+    sys.exit(1 if differing else 0)
+
+
+def find_revision(name: str) -> str:
+    """The commit of an experiment, a branch or a tag.
+
+    Raises:
+        UserError: there is none.
+    """
+    for line in _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines():
+        commit, reference = line.split()
+        if reference.rsplit("/", 1)[-1] == name:
+            return commit
+    found = subprocess.run(
+        ["git", "rev-parse", "--verify", "-q", f"{name}^{{commit}}"], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        raise UserError(f"{name}: there is no such experiment, branch, tag or commit; `dvc exp list` names experiments")
+    return found.stdout.strip()
+
+
+def fetch_results(name: str, revision: str, to: Path) -> None:
+    """Put the outputs of a revision into a folder.
+
+    Raises:
+        UserError: DVC's cache does not have them.
+    """
+    files = DVCFileSystem(rev=revision)
+    for folder in FOLDERS:
+        try:
+            files.get(folder, str(to / folder), recursive=True)
+        except Exception as error:  # of DVC, of fsspec, of the operating system
+            raise UserError(f"{name}: {folder} is not in DVC's cache ({error}); `dvc exp pull` may bring it") from None
+
+
+def unpack(revision: str, to: Path) -> None:
+    """Put the files of a commit into a folder."""
+    to.mkdir(parents=True)
+    archive = subprocess.run(["git", "archive", revision], capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(to)], input=archive, check=True)
+
+
+def copy_workspace(to: Path) -> None:
+    """Put the files of the workspace into a folder, those that git ignores left out."""
+    for name in _git("ls-files", "--cached", "--others", "--exclude-standard").splitlines():
+        if Path(name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(name, to / name)
+
+
+def rerun(folder: Path) -> None:
+    """Run the stages up to `evaluate` in a copy.
+
+    Raises:
+        UserError: one of them failed.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_EXP_")}
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}  # a repetition is no new result
+    person = {"GIT_AUTHOR_NAME": "repeat", "GIT_AUTHOR_EMAIL": "repeat@localhost"}
+    person |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in person.items()}
+
+    def execute(*command: str) -> None:
+        done = subprocess.run(command, cwd=folder, env=environment | person, check=False)
+        if done.returncode:
+            raise UserError(f"`{' '.join(command)}` failed in a copy, see above")
+
+    execute("git", "init", "-q")
+    execute("git", "add", "-A")
+    execute("git", "commit", "-q", "-m", "A copy to repeat")
+    execute("dvc", "config", "--local", "cache.dir", str(Path(Repo().cache.local.path).parents[1]))
+    data = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.dvc")) if path.is_file()]
+    if data:
+        execute("dvc", "checkout", "-q", *data)
+    execute("dvc", "repro", "--force", "--no-run-cache", "--no-commit", "evaluate")
+
+
+def get_digests(folder: Path) -> dict[str, str]:
+    """The digest of each compared file in a folder, without times."""
+    paths = {path for pattern in COMPARED for path in folder.glob(pattern)}
+    return {str(path.relative_to(folder)): _digest(path) for path in sorted(paths)}
+
+
+def show(console: Console, first: dict[str, str], again: dict[str, str]) -> list[str]:
+    """Print both digests of each file. Returns the files that differ."""
+    table = Table()
+    for heading in ("file", "first", "again", ""):
+        table.add_column(heading, overflow="fold")
+    differing = [name for name in sorted({*first, *again}) if first.get(name) != again.get(name)]
+    for name in sorted({*first, *again}):
+        digests = [found.get(name, "missing")[:SHOWN] for found in (first, again)]
+        table.add_row(name, *digests, "different" if name in differing else "same")
+    console.print(table)
+    files = len({*first, *again})
+    console.print(f"{files - len(differing)} of {files} are the same" + (", the others differ." if differing else "."))
+    return differing
+
+
+def _digest(path: Path) -> str:
+    if path.suffix == ".jsonl":
+        return sha256_json([_scrub(orjson.loads(line)) for line in path.read_bytes().splitlines() if line])
+    if path.suffix == ".json":
+        return sha256_json(_scrub(orjson.loads(path.read_bytes())))
+    return sha256_file(path)
+
+
+def _scrub(value: Any) -> Any:
+    """A JSON value without what is under the keys of `TIMES`."""
+    if isinstance(value, dict):
+        return {key: _scrub(inner) for key, inner in value.items() if not TIMES.search(key)}
+    return [_scrub(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    main()
