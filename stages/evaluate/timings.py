@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 TIMINGS = PREDICTIONS / "timings.json"
 SHORT, LONG = 64, 256  # tokens of context at which an answer's tokens are timed
-FRESH_PROMPTS = 4  # of LONG tokens, to time prompts: many enough to fill a machine of two cores
-STEPS = 8  # tokens of an answer that are timed
+FRESH_PROMPTS = 2  # of LONG tokens, to time prompts: they fill the cores of a CPU; a GPU takes a whole batch of them
+STEPS = 4  # tokens of an answer that are timed
 BASE = "base"
 
 
@@ -49,31 +49,34 @@ Rounds = list[dict[str, Rates]]
 def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: Config) -> Rounds:
     """Time a model that generates; one more round comes first and is thrown away, for it warms caches up.
 
-    In each round: `FRESH_PROMPTS` prompts without anything in common, answered with one token, give the seconds of a
+    In each round: prompts of `LONG` tokens without anything in common, answered with one token, give the seconds of a
     prompt's token. Prompts that share all tokens but their last are answered with one token and with 1 + `STEPS`: the
     difference is that of the answers' tokens, once after `SHORT` and once after `LONG` tokens of context. What a
     longer common prefix adds to answers of one token, beyond computing it once, is the price of its reuse. On a noisy
     machine one of these differences may come out below zero; it stays so, for cut off at zero the mean of the rounds
     would be too high, and an arm with a long prefix would look too dear.
     """
+    import torch
+
     machine, random = config.evaluate.prices.machine, Random(config.seed)
     long = min(LONG, config.model.max_length - STEPS - 2)
     short = long * SHORT // LONG
     most = max(1, config.model.batch_tokens // (long + STEPS + 2))  # the engine would cut a larger batch in two
     levels = {"batches": min(machine.batch_size, most), "server": min(machine.concurrent_requests, most)}
+    prompts = levels["batches"] if torch.cuda.is_available() else FRESH_PROMPTS
     ids = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
 
     def generate(rows: int, common: int, own: int, steps: int) -> float:
         """Seconds of so many new prompts of `common + own` tokens."""
         prefix = random.choices(ids, k=common)
         starts = random.sample(ids, rows)  # no two prompts go on alike
-        prompts = [[*prefix, start, *random.choices(ids, k=own - 1)] for start in starts]
+        asked = [[*prefix, start, *random.choices(ids, k=own - 1)] for start in starts]
         started = time.perf_counter()
-        engine.generate(prompts, max_new_tokens=steps, title=None, ignore_eos=True)
+        engine.generate(asked, max_new_tokens=steps, title=None, ignore_eos=True)
         return time.perf_counter() - started
 
     def measure() -> dict[str, Rates]:
-        fresh = generate(FRESH_PROMPTS, 0, long, 1) / (FRESH_PROMPTS * long)
+        fresh = generate(prompts, 0, long, 1) / (prompts * long)
         found = {}
         for level, rows in levels.items():
             first = {context: generate(rows, context, 1, 1) for context in (short, long)}
