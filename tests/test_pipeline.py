@@ -20,6 +20,17 @@ QUICK = (
     "register: { gate: { verdict: null, min_primary_metric: 0.0, purpose: one-task } }\n",
 )
 
+MINE = """# A person's own file of rivals: a classifier, and every weight of the base model.
+defaults:
+  - /train@classifier: classify
+  - /encoder@classifier: tiny-random
+  - /launcher@classifier.launcher: single
+  - /train@whole: full
+  - /launcher@whole.launcher: single
+classifier: { args: { num_train_epochs: 1 } }
+whole: { args: { max_steps: 2, logging_steps: 1, warmup_steps: 0 } }
+"""
+
 
 @pytest.fixture(scope="module")
 def environment():
@@ -95,16 +106,19 @@ def test_show_prints_the_verdict_and_adds_no_row(run):
 def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
     before = run("git", "status", "--short")
     said = run(sys.executable, "-m", "tools.curve", "0.5", "1")
-    assert "twice the rows should bring" in said and "Running stage 'baseline'" not in said
-    # What was trained already comes from the cache, and nothing of the workspace but the file has changed.
-    assert said.count("Running stage 'train'") == 1
+    assert "doubling the rows should add about" in said and "2 points, 2 seeds each" in said
+    assert "Running stage 'baseline'" not in said
+    assert said.count("Running stage 'train'") == 2
+    # A share that was trained already comes from the cache, and nothing of the workspace but the file has changed.
+    assert "Running stage 'train'" not in run(sys.executable, "-m", "tools.curve", "0.5", "1")
     assert set(run("git", "status", "--short").splitlines()) - set(before.splitlines()) == {
         " M data/learning_curve.json"
     }
     said = run("dvc", "repro")
     assert "Running stage 'evaluate'" in said and "Running stage 'train'" not in said
     curve = json.loads((run.folder / "reports/verdict.json").read_text())["curve"]
-    assert [point["share"] for point in curve["points"]] == [0.5, 1.0]
+    assert [(point["share"], len(point["seeds"])) for point in curve["points"]] == [(0.5, 2), (1.0, 2)]
+    assert json.loads((run.folder / "data/learning_curve.json").read_text())["same_for_all"] == {"max_steps": 4}
     assert curve["sentence"] in (run.folder / "reports/verdict.html").read_text()
     assert "above 0 and up to 1" in run(sys.executable, "-m", "tools.curve", "0.5", "2", fails=True)
 
@@ -126,6 +140,31 @@ def test_only_what_a_change_concerns_runs_again(run):
     parent = runs(run.folder)["slower"]
     assert parent.data.params["train.args.learning_rate"] == "0.0001"
     assert "baseline.few_shot.prompt_tokens" in parent.data.metrics, "also what came from the cache"
+
+
+def test_rivals_are_stages_of_their_own_and_everything_can_be_repeated(run):
+    (run.folder / "conf/rivals/mine.yaml").write_text(MINE)
+    options = ["-S", "experiment=smoke", "-S", "rivals=mine", "-S", "train.seeds=[43]"]
+    run("dvc", "exp", "run", "-n", "rivals", *options)
+    names = set(json.loads((run.folder / "reports/verdict.json").read_text())["arms"])
+    assert {"tuned", "classifier", "whole"} <= names
+    assert (run.folder / "predictions/seeds/tuned/43.jsonl").exists()
+    assert "rivals/whole.steps" in runs(run.folder)["rivals"].data.metrics
+    assert "Data and pipelines are up to date" in run("dvc", "repro")
+    said = run("dvc", "exp", "run", *options, "-S", "rivals.whole.args.learning_rate=1e-4")
+    assert [line for line in said.splitlines() if "Running stage" in line] == [
+        f"Running stage '{stage}':" for stage in ("rivals@whole", "evaluate", "register")
+    ]
+    said = run(sys.executable, "-m", "tools.repeat", "rivals")
+    assert "models/rivals/whole/model.safetensors" in said and " are the same." in said and "different" not in said
+    (run.folder / "predictions/tuned.jsonl").write_text('{"text": "something else"}\n')
+    said = run(sys.executable, "-m", "tools.repeat", fails=True)
+    assert said.count("different") == 1 and "What may differ on this machine: Nothing" in said
+    run("git", "checkout", "-q", "--", ".")
+    (run.folder / "conf/rivals/mine.yaml").unlink()
+    run("dvc", "exp", "run", "-S", "experiment=smoke")
+    assert not list((run.folder / "models/rivals").iterdir())
+    assert "Data and pipelines are up to date" in run("dvc", "repro")
 
 
 def test_a_bad_value_stops_before_any_work(run):
@@ -183,6 +222,7 @@ def test_a_killed_train_starts_clean(run, environment):
         assert chunk, seen.decode()
     os.killpg(process.pid, 9)
     process.wait()
-    assert not (run.folder / "models/tuned").exists()
+    training = run.folder / "models/tuned/training.json"
+    assert json.loads(training.read_text())["numbers"]["steps"] == 4  # the model of before is whole
     said = run("dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=3", "train")
-    assert "Running stage 'train'" in said and (run.folder / "models/tuned/training.json").exists()
+    assert "Running stage 'train'" in said and json.loads(training.read_text())["numbers"]["steps"] == 3

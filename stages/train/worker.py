@@ -33,9 +33,9 @@ def main() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's warning to a job goes to all its processes; one answers
     if not is_main():
         logging.disable(logging.WARNING)
-    from stages.train.run import work
-
     try:
+        from stages.train.run import work
+
         work(OmegaConf.load(folder / VALUES))  # type: ignore[arg-type]
     except SystemExit as stop:  # the door's one message, or a signal that ends us
         if isinstance(stop.code, str):

@@ -8,8 +8,9 @@ import pytest
 from stages.core.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
 from stages.core.candidates import get_candidate
 from stages.core.config import parse
-from stages.core.files import write_json
-from stages.core.predictions import GENERAL_BASE, PREDICTIONS, Prediction, write_predictions
+from stages.core.files import sha256_file, write_json
+from stages.core.lineage import config_sha256
+from stages.core.predictions import GENERAL_BASE, PREDICTIONS, Prediction, read_predictions, write_predictions
 from stages.core.records import read_records
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
@@ -71,6 +72,35 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     else:
         found = pipeline("we Ann and all went .", aggregation_strategy="first")
         assert [entity["entity_group"] for entity in found] == ["person"]
+
+
+def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(workspace):
+    import mlflow
+
+    write_rows(classified)
+    prompted()
+    Path("models/rivals/gone").mkdir(parents=True)  # of an earlier configuration
+    rival = ("+train@rivals.whole=classify", "rivals.whole.seeds=[43]", "+launcher@rivals.whole.launcher=single")
+    options = (*TINY, *QUICK, "evaluate=classes", "train=classify", *rival)
+    for candidate in ("tuned", "whole"):
+        train(compose_config(*options, f"candidate={candidate}"))
+    config = compose_config(*options)
+    evaluate(config)
+    assert [path.name for path in Path("models/rivals").iterdir()] == ["whole"]
+    report = json.loads(Path("reports/verdict.json").read_text())
+    assert set(report["arms"]) == {*BASE_ARMS, "tuned", "whole"}
+    assert {answer.arm for answer in read_predictions("rivals/whole")} == {"whole"}
+    whole = get_candidate(parse(config), "whole")
+    first, second = whole.read_predictions()
+    assert first == read_predictions("rivals/whole") and [a.id for a in first] == [a.id for a in second]
+    assert whole.read_training(43)["numbers"]["seconds"] > 0
+    assert json.loads(whole.general.read_text()) == {"seconds": 0.0}
+    write_json(Path("reports/verdict.json"), report | {"recommended_arm": "whole"})
+    register(config)
+    version = mlflow.MlflowClient().get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
+    assert version.tags["tuneproof.model_sha256"] == sha256_file(Path("models/rivals/whole/model.safetensors"))
+    assert version.tags["tuneproof.base_model"] == "tiny-random" and "its arm is `whole`" in version.description
+    assert version.tags["tuneproof.config_sha256"] == config_sha256(parse(config))
 
 
 def test_a_reward_model_answers_no_prompts(prepared):

@@ -10,15 +10,14 @@ from stages.core.door import plain_door
 from stages.core.errors import UserError
 from stages.core.ranks import is_main
 from stages.core.tracking import track
-from stages.train import __main__ as stage
-from stages.train import worker
+from stages.train import run, worker
 
 
 @plain_door("train")
-def train(cfg):
+def work(cfg):
     Path(f"pid{os.environ['RANK']}").write_text(str(os.getpid()))
     if os.environ["ENDS"] == "tracked":
-        with track(parse(cfg), "train") as tracker:
+        with track(parse(cfg.config), "train") as tracker:
             tracker.log({"loss": int(os.environ["RANK"])}, 1)
             if is_main():
                 tracker.headline({"rank": int(os.environ["RANK"])})
@@ -40,5 +39,5 @@ def train(cfg):
         time.sleep(60)
 
 
-stage.main = train
+run.work = work
 worker.main()

@@ -1,0 +1,47 @@
+"""What counts as the same result. The repetition itself runs in tests/test_pipeline.py."""
+
+import pytest
+from rich.console import Console
+
+from stages.core.errors import UserError
+from stages.core.files import write_json, write_jsonl
+from tests.conftest import ROOT
+from tools.repeat import find_revision, get_digests, show
+
+
+def results(folder, text="yes", seconds=1.0, value=0.5, weights=b"w"):
+    write_jsonl(folder / "predictions/seeds/tuned/43.jsonl", [{"text": text, "seconds": seconds}])
+    arms = {"tuned": {"value": value, "seconds_per_request": seconds}}
+    verdict = {"arms": arms, "costs": {"training": seconds}, "reasons": [f"it took {seconds}"]}
+    write_json(folder / "reports/verdict.json", verdict)
+    (folder / "models/tuned").mkdir(parents=True, exist_ok=True)
+    (folder / "models/tuned/model.safetensors").write_bytes(weights)
+    return get_digests(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "differing"),
+    [
+        ({"seconds": 2.0}, []),
+        ({"text": "no"}, ["predictions/seeds/tuned/43.jsonl"]),
+        ({"value": 0.6}, ["reports/verdict.json"]),
+        ({"weights": b"v", "text": "no"}, ["models/tuned/model.safetensors", "predictions/seeds/tuned/43.jsonl"]),
+    ],
+)
+def test_times_do_not_count_and_all_else_does(tmp_path, capsys, change, differing):
+    found = show(Console(width=120), results(tmp_path / "a"), results(tmp_path / "b", **change))
+    assert found == differing
+    assert f"{3 - len(differing)} of 3 are the same" in capsys.readouterr().out
+
+
+def test_a_file_that_is_missing_differs(tmp_path, capsys):
+    first = results(tmp_path)
+    assert show(Console(width=120), first, {}) == sorted(first)
+    assert "missing" in capsys.readouterr().out
+
+
+def test_a_name_that_nothing_has_is_said(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert len(find_revision("HEAD")) == 40
+    with pytest.raises(UserError, match="no-such-name: there is no such experiment, branch, tag or commit"):
+        find_revision("no-such-name")
