@@ -88,17 +88,19 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     evaluate(config)
     assert [path.name for path in Path("models/rivals").iterdir()] == ["whole"]
     report = json.loads(Path("reports/verdict.json").read_text())
-    assert set(report["arms"]) == {*BASE_ARMS, "tuned", "whole"}
+    assert set(report["arms"]) == {*MODEL_FREE_ARMS, *BASE_ARMS, "tuned", "whole"}
     assert {answer.arm for answer in read_predictions("rivals/whole")} == {"whole"}
     whole = get_candidate(parse(config), "whole")
     first, second = whole.read_predictions()
     assert first == read_predictions("rivals/whole") and [a.id for a in first] == [a.id for a in second]
     assert whole.read_training(43)["numbers"]["seconds"] > 0
     assert json.loads(whole.general.read_text()) == {"seconds": 0.0}
-    write_json(Path("reports/verdict.json"), report | {"recommended_arm": "whole"})
+    weights = sha256_file(Path("models/rivals/whole/model.safetensors"))
+    lineage = report["lineage"] | {"model_sha256": weights}
+    write_json(Path("reports/verdict.json"), report | {"recommended_arm": "whole", "lineage": lineage})
     register(config)
     version = mlflow.MlflowClient().get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
-    assert version.tags["tuneproof.model_sha256"] == sha256_file(Path("models/rivals/whole/model.safetensors"))
+    assert version.tags["tuneproof.model_sha256"] == weights
     assert version.tags["tuneproof.base_model"] == "tiny-random" and "its arm is `whole`" in version.description
     assert version.tags["tuneproof.config_sha256"] == config_sha256(parse(config))
 
