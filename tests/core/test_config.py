@@ -57,7 +57,10 @@ def test_params_yaml_is_the_composition_of_conf():
         ("~train.args", "train.args: is missing"),
         ("model.source.kind=whee", "model.source: "),
         ("data.source.sha256=abc", "data.source.sha256: "),
-        ("evaluate.metrics=[exact_match,perplexity]", "evaluate: the metric perplexity needs evaluate.likelihood=true"),
+        (
+            "evaluate.metrics=[accuracy,entity_f1,perplexity]",
+            "evaluate: the metric perplexity needs evaluate.likelihood=true",
+        ),
         ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
         ("register.gate.champion=sometimes", "register.gate.champion: should be 'compare' or 'ignore'"),
     ],
