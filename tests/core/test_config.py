@@ -57,7 +57,10 @@ def test_params_yaml_is_the_composition_of_conf():
         ("~train.args", "train.args: is missing"),
         ("model.source.kind=whee", "model.source: "),
         ("data.source.sha256=abc", "data.source.sha256: "),
-        ("evaluate.metrics=[accuracy,perplexity]", "evaluate: the metric perplexity needs evaluate.likelihood=true"),
+        (
+            "evaluate.metrics=[accuracy,entity_f1,perplexity]",
+            "evaluate: the metric perplexity needs evaluate.likelihood=true",
+        ),
         ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
         ("register.gate.purpose=any", "register.gate.purpose: should be 'one-task' or 'assistant'"),
         ("train.seeds=[-1]", "train.seeds.0: should be greater than or equal to 0, got -1"),

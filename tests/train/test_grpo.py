@@ -158,7 +158,7 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
 
 
 def test_the_default_reward_is_the_primary_metric(config):
-    for option, metric in (("entities", "exact_match"), ("sql", "sql_execution")):
+    for option, metric in (("entities", "entity_f1"), ("sql", "sql_execution")):
         assert config("train=grpo", f"evaluate={option}").train.reward.metric == metric
     assert config("train=grpo").train.watch == "stages/evaluate/metrics"
 
