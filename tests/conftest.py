@@ -1,5 +1,8 @@
 """What the tests share: composed configurations, a workspace in a temporary folder, a tiny random model."""
 
+import copy
+import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,8 +35,24 @@ for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELIN
 
 
 def compose_config(*overrides: str) -> DictConfig:
+    """A composed configuration, which the caller may change."""
+    return copy.deepcopy(_compose_once(overrides))
+
+
+@functools.cache
+def _compose_once(overrides: tuple[str, ...]) -> DictConfig:
+    """Composing takes a tenth of a second, and hundreds of tests ask for the same few configurations."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=list(overrides))
+
+
+def pytest_collection_finish() -> None:
+    """Take what the collection has imported out of the garbage collector's sight.
+
+    Training asks for a full collection each time, which takes a second over the millions of objects of torch,
+    transformers and mlflow.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,6 +6,7 @@ No torch: `prepare` shows it before anything heavy is loaded, `train` repeats it
 import math
 import shutil
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,12 @@ def memory(train: TrainConfig, shape: Shape, tokens: int, weight_bytes: int) -> 
     return PROCESS_BYTES + weight_bytes * shape.parameters + adapters + activations
 
 
+@cache
 def matrix_product_speed(size: int = 1024) -> float:
-    """Floating-point operations a second of this machine's product of float32 matrices, now: the best of eight."""
+    """Floating-point operations a second of this machine's product of float32 matrices: the best of eight.
+
+    It is measured once a process, because it takes a noticeable part of a second.
+    """
     import numpy as np
 
     a = np.random.default_rng(0).random((size, size), np.float32)

@@ -76,7 +76,14 @@ class Resumable:
         """Answers validation rows at each evaluation, where the best checkpoint goes by a metric."""
         self.order: EpochOrder | None = None
         self.data_collator: Any = Collator(self.data_collator, keep_rows=False)
+        model: Any = self.model  # type: ignore[attr-defined]
+        if hasattr(model, "create_or_update_model_card"):  # peft writes its own card beside every adapter
+            model.create_or_update_model_card = self.create_model_card
         self.add_callback(_Epochs(self))  # type: ignore[attr-defined]
+
+    @staticmethod
+    def create_model_card(*args: Any, **others: Any) -> None:
+        """Write no model card. TRL and peft would write one at every checkpoint, which nobody reads."""
 
     def take_rows(self, inputs: Any) -> list[int]:
         """Take the places of the rows of a batch out of it."""

@@ -30,8 +30,7 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
     if adapter.exists():  # it names the folder where this machine keeps the base model
         write_json(adapter, read_json(adapter) | {"base_model_name_or_path": method.name})
     method.tokenizer.save_pretrained(to)
-    for needless in ("README.md", "training_args.bin"):  # an empty model card; a pickle
-        (to / needless).unlink(missing_ok=True)
+    (to / "training_args.bin").unlink(missing_ok=True)  # a pickle: loading one runs code
     method.finish(to)
     if method.replay:
         shutil.copy(method.replay, to)

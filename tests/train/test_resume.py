@@ -118,6 +118,14 @@ def test_signal_9_in_the_middle(prepared, workspace):
     same(run("train.args.num_train_epochs=12"), resumed)
 
 
+@pytest.mark.parametrize("option", ["lora", "full"])
+def test_a_checkpoint_holds_no_model_card(prepared, monkeypatch, option):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_at(patch, 1)
+        run(f"train={option}")
+    assert list(FOLDER.glob("*/checkpoint-1/*.safetensors")) and not list(FOLDER.rglob("README.md"))
+
+
 def test_a_cut_off_checkpoint_does_not_count(prepared, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at(patch, 5)
