@@ -26,8 +26,8 @@ $(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
 	python -m pip install --quiet --compile -c constraints.txt -r requirements-dev.txt
 	touch $@
 
-test: dev ## the tests, as CI runs them
-	pytest
+test: dev ## the tests, as CI runs them: two files at a time
+	pytest -n 2 --dist loadfile
 
 lint: dev
 	ruff check .
