@@ -33,10 +33,12 @@ class Walk:
             logits: of the next token, of shape (rows, vocabulary).
             rows: which row of the batch each of them is.
         """
+        import torch
+
         tokens = []
         for scores, row in zip(logits, rows, strict=True):
             allowed = list(self._places[row])
             token = allowed[int(scores[allowed].argmax())]
             self._places[row] = self._places[row][token]
             tokens.append(token)
-        return logits.new_tensor(tokens).long()
+        return torch.tensor(tokens, device=logits.device)  # of whole numbers: bfloat16 has no 257
