@@ -26,7 +26,16 @@ from stages.evaluate.judging import Contest, judge
 from stages.evaluate.looks import Looks
 from stages.evaluate.scenarios import Measurements
 from stages.evaluate.slices import compare_slices
-from stages.evaluate.summary import count_right, get_answer, get_forgetting, get_missing, get_quality, get_seeds, say
+from stages.evaluate.summary import (
+    count_right,
+    get_answer,
+    get_forgetting,
+    get_looks,
+    get_missing,
+    get_quality,
+    get_seeds,
+    say,
+)
 from stages.evaluate.timings import read_timings
 from stages.evaluate.verdict import Verdict
 
@@ -240,7 +249,13 @@ def _summarize(report: dict[str, Any], verdict: Verdict) -> dict[str, Any]:
 
 def _get_sentences(report: dict[str, Any]) -> list[str | None]:
     """Quality, costs and forgetting, and what this run has not had."""
-    return [get_quality(report), report["costs"]["sentence"], get_forgetting(report), get_missing(report)]
+    return [
+        get_quality(report),
+        report["costs"]["sentence"],
+        get_forgetting(report),
+        get_looks(report),
+        get_missing(report),
+    ]
 
 
 def _decisive(report: dict[str, Any]) -> list[dict[str, Any]]:

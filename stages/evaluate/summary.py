@@ -75,10 +75,15 @@ def get_forgetting(report: Report) -> str | None:
     everything = report["forgetting"]["abilities"][0]
     before = everything["base"]["value"]
     after = everything["tuned"]["value"]
-    kept = f"Of general questions the tuned model answers {after:.0%}, the base model {before:.0%}"
+    kept = f"Of general questions the tuned model answers {after:.1%}, the base model {before:.1%}"
     if everything["difference"]["ci_high"] < 0:
         return f"{kept}: use it for this task alone, or train with replay (train.replay)."
     return f"{kept}: no loss was shown."
+
+
+def get_looks(report: Report) -> str | None:
+    """How often models have been judged on these rows, where this is not the first look."""
+    return None if report["looks"]["place"] == 1 else report["looks"]["sentence"]
 
 
 def get_missing(report: Report) -> str | None:
@@ -94,7 +99,7 @@ def get_missing(report: Report) -> str | None:
         missing.append("a look at the test rows")
     if not missing:
         return None
-    return f"This run has not had {join(missing)} (`-S experiment=thorough`)."
+    return f"This run has not had {join(missing)} (experiment=thorough)."
 
 
 def get_seeds(votes: Sequence[str], verdict: str, values: Sequence[float]) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def bare():
         "prompted_arms": ["zero_shot", "few_shot", "retrieval"],
         "tuned_arms": ["tuned"],
         "split": "test",
+        "looks": {"place": 1, "count": 1, "confidence": 0.95, "sentence": "The first model judged on these test rows."},
         "groups": 301,
         "useful": None,
         "smallest_gain": 0.08,

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.evaluate.summary import count_right, get_answer, get_missing, get_quality, get_seeds, say
+from stages.evaluate.summary import count_right, get_answer, get_looks, get_missing, get_quality, get_seeds, say
 from tests.core.test_statistics import binary, ratios
 
 
@@ -53,6 +53,12 @@ def test_what_a_first_run_has_not_had_is_said():
     assert "further training seeds, a rival way of training and the whole search of prompts" in sentence
     whole = report(seeds={"count": 3}, tuned_arms=["tuned", "encoder"], prompt_search={"thorough": True})
     assert get_missing(whole) is None
+
+
+def test_a_later_look_is_said_on_the_first_screen():
+    first = {"place": 1, "sentence": "The first model judged on these test rows."}
+    assert get_looks(report(looks=first)) is None
+    assert get_looks(report(looks={"place": 14, "sentence": "The 14th model"})) == "The 14th model"
 
 
 def test_seeds_vote():
