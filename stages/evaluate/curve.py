@@ -93,7 +93,7 @@ def get_curve_key(config: Config) -> str:
     """What a curve belongs to: the data, and all of the configuration on which the tuned answers depend except the
     share and the seeds, which are what is varied."""
     values = config.model_dump(by_alias=True)
-    train = config.train.model_dump(exclude=WITHOUT_EFFECT | {"share"})
+    train = {key: value for key, value in values["train"].items() if key not in WITHOUT_EFFECT | {"share"}}
     asked = {key: values["prompt"][key] for key in ("short_instruction", "max_new_tokens")}
     scored = {key: values["evaluate"][key] for key in ("primary_metric", "options")}
     return sha256_json([config.seed, data_sha256(), values["model"], train, asked, scored])

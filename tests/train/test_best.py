@@ -68,9 +68,9 @@ def test_validation_answers_are_those_of_the_tuned_arm(config, prepared, tmp_pat
     ("override", "said"),
     [
         ("train.best.metric=exact_mach", "there is no metric 'exact_mach'"),
-        ("train.best.metric=exact_match train.method=reward", "best.metric must be loss"),
-        ("train.method=grpo", "needs reward.metric"),
-        ("train.quantization={load_in_4bit:true} train.adapter=null", "quantization needs an adapter"),
+        ("train.best.metric=exact_match train.method=reward", "train.best.metric: must be loss"),
+        ("train.method=grpo", "train.reward.metric: method grpo needs one"),
+        ("train.quantization={load_in_4bit:true} train.adapter=null", "train.quantization: needs an adapter"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_any_work(prepared, override, said):
