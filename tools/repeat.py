@@ -36,7 +36,7 @@ COMPARED = (
 )
 FOLDERS = ("data/prepared", "models", "predictions", "reports")
 TIMES = re.compile(
-    "second|energy|kwh|co2|cost|price|break_even|memory|hardware|expected_over|reasons|sentence|looks|^git_"
+    "second|energy|kwh|co2|cost|price|break_even|memory|hardware|summary|expected_over|reasons|sentence|looks|^git_"
 )
 """Keys of JSON that hold times or hang on them, and the history of the repository."""
 SHOWN = 12  # digits of a digest
@@ -147,7 +147,7 @@ def rerun(folder: Path) -> None:
 
 def get_digests(folder: Path) -> dict[str, str]:
     """The digest of each compared file in a folder, without times."""
-    paths = {path for pattern in COMPARED for path in folder.glob(pattern)}
+    paths = {path for pattern in COMPARED for path in folder.glob(pattern)} - {folder / "predictions/timings.json"}
     return {str(path.relative_to(folder)): _digest(path) for path in sorted(paths)}
 
 

@@ -190,9 +190,9 @@ def test_the_verdict_names_what_it_rests_on(evaluated):
     assert set(report) >= {"verdict", "recommended_arm", "primary_metric", "reasons", "arms", "comparisons", "costs"}
     assert set(report["arms"]) == {"constant", "nearest", "zero_shot", "few_shot", "retrieval", "tuned"}
     assert set(report["arms"]["tuned"]) >= {"exact_match", "prompt_tokens", "completion_tokens", "seconds_per_request"}
-    assert {(c["arm"], c["against"]) for c in report["comparisons"]} == {
-        ("tuned", arm) for arm in ("zero_shot", "few_shot", "retrieval")
-    }
+    assert {c["against"] for c in report["comparisons"] if c["arm"] == "tuned"} == {
+        "constant", "nearest", "zero_shot", "few_shot", "retrieval"
+    }  # fmt: skip
     html = Path("reports/verdict.html").read_text()
     assert "default-src 'none'" in html and report["verdict"] in html
     assert report["verdict"] in Path("reports/verdict.md").read_text()
