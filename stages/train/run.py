@@ -69,8 +69,8 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
 def finish(candidate: Candidate, tracker: Tracker) -> None:
     """When all are trained, put their numbers beside those of the first, and remove what is no longer wanted.
 
-    Checkpoints are kept until here: `dvc exp run` puts the outputs back as `dvc.lock` has them before it runs a stage,
-    and a model that was done when the stage was killed is then made again out of its last checkpoint.
+    Checkpoints are kept until here: DVC removes the outputs of a stage that it runs again, and a model that was done
+    when the stage was killed in a later seed is then made again out of its last checkpoint, in seconds.
     """
     more = candidate.seeds[1:]
     for seed in candidate.seeds:
