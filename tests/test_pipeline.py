@@ -222,7 +222,7 @@ def test_a_killed_train_starts_clean(run, environment):
         assert chunk, seen.decode()
     os.killpg(process.pid, 9)
     process.wait()
+    assert not (run.folder / "models/tuned").exists()
     training = run.folder / "models/tuned/training.json"
-    assert json.loads(training.read_text())["numbers"]["steps"] == 4  # the model of before is whole
     said = run("dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=3", "train")
     assert "Running stage 'train'" in said and json.loads(training.read_text())["numbers"]["steps"] == 3

@@ -63,7 +63,7 @@ def main() -> None:
     facts = {"metric": settings.primary_metric, "seeds": seeds, "same_for_all": same}
     facts |= {"git_commit": git_commit(), "hardware": hardware()}
     write_json(FILE, {"key": get_curve_key(config), **facts, "curve": curve})
-    console.print(f"{settings.primary_metric}: {curve['sentence']}")
+    console.print(f"{settings.primary_metric}: {curve['sentence']}", soft_wrap=True)
     console.print(f"{FILE} is written: `dvc repro` puts it into the report; commit both.")
 
 

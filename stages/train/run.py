@@ -61,16 +61,22 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
         # Every process takes part in gathering the weights; the first one has them and writes.
         with whole_folder(folder) if is_main() else nullcontext(checkpoints) as target:
             save(trainer, method, numbers, key, target)
-        if is_main():
-            if first:
-                write_json(plot, loss_curve(trainer))
-                tracker.headline(numbers)
-            shutil.rmtree(checkpoints)
+        if is_main() and first:
+            write_json(plot, loss_curve(trainer))
+            tracker.headline(numbers)
 
 
 def finish(candidate: Candidate, tracker: Tracker) -> None:
-    """Remove models of seeds that are no longer wanted, and put the numbers of the others beside those of the first."""
+    """When all are trained, put their numbers beside those of the first, and remove what is no longer wanted.
+
+    Checkpoints are kept until here: DVC removes the outputs of a stage that it runs again, and a model that was done
+    when the stage was killed in a later seed is then made again out of its last checkpoint, in seconds.
+    """
     more = candidate.seeds[1:]
+    for seed in candidate.seeds:
+        if (candidate.get_folder(seed) / "training.json").exists():
+            with hold(candidate.read_training(seed)["key"]) as checkpoints:
+                shutil.rmtree(checkpoints)
     unwanted = [path for path in (candidate.get_folder() / "seeds").glob("*") if path.name not in map(str, more)]
     for folder in unwanted:
         shutil.rmtree(folder)
