@@ -46,7 +46,7 @@ def run(environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone") / "tuneproof"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).exists():
+        if (ROOT / name).exists() and not name.startswith("data/test_looks/"):  # the looks at the default's own rows
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     with (folder / QUICK[0]).open("a") as preset:
