@@ -26,6 +26,7 @@ from stages.baseline.model_free import Answering, get_answering
 from stages.core.config import parse
 from stages.core.metrics import Metrics
 from stages.core.records import Record, read_records
+from stages.core.retrieval import get_retriever
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     metrics = Metrics(config.evaluate.metrics, config.evaluate.options)
     rows = [{"meta": record.meta, "messages": record.messages} for record in test]
     table: list[dict[str, str | int | float]] = []
-    for name, answering in {**get_answering(config.prompt, train), **get_others(train)}.items():
+    for name, answering in {**get_answering(get_retriever(config.prompt, train), train), **get_others(train)}.items():
         scores = metrics.score(answering(test), [record.target for record in test], rows)
         table.append({"floor": name, **{metric: found.value for metric, found in scores.items()}})
     facts = {"training rows": len(train), "test rows": len(test)}

@@ -36,15 +36,17 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.core.general import ask_general
     from stages.core.metric_check import check_metrics
     from stages.core.metrics import Metrics
+    from stages.core.retrieval import get_retriever
 
     train, validation, judged = (read_records(split) for split in ("train", "validation", config.evaluate.split))
     primary = config.evaluate.primary_metric  # `evaluate` checks the others: nothing here depends on them
     check_metrics(Metrics([primary], config.evaluate.options, primary), [*validation, *judged], config.seed)
-    without_model = answer_without_model(config.prompt, train, judged)
+    retriever = get_retriever(config.prompt, train)
+    without_model = answer_without_model(retriever, train, judged)
     tokenizer = get_tokenizer(get_base_tokenizer(config.model))
-    arms = Arms(config, tokenizer, train, validation, judged)
+    arms = Arms(config, tokenizer, train, validation, judged, retriever)
     if config.prompt.remote:  # first: a wrong key or address shows before the base model has worked for hours
-        remote = Remote(config, config.prompt.remote, tokenizer, train)
+        remote = Remote(config, config.prompt.remote, tokenizer, train, retriever)
         arms.answer(REMOTE_ARM, remote)
         arms.choices[REMOTE_ARM]["endpoint"] = remote.facts()
     else:

@@ -13,6 +13,7 @@ from stages.core.errors import UserError
 from stages.core.files import read_json
 from stages.core.predictions import Prediction, headline, write_predictions
 from stages.core.records import PREPARED, Record
+from stages.core.retrieval import Retriever
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +33,7 @@ class Arms:
         train: Sequence[Record],
         validation: Sequence[Record],
         test: Sequence[Record],
+        retriever: Retriever,
     ) -> None:
         """Read the budget.
 
@@ -43,6 +45,8 @@ class Arms:
         self._train = train
         self._validation = validation
         self._test = test
+        self._retriever = retriever
+        self._shots = get_shot_counts(config, tokenizer, train, validation)
         self._budget = read_budget(config)
         self.choices: dict[str, dict[str, Any]] = {}
         """What `predictions/choices.json` says of each arm."""
@@ -51,16 +55,15 @@ class Arms:
 
     def answer_all(self, engine: "Engine") -> None:
         """Let the arms on the base model answer."""
-        asker = BaseAsker(self._config, engine, self._tokenizer, self._train)
+        asker = BaseAsker(self._config, engine, self._tokenizer, self._train, self._retriever)
         chosen = [self.answer(arm, asker) for arm in BASE_ARMS if arm != CONSTRAINED_ARM]
         self._answer_constrained(engine, chosen)
 
     def answer(self, arm: str, asker: Asker) -> Candidate:
         """Let an arm choose how it asks, and write its answers to the test rows; what it chose."""
         prompt = self._config.prompt
-        shots = get_shot_counts(self._config, self._tokenizer, self._train, self._validation)
         repeated = len({record.target for record in self._train}) < len(self._train)
-        made = get_candidates(prompt, arm, shots, self._config.seed, repeated=repeated)
+        made = get_candidates(prompt, arm, self._shots, self._config.seed, repeated=repeated)
         where = (self._config, self._tokenizer, self._train)
         candidates = [candidate for candidate in made if has_room(*where, candidate, self._validation)]
         first = [c for c in candidates if c.draw == self._config.seed and c.order == "given"]
@@ -73,7 +76,7 @@ class Arms:
             self.choices[CONSTRAINED_ARM] = {"reason": reason, "trials": []}
             write_predictions(CONSTRAINED_ARM, [])
             return
-        asker = BaseAsker(self._config, engine, self._tokenizer, self._train, allowed)
+        asker = BaseAsker(self._config, engine, self._tokenizer, self._train, self._retriever, allowed)
         self._choose(CONSTRAINED_ARM, asker, chosen, essential=len(chosen))
         self.choices[CONSTRAINED_ARM]["allowed_answers"] = len(allowed)
 

@@ -10,7 +10,7 @@ from stages.core.config import Config
 from stages.core.predictions import Prediction, ask, fit_prompts
 from stages.core.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.records import Record
-from stages.core.retrieval import get_retriever
+from stages.core.retrieval import Retriever
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,15 +41,17 @@ class BaseAsker:
         engine: "Engine | None",
         tokenizer: "PreTrainedTokenizerBase",
         train: Sequence[Record],
+        retriever: Retriever,
         allowed: Sequence[list[int]] | None = None,
     ) -> None:
-        """Index the training split.
+        """Ask nothing yet.
 
         Args:
             config: for the limits of the model and of the answers.
             engine: with the base model; without one it only counts.
             tokenizer: the model's.
             train: the training split.
+            retriever: an index of it.
             allowed: token ids of the only possible answers; None allows every answer.
         """
         self._config = config
@@ -57,7 +59,7 @@ class BaseAsker:
         self._tokenizer = tokenizer
         self._train = train
         self._allowed = allowed
-        self._retriever = get_retriever(config.prompt, train)
+        self._retriever = retriever
         lengths = [len(encode_target(tokenizer, record)) for record in train[:ANSWERS]]
         self._answer = min(sum(lengths) / len(lengths), config.prompt.max_new_tokens)
 

@@ -13,9 +13,8 @@ from typing import Any, Protocol
 
 from stages.core.arms import MODEL_FREE_ARMS
 from stages.core.predictions import Prediction, headline, write_predictions
-from stages.core.prompt_config import PromptConfig
 from stages.core.records import Record
-from stages.core.retrieval import get_retriever
+from stages.core.retrieval import Retriever
 from stages.core.tagging import NO_ENTITIES, Entity, find_kinds, get_words, list_entities, write_entities
 
 PART_OF_QUESTION = 0.5  # share of the training targets that must stand in their questions for `lookup` to apply
@@ -35,18 +34,18 @@ class Dictionary(Protocol):
         """The answer to a question."""
 
 
-def answer_without_model(prompt: PromptConfig, train: Sequence[Record], rows: Sequence[Record]) -> dict[str, Any]:
+def answer_without_model(retriever: Retriever, train: Sequence[Record], rows: Sequence[Record]) -> dict[str, Any]:
     """Write the answers of the arms without a model to the rows.
 
     Args:
-        prompt: says how the most similar row is found.
+        retriever: an index of the training split.
         train: the training split.
         rows: to answer.
 
     Returns:
         For each arm that applies its headline numbers.
     """
-    answering = get_answering(prompt, train)
+    answering = get_answering(retriever, train)
     numbers = {}
     for arm in MODEL_FREE_ARMS:
         answers = _time(arm, answering[arm], rows) if arm in answering else []
@@ -56,10 +55,9 @@ def answer_without_model(prompt: PromptConfig, train: Sequence[Record], rows: Se
     return numbers
 
 
-def get_answering(prompt: PromptConfig, train: Sequence[Record]) -> dict[str, Answering]:
+def get_answering(retriever: Retriever, train: Sequence[Record]) -> dict[str, Answering]:
     """For each arm that applies a function from records to answers; see `answer_without_model`."""
     dictionary = get_dictionary(train)
-    retriever = get_retriever(prompt, train)
     constant = get_constant(train)
     found: dict[str, Answering] = {
         "constant": lambda records: [constant] * len(records),

@@ -14,6 +14,7 @@ from stages.core.predictions import Prediction
 from stages.core.prompt_config import Endpoint
 from stages.core.prompts import build_prompt
 from stages.core.records import Record
+from stages.core.retrieval import Retriever
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +26,12 @@ class Remote:
     """Asks the model behind an endpoint; called as any `Asker`."""
 
     def __init__(
-        self, config: Config, endpoint: Endpoint, tokenizer: "PreTrainedTokenizerBase", train: Sequence[Record]
+        self,
+        config: Config,
+        endpoint: Endpoint,
+        tokenizer: "PreTrainedTokenizerBase",
+        train: Sequence[Record],
+        retriever: Retriever,
     ) -> None:
         """Ask nothing yet.
 
@@ -34,12 +40,13 @@ class Remote:
             endpoint: where to ask.
             tokenizer: the base model's, to count beforehand; the other model's own is not at hand.
             train: the training split.
+            retriever: an index of it.
         """
         self._config = config
         self._endpoint = endpoint
         self._train = train
         self._replies: list[Reply] = []
-        self._counter = BaseAsker(config, None, tokenizer, train)
+        self._counter = BaseAsker(config, None, tokenizer, train, retriever)
 
     def __call__(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> list[Prediction]:
         """Answer the rows, with the same shots for each.

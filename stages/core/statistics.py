@@ -16,11 +16,6 @@ import numpy as np
 
 from stages.core.metrics import Scores
 
-WIN_AND_LOSS = (1.0, -1.0)
-"""Added to the rows of a difference (Bonett and Price, 2012)."""
-TWO_OF_EACH = (1.0, 1.0, 0.0, 0.0)
-"""Added to the rows of one metric (Agresti and Coull, "Approximate is better than exact", 1998)."""
-
 Runs = Scores | Sequence[Scores]
 """One set of answers to the rows, or several of the same arm, such as one for each training seed."""
 
@@ -86,12 +81,21 @@ def estimate(scores: Runs, confidence: float, groups: np.ndarray | None = None) 
         confidence: of the two-sided interval.
         groups: for each row the number of its group, shape (rows,); null takes rows as independent.
     """
-    runs = _as_runs(scores)
-    bounds = runs[0].bounds
-    found = _get_spread([runs], groups, TWO_OF_EACH if bounds else ()).interval(confidence)
+    bounds = _as_runs(scores)[0].bounds
+    found = measure(scores, groups).interval(confidence)
     if bounds is None:
         return found
     return Estimate(found.value, max(found.ci_low, bounds[0]), min(found.ci_high, bounds[1]))
+
+
+def measure(scores: Runs, groups: np.ndarray | None = None) -> Spread:
+    """A metric alone, as `compare` has the difference of two; the arguments are those of `estimate`.
+
+    Two imagined rows at either end of the metric's range are added (Agresti and Coull, "Approximate is better than
+    exact", 1998).
+    """
+    runs = _as_runs(scores)
+    return _get_spread([runs], groups, _get_ends(runs) * 2)
 
 
 def compare(ours: Runs, theirs: Runs, groups: np.ndarray | None = None) -> Spread:
@@ -106,7 +110,9 @@ def compare(ours: Runs, theirs: Runs, groups: np.ndarray | None = None) -> Sprea
         groups: for each row the number of its group, shape (rows,); null takes rows as independent.
     """
     first, second = _as_runs(ours), _as_runs(theirs)
-    return _get_spread([first, second], groups, WIN_AND_LOSS if first[0].bounds else ())
+    ends = _get_ends(first)
+    win_and_loss = [ends[1] - ends[0], ends[0] - ends[1]] if ends else []  # Bonett and Price, 2012
+    return _get_spread([first, second], groups, win_and_loss)
 
 
 def difference(ours: Runs, theirs: Runs, confidence: float, groups: np.ndarray | None = None) -> Bounds:
@@ -119,6 +125,11 @@ def difference(ours: Runs, theirs: Runs, confidence: float, groups: np.ndarray |
 
 def _as_runs(scores: Runs) -> Sequence[Scores]:
     return [scores] if isinstance(scores, Scores) else scores
+
+
+def _get_ends(runs: Sequence[Scores]) -> list[float]:
+    """The least and the greatest value of the metric; none where it has no such ends."""
+    return list(runs[0].bounds or ())
 
 
 def _get_spread(arms: Sequence[Sequence[Scores]], groups: np.ndarray | None, added: Sequence[float]) -> Spread:

@@ -5,13 +5,10 @@ from itertools import pairwise
 
 import regex
 
-# Written without spaces between words (Unicode Standard Annex 29, section 4: their words need a dictionary). `scx` is
-# the extension of a script: with it the Japanese long-vowel mark belongs to Katakana and to Hiragana.
-_UNSPACED = "".join(
-    rf"\p{{scx={script}}}" for script in ("Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar")
-)
+from stages.core.unicode_text import UNSPACED
+
 _MARKED = r"\p{L}\p{M}\p{N}"  # a mark belongs to the letter before it, as the vowel signs of Indic scripts do
-_RUN = regex.compile(rf"(?V1)(?<unspaced>[[{_UNSPACED}]&&[{_MARKED}]]+)|[[{_MARKED}]--[{_UNSPACED}]]+")
+_RUN = regex.compile(rf"(?V1)(?<unspaced>{UNSPACED}+)|[[{_MARKED}]--{UNSPACED}]+")
 _CHARACTER = regex.compile(r"\X")
 _INVISIBLE = regex.compile(r"\p{Cf}")  # joiners and marks of direction, which some writers set and others leave out
 

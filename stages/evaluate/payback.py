@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.core.evaluate_config import Prices
+from stages.core.metrics import Scores
+from stages.core.statistics import measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +81,15 @@ def get_bounds(values: np.ndarray, confidence: float) -> Bounds:
         values: of shape (repeats, rows): the same rows in each repeat.
         confidence: of each bound.
 
-    Rows and repeats are two samples, of requests and of moments of the machine: the variance of the mean is the sum of
-    that of the rows' means over the rows and that of the repeats' means over the repeats, with the degrees of freedom
-    of Satterthwaite (1946). Values with one repeat have no time of the machine in them. Bounds of one row, which has no
-    spread to show, are infinite.
+    Rows and repeats are two samples, of requests and of moments of the machine, as rows and training seeds are in
+    `stages.core.statistics`. Values with one repeat have no time of the machine in them. Bounds of one row, which has
+    no spread to show, are infinite.
     """
-    from scipy.stats import t
-
-    repeats, rows = values.shape
-    mean = float(values.mean())
-    if rows == 1:
-        return Bounds(mean, -np.inf, np.inf)
-    parts = [(float(values.mean(axis=0).var(ddof=1)) / rows, rows - 1)]
-    if repeats > 1:
-        parts.append((float(values.mean(axis=1).var(ddof=1)) / repeats, repeats - 1))
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return Bounds(mean, mean, mean)
-    freedom = variance**2 / sum(part**2 / n for part, n in parts)
-    half = float(t.ppf(confidence, freedom)) * variance**0.5
-    return Bounds(mean, mean - half, mean + half)
+    rows = np.ones(values.shape[1])
+    repeats = [Scores(np.stack([of_repeat, rows], axis=1), bounds=None) for of_repeat in values]
+    spread = measure(repeats)
+    alpha = 1 - confidence
+    return Bounds(spread.value, spread.low(alpha), spread.high(alpha))
 
 
 def get_payback(saved: np.ndarray, outlay: Outlay, candidate: str, other: str, confidence: float) -> Payback:

@@ -3,6 +3,7 @@ import pytest
 from stages.baseline.model_free import answer_without_model, get_constant, get_dictionary
 from stages.core.arms import BASE_ARMS
 from stages.core.predictions import read_arms, read_predictions
+from stages.core.retrieval import Words
 from tests.conftest import chat
 
 LOANS = [
@@ -47,8 +48,8 @@ def test_lookup_reads_every_script(script):
     assert get_dictionary(rows).answer(f"… {script.split()[0]} …") == script.split()[0]
 
 
-def test_arms_without_a_model_are_written_and_read(prepared, config):
-    numbers = answer_without_model(config().prompt, prepared["train"], prepared["test"])
+def test_arms_without_a_model_are_written_and_read(prepared):
+    numbers = answer_without_model(Words(prepared["train"]), prepared["train"], prepared["test"])
     assert set(numbers) == {"constant", "nearest"}
     constant = read_predictions("constant")
     assert [answer.id for answer in constant] == [record.id for record in prepared["test"]]
@@ -57,7 +58,7 @@ def test_arms_without_a_model_are_written_and_read(prepared, config):
 
 def test_lookup_is_no_arm_where_targets_are_no_parts_of_questions(workspace, config):
     rows = [chat(f"How is review {n}?", "good" if n % 3 else "bad") for n in range(12)]
-    assert set(answer_without_model(config().prompt, rows, rows[:4])) == {"constant", "nearest"}
+    assert set(answer_without_model(Words(rows), rows, rows[:4])) == {"constant", "nearest"}
     assert read_predictions("lookup") == []
     for arm in BASE_ARMS:
         (workspace / f"predictions/{arm}.jsonl").write_text("\n")
