@@ -26,6 +26,7 @@ from stages.core.candidates import get_candidate
 from stages.core.config import Config, parse
 from stages.core.errors import UserError
 from stages.core.files import write_json
+from stages.core.groups import get_groups
 from stages.core.lineage import data_sha256, git_commit, hardware
 from stages.core.metrics import Metrics
 from stages.core.predictions import Prediction
@@ -57,7 +58,7 @@ def main() -> None:
             same = same or get_steps(name)
     except (UserError, FileNotFoundError) as error:
         sys.exit(f"curve: {error}")
-    groups = [record.meta.get("group", record.id) for record in read_split("test", name)]
+    groups = get_groups(read_split("test", name))
     settings = config.evaluate
     curve = fit_curve(points, settings.confidence, config.seed, groups)
     facts = {"metric": settings.primary_metric, "seeds": seeds, "same_for_all": same}

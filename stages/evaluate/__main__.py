@@ -10,7 +10,6 @@ in `data/test_looks` for each model that is judged on test rows for the first ti
 
 import hydra
 
-from stages.core.candidates import tuned_candidates
 from stages.core.config import Config
 from stages.core.door import door
 from stages.core.predictions import read_arms
@@ -25,7 +24,8 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.core.metric_check import check_metrics
     from stages.core.metrics import Metrics
     from stages.core.models import weights_sha256
-    from stages.evaluate.analysis import analyse, score_arms
+    from stages.evaluate.analysis import analyse
+    from stages.evaluate.evidence import gather, score_arms
     from stages.evaluate.looks import count_looks
     from stages.evaluate.report import REPORTS, get_headline, write_reports
     from stages.evaluate.tuned import ask_tuned, check_method
@@ -39,12 +39,10 @@ def main(config: Config, tracker: Tracker) -> None:
     tuned, general = ask_tuned(config, records)
     predictions |= tuned
     scores |= score_arms(metrics, records, tuned)
-    values = {
-        weights_sha256(candidate.get_folder()): scores[candidate.name][config.evaluate.primary_metric].value
-        for candidate in tuned_candidates(config)
-    }
-    looks = count_looks(config, tracker, values)
-    report = analyse(config, records, predictions, scores, metrics, looks)
+    evidence = gather(config, records, metrics, predictions, scores)
+    weights = {name: weights_sha256(candidate.get_folder()) for name, candidate in evidence.candidates.items()}
+    looks = count_looks(config, tracker, {weights[name]: scores[name][evidence.primary].value for name in weights})
+    report = analyse(evidence, looks, weights)
     write_reports(config, report, records, predictions, scores)
     tracker.headline(
         get_headline(report, config.evaluate.metrics)

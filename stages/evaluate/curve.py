@@ -5,7 +5,7 @@ report shows the range of several fits and not the interval of one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from stages.core.config import Config
 from stages.core.files import read_json, sha256_json
 from stages.core.lineage import data_sha256
 from stages.core.metrics import Scores
+from stages.core.statistics import estimate
 from stages.core.train_config import WITHOUT_EFFECT
 
 FILE = Path("data/learning_curve.json")
@@ -38,7 +39,9 @@ class Point:
         return [scores.value for scores in self.scores]
 
 
-def fit_curve(points: Sequence[Point], confidence: float, seed: int, groups: Sequence[str] = ()) -> dict[str, Any]:
+def fit_curve(
+    points: Sequence[Point], confidence: float, seed: int, groups: np.ndarray | None = None
+) -> dict[str, Any]:
     """Fit the share of failures, and say what twice the rows should bring.
 
     Three fits in the logarithms of failures and rows: a power law through all points, `1 - metric = a * rows ** -b` by
@@ -49,7 +52,7 @@ def fit_curve(points: Sequence[Point], confidence: float, seed: int, groups: Seq
         points: at least two, with different numbers of rows, by as many seeds each.
         confidence: of the intervals.
         seed: of the draws.
-        groups: of each test row, where rows of one group are alike: then groups are drawn.
+        groups: of each test row, see `stages.core.groups`: whole groups are drawn.
 
     Returns:
         `points` and `fit` (up to twice the most rows), each with `rows`, `value`, `ci_low`, `ci_high`; `doubling`: the
@@ -80,9 +83,11 @@ def fit_curve(points: Sequence[Point], confidence: float, seed: int, groups: Seq
         "ci_low": float(np.percentile(drawn.min(axis=0), tail)),
         "ci_high": float(np.percentile(drawn.max(axis=0), 100 - tail)),
     }
-    units = len(set(groups)) or len(ordered[0].scores[0].rows)
     return {
-        "points": [_describe(p, v, confidence, units) for p, v in zip(ordered, of_seeds, strict=True)],
+        "points": [
+            {"share": p.share, "rows": p.rows, "seeds": p.values, **asdict(estimate(p.scores, confidence, groups))}
+            for p in ordered
+        ],
         "fit": [between(size) for size in np.geomspace(sizes[0], 2 * most, GRID)],
         "doubling": doubling,
         "sentence": _sentence(ordered, doubling, confidence),
@@ -105,9 +110,9 @@ def read_curve(config: Config) -> dict[str, Any] | None:
     return measured["curve"] if measured.get("key") == get_curve_key(config) else None
 
 
-def _draw_rows(rows: int, groups: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+def _draw_rows(rows: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """How often each row is drawn, shape (DRAWS, rows), whole groups where there are any."""
-    units = np.unique(np.array(groups), return_inverse=True)[1] if groups else np.arange(rows)
+    units = np.arange(rows) if groups is None else groups
     count = int(units.max()) + 1
     return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)[:, units]
 
@@ -157,24 +162,6 @@ def _slopes(failures: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
     before = slopes[:, -2]
     slows = (before < last) & (last < 0)  # both fall, the last one less steeply
     return [last, np.where(slows, last * last / np.where(slows, before, 1), last)]
-
-
-def _describe(point: Point, draws: np.ndarray, confidence: float, units: int) -> dict[str, Any]:
-    """A point with a t interval of its mean over the seeds.
-
-    Its variance is that of the rows and that of the seeds, with the degrees of freedom of Welch and Satterthwaite.
-    """
-    from scipy.stats import t
-
-    seeds, value = len(point.scores), float(np.mean(point.values))
-    parts = [(float(draws.mean(axis=1).var()), units - 1)]
-    if seeds > 1:
-        parts.append((float(np.var(point.values, ddof=1)) / seeds, seeds - 1))
-    variance = sum(part for part, _ in parts)
-    freedom = variance**2 / sum(part**2 / df for part, df in parts) if variance else 1.0
-    half = float(t.ppf((1 + confidence) / 2, freedom)) * variance**0.5
-    interval = {"value": value, "ci_low": value - half, "ci_high": value + half}
-    return {"share": point.share, "rows": point.rows, "seeds": point.values, **interval}
 
 
 def _sentence(points: Sequence[Point], doubling: dict[str, float], confidence: float) -> str:

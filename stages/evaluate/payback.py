@@ -74,12 +74,13 @@ class Payback:
     reason: str
 
 
-def get_bounds(values: np.ndarray, confidence: float) -> Bounds:
+def get_bounds(values: np.ndarray, confidence: float, groups: np.ndarray | None = None) -> Bounds:
     """The mean with one-sided t bounds.
 
     Args:
         values: of shape (repeats, rows): the same rows in each repeat.
         confidence: of each bound.
+        groups: of the rows, see `stages.core.statistics`.
 
     Rows and repeats are two samples, of requests and of moments of the machine, as rows and training seeds are in
     `stages.core.statistics`. Values with one repeat have no time of the machine in them. Bounds of one row, which has
@@ -87,12 +88,19 @@ def get_bounds(values: np.ndarray, confidence: float) -> Bounds:
     """
     rows = np.ones(values.shape[1])
     repeats = [Scores(np.stack([of_repeat, rows], axis=1), bounds=None) for of_repeat in values]
-    spread = measure(repeats)
+    spread = measure(repeats, groups)
     alpha = 1 - confidence
     return Bounds(spread.value, spread.low(alpha), spread.high(alpha))
 
 
-def get_payback(saved: np.ndarray, outlay: Outlay, candidate: str, other: str, confidence: float) -> Payback:
+def get_payback(
+    saved: np.ndarray,
+    outlay: Outlay,
+    candidate: str,
+    other: str,
+    confidence: float,
+    groups: np.ndarray | None = None,
+) -> Payback:
     """When a candidate has paid for itself against another arm.
 
     Args:
@@ -101,8 +109,9 @@ def get_payback(saved: np.ndarray, outlay: Outlay, candidate: str, other: str, c
         candidate: its name.
         other: the other arm's.
         confidence: of each bound.
+        groups: of the rows.
     """
-    gross = get_bounds(saved, confidence)
+    gross = get_bounds(saved, confidence, groups)
     saving = gross.minus(outlay.hosting)
     certain = saving.low > 0
     return Payback(

@@ -9,7 +9,7 @@ from stages.core.config import Config
 from stages.core.files import write_bytes, write_json
 from stages.core.predictions import Prediction
 from stages.core.records import Record
-from stages.evaluate.analysis import ArmScores
+from stages.evaluate.evidence import ArmScores
 from stages.evaluate.page import render_markdown, render_page
 from stages.evaluate.plots import get_plots
 

@@ -31,6 +31,8 @@ class Measurements:
     """That somebody labelled."""
     right: Mapping[str, np.ndarray] | None
     """For each arm 1 or 0 for each row; null where the primary metric does not say right or wrong."""
+    groups: np.ndarray | None = None
+    """The group of each row, see `stages.core.groups`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,17 @@ def get_scenario(
         per_right_answer={arm: _per_right_answer(cost, measured.right, arm) for arm, cost in priced.items()},
         payback={
             arm: get_payback(
-                known[arm] - known[candidate], outlays[candidate].beyond(outlays[arm]), candidate, arm, confidence
+                known[arm] - known[candidate],
+                outlays[candidate].beyond(outlays[arm]),
+                candidate,
+                arm,
+                confidence,
+                measured.groups,
             )
             for arm in known
             if arm != candidate
         },
-        worth=get_worth(prices, known, outlays, measured.right, confidence),
+        worth=get_worth(prices, known, outlays, measured.right, confidence, measured.groups),
     )
 
 

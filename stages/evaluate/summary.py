@@ -12,6 +12,18 @@ from stages.evaluate.health import shorten
 Report = Mapping[str, Any]
 
 
+def get_summary(report: Report) -> list[str]:
+    """Quality, costs, forgetting, the look at the rows, and what the run has not had: a sentence or two each."""
+    found = (
+        get_quality(report),
+        report["costs"]["sentence"],
+        get_forgetting(report),
+        get_looks(report),
+        get_missing(report),
+    )
+    return [text for text in found if text]
+
+
 def count_right(ours: Scores, theirs: Scores) -> dict[str, int] | None:
     """How many rows two arms have right, and on how many only one has; None where rows are not right or wrong."""
     if not (ours.binary and theirs.binary):
@@ -88,6 +100,8 @@ def get_looks(report: Report) -> str | None:
 
 def get_missing(report: Report) -> str | None:
     """Which parts of the evidence this run has not had."""
+    if report["split"] != "test":
+        return "This run has not had a look at the test rows."
     missing = []
     if report["seeds"]["count"] < 2:  # noqa: PLR2004
         missing.append("further training seeds")
@@ -95,8 +109,6 @@ def get_missing(report: Report) -> str | None:
         missing.append("a rival way of training")
     if not report["prompt_search"]["thorough"]:
         missing.append("the whole search of prompts")
-    if report["split"] != "test":
-        missing.append("a look at the test rows")
     if not missing:
         return None
     return f"This run has not had {join(missing)} (experiment=thorough)."

@@ -27,6 +27,7 @@ def get_worth(
     outlays: Mapping[str, Outlay],
     right: Mapping[str, np.ndarray] | None,
     confidence: float,
+    groups: np.ndarray | None = None,
 ) -> Worth | None:
     """The expected net value of each arm, and what that says; None where right answers have no value or no meaning.
 
@@ -36,6 +37,7 @@ def get_worth(
         outlays: what each arm costs apart from them.
         right: for each arm 1 or 0 for each row.
         confidence: of each bound.
+        groups: of the rows.
     """
     value = prices.value_of_right_answer
     if value is None or right is None:
@@ -45,7 +47,7 @@ def get_worth(
         for arm, cost in costs.items()
     }
     ranked = sorted(net, key=lambda arm: -net[arm].mean())
-    ahead = get_bounds(net[ranked[0]] - net[ranked[1]], confidence) if len(ranked) > 1 else None
+    ahead = get_bounds(net[ranked[0]] - net[ranked[1]], confidence, groups) if len(ranked) > 1 else None
     mean = {arm: float(values.mean()) for arm, values in net.items()}
     return Worth(mean, ranked[0], ahead, _say(prices, ranked, mean, ahead))
 

@@ -110,6 +110,13 @@ def test_a_metric_without_ends_has_no_imagined_rows():
     assert estimate(nats.of(np.array([0, 0, 0])), 0.95).ci_low == pytest.approx(np.exp(2))
 
 
+def test_imagined_rows_are_as_far_apart_as_the_metric_can_be():
+    points = [draw(rate, 60, seed) for rate, seed in ((0.6, 1), (0.5, 2))]
+    percent = [Scores(s.rows * [100, 1], bounds=(0.0, 100.0)) for s in points]
+    assert compare(*percent).standard_error == pytest.approx(100 * compare(*points).standard_error)
+    assert estimate(percent[0], 0.95).ci_high == pytest.approx(100 * estimate(points[0], 0.95).ci_high)
+
+
 def test_level_of_a_small_test_set_near_one():
     """Exactly 5 % are wanted at most: a true gain of the margin, 0.96 to 0.98, in 30 rows."""
     random = np.random.default_rng(8)
