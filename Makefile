@@ -27,7 +27,7 @@ $(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 test: dev ## the tests, as CI runs them: two files at a time
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: dev
 	ruff check .

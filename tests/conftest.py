@@ -4,15 +4,19 @@ import copy
 import functools
 import gc
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from stages.core import tracking
 from stages.core.base_models import BaseModel, get_base_model
-from stages.core.config import Config, parse
+from stages.core.config import Config, TrackingConfig, parse
 from stages.core.files import write_jsonl
 from stages.core.records import PREPARED, Record
 
@@ -22,7 +26,10 @@ TINY = (
     *("checks.min_test_rows=0", "checks.max_target_share=1.0"),  # the rows of tests are few and alike
 )
 
+HUGGING_FACE = tempfile.TemporaryDirectory(prefix="tuneproof-tests-")
+
 os.environ.update(
+    HF_HOME=HUGGING_FACE.name,  # two processes that copy a metric's module into one cache disturb each other
     HF_HUB_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     MLFLOW_DISABLE_TELEMETRY="true",
@@ -46,6 +53,15 @@ def _compose_once(overrides: tuple[str, ...]) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
+def pytest_unconfigure() -> None:
+    HUGGING_FACE.cleanup()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the pipeline, which takes longest, so that of two processes none is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
+
+
 def pytest_collection_finish() -> None:
     """Take what the collection has imported out of the garbage collector's sight.
 
@@ -63,13 +79,46 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow takes a second for the tables of a new database: it makes them once, and each workspace gets a copy."""
+    plain = tracking.tracking_uri
+
+    @functools.cache
+    def make_tables() -> Path:
+        from mlflow import MlflowClient
+
+        database = tmp_path_factory.mktemp("tables") / "mlflow.db"
+        MlflowClient(f"sqlite:///{database}")
+        return database
+
+    def tracking_uri(config: TrackingConfig) -> str:
+        uri = plain(config)
+        database = Path(uri.removeprefix("sqlite:///"))
+        if uri.startswith("sqlite:///") and not database.exists():
+            shutil.copy(make_tables(), database)
+        return uri
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "tracking_uri", tracking_uri)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
     """MLflow and the tracker put settings into the environment for child processes; no test sees another's."""
+    with restored_environment():
+        yield
+
+
+@contextmanager
+def restored_environment() -> Iterator[None]:
     before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture
@@ -86,6 +135,15 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@contextmanager
+def entered(folder: Path) -> Iterator[Path]:
+    """The same for fixtures that several tests share: they leave in `folder` what a test reads or copies from there."""
+    with pytest.MonkeyPatch.context() as patch, restored_environment():
+        patch.chdir(folder)
+        patch.setenv("DVC_ROOT", str(folder))
+        yield folder
+
+
 def chat(question: str, answer: str, system: str | None = None) -> Record:
     first = [{"role": "system", "content": system}] if system else []
     return Record.of([*first, {"role": "user", "content": question}, {"role": "assistant", "content": answer}])
@@ -94,6 +152,10 @@ def chat(question: str, answer: str, system: str | None = None) -> Record:
 @pytest.fixture
 def prepared(workspace: Path) -> dict[str, list[Record]]:
     """Three small splits in `data/prepared`."""
+    return write_splits()
+
+
+def write_splits() -> dict[str, list[Record]]:
     numbers = {"train": range(24), "validation": range(24, 30), "test": range(30, 40)}
     parts = {
         name: [chat(f"Say {'very ' * (n % 5)}{n}.", f"number {n}", "Answer.") for n in part]
