@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
 from stages.train.__main__ import main as train
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_config, entered, write_splits
 
 REPORT = {
     "verdict": "fine-tune",
@@ -99,12 +100,19 @@ OPEN = (
 )
 
 
+@pytest.fixture(scope="module")
+def stages_up_to_register(tmp_path_factory):
+    with entered(tmp_path_factory.mktemp("evaluated")) as folder:
+        write_splits()
+        for stage in (baseline, train, evaluate):
+            stage(compose_config(*TINY, *OPEN))
+    return folder
+
+
 @pytest.fixture
-def evaluated(prepared):
-    """The stages up to `register`, on the tiny model."""
-    for stage in (baseline, train, evaluate):
-        stage(compose_config(*TINY, *OPEN))
-    return prepared
+def evaluated(stages_up_to_register, workspace):
+    """What the stages up to `register` have left, on the tiny model."""
+    shutil.copytree(stages_up_to_register, workspace, dirs_exist_ok=True)
 
 
 def outcome():
