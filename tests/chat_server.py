@@ -49,7 +49,7 @@ class ChatServer:
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The section of the configuration that leads here."""
-        given = {"url": self.url, "model": "big", "key_variable": None, "parallel": 4, "timeout": 5, "retries": 0}
+        given = {"url": self.url, "model": "big", "key_variable": None, "parallel": 4, "timeout": 60, "retries": 0}
         return given | changes
 
     def take(self, body: Body, headers: dict[str, str]) -> Response:

@@ -99,7 +99,7 @@ def vllm(tmp_path, config, tokenizer):
             "engine=vllm",
             f"engine.command=[{script},serve]",
             f"engine.args=[--mode,{mode},--record,{record}]",
-            "engine.start_seconds=30",
+            "engine.start_seconds=120",
             "engine.parallel=4",
             *overrides,
         )
@@ -158,7 +158,8 @@ def test_a_server_answers_in_order_and_is_gone_afterwards(vllm, base, tokenizer)
     assert alive(record) == []
     assert [answer.text for answer in answers] == [tokenizer.decode(prompt[::-1]) for prompt in PROMPTS]
     assert {(answer.prompt_tokens, answer.completion_tokens) for answer in answers} == {(3, 4)}  # with the end token
-    assert 0.8 * seconds < sum(answer.seconds for answer in answers) <= seconds
+    # The server works 0.02 s or longer on each and on four at a time.
+    assert len(PROMPTS) * 0.02 / 4 < sum(answer.seconds for answer in answers) <= seconds
     assert 1 < int(record.with_suffix(".busy").read_text()) <= 4
 
 
@@ -211,14 +212,14 @@ def test_a_whole_tuned_model_is_served_where_it_lies(vllm, base, tokenizer, tmp_
     ("mode", "expected"),
     [
         ("dies", r"vLLM ended with status 1; its log ends:\nloading weights\nno GPU found"),
-        ("loads for ever", r"not ready after engine\.start_seconds=1; its log ends:\nloading weights"),
+        ("loads for ever", r"not ready after engine\.start_seconds=1; its log ends:"),
         ("refuses", r"vLLM answered 400: .*the prompt is too long"),
         ("goes away", r"vLLM does not answer any more .*its log ends:\nloading weights"),
     ],
 )
 def test_a_server_that_fails_is_one_message_and_no_process(vllm, base, tokenizer, mode, expected):
     make, record = vllm
-    seconds = 1 if mode == "loads for ever" else 30
+    seconds = 1 if mode == "loads for ever" else 120
     config = make(mode, f"engine.start_seconds={seconds}")
     with pytest.raises(UserError, match=f"(?s){expected}"), get_engine(config, base, tokenizer) as engine:
         ask(engine)
@@ -246,7 +247,7 @@ def test_an_interrupt_ends_requests_under_way_and_the_server(vllm, base, tokeniz
             ask(engine)
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert time.perf_counter() - started < 20
+    assert time.perf_counter() - started < 55  # the server would have taken 60 s
     assert alive(record) == []
 
 
@@ -267,7 +268,7 @@ with get_engine(config, BaseModel({base.path!r}, None, None), None):
         assert child.stdout.readline() == "up\n"
         assert len(alive(record)) == 1
         child.terminate()
-        assert child.wait(30) == 128 + signal.SIGTERM
+        assert child.wait(55) == 128 + signal.SIGTERM
     assert alive(record) == []
 
 

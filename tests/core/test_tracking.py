@@ -2,6 +2,7 @@ import json
 import logging
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_a_server_that_is_away_is_a_warning_and_no_password_is_shown(config, pre
     with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
         tracker.log({"loss": 1}, step=1)
         tracker.headline({"rows": 40})
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100  # by itself MLflow tries for minutes
     assert "does not answer" in caplog.text and "secret" not in caplog.text
     assert caplog.text.count("does not answer") == 1
     assert json.loads(Path("metrics/prepare.json").read_text()) == {"rows": 40}
@@ -88,7 +89,7 @@ def test_a_server_that_never_answers_does_not_hold_the_stage(config, prepared, c
         started = time.monotonic()
         with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
             tracker.headline({"rows": 40})
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 100
     assert "does not answer" in caplog.text
     assert Path("metrics/prepare.json").exists()
 
@@ -110,8 +111,17 @@ def test_more_parameters_than_mlflow_takes_in_one_call(config, prepared, client)
 
 def test_system_metrics_of_a_stage(config, prepared, client, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    with track(config(), "train") as tracker, tracker.system_metrics():
-        time.sleep(0.5)
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    whole, published = SystemMetricsMonitor.publish_metrics, threading.Event()
+
+    def publish_metrics(*given):
+        whole(*given)
+        published.set()
+
+    monkeypatch.setattr(SystemMetricsMonitor, "publish_metrics", publish_metrics)
+    with track(config("tracking.timeout=100"), "train") as tracker, tracker.system_metrics():
+        assert published.wait(100)
     metrics = runs(client())["train"].data.metrics
     assert 0 < metrics["system/system_memory_usage_percentage"] < 100
     assert {"system/cpu_utilization_percentage", "system/disk_usage_percentage"} <= metrics.keys()
@@ -130,7 +140,7 @@ def test_system_metrics_end_with_the_server_in_one_warning_without_a_password(
     with caplog.at_level(logging.WARNING), track(config(), "train") as tracker:
         monkeypatch.setattr(MlflowClient, "get_run", away)
         with tracker.system_metrics():
-            until = time.monotonic() + 30
+            until = time.monotonic() + 100
             while "No more system metrics" not in caplog.text and time.monotonic() < until:
                 time.sleep(0.05)
     assert caplog.text.count("No more system metrics") == 1
@@ -140,13 +150,21 @@ def test_system_metrics_end_with_the_server_in_one_warning_without_a_password(
 def test_system_metrics_do_not_wait_long_for_a_server_that_hangs(config, prepared, monkeypatch):
     from mlflow.tracking.client import MlflowClient
 
+    whole, asked, late = MlflowClient.get_run, threading.Event(), threading.Event()
+
+    def get_run(*given):
+        asked.set()
+        late.wait(100)
+        return whole(*given)
+
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
     with track(config("tracking.timeout=1"), "train") as tracker:
-        monkeypatch.setattr(MlflowClient, "get_run", lambda *_: time.sleep(5))
+        monkeypatch.setattr(MlflowClient, "get_run", get_run)
         started = time.monotonic()
         with tracker.system_metrics():
-            time.sleep(0.1)
-    assert time.monotonic() - started < 4
+            assert asked.wait(100)
+        assert time.monotonic() - started < 90
+        late.set()
 
 
 def test_system_metrics_that_cannot_start_are_a_warning(config, prepared, client, caplog, monkeypatch):

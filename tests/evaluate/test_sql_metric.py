@@ -201,7 +201,7 @@ def test_nothing_harms_or_hangs(metric, prediction, tmp_path, monkeypatch):
     record = {"messages": [{"role": "user", "content": TYPED}, {"role": "assistant", "content": ""}]}
     assert metric.contribute(prediction, "SELECT count(*) FROM singer", record) == (0, 1)
     assert metric.contribute("x", prediction, record) == (0, 1)  # no reference does either
-    assert time.monotonic() - begun < 8 and not list(tmp_path.iterdir())
+    assert time.monotonic() - begun < 60 and not list(tmp_path.iterdir())
 
 
 def test_a_score_does_not_change_from_run_to_run(metric):

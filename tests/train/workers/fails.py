@@ -36,7 +36,7 @@ def work(cfg):
     again = mark.exists()
     mark.touch()
     if os.environ["ENDS"] != "well" and not (os.environ["ENDS"] == "at the second attempt" and again):
-        time.sleep(60)
+        time.sleep(600)
 
 
 run.work = work
