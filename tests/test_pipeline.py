@@ -54,7 +54,7 @@ def run(environment, tmp_path_factory):
 
     def execute(*command, fails=False, **more):
         done = subprocess.run(
-            command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, timeout=400, check=False
+            command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, timeout=1800, check=False
         )
         assert bool(done.returncode) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -178,7 +178,7 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, 
     # Not waited for: a worker may miss DVC's signal to end, once the queue is empty, and would hold the command's pipe.
     start, silent = ["dvc", "queue", "start", "-j", "2"], subprocess.DEVNULL
     workers = subprocess.Popen(start, cwd=run.folder, env=environment, stdout=silent, stderr=silent)
-    until = time.monotonic() + 400
+    until = time.monotonic() + 1800
     while (said := run("dvc", "queue", "status")).count("Success") < 2:
         assert time.monotonic() < until and "Failed" not in said, said
         time.sleep(3)

@@ -1,8 +1,8 @@
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -101,31 +101,52 @@ def test_prepare_runs_without_torch(workspace):
     assert (workspace / "reports/preview.html").exists()
 
 
+KILL = """
+import os, pathlib, runpy, signal, sys
+from stages.core.records import Record
+
+name, left = sys.argv[1], int(sys.argv[2])
+owner = Record if name == "dump" else pathlib.Path
+whole = getattr(owner, name)
+
+def die_at_last(*given):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return whole(*given)
+
+setattr(owner, name, die_at_last)
+sys.argv[:] = sys.argv[:1] + sys.argv[3:]
+runpy.run_module("stages.prepare", run_name="__main__")
+"""
+POINTS = (  # the size of the output that is made, where that is killed, and the size of the output that is there then
+    (3000, "dump", 0, 60),  # no record is written yet
+    (3000, "dump", 2000, 60),
+    (3000, "rename", 0, 60),  # all are
+    (3000, "replace", 0, 3000),  # they are in their place, but there is no report
+    (60, "rename", 1, 3000),  # the earlier ones have stepped aside, and the new ones are not in their place
+)
+
+
 def state(folder):
-    return {path.name: path.read_bytes() for path in sorted((folder / "data/prepared").iterdir())}
+    there = folder / "data/prepared"
+    return {p.name: p.read_bytes() for p in (there if there.exists() else folder / "data/.prepared.aside").iterdir()}
 
 
 def test_a_killed_run_leaves_the_earlier_outputs_whole(workspace):
-    """Killed at eight points between its start and its end, each time the outputs are the old ones or the new ones."""
-    command = [sys.executable, "-m", "stages.prepare", *TINY, "tracking=disabled"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    """Wherever it is killed, the outputs are the earlier ones or the new ones."""
 
-    def start():
-        return subprocess.Popen(command, cwd=workspace, env=environment, stderr=subprocess.DEVNULL)
+    def run(size, *command):
+        write(workspace / "rows.jsonl", *many(size))
+        given = [sys.executable, *command, *TINY, "tracking=disabled"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        status = subprocess.run(given, cwd=workspace, env=environment, capture_output=True, check=False).returncode
+        return status, state(workspace)
 
-    write(workspace / "rows.jsonl", *many(60))
-    assert start().wait() == 0
-    old = state(workspace)
-    write(workspace / "rows.jsonl", *many(3000))
-    began = time.monotonic()
-    assert start().wait() == 0
-    took, new = time.monotonic() - began, state(workspace)
-    for point in range(1, 9):
-        write(workspace / "rows.jsonl", *many(60 if state(workspace) == new else 3000))
-        running = start()
-        time.sleep(took * point / 8)
-        running.kill()
-        running.wait()
-        assert state(workspace) in (old, new)
-    assert start().wait() == 0
-    assert not list((workspace / "data").glob(".*"))
+    whole = {size: run(size, "-m", "stages.prepare") for size in (3000, 60)}
+    assert all(status == 0 for status, _ in whole.values())
+    for size, name, count, left in POINTS:
+        assert run(size, "-c", KILL, name, str(count)) == (-signal.SIGKILL, whole[left][1]), (name, count)
+    assert run(60, "-m", "stages.prepare") == whole[60]
+    assert [path.name for path in (workspace / "data").iterdir()] == ["prepared"]

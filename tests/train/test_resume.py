@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -111,25 +110,34 @@ def test_dropout_and_accumulated_batches_go_on_too(prepared, monkeypatch, uninte
     same(uninterrupted(*more), read())
 
 
-def test_signal_9_in_the_middle(prepared, workspace, uninterrupted):
-    """A process of its own, killed somewhere after its tenth checkpoint."""
-    config = compose_config(*SMALL, "train.args.num_train_epochs=12")
-    (workspace / "composed.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+KILL = """
+import os, runpy, signal
+from stages.train import resumable
+
+write = resumable.write_json
+
+def write_or_die(path, value):
+    if path.parent.name == "checkpoint-11":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, value)
+
+resumable.write_json = write_or_die
+runpy.run_module("stages.train", run_name="__main__")
+"""
+
+
+def test_signal_9_in_the_middle_of_a_checkpoint(prepared, workspace, uninterrupted):
+    """A process of its own, killed before it says that its eleventh checkpoint is complete."""
+    (workspace / "composed.yaml").write_text(OmegaConf.to_yaml(compose_config(*SMALL), resolve=True))
     flags = ["-cp", str(workspace), "-cn", "composed", "hydra.run.dir=.", "hydra.output_subdir=null"]
-    command = [sys.executable, "-m", "stages.train", *flags, "hydra/job_logging=none"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=workspace, env=env, stderr=subprocess.PIPE)
-    until = time.monotonic() + 300
-    while not list(FOLDER.glob(f"*/checkpoint-??/{MARK}")) and time.monotonic() < until and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    command = [sys.executable, "-c", KILL, *flags, "hydra/job_logging=none"]
+    died = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     [folder] = [path for path in FOLDER.iterdir() if path.is_dir()]
-    reached = find(folder)
-    assert reached is not None and not TUNED.exists()
-    done = subprocess.run(command, cwd=workspace, env=env, capture_output=True, text=True, check=True)
-    assert "Going on from step" in done.stderr
-    same(uninterrupted("train.args.num_train_epochs=12"), read())
+    assert (folder / "checkpoint-11").exists() and find(folder).name == "checkpoint-10" and not TUNED.exists()
+    main(compose_config(*SMALL))
+    assert json.loads((TUNED / "training.json").read_text())["resumed_at_steps"] == [10]
+    same(uninterrupted("train=lora"), read())
 
 
 @pytest.mark.parametrize("option", ["lora", "full"])
