@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -39,6 +40,12 @@ os.environ.update(
 )
 for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "TUNEPROOF_CACHE"):
     os.environ.pop(name, None)
+
+
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def compose_config(*overrides: str) -> DictConfig:

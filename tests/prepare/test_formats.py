@@ -168,7 +168,7 @@ def test_every_container_gives_the_same_rows(config, tmp_path, kind, packed, bom
 def test_a_glob_is_read_in_the_order_of_names(config, tmp_path):
     for name in ("b", "a"):
         write(tmp_path / f"{name}.jsonl", {"prompt": name, "completion": "x"}, {"prompt": 1})
-    records, findings, _ = read(config, f"'{tmp_path}/*.jsonl'")
+    records, findings, _ = read(config, tmp_path / "*.jsonl")
     assert [record.prompt[0]["content"] for record in records] == ["a", "b"]
     assert [(finding.file, finding.line) for finding in findings] == [("a.jsonl", 2), ("b.jsonl", 2)]
 
