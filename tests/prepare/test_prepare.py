@@ -105,27 +105,26 @@ KILL = """
 import os, pathlib, runpy, signal, sys
 from stages.core.records import Record
 
-name, left = sys.argv[1], int(sys.argv[2])
+name, point = sys.argv[1:3]
 owner = Record if name == "dump" else pathlib.Path
-whole = getattr(owner, name)
+whole, calls = getattr(owner, name), []
 
-def die_at_last(*given):
-    global left
-    if not left:
+def call_or_die(*given):
+    calls.append(given)
+    if point in (str(len(calls)), *(pathlib.Path(target).name for target in given[1:])):
         os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
     return whole(*given)
 
-setattr(owner, name, die_at_last)
+setattr(owner, name, call_or_die)
 sys.argv[:] = sys.argv[:1] + sys.argv[3:]
 runpy.run_module("stages.prepare", run_name="__main__")
 """
 POINTS = (  # the size of the output that is made, where that is killed, and the size of the output that is there then
-    (3000, "dump", 0, 60),  # no record is written yet
-    (3000, "dump", 2000, 60),
-    (3000, "rename", 0, 60),  # all are
-    (3000, "replace", 0, 3000),  # they are in their place, but there is no report
-    (60, "rename", 1, 3000),  # the earlier ones have stepped aside, and the new ones are not in their place
+    (3000, "dump", "1", 60),  # no record is written yet
+    (3000, "dump", "2000", 60),
+    (3000, "rename", ".prepared.aside", 60),  # all are
+    (3000, "replace", "preview.html", 3000),  # they are in their place, but there is no report
+    (60, "rename", "prepared", 3000),  # the earlier ones have stepped aside, and the new ones are not in their place
 )
 
 
@@ -146,7 +145,7 @@ def test_a_killed_run_leaves_the_earlier_outputs_whole(workspace):
 
     whole = {size: run(size, "-m", "stages.prepare") for size in (3000, 60)}
     assert all(status == 0 for status, _ in whole.values())
-    for size, name, count, left in POINTS:
-        assert run(size, "-c", KILL, name, str(count)) == (-signal.SIGKILL, whole[left][1]), (name, count)
+    for size, name, point, left in POINTS:
+        assert run(size, "-c", KILL, name, point) == (-signal.SIGKILL, whole[left][1]), point
     assert run(60, "-m", "stages.prepare") == whole[60]
     assert [path.name for path in (workspace / "data").iterdir()] == ["prepared"]
