@@ -1,0 +1,92 @@
+"""Whole runs of the default model on data sets that its recipe was not made for: what is the verdict?
+
+    python -m benchmarks.tasks               # all of them, some hours
+    python -m benchmarks.tasks food crepe    # two
+
+Each runs in a fresh clone of HEAD and leaves `benchmarks/results/tasks/<name>.json`, the report's numbers, and
+`<name>.html`, its page. A data set with a result is not run again. Prints one line a data set.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import show
+
+RESULTS = Path("benchmarks/results/tasks")
+ANOTHER_SET = "data.source.member=evals/registry/data/{0}/samples.jsonl"
+"""Any set of the `evals` wheel takes the place of the one that the option `food` reads."""
+
+TASKS: dict[str, tuple[str, ...]] = {
+    "food": ("data=food",),
+    "bias-detection": ("data=bias-detection",),
+    "sql": ("data=sql",),
+    "finance-ner": ("data=finance-ner",),
+    "crepe": ("data=food", "prompt=as-given", "prompt.max_new_tokens=8"),
+    "soc_codes": ("data=food", "prompt=as-given", "prompt.max_new_tokens=32", "evaluate=text", "data.label=null"),
+    "bulgarian-lexicon": ("data=food", "prompt=as-given", "prompt.max_new_tokens=4"),
+}
+
+
+def main() -> None:
+    """Run what has no result yet, then print all results."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.tasks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", default=list(TASKS), help=", ".join(TASKS))
+    names = parser.parse_args().names
+    for name in names:
+        if not (RESULTS / f"{name}.json").exists():
+            judge(name)
+    show([summarise(name, json.loads((RESULTS / f"{name}.json").read_text())) for name in names])
+
+
+def judge(name: str) -> None:
+    """Run one data set in a clone of its own, and keep its report."""
+    overrides = TASKS[name]
+    if f"data={name}" not in overrides:
+        overrides = (*overrides, f"data.name={name}", ANOTHER_SET.format(name))
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder, "tuneproof")
+        subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
+        settings = [word for override in overrides for word in ("-S", override)]
+        environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        started = time.monotonic()
+        subprocess.run(["dvc", "exp", "run", *settings], cwd=clone, env=environment, check=True)
+        seconds = time.monotonic() - started
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        report = json.loads((clone / "reports/verdict.json").read_text())
+        shutil.copy(clone / "reports/verdict.html", RESULTS / f"{name}.html")
+        (RESULTS / f"{name}.json").write_text(json.dumps({"seconds": seconds, **report}, indent=2) + "\n")
+
+
+def summarise(name: str, report: dict[str, Any]) -> dict[str, str | float]:
+    """One line of the table."""
+    metric, arms = report["primary_metric"], report["arms"]
+    best = {
+        kind: max(((arms[arm][metric]["value"], arm) for arm in report[kind]), default=(0.0, "-"))
+        for kind in ("model_free_arms", "prompted_arms")
+    }
+    tuned = arms[report["candidate"]]
+    return {
+        "data set": name,
+        "rows (groups)": f"{report['rows']} ({report['groups']})",
+        "metric": metric,
+        "constant": arms["constant"][metric]["value"],
+        "best without a model": "{1} {0:.3f}".format(*best["model_free_arms"]),
+        "best prompt": "{1} {0:.3f}".format(*best["prompted_arms"]),
+        "tuned": tuned[metric]["value"],
+        "its commonest answer": f"{tuned['health']['commonest_share']:.0%}",
+        "verdict": report["verdict"] + (f": {arm}" if (arm := report["recommended_arm"]) else ""),
+        "minutes": report["seconds"] / 60,
+    }
+
+
+if __name__ == "__main__":
+    main()
