@@ -21,7 +21,7 @@ SHOWN = 60  # characters of an answer in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Shares of an arm's answers."""
+    """Shares of an arm's answers, and what they score for their content."""
 
     commonest: str
     commonest_share: float
@@ -30,6 +30,8 @@ class Health:
     """Not in the form that the primary metric reads."""
     cut: float | None
     """Ended by the limit of tokens and not by the model; null where nobody knows."""
+    content: float | None
+    """The primary metric where the form is forgiven; null where it forgives the form already or there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ def get_health(metric: str, metrics: Metrics, records: Sequence[Record], answers
     """Look at the answers of one arm."""
     texts = [answer.text for answer in answers]
     commonest, count = Counter(texts).most_common(1)[0]
-    formed = metrics.well_formed(metric, texts, [record.target for record in records])
+    targets = [record.target for record in records]
+    formed = metrics.well_formed(metric, texts, targets)
+    lenient = metrics.lenient_scores(metric, texts, targets)
     cut = [answer.cut for answer in answers if answer.cut is not None]
     return Health(
         commonest,
@@ -53,6 +57,7 @@ def get_health(metric: str, metrics: Metrics, records: Sequence[Record], answers
         sum(not text.strip() for text in texts) / len(texts),
         1 - sum(formed) / len(formed),
         sum(cut) / len(cut) if cut else None,
+        lenient.value if lenient else None,
     )
 
 

@@ -24,7 +24,7 @@ from tests.conftest import ROOT, chat
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`@octocat`"
 ARMS = {"constant": 0.3, "nearest": 0.2, "zero_shot": 0.1, "few_shot": 0.5, "retrieval": 0.45, "tuned": 0.7}
 PROMPTED = ("zero_shot", "few_shot", "retrieval")
-HEALTH = {"commonest": "none", "commonest_share": 0.4, "empty": 0.0, "malformed": 0.1, "cut": 0.02}
+HEALTH = {"commonest": "none", "commonest_share": 0.4, "empty": 0.0, "malformed": 0.1, "cut": 0.02, "content": 0.5}
 
 
 def estimate(value, half=0.05):
