@@ -82,6 +82,7 @@ def _report_pairs(
             found = f"{found}, but this is in {pair.second[0]} and that in {pair.first[0]}"
             if too_many:
                 found += f" ({share:.1%} of the held-out rows leak, checks.leak_limit={checks.leak_limit:.1%})"
+                todo += "; a higher checks.leak_limit leaves them out instead"
             finding = Finding("leak", file, line, "", found, todo, pair.record)
             passed = findings.add([finding], "fail" if too_many else None)
         if not passed:
