@@ -1,4 +1,6 @@
-"""What counts as the same result. The repetition itself runs in tests/test_pipeline.py."""
+"""What counts as the same result. The repetition itself runs in tests/pipeline/test_rivals.py."""
+
+import subprocess
 
 import pytest
 from rich.console import Console
@@ -6,6 +8,7 @@ from rich.console import Console
 from stages.core.errors import UserError
 from stages.core.files import write_json, write_jsonl
 from tests.conftest import ROOT
+from tools import repeat
 from tools.repeat import find_revision, get_digests, show
 
 
@@ -45,3 +48,27 @@ def test_a_name_that_nothing_has_is_said(monkeypatch):
     assert len(find_revision("HEAD")) == 40
     with pytest.raises(UserError, match="no-such-name: there is no such experiment, branch, tag or commit"):
         find_revision("no-such-name")
+
+
+def test_the_workspace_is_repeated_with_its_edits_and_a_difference_is_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["repeat"])
+    subprocess.run(["git", "init", "-q"], check=True)
+    (tmp_path / ".gitignore").write_text("models/\npredictions/\nreports/\n")
+    (tmp_path / "params.yaml").write_text("edited, and not committed")
+    results(tmp_path)
+
+    def rerun(folder):
+        assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "params.yaml"]
+        write_json(folder / "models/tuned/training.json", {"determinism": {"what_may_differ": "Nothing."}})
+        results(folder, text="no")
+
+    monkeypatch.setattr(repeat, "rerun", rerun)
+    with pytest.raises(SystemExit, match="1"):
+        repeat.main()
+    said = capsys.readouterr().out
+    assert said.count("different") == 1 and "What may differ on this machine: Nothing." in said
+    (tmp_path / "predictions/seeds/tuned/43.jsonl").unlink()
+    with pytest.raises(SystemExit, match="1"):
+        repeat.main()
+    assert "missing" in capsys.readouterr().out

@@ -1,0 +1,43 @@
+"""Rivals are stages of their own, and a whole experiment can be repeated."""
+
+import json
+import sys
+
+import pytest
+
+from tests.pipeline.runs import get_runs
+
+pytestmark = pytest.mark.pipeline
+
+MINE = """# A person's own file of rivals: a classifier, and every weight of the base model.
+defaults:
+  - /train@classifier: classify
+  - /encoder@classifier: tiny-random
+  - /launcher@classifier.launcher: single
+  - /train@whole: full
+  - /launcher@whole.launcher: single
+classifier: { args: { num_train_epochs: 1 } }
+whole: { args: { max_steps: 2, logging_steps: 1, warmup_steps: 0 } }
+"""
+
+
+def test_rivals_are_stages_of_their_own_and_everything_can_be_repeated(clone):
+    (clone.folder / "conf/rivals/mine.yaml").write_text(MINE)
+    options = ["-S", "experiment=smoke", "-S", "rivals=mine", "-S", "train.seeds=[43]"]
+    clone("dvc", "exp", "run", "-n", "rivals", *options)
+    names = set(json.loads((clone.folder / "reports/verdict.json").read_text())["arms"])
+    assert {"tuned", "classifier", "whole"} <= names
+    assert (clone.folder / "predictions/seeds/tuned/43.jsonl").exists()
+    assert "rivals/whole.steps" in get_runs(clone.folder)["rivals"].data.metrics
+    assert "Data and pipelines are up to date" in clone("dvc", "repro")
+    said = clone("dvc", "exp", "run", *options, "-S", "rivals.whole.args.learning_rate=1e-4")
+    assert [line for line in said.splitlines() if "Running stage" in line] == [
+        f"Running stage '{stage}':" for stage in ("rivals@whole", "evaluate", "register")
+    ]
+    said = clone(sys.executable, "-m", "tools.repeat", "rivals")
+    assert "models/rivals/whole/model.safetensors" in said and " are the same." in said and "different" not in said
+    clone("git", "checkout", "-q", "--", ".")
+    (clone.folder / "conf/rivals/mine.yaml").unlink()
+    clone("dvc", "exp", "run", "-S", "experiment=smoke")
+    assert not list((clone.folder / "models/rivals").iterdir())
+    assert "Data and pipelines are up to date" in clone("dvc", "repro")
