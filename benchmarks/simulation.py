@@ -8,7 +8,10 @@ from scipy.special import ndtr, ndtri
 
 from stages.core.arms import TUNED_ARM
 from stages.core.metrics import Scores
+from stages.evaluate.metrics.macro_f1.macro_f1 import MacroF1
 
+CLASSES = np.array([0.03, 0.07, 0.2, 0.2, 0.25, 0.25])
+"""Shares of the labels for macro-F1, about those of the default's six."""
 SHARED = 0.8
 """Weight of the difficulty that all arms share; two arms that are right on 55 % of rows then differ on 28 %."""
 
@@ -74,6 +77,37 @@ def _micro_f1(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
     return _ratio(2.0 * hits, 2.0 * wanted)
 
 
+def _macro_f1(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
+    """One of six labels a row; a wrong answer is another label, the more often the more frequent it is."""
+    starts = np.cumsum(CLASSES) - CLASSES
+    wanted = np.searchsorted(starts, _get_uniform(shared), side="right") - 1
+    place = _get_uniform(latent) * (1 - CLASSES[wanted])
+    place += np.where(place >= starts[wanted], CLASSES[wanted], 0)
+    other = np.searchsorted(starts, place, side="right") - 1
+    accuracies = np.linspace(0, 1, 1001)
+    right = latent < ndtri(np.interp(value, _get_expected_macro_f1(accuracies), accuracies))
+    found = np.where(right, wanted, other)
+    labels = np.arange(len(CLASSES))
+    is_found, is_wanted = found[:, None] == labels, wanted[:, None] == labels
+    counts = np.stack([is_found & is_wanted, is_found & ~is_wanted, ~is_found & is_wanted], axis=2)
+    metric = MacroF1()
+    return Scores(counts.reshape(len(found), -1).astype(float), metric.aggregate, metric.row_values)
+
+
+def _get_expected_macro_f1(accuracy: np.ndarray) -> np.ndarray:
+    """Over infinitely many rows, where the accuracy is the same for every label; shapes (n,)."""
+    hits = accuracy[:, None] * CLASSES
+    leaving = (1 - accuracy[:, None]) * CLASSES
+    odds = CLASSES / (1 - CLASSES)
+    extra = CLASSES * (1 - accuracy[:, None]) * (odds.sum() - odds)
+    return np.asarray((2 * hits / (2 * hits + extra + leaving)).mean(axis=1))
+
+
+def _get_uniform(normal: np.ndarray) -> np.ndarray:
+    """A number from 0 to 1 out of late digits of another, and so independent of how large that is."""
+    return np.asarray(np.abs(normal) * 1e4 % 1)
+
+
 def _skewed(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
     """A score between 0 and 1: nothing for most rows, anything for a share of `2 * value` of them."""
     return _ratio(np.clip(1 - ndtr(latent) / (2 * value), 0, 1), np.ones(len(latent)))
@@ -86,5 +120,6 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> Scores:
 METRICS: dict[str, Callable[[np.ndarray, float, np.ndarray], Scores]] = {
     "right": _right,
     "micro_f1": _micro_f1,
+    "macro_f1": _macro_f1,
     "skewed": _skewed,
 }
