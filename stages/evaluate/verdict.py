@@ -1,8 +1,8 @@
 """The rule that turns comparisons into an answer.
 
 Arms stand on a ladder of effort: one constant answer, then the other arms without a model (`nearest`, `lookup`), then
-prompts, then tuned models. Each step up must be earned by the margin, and each claim is made with a bound, so that the
-chance of a wrong one is at most one less the confidence. Which claim needs which bound is in `decide`.
+prompts, then tuned models. Each step up must be earned by the margin, and each claim is made with a bound of the chosen
+confidence. Which claim needs which bound is in `decide`; how often each is wrong, `benchmarks.verdict` measures.
 """
 
 from collections.abc import Mapping, Sequence
