@@ -140,7 +140,10 @@ class ChecksConfig(Section):
     min_test_rows: Annotated[int, Field(ge=0)]
     """Test rows below which the verdict is `not-enough-evidence` (Bowyer et al., 2025, on small tests)."""
     max_target_share: Annotated[float, Field(gt=0, le=1)]
-    """Share of the training rows that may have one and the same target, where the primary metric counts right rows."""
+    """Share of the training rows that may have one and the same target, where the primary metric counts right rows.
+
+    Of few targets one may always have 1.25 times its even share.
+    """
     bad_json: Hard
     """A line that is not JSON or does not match `data.lines`, or a CSV row with more fields than the header."""
     encoding: Hard

@@ -78,19 +78,26 @@ def split_gain(against: str, formed: Sequence[bool], ours: Scores, theirs: Score
 def find_warnings(report: Mapping[str, Any]) -> list[str]:
     """Sentences about arms that do not do what their numbers seem to say."""
     metric = report["primary_metric"]
-    constant = report["arms"][CONSTANT_ARM]
+    constant = report["arms"][CONSTANT_ARM][metric]["value"]
+    arms = {arm: numbers for arm, numbers in report["arms"].items() if arm != CONSTANT_ARM}
     found = []
-    for arm, numbers in report["arms"].items():
-        health = numbers["health"]
-        if arm != CONSTANT_ARM and health["commonest_share"] > ONE_ANSWER:
-            shown = shorten(health["commonest"])
-            found.append(f"{arm} gives one answer, {shown}, to {health['commonest_share']:.0%} of the rows.")
-        if arm != CONSTANT_ARM and numbers[metric]["value"] <= constant[metric]["value"]:
-            found.append(f"{arm} is no better in {metric} than always giving the most frequent answer.")
-        if health["cut"] and health["cut"] > OFTEN_CUT:
+    alike: dict[str, list[str]] = {}
+    for arm, numbers in arms.items():
+        if numbers["health"]["commonest_share"] > ONE_ANSWER:
+            alike.setdefault(numbers["health"]["commonest"], []).append(arm)
+    for answer, names in alike.items():
+        least = min(arms[arm]["health"]["commonest_share"] for arm in names)
+        rows = f"{'at least ' if len(names) > 1 and least < 1 else ''}{least:.0%} of the rows"
+        found.append(f"{join(names)} {'give' if len(names) > 1 else 'gives'} one answer, {shorten(answer)}, to {rows}.")
+    no_better = [arm for arm, numbers in arms.items() if numbers[metric]["value"] <= constant]
+    if no_better:
+        verb = "are" if len(no_better) > 1 else "is"
+        found.append(f"{join(no_better)} {verb} no better in {metric} than always giving the most frequent answer.")
+    for arm, numbers in arms.items():
+        cut = numbers["health"]["cut"]
+        if cut and cut > OFTEN_CUT:
             found.append(
-                f"{health['cut']:.0%} of the answers of {arm} were cut at prompt.max_new_tokens; "
-                "a longer limit may be fairer."
+                f"{cut:.0%} of the answers of {arm} were cut at prompt.max_new_tokens; a longer limit may be fairer."
             )
     return found
 
@@ -99,3 +106,8 @@ def shorten(text: str) -> str:
     """A text of data in quotes, on one line, at most `SHOWN` characters of it."""
     line = " ".join(text.split())
     return f"“{line[:SHOWN]}…”" if len(line) > SHOWN else f"“{line}”"
+
+
+def join(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

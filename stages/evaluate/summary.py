@@ -7,7 +7,7 @@ import numpy as np
 
 from stages.core.arms import CONSTANT_ARM, TUNED_ARM
 from stages.core.metrics import Scores
-from stages.evaluate.health import shorten
+from stages.evaluate.health import join, shorten
 
 Report = Mapping[str, Any]
 
@@ -16,7 +16,7 @@ def get_summary(report: Report) -> list[str]:
     """Quality, costs, forgetting, the look at the rows, and what the run has not had: a sentence or two each."""
     found = (
         get_quality(report),
-        report["costs"]["sentence"],
+        get_costs(report),
         get_forgetting(report),
         get_looks(report),
         get_missing(report),
@@ -78,6 +78,11 @@ def get_quality(report: Report) -> str:
         f"On {report['rows']:,} rows {ours} has {arms[ours][metric]['value']:.3f} in {metric} and {theirs}, the best "
         f"prompt, {arms[theirs][metric]['value']:.3f}; {', '.join(rest)}."
     )
+
+
+def get_costs(report: Report) -> str | None:
+    """What the models cost; None where the answer is to use none."""
+    return None if report["verdict"] in ("no-model", "neither") else report["costs"]["sentence"]
 
 
 def get_forgetting(report: Report) -> str | None:
@@ -146,8 +151,3 @@ def say(comparison: Mapping[str, Any], confidence: float) -> str:
     if needed["high"] is None:
         return f"{text} At least {needed['low']:,} rows would settle it; none might, for it is about the margin."
     return f"{text} Between {needed['low']:,} and {needed['high']:,} rows would settle it."
-
-
-def join(names: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -36,6 +36,12 @@ def test_an_arm_that_gives_one_answer_is_named():
         return {"exact_match": {"value": value}, "health": health}
 
     arms = {"constant": arm(0.58, 1.0), "few_shot": arm(0.55, 0.97), "zero_shot": arm(0.6, 0.1, 0.3)}
+    arms_alike = arms | {"retrieval": arm(0.58, 1.0), "tuned": arm(0.58, 1.0)}
     warnings = find_warnings({"primary_metric": "exact_match", "arms": arms})
     assert [warning.split()[0] for warning in warnings] == ["few_shot", "few_shot", "30%"]
     assert "“No entities found”, to 97% of the rows" in warnings[0] and "no better in exact_match" in warnings[1]
+    alike = find_warnings({"primary_metric": "exact_match", "arms": arms_alike})
+    assert len(alike) == 3 and alike[0].startswith("few_shot, retrieval and tuned give one answer")
+    assert "to at least 97% of the rows" in alike[0] and alike[1].startswith(
+        "few_shot, retrieval and tuned are no better"
+    )

@@ -1,6 +1,15 @@
 import pytest
 
-from stages.evaluate.summary import count_right, get_answer, get_looks, get_missing, get_quality, get_seeds, say
+from stages.evaluate.summary import (
+    count_right,
+    get_answer,
+    get_costs,
+    get_looks,
+    get_missing,
+    get_quality,
+    get_seeds,
+    say,
+)
 from tests.core.test_statistics import binary, ratios
 
 
@@ -46,6 +55,13 @@ def test_rows_that_are_right_or_wrong_are_counted():
         "right": 3, "right_instead": 2, "better": 2, "worse": 1, "rows": 4
     }  # fmt: skip
     assert count_right(ratios([0.5], [1.0]), binary(1)) is None
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"), [("fine-tune", True), ("prompt", True), ("no-model", False), ("neither", False)]
+)
+def test_costs_of_models_are_for_who_is_to_use_one(verdict, said):
+    assert (get_costs(report(verdict=verdict, costs={"sentence": "Training 1 USD."})) is not None) == said
 
 
 def test_what_a_first_run_has_not_had_is_said():

@@ -32,6 +32,10 @@ def test_a_target_that_rewards_silence_is_found_with_the_metric_that_does_not(wo
     assert "frequent_target" not in prepare(workspace, targets, *options)
 
 
+def test_of_two_answers_that_are_equally_frequent_none_stands_out(workspace):
+    assert "frequent_target" not in prepare(workspace, ["yes" if n % 2 else "no" for n in range(400)])
+
+
 def test_few_test_rows_are_said_before_anything_is_computed(workspace):
     found = prepare(workspace, [f"answer {n}" for n in range(60)])
     assert "not-enough-evidence" in found["few_test_rows"]["todo"] and "frequent_target" not in found
