@@ -86,8 +86,8 @@ def get_costs(report: Report) -> str | None:
 
 
 def get_forgetting(report: Report) -> str | None:
-    """What the tuned model lost, and what follows."""
-    if not report["forgetting"]:
+    """What the tuned model lost, and what follows; None where it is not to be used."""
+    if not report["forgetting"] or report["verdict"] not in ("fine-tune", "not-enough-evidence"):
         return None
     everything = report["forgetting"]["abilities"][0]
     before = everything["base"]["value"]
