@@ -4,6 +4,7 @@ from stages.evaluate.summary import (
     count_right,
     get_answer,
     get_costs,
+    get_forgetting,
     get_looks,
     get_missing,
     get_quality,
@@ -62,6 +63,13 @@ def test_rows_that_are_right_or_wrong_are_counted():
 )
 def test_costs_of_models_are_for_who_is_to_use_one(verdict, said):
     assert (get_costs(report(verdict=verdict, costs={"sentence": "Training 1 USD."})) is not None) == said
+
+
+def test_what_was_forgotten_is_for_who_is_to_use_the_tuned_model():
+    everything = {"base": {"value": 0.4}, "tuned": {"value": 0.1}, "difference": {"ci_high": -0.2}}
+    lost = {"forgetting": {"abilities": [everything]}}
+    assert "10.0%, the base model 40.0%: use it for this task alone" in get_forgetting(report(**lost))
+    assert get_forgetting(report(**lost, verdict="prompt")) is None
 
 
 def test_what_a_first_run_has_not_had_is_said():
