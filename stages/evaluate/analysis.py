@@ -102,7 +102,9 @@ def _describe_arms(evidence: Evidence) -> Report:
             arm: {
                 **{name: asdict(found) for name, found in evidence.estimates[arm].items()},
                 **headline(answers),
-                "health": asdict(get_health(evidence.primary, evidence.metrics, evidence.records, answers)),
+                "health": asdict(
+                    get_health(evidence.primary, evidence.metrics, evidence.records, answers, evidence.targets)
+                ),
             }
             for arm, answers in evidence.predictions.items()
         },
@@ -117,7 +119,7 @@ def _describe_gain(evidence: Evidence, judged: Judged, candidate: str) -> Report
     ours = evidence.scores[candidate][primary]
     theirs = evidence.scores[rival][primary]
     answers = [answer.text for answer in evidence.predictions[rival]]
-    formed = evidence.metrics.well_formed(primary, answers, [record.target for record in records])
+    formed = evidence.metrics.well_formed(primary, answers, evidence.targets)
     settings = evidence.config.evaluate
     votes = [vote.verdict for vote in judged.seeds]
     values = [found.value for found in evidence.runs[candidate][primary]]

@@ -32,6 +32,8 @@ class Evidence:
     config: Config
     records: Sequence[Record]
     """The rows that are judged."""
+    targets: Sequence[str]
+    """Of these and of the training rows, each once: what form an answer has."""
     metrics: Metrics
     predictions: Predictions
     """Of every arm, those without a model first."""
@@ -90,13 +92,15 @@ def gather(
         for arm, of_metric in runs.items()
     }
     best_prompted = max(contest.prompted, key=lambda arm: estimates[arm][settings.primary_metric].value)
-    measured = _measure(config, predictions, scores, candidates, groups)
+    training = read_records("train")
+    measured = _measure(config, len(training), predictions, scores, candidates, groups)
     costs = {
         name: get_costs(settings.prices, measured, name, best_prompted, settings.confidence) for name in candidates
     }
     return Evidence(
         config=config,
         records=records,
+        targets=sorted({record.target for record in (*records, *training) if record.kind != "prompt"}),
         metrics=metrics,
         predictions=predictions,
         scores=scores,
@@ -123,6 +127,7 @@ def _get_runs(
 
 def _measure(
     config: Config,
+    training_rows: int,
     predictions: Predictions,
     scores: ArmScores,
     candidates: Mapping[str, Candidate],
@@ -135,7 +140,7 @@ def _measure(
         predictions=predictions,
         training={name: _get_numbers(candidate) for name, candidate in candidates.items()},
         timings=read_timings(),
-        training_rows=len(read_records("train")),
+        training_rows=training_rows,
         right={arm: of_metric[primary].values for arm, of_metric in scores.items()} if binary else None,
         groups=groups,
     )

@@ -43,13 +43,22 @@ class Gain:
     content: float
 
 
-def get_health(metric: str, metrics: Metrics, records: Sequence[Record], answers: Sequence[Prediction]) -> Health:
-    """Look at the answers of one arm."""
+def get_health(
+    metric: str, metrics: Metrics, records: Sequence[Record], answers: Sequence[Prediction], targets: Sequence[str]
+) -> Health:
+    """Look at the answers of one arm.
+
+    Args:
+        metric: that decides.
+        metrics: the chosen ones.
+        records: the rows that were asked.
+        answers: to them.
+        targets: of these and of other rows, which say what form an answer has.
+    """
     texts = [answer.text for answer in answers]
     commonest, count = Counter(texts).most_common(1)[0]
-    targets = [record.target for record in records]
     formed = metrics.well_formed(metric, texts, targets)
-    lenient = metrics.lenient_scores(metric, texts, targets)
+    lenient = metrics.lenient_scores(metric, texts, [record.target for record in records])
     cut = [answer.cut for answer in answers if answer.cut is not None]
     return Health(
         commonest,

@@ -14,12 +14,15 @@ def answered(*texts, cut=None):
 
 
 def test_one_answer_empty_ones_and_malformed_ones_are_counted():
-    health = get_health("accuracy", METRICS, RECORDS, answered(*["yes"] * 7, "", "It is no.", "no"))
+    health = get_health("accuracy", METRICS, RECORDS, answered(*["yes"] * 7, "", "It is no.", "no"), ["no", "yes"])
     assert (health.commonest, health.commonest_share, health.empty) == ("yes", 0.7, 0.1) and round(
         health.malformed, 3
     ) == 0.2
     assert health.content == 0.4  # three as they are, and "It is no." names one label
-    assert health.cut is None and get_health("accuracy", METRICS, RECORDS, answered(*["no"] * 10, cut=True)).cut == 1
+    assert (
+        health.cut is None
+        and get_health("accuracy", METRICS, RECORDS, answered(*["no"] * 10, cut=True), ["no", "yes"]).cut == 1
+    )
 
 
 def test_a_gain_is_split_by_the_form_of_the_other_arm():
