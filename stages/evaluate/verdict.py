@@ -146,9 +146,16 @@ class _Judge:
         """Says against which arms the best tuned one falls short, and which arm can be used until then."""
         tuned = self._best(self._arms.tuned)
         alpha = self._tuned_alpha()
-        unclear = [arm for arm in (*self._arms.model_free, *self._arms.prompted) if not self._beats(tuned, arm, alpha)]
+        margin = f"{self._rule.margin:.3f}"
+        rivals = [*self._arms.model_free, *self._arms.prompted]
+        no_better = [arm for arm in rivals if self._adds_nothing(tuned, arm, alpha)]
+        unclear = [arm for arm in rivals if arm not in no_better and not self._beats(tuned, arm, alpha)]
         names = ", ".join(unclear)
-        why = f"Whether {tuned} is better than {names} by {self._rule.margin:.3f} cannot be told from these rows."
+        if not no_better:
+            why = f"Whether {tuned} is better than {names} by {margin} cannot be told from these rows."
+        else:
+            open_question = f"whether it is better than {names}" if unclear else "which arm is the best"
+            why = f"{tuned} is not better than {', '.join(no_better)} by {margin}; {open_question} cannot be told."
         return Verdict("not-enough-evidence", self._fallback(), why)
 
     def hold_against_useful(self, found: Verdict) -> Verdict:

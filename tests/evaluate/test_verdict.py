@@ -51,6 +51,24 @@ def test_a_wide_interval_decides_nothing():
     assert decide(field(arms(0.0, 0.0, 0.0, 0.0, 0.0), error=0.05), RULE, 8).verdict == "not-enough-evidence"
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (arms(0.3, 0.4, 0.5, 0.45, 0.525), "Whether tuned is better than few_shot by 0.020 cannot be told"),
+        (
+            arms(0.3, 0.9, 0.915, 0.45, 0.7),
+            "tuned is not better than nearest, few_shot by 0.020; which arm is the best",
+        ),
+        (
+            arms(0.3, 0.7, 0.3, 0.72, 0.72),
+            "tuned is not better than retrieval by 0.020; whether it is better than nearest",
+        ),
+    ],
+)
+def test_what_is_open_is_told_from_what_is_not(values, said):
+    assert said in decide(field(values), RULE, 300).because
+
+
 def test_few_rows_decide_nothing_and_say_so():
     found = decide(field(arms(0.3, 0.4, 0.5, 0.45, 0.9)), Rule(0.02, 0.95, min_rows=50), 49)
     assert (found.verdict, found.recommended_arm) == ("not-enough-evidence", None)
