@@ -30,7 +30,13 @@ TASKS: dict[str, tuple[str, ...]] = {
     "bias-detection": ("data=bias-detection",),
     "sql": ("data=sql",),
     "finance-ner": ("data=finance-ner",),
-    "crepe": ("data=food", "prompt=as-given", "prompt.max_new_tokens=8", "checks.leak_limit=0.2"),
+    "crepe": (
+        "data=food",
+        "prompt=as-given",
+        "prompt.max_new_tokens=8",
+        "checks.leak_limit=0.2",
+        "data.limit=800",
+    ),
     "soc_codes": (
         "data=food",
         "prompt=as-given",
