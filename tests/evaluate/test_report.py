@@ -437,6 +437,12 @@ def test_the_search_of_prompts_is_told_with_its_effort_and_its_spread(full, writ
     assert "before 7 test rows the context had no room for all examples; 11 were left out" in said
 
 
+def test_the_prompt_that_is_shown_is_that_of_the_best_prompted_arm(bare, write):
+    bare["choices"]["few_shot"] |= {"instruction": "Name the entities.", "shots": 5}
+    text = write(bare).text
+    assert "few_shot, the best prompt, and 5 examples" in text and "Name the entities." in text
+
+
 def test_a_base_model_that_was_quantized_is_named_so(bare, write, workspace):
     assert "quantization" not in write(bare).text
     bare["lineage"]["base_model"]["quantization"] = "Q4_1"
