@@ -3,8 +3,9 @@
     python -m benchmarks.tasks               # all of them, some hours
     python -m benchmarks.tasks food crepe    # two
 
-Each runs in a fresh clone of HEAD and leaves `benchmarks/results/tasks/<name>.json`, the report's numbers, and
-`<name>.html`, its page. A data set with a result is not run again. Prints one line a data set.
+Each runs in a fresh clone of HEAD and leaves `benchmarks/results/tasks/<name>.json`, the report's numbers,
+`<name>.html`, its page, and its look at the test rows in `data/test_looks`. A data set with a result is not run again.
+Prints one line a data set.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import show
+from stages.evaluate.ledger import LEDGER
 
 RESULTS = Path("benchmarks/results/tasks")
 ANOTHER_SET = "data.source.member=evals/registry/data/{0}/samples.jsonl"
@@ -78,6 +80,7 @@ def judge(name: str) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         report = json.loads((clone / "reports/verdict.json").read_text())
         shutil.copy(clone / "reports/verdict.html", RESULTS / f"{name}.html")
+        shutil.copytree(clone / LEDGER, LEDGER, dirs_exist_ok=True)  # a look is a look, also of a benchmark
         (RESULTS / f"{name}.json").write_text(json.dumps({"seconds": seconds, **report}, indent=2) + "\n")
 
 
