@@ -16,6 +16,7 @@ def get_summary(report: Report) -> list[str]:
     """Quality, costs, forgetting, the look at the rows, and what the run has not had: a sentence or two each."""
     found = (
         get_quality(report),
+        report["seeds"]["sentence"],
         get_costs(report),
         get_forgetting(report),
         get_looks(report),
@@ -64,11 +65,13 @@ def get_quality(report: Report) -> str:
     counts = report["counts"]
     free = [arm for arm in report["model_free_arms"] if arm != CONSTANT_ARM]
     answer = shorten(arms[CONSTANT_ARM]["health"]["commonest"])
+    seeds = report["seeds"]["count"]
+    which = f"{ours} (the first of its {seeds} training seeds)" if seeds > 1 else ours
     if counts:
         rest = [f"always answering {answer} gets {round(arms[CONSTANT_ARM][metric]['value'] * counts['rows']):,}"]
         rest += [f"{arm} {round(arms[arm][metric]['value'] * counts['rows']):,}" for arm in free]
         return (
-            f"Of {counts['rows']:,} requests {counts['right']:,} come out right with {ours} instead of "
+            f"Of {counts['rows']:,} requests {counts['right']:,} come out right with {which} instead of "
             f"{counts['right_instead']:,} with {theirs}, the best prompt: {counts['better']:,} better, "
             f"{counts['worse']:,} worse; {', '.join(rest)}."
         )

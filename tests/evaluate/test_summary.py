@@ -49,6 +49,7 @@ def test_quality_is_told_in_requests():
         "4 worse; always answering “No entities found” gets 150, lookup 270."
     )
     assert "tuned has 0.700 in exact_match" in get_quality(report(counts=None))
+    assert "tuned (the first of its 3 training seeds) instead" in get_quality(report(seeds={"count": 3}))
 
 
 def test_rows_that_are_right_or_wrong_are_counted():

@@ -102,6 +102,14 @@ def test_the_cheapest_tuned_arm_that_is_not_worse_is_recommended():
     assert (found.verdict, found.recommended_arm) == ("fine-tune", "encoder")
 
 
+def test_a_cheaper_tuned_arm_that_may_be_as_good_is_named():
+    values = arms(0.3, 0.4, 0.5, 0.45, 0.7, encoder=0.688, small=0.6)
+    cost = {"tuned": 3.0, "encoder": 1.0, "small": 0.1}
+    found = decide(field(values, tuned=("tuned", "encoder", "small"), cost=cost), RULE, 300)
+    assert found.recommended_arm == "tuned" and "encoder costs 33% of it a request" in found.because
+    assert "was not shown: -0.012, at least -0.020" in found.because and "small" not in found.because
+
+
 def test_every_look_at_the_rows_asks_for_more():
     values = arms(0.3, 0.4, 0.5, 0.45, 0.53)
     assert decide(field(values), RULE, 300).verdict == "fine-tune"
