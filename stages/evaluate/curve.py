@@ -76,13 +76,7 @@ def fit_curve(
 
     most = sizes[-1]
     gains, drawn = (_fit(v, sizes, 2 * most, floor) - _start(v, sizes, floor) for v in (means, draws))
-    doubling = {
-        "value": float(gains[0, 0]),
-        "low": float(gains.min()),
-        "high": float(gains.max()),
-        "ci_low": float(np.percentile(drawn.min(axis=0), tail)),
-        "ci_high": float(np.percentile(drawn.max(axis=0), 100 - tail)),
-    }
+    doubling = _get_doubling(gains, drawn, tail)
     return {
         "points": [
             {"share": p.share, "rows": p.rows, "seeds": p.values, **asdict(estimate(p.scores, confidence, groups))}
@@ -91,6 +85,17 @@ def fit_curve(
         "fit": [between(size) for size in np.geomspace(sizes[0], 2 * most, GRID)],
         "doubling": doubling,
         "sentence": _sentence(ordered, doubling, confidence),
+    }
+
+
+def _get_doubling(gains: np.ndarray, drawn: np.ndarray, tail: float) -> dict[str, float]:
+    """What twice the rows bring; both of shape (fits, draws), `tail` in percent."""
+    return {
+        "value": float(gains[0, 0]),
+        "low": float(gains.min()),
+        "high": float(gains.max()),
+        "ci_low": float(np.percentile(drawn.min(axis=0), tail)),
+        "ci_high": float(np.percentile(drawn.max(axis=0), 100 - tail)),
     }
 
 
