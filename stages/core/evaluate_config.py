@@ -37,6 +37,8 @@ class TrainingPrices(Section):
 
     per_hour: Price
     """The machine that trains."""
+    relative_error: Annotated[float, Field(ge=0, lt=1)]
+    """Of the seconds of training, which were taken at another hour than those of requests; widens every break-even."""
     per_labelled_row: Price
     """Labelling one training row."""
 

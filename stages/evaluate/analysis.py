@@ -42,6 +42,7 @@ def analyse(evidence: Evidence, looks: Looks, weights: Mapping[str, str]) -> Rep
     report: Report = {
         "verdict": judged.verdict.verdict,
         "recommended_arm": recommended,
+        "alternative": judged.verdict.alternative,
         "candidate": candidate.name,
         **_describe_settings(evidence, looks),
         **_describe_arms(evidence),
@@ -79,6 +80,7 @@ def _describe_settings(evidence: Evidence, looks: Looks) -> Report:
         "split": settings.split,
         "looks": asdict(looks),
         "rows": len(evidence.records),
+        "min_rows": config.checks.min_test_rows,
         "groups": count_groups(evidence.records),
         "confidence": settings.confidence,
         "margin": settings.margin,

@@ -30,6 +30,8 @@ class Outlay:
     labelling: float
     hosting_per_month: float
     prices: Prices
+    training_error: float = 0.0
+    """By how much `training` may be off, because the machine is not equally fast at all hours."""
 
     @property
     def once(self) -> float:
@@ -53,7 +55,21 @@ class Outlay:
             self.labelling - other.labelling,
             self.hosting_per_month - other.hosting_per_month,
             self.prices,
+            self.training_error + other.training_error,
         )
+
+    def get_requests(self, saving: Bounds) -> Bounds:
+        """After how many requests, each of which saves so much, what was paid once has come back.
+
+        Args:
+            saving: of a request, above zero also at its lower end.
+        """
+        error = self.training_error
+        return Bounds(self.once / saving.value, (self.once - error) / saving.high, (self.once + error) / saving.low)
+
+    def is_paid_back(self, saving: Bounds) -> bool:
+        """Whether the horizon pays it back for certain."""
+        return saving.low > 0 and self.once + self.training_error <= self.horizon * saving.low
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +129,31 @@ def get_payback(
     """
     gross = get_bounds(saved, confidence, groups)
     saving = gross.minus(outlay.hosting)
-    certain = saving.low > 0
+    needed = outlay.get_requests(saving) if saving.low > 0 else None
     return Payback(
         saving=saving,
-        requests=_requests(outlay.once, saving.value) if certain else None,
-        low=_requests(outlay.once, saving.high) if certain else None,
-        high=_requests(outlay.once, saving.low) if certain else None,
-        requests_without_labelling=_requests(outlay.training, saving.value) if certain else None,
+        requests=_whole(needed.value) if needed else None,
+        low=_whole(needed.low) if needed else None,
+        high=_whole(needed.high) if needed else None,
+        requests_without_labelling=_whole(outlay.training / saving.value) if needed else None,
         sentence=_break_even(outlay, gross, saving, candidate, other),
-        cheaper=certain and outlay.once <= outlay.horizon * saving.low,
+        cheaper=outlay.is_paid_back(saving),
         reason=_reason(outlay, saving, candidate, other),
     )
 
 
-def _requests(paid: float, saving: float) -> int:
-    return max(0, int(np.ceil(paid / saving)))
+def _whole(requests: float) -> int:
+    return max(0, int(np.ceil(requests)))
 
 
 def _break_even(outlay: Outlay, gross: Bounds, saving: Bounds, candidate: str, other: str) -> str:
     prices = outlay.prices
     if saving.low > 0:
-        if outlay.once <= 0:
+        if outlay.once + outlay.training_error <= 0:
             return f"Break-even: at once; {candidate} costs no more to make than {other} and less to ask"
-        value, low, high = (_requests(outlay.once, rate) for rate in (saving.value, saving.high, saving.low))
-        return f"Break-even: after {value:,} requests ({low:,} to {high:,}) instead of {other}"
+        needed = outlay.get_requests(saving)
+        low, high = (f"{_whole(end):,}" for end in (needed.low, needed.high))
+        return f"Break-even: after {_whole(needed.value):,} requests ({low} to {high}) instead of {other}"
     if gross.high <= 0:
         return f"Break-even: never; a {candidate} request is not cheaper than a {other} request"
     if saving.high <= 0:
@@ -163,8 +180,9 @@ def _reason(outlay: Outlay, saving: Bounds, candidate: str, other: str) -> str:
         return f"{candidate} is not known to be cheaper than {other}: 1,000 requests {save}."
     least = f"{outlay.horizon * saving.low:,.4g} {prices.currency}"
     time = f"{prices.horizon_months} months with {prices.requests_per_month:,} requests each save at least {least}"
-    paid = f"{max(0.0, outlay.once):,.4g} {prices.currency} for training and labelling"
-    if outlay.once <= outlay.horizon * saving.low:
+    most = max(0.0, outlay.once + outlay.training_error)
+    paid = f"{'at most ' if outlay.training_error else ''}{most:,.4g} {prices.currency} for training and labelling"
+    if outlay.is_paid_back(saving):
         return f"{candidate} is cheaper than {other}: {time}, against {paid}."
     return f"{candidate} is not known to pay for itself against {other}: {time}, against {paid}."
 

@@ -74,7 +74,7 @@ def get_scenario(
     outlays = {arm: _outlay(prices, measured, training, arm) for arm in known}
     return Scenario(
         formula=formula,
-        training=training[candidate],
+        training=training[candidate][0],
         per_request={arm: None if cost is None else float(cost.mean()) for arm, cost in priced.items()},
         per_right_answer={arm: _per_right_answer(cost, measured.right, arm) for arm, cost in priced.items()},
         payback={
@@ -93,12 +93,17 @@ def get_scenario(
     )
 
 
-def _training(scenario: str, prices: Prices, numbers: Mapping[str, Any]) -> float:
-    """By the million tokens in the scenario of the price list, where it has such a price; else by the hour."""
+def _training(scenario: str, prices: Prices, numbers: Mapping[str, Any]) -> tuple[float, float]:
+    """By the million tokens in the scenario of the price list, where it has such a price; else by the hour.
+
+    Returns:
+        The amount, and by how much it may be off because the machine is not equally fast at all hours.
+    """
     million = prices.tokens.per_million_training_tokens
     if scenario == "tokens" and million is not None:
-        return numbers["tokens"] / 1e6 * million
-    return numbers["seconds"] / 3600 * prices.training.per_hour
+        return numbers["tokens"] / 1e6 * million, 0.0
+    amount = numbers["seconds"] / 3600 * prices.training.per_hour
+    return amount, amount * prices.training.relative_error
 
 
 def get_labelling(prices: Prices, measured: Measurements) -> float:
@@ -106,14 +111,16 @@ def get_labelling(prices: Prices, measured: Measurements) -> float:
     return prices.training.per_labelled_row * measured.training_rows
 
 
-def _outlay(prices: Prices, measured: Measurements, training: Mapping[str, float], arm: str) -> Outlay:
+def _outlay(prices: Prices, measured: Measurements, training: Mapping[str, tuple[float, float]], arm: str) -> Outlay:
     """What an arm costs apart from its requests."""
+    amount, error = training.get(arm, (0.0, 0.0))
     labels = arm in training or arm in USES_LABELS
     return Outlay(
-        training.get(arm, 0.0),
+        amount,
         get_labelling(prices, measured) if labels else 0.0,
         prices.hosting_per_month if arm in training else 0.0,
         prices,
+        error,
     )
 
 

@@ -13,10 +13,11 @@ Report = Mapping[str, Any]
 
 
 def get_summary(report: Report) -> list[str]:
-    """Quality, costs, forgetting, the look at the rows, and what the run has not had: a sentence or two each."""
+    """Quality, a cheaper arm, costs, forgetting, the look, and what the run has not had: a sentence or two each."""
     found = (
         get_quality(report),
         report["seeds"]["sentence"],
+        report["alternative"],
         get_costs(report),
         get_forgetting(report),
         get_looks(report),
@@ -51,9 +52,17 @@ def get_answer(report: Report) -> str:
         "neither": f"No, and no prompt either: nothing beats always answering {constant}."
         if report["useful"] is None
         else f"No, and no prompt either: nothing is both useful and better than always answering {constant}.",
-        "not-enough-evidence": "Not enough evidence yet"
-        + (f": stay with {arm} until there is more." if arm else ", and no arm has shown that it is worth using."),
+        "not-enough-evidence": _say_undecided(report, arm),
     }[report["verdict"]]
+
+
+def _say_undecided(report: Report, arm: str | None) -> str:
+    if report["rows"] < report["min_rows"]:
+        rows = report["rows"]
+        return f"Not enough evidence yet: {rows} rows were judged, and below {report['min_rows']} nothing is decided."
+    if arm:
+        return f"Not enough evidence yet: stay with {arm} until there is more."
+    return "Not enough evidence yet, and no arm has shown that it is worth using."
 
 
 def get_quality(report: Report) -> str:

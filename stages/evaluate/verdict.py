@@ -56,6 +56,8 @@ class Verdict:
     recommended_arm: str | None
     because: str
     """One sentence: what decided."""
+    alternative: str | None = None
+    """What else could be used: a tuned arm that costs less, where it was not shown to be as good."""
 
 
 def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
@@ -109,23 +111,23 @@ class _Judge:
             why = f"{arm} is as good as {names} (not worse by {margin:.3f}) and cheaper, and beats every other arm."
         else:
             why = f"{arm} beats every prompted arm and every arm without a model by more than {margin:.3f}."
-        return Verdict("fine-tune", arm, why + self._name_cheaper(arm, winners))
+        return Verdict("fine-tune", arm, why, self._name_cheaper(arm, winners))
 
-    def _name_cheaper(self, arm: str, winners: Sequence[str]) -> str:
+    def _name_cheaper(self, arm: str, winners: Sequence[str]) -> str | None:
         """The winners that cost less than the recommended one and may be as good, which was not shown."""
         cost = self._arms.cost
         margin = self._rule.margin
-        found = ""
+        found = []
         for other in winners:
             if cost.get(other, float("inf")) >= cost.get(arm, float("inf")):
                 continue
             spread = self._arms.spreads[other, arm]
             if spread.high(self._alpha) > -margin:
-                found += (
-                    f" {other} costs {cost[other] / cost[arm]:.0%} of it a request, but that it is not worse by "
+                found.append(
+                    f"{other} costs {cost[other] / cost[arm]:.0%} of it a request, but that it is not worse by "
                     f"{margin:.3f} was not shown: {spread.value:+.3f}, at least {spread.low(self._alpha):+.3f}."
                 )
-        return found
+        return " ".join(found) or None
 
     def neither(self) -> Verdict | None:
         others = [arm for arm in self._all() if arm != CONSTANT_ARM]

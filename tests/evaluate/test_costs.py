@@ -31,7 +31,7 @@ PRICES = {
     "hosting_per_month": 0.0,
     "value_of_right_answer": None,
     "machine": MACHINE,
-    "training": {"per_hour": 3.6, "per_labelled_row": 0.0},
+    "training": {"per_hour": 3.6, "relative_error": 0.0, "per_labelled_row": 0.0},
     "tokens": TOKENS,
     "remote": FREE,
 }
@@ -95,6 +95,17 @@ def test_break_even_by_hand():
     assert found.cheaper == {"few_shot": True} and "is cheaper than few_shot" in found.cheaper_reasons["few_shot"]
     slow = costs(horizon_months=1)
     assert slow.cheaper == {"few_shot": False} and "not known to pay for itself" in slow.cheaper_reasons["few_shot"]
+
+
+def test_the_break_even_holds_what_training_may_take_at_another_hour():
+    measured = Measurements(ARMS, {"tuned": TRAINING}, STEADY, training_rows=200, right=None)
+    prices = Prices(**PRICES | {"training": PRICES["training"] | {"relative_error": 0.1}})
+    found = get_costs(prices, measured, "tuned", "few_shot", 0.95)
+    ends = (found.break_even_low, found.break_even_requests, found.break_even_high)
+    assert ends == pytest.approx((1800, 2000, 2200), abs=1)
+    assert "at most 0.33 USD for training" in found.cheaper_reasons["few_shot"]
+    by_tokens = found.scenarios["tokens"].payback["few_shot"]  # a price list does not hang on the hour
+    assert by_tokens.low == by_tokens.requests == by_tokens.high
 
 
 def test_an_arm_that_saves_nothing_never_pays():
@@ -168,7 +179,7 @@ def test_labelling_counts_once_and_not_against_an_arm_that_needs_labels_too():
 
 def labelled_costs(arms, price):
     measured = Measurements(arms, {"tuned": TRAINING}, STEADY, training_rows=200, right=None)
-    prices = Prices(**PRICES | {"training": {"per_hour": 3.6, "per_labelled_row": price}})
+    prices = Prices(**PRICES | {"training": PRICES["training"] | {"per_labelled_row": price}})
     return get_costs(prices, measured, "tuned", "few_shot", 0.95)
 
 

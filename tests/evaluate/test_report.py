@@ -98,6 +98,7 @@ def bare():
         "looks": {"place": 1, "count": 1, "confidence": 0.95, "sentence": "The first model judged on these test rows."},
         "groups": 301,
         "useful": None,
+        "min_rows": 50,
         "smallest_gain": 0.08,
         "counts": {"right": 211, "right_instead": 150, "better": 70, "worse": 9, "rows": 301},
         "gain": {"against": "few_shot", "format": 0.15, "content": 0.05},

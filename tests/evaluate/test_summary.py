@@ -22,8 +22,8 @@ def report(**changes):
     return {
         "verdict": "fine-tune", "recommended_arm": "tuned", "useful": None, "arms": arms, "candidate": "tuned",
         "best_prompted_arm": "few_shot", "model_free_arms": ["constant", "lookup"], "tuned_arms": ["tuned"],
-        "primary_metric": "exact_match", "rows": 300, "split": "test", "prompt_search": {"thorough": False},
-        "seeds": {"count": 1},
+        "primary_metric": "exact_match", "rows": 300, "min_rows": 50, "split": "test",
+        "prompt_search": {"thorough": False}, "seeds": {"count": 1},
         "counts": {"right": 210, "right_instead": 120, "better": 94, "worse": 4, "rows": 300},
     } | changes  # fmt: skip
 
@@ -41,6 +41,11 @@ def report(**changes):
 )
 def test_the_answer_says_what_to_do(verdict, arm, said):
     assert said in get_answer(report(verdict=verdict, recommended_arm=arm))
+
+
+def test_few_rows_are_the_reason_where_they_are_few():
+    few = report(verdict="not-enough-evidence", recommended_arm=None, rows=37)
+    assert get_answer(few) == "Not enough evidence yet: 37 rows were judged, and below 50 nothing is decided."
 
 
 def test_quality_is_told_in_requests():

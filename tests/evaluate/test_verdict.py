@@ -106,8 +106,8 @@ def test_a_cheaper_tuned_arm_that_may_be_as_good_is_named():
     values = arms(0.3, 0.4, 0.5, 0.45, 0.7, encoder=0.688, small=0.6)
     cost = {"tuned": 3.0, "encoder": 1.0, "small": 0.1}
     found = decide(field(values, tuned=("tuned", "encoder", "small"), cost=cost), RULE, 300)
-    assert found.recommended_arm == "tuned" and "encoder costs 33% of it a request" in found.because
-    assert "was not shown: -0.012, at least -0.020" in found.because and "small" not in found.because
+    assert found.recommended_arm == "tuned" and "encoder costs 33% of it a request" in (found.alternative or "")
+    assert "was not shown: -0.012, at least -0.020" in found.alternative and "small" not in found.alternative
 
 
 def test_every_look_at_the_rows_asks_for_more():
