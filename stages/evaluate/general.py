@@ -9,15 +9,12 @@ from typing import Any
 import orjson
 
 from stages.core.general import Item
+from stages.core.text_numbers import find_numbers
 
 OPENING = 300  # a refusal comes within so many characters: "I can't" later on is part of an answer
 SENTENCE = 3  # words that an answer in prose has at least
 
 _OUTER = string.whitespace + string.punctuation + "“”‘’«»…–—"
-_NUMBER = re.compile(
-    r"(?:(?<![\w)])[-−–])?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"  # "10-3" ends with 3
-)
-_SIGNS = str.maketrans({",": "", "−": "-", "–": "-"})
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\b(?:i|we)(?: really| simply| just)? (?:can't|cannot|can not|won't|will not)\b(?! (?:wait|stress|emphasi[sz]e)\b)"
@@ -54,8 +51,8 @@ def _has(text: str, phrase: str, ending: str = "") -> bool:
 
 
 def _number(check: Check, text: str) -> bool:
-    found = _NUMBER.findall(text)
-    return bool(found) and math.isclose(float(found[-1].translate(_SIGNS)), check["value"])
+    found = find_numbers(text, ".")
+    return bool(found) and math.isclose(found[-1].value, check["value"])
 
 
 def _json_keys(check: Check, text: str) -> bool:
