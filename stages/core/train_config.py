@@ -137,6 +137,12 @@ class TrainConfig(Section):
     args: dict[str, Any]
     """Arguments of TRL's or transformers' class for the method: `docs/training.md` names it. Three may be `auto`."""
 
+    def get_effective(self) -> dict[str, Any]:
+        """The settings on which the trained weights depend, apart from the seed that is taken."""
+        settings = self.model_dump(exclude=WITHOUT_EFFECT)
+        settings["replay"] = self.replay.model_dump(exclude={"watch"}) if self.replay.share else None
+        return settings
+
     @model_validator(mode="after")
     def _makes_sense(self) -> "TrainConfig":
         if self.method == "grpo" and self.reward.metric is None:

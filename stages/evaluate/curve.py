@@ -16,7 +16,6 @@ from stages.core.files import read_json, sha256_json
 from stages.core.lineage import data_sha256
 from stages.core.metrics import Scores
 from stages.core.statistics import estimate
-from stages.core.train_config import WITHOUT_EFFECT
 
 FILE = Path("data/learning_curve.json")
 """Committed: the experiments behind it take a while, and the report of every later run has it."""
@@ -103,7 +102,7 @@ def get_curve_key(config: Config) -> str:
     """What a curve belongs to: the data, and all of the configuration on which the tuned answers depend except the
     share and the seeds, which are what is varied."""
     values = config.model_dump(by_alias=True)
-    train = {key: value for key, value in values["train"].items() if key not in WITHOUT_EFFECT | {"share"}}
+    train = {key: value for key, value in config.train.get_effective().items() if key != "share"}
     asked = {key: values["prompt"][key] for key in ("short_instruction", "max_new_tokens")}
     scored = {key: values["evaluate"][key] for key in ("primary_metric", "options")}
     return sha256_json([config.seed, data_sha256(), values["model"], train, asked, scored])

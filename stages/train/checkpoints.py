@@ -16,7 +16,6 @@ from stages.core.executions import repository_root
 from stages.core.files import read_json, sha256_file, sha256_json
 from stages.core.lineage import data_sha256, versions
 from stages.core.ranks import is_main
-from stages.core.train_config import WITHOUT_EFFECT
 
 if TYPE_CHECKING:
     from stages.core.base_models import BaseModel
@@ -36,11 +35,10 @@ def get_key(config: Config, base: "BaseModel", seed: int) -> str:
     """
     data = {split: digest for split, digest in data_sha256().items() if split != "test"}
     code = [sha256_file(path) for folder in ("train", "core") for path in sorted(_code(folder))]
-    settings = config.train.model_dump(exclude=WITHOUT_EFFECT)
+    settings = config.train.get_effective()
     together = [os.environ.get("WORLD_SIZE", "1"), getattr(config.train.launcher, "config_file", None)]
     replay = config.train.replay
     chats = Path(replay.source) if replay.share else None
-    settings["replay"] = replay.model_dump(exclude={"watch"}) if chats else None
     settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
     short, model = config.prompt.short_instruction, config.model.model_dump()
     weights = [base.sha256, base.revision, base.path if base.sha256 is None and base.revision is None else None]
