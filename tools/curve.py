@@ -27,10 +27,11 @@ from stages.core.config import Config, parse
 from stages.core.errors import UserError
 from stages.core.files import write_json
 from stages.core.groups import get_groups
-from stages.core.lineage import data_sha256, git_commit, hardware
+from stages.core.lineage import data_sha256, hardware
 from stages.core.metrics import Metrics
 from stages.core.predictions import Prediction
 from stages.core.records import SPLITS, Record
+from stages.core.repository import git_commit
 from stages.evaluate.curve import FILE, Point, fit_curve, get_curve_key
 from stages.train.examples import take_share
 

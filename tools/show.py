@@ -14,10 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.core.config import Config, parse
-from stages.core.errors import UserError
+from stages.core.errors import UserError, hide_passwords
 from stages.core.executions import tracking_uri
 from stages.core.files import read_json
-from stages.core.secrets import hide_passwords
 from stages.core.tracking import complete
 
 

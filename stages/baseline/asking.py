@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 from stages.baseline.candidates import Candidate
 from stages.baseline.halving import Cost
 from stages.baseline.shots import draw_shots, get_shots
+from stages.core.asking import ask, fit_prompts
 from stages.core.config import Config
-from stages.core.predictions import Prediction, ask, fit_prompts
+from stages.core.predictions import Prediction
 from stages.core.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.records import Record
 from stages.core.retrieval import Retriever

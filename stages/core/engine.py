@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 from stages.core.base_models import BaseModel
 from stages.core.config import Config
 from stages.core.errors import UserError
-from stages.core.executions import repository_root
 from stages.core.model_config import VllmEngine
 from stages.core.models import get_dtype, get_model, get_tuned_model
-from stages.core.vllm_server import Server, ended_by_sigterm
+from stages.core.ranks import ended_by_sigterm
+from stages.core.repository import repository_root
+from stages.core.vllm_server import Server
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

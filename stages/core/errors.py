@@ -1,4 +1,6 @@
-"""The one exception that a person is meant to see."""
+"""What a person is meant to see of a mistake, and what must not reach a terminal, a log or MLflow."""
+
+import re
 
 
 class UserError(Exception):
@@ -7,3 +9,8 @@ class UserError(Exception):
     Doors print the text alone and exit with 1. Anything else that is raised is a defect of Tuneproof and keeps its
     traceback.
     """
+
+
+def hide_passwords(text: str) -> str:
+    """`text` with `***` for the user and password of every URL in it."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)

@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from stages.core.config import Config, TrackingConfig
 from stages.core.files import sha256_json
-from stages.core.lineage import config_sha256, git_commit, git_dirty
+from stages.core.lineage import config_sha256
 from stages.core.records import PREPARED
+from stages.core.repository import git_commit, git_dirty, repository_root
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 PREFIX = "tuneproof."  # of tags
 KEY = PREFIX + "key"
 PARAMS_A_BATCH, PARAM_LENGTH = 100, 6000  # MLflow refuses more
-
-
-def repository_root() -> Path:
-    """The original repository, also inside the copies in which DVC runs queued experiments."""
-    return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
 def tracking_uri(tracking: TrackingConfig) -> str:

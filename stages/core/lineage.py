@@ -1,8 +1,6 @@
 """Where a result came from: commit, configuration, data, versions, hardware."""
 
-import os
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,16 +21,6 @@ PACKAGES = (
     "dvc",
     "hydra-core",
 )
-
-
-def git_commit() -> str:
-    """The commit that the experiment started from, or `unknown` outside a git repository."""
-    return os.environ.get("DVC_EXP_BASELINE_REV") or _git("rev-parse", "HEAD") or "unknown"
-
-
-def git_dirty() -> bool:
-    """Whether tracked files differ from the commit, leaving out what the pipeline itself writes."""
-    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!params.yaml"))
 
 
 def config_sha256(config: Config) -> str:
@@ -75,8 +63,3 @@ def _processor() -> str:
 
 def _lines(path: Path) -> list[str]:
     return path.read_text(errors="replace").splitlines() if path.exists() else []
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -4,6 +4,10 @@
 """
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 WORKER = "TUNEPROOF_WORKER"  # in a worker's environment: the folder with its configuration and its last words
 RUNS = "TUNEPROOF_RUNS"  # the MLflow runs of the stage, opened by the process that launched the workers
@@ -27,3 +31,13 @@ def get_runs() -> list[str]:
 def is_sharded() -> bool:
     """Whether each worker will hold a part of the model only: accelerate says so to the workers that it starts."""
     return any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in ("FSDP", "DEEPSPEED"))
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM, with which schedulers end a job, becomes an exception: else it would end us and leave the server."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import orjson
 
 from stages.core.files import read_jsonl, sha256_json
+from stages.core.section import Kind
 
 Message = dict[str, Any]
-Kind = Literal["chat", "preference", "unpaired", "prompt", "text"]
-KINDS: tuple[str, ...] = get_args(Kind)
 PREPARED = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
 

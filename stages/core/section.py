@@ -10,6 +10,8 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Action = Literal["fail", "drop", "warn"]
 Hard = Literal["fail", "drop"]
+Kind = Literal["chat", "preference", "unpaired", "prompt", "text"]
+"""What a record is to training: see `stages.core.records.Record.kind`."""
 
 
 class Section(BaseModel):

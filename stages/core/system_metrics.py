@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from stages.core.secrets import hide_passwords
+from stages.core.errors import hide_passwords
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

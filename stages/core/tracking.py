@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stages.core.config import Config
-from stages.core.executions import PREFIX, data_set, flatten, get_experiment, get_parent, repository_root, tracking_uri
+from stages.core.errors import hide_passwords
+from stages.core.executions import PREFIX, data_set, flatten, get_experiment, get_parent, tracking_uri
 from stages.core.files import read_json, write_json
 from stages.core.lineage import data_sha256
 from stages.core.ranks import get_runs, is_main, is_worker
-from stages.core.secrets import hide_passwords
+from stages.core.repository import repository_root
 from stages.core.system_metrics import monitored
 
 log = logging.getLogger(__name__)

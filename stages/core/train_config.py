@@ -6,8 +6,7 @@ from pydantic import Field, model_validator
 
 from stages.core.data_config import WheelSource
 from stages.core.model_config import HubSource, RandomSource
-from stages.core.records import Kind
-from stages.core.section import Count, Name, Section, Seed
+from stages.core.section import Count, Kind, Name, Section, Seed
 
 Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "reward", "classify", "tag"]
 """What the model learns from: answers; pairs of a better and a worse one (dpo, orpo); answers that are wanted or not

@@ -10,10 +10,8 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,16 +131,6 @@ class Server:
 
     def _tail(self) -> str:
         return "; its log ends:\n" + "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM, with which schedulers end a job, becomes an exception: else it would end us and leave the server."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _free_port() -> int:

@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from stages.core.cache import cached_folder
 from stages.core.data_config import WheelSource
-from stages.core.errors import UserError
+from stages.core.errors import UserError, hide_passwords
 from stages.core.files import sha256_file
-from stages.core.secrets import hide_passwords
 
 log = logging.getLogger(__name__)
 

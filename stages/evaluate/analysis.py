@@ -9,9 +9,10 @@ from stages.core.candidates import Candidate
 from stages.core.config import Config
 from stages.core.files import read_json
 from stages.core.groups import count_groups
-from stages.core.lineage import config_sha256, data_sha256, git_commit, git_dirty, versions
+from stages.core.lineage import config_sha256, data_sha256, versions
 from stages.core.metrics import Scores
 from stages.core.predictions import GENERAL_BASE, PREDICTIONS, headline
+from stages.core.repository import git_commit, git_dirty
 from stages.core.sample_size import get_smallest_gain
 from stages.evaluate.curve import read_curve
 from stages.evaluate.evidence import Evidence

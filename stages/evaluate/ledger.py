@@ -15,9 +15,8 @@ import orjson
 
 from stages.core.config import Config
 from stages.core.errors import UserError
-from stages.core.executions import repository_root
 from stages.core.files import write_json
-from stages.core.lineage import git_commit
+from stages.core.repository import git_commit, repository_root
 from stages.core.tracking import Tracker
 
 LEDGER = Path("data/test_looks")

@@ -96,7 +96,8 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
 
 def time_classifier(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config) -> Rounds:
     """Time a classifier, whose answer costs what reading the text costs."""
-    from stages.core.classifier import Reading, choose
+    from stages.core.classifier import Reading
+    from stages.core.classifying import choose
 
     machine, random = config.evaluate.prices.machine, Random(config.seed)
     levels = {"batches": machine.batch_size, "server": machine.concurrent_requests}

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.core.arms import TUNED_ARM
+from stages.core.asking import ask
 from stages.core.base_models import BaseModel, get_base_model
 from stages.core.candidates import MODELS, RIVALS, SEEDS, Candidate, tuned_candidates
 from stages.core.config import Config
 from stages.core.errors import UserError
 from stages.core.files import read_json, write_json
 from stages.core.models import get_tokenizer
-from stages.core.predictions import EXTRA, PREDICTIONS, Prediction, ask, write_predictions
+from stages.core.predictions import EXTRA, PREDICTIONS, Prediction, write_predictions
 from stages.core.records import Record
 from stages.core.train_config import ANSWERING, CLASSIFYING
 from stages.evaluate.timings import BASE, Rounds, time_classifier, time_engine, write_timings
@@ -88,7 +89,8 @@ def _forget_others(candidates: Sequence[Candidate]) -> None:
 
 def _classify(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
     """A classifier has no general abilities to be asked for."""
-    from stages.core.classifier import ask_classifier, load_classifier
+    from stages.core.classifier import load_classifier
+    from stages.core.classifying import ask_classifier
 
     loaded = load_classifier(candidate.config, candidate.get_folder(seed))
     answers = ask_classifier(candidate.name, *loaded, candidate.config, test)

@@ -13,8 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from stages.core.data_config import DataConfig, FileSource, HubDataSource, WheelSource
-from stages.core.errors import UserError
-from stages.core.secrets import hide_passwords
+from stages.core.errors import UserError, hide_passwords
 from stages.core.wheels import get_member
 from stages.prepare.containers import READERS, TEXT, Row, Rows, read_matches
 

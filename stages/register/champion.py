@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.core.asking import ask
 from stages.core.candidates import Candidate
-from stages.core.classifier import ask_classifier, get_limit
+from stages.core.classifier import get_limit
+from stages.core.classifying import ask_classifier
 from stages.core.config import Config
 from stages.core.files import read_json
 from stages.core.groups import get_groups
 from stages.core.metrics import Metrics
 from stages.core.models import get_device
-from stages.core.predictions import Prediction, ask
+from stages.core.predictions import Prediction
 from stages.core.records import Record, read_records
 from stages.core.statistics import difference
 from stages.core.train_config import CLASSIFYING

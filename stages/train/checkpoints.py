@@ -12,10 +12,10 @@ from transformers import TrainerCallback
 
 from stages.core.config import Config
 from stages.core.errors import UserError
-from stages.core.executions import repository_root
 from stages.core.files import read_json, sha256_file, sha256_json
 from stages.core.lineage import data_sha256, versions
 from stages.core.ranks import is_main
+from stages.core.repository import repository_root
 
 if TYPE_CHECKING:
     from stages.core.base_models import BaseModel

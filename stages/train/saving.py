@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.determinism import describe
 from stages.core.files import read_json, write_json
-from stages.core.lineage import config_sha256, data_sha256, git_commit, hardware, versions
+from stages.core.lineage import config_sha256, data_sha256, hardware, versions
+from stages.core.repository import git_commit
 
 if TYPE_CHECKING:
     from stages.train.methods.method import Method

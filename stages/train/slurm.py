@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UserError
+from stages.core.ranks import ended_by_sigterm
 from stages.core.train_config import Slurm
-from stages.core.vllm_server import ended_by_sigterm
 from stages.train.flags import ROOT, Node
 from stages.train.launch import run_workers, write_values
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from stages.core.asking import ask
 from stages.core.engine import Local
 from stages.core.errors import UserError
 from stages.core.likelihood import get_nats
 from stages.core.metrics import Metrics
 from stages.core.models import get_model, get_tokenizer
-from stages.core.predictions import Prediction, ask
+from stages.core.predictions import Prediction
 from tests.conftest import chat
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.core.classifier import ask_classifier, load_classifier
+from stages.core.classifier import load_classifier
+from stages.core.classifying import ask_classifier
 from stages.core.config import parse
 from stages.core.encoders import get_encoder
 from stages.core.errors import UserError

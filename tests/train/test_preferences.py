@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from stages.core.asking import ask
 from stages.core.errors import UserError
 from stages.core.models import TUNED, get_dtype, get_tuned_model
-from stages.core.predictions import ask
 from stages.core.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.records import Record
 from stages.core.tracking import Tracker
