@@ -1,4 +1,4 @@
-"""How fast are the answers, and are they the same? `stages.core.generation` against plain `model.generate`.
+"""How fast are the answers, and are they the same? `stages.core.models.generation` against plain `model.generate`.
 
     python -m benchmarks.answers [ROWS]
 
@@ -22,15 +22,15 @@ from omegaconf import OmegaConf
 from benchmarks.table import show
 from stages.baseline.candidates import Candidate
 from stages.baseline.shots import draw_shots
-from stages.core.arms import TUNED_ARM
-from stages.core.base_models import get_base_model
-from stages.core.config import Config, parse
-from stages.core.files import read_json
-from stages.core.generation import generate
-from stages.core.models import get_model, get_tokenizer, get_tuned_model
-from stages.core.predictions import PREDICTIONS
-from stages.core.prompts import build_prompt, encode_prompt
-from stages.core.records import read_records
+from stages.core.config.arms import TUNED_ARM
+from stages.core.config.schema import Config, parse
+from stages.core.data.predictions import PREDICTIONS
+from stages.core.data.prompts import build_prompt, encode_prompt
+from stages.core.data.records import read_records
+from stages.core.models.base_models import get_base_model
+from stages.core.models.generation import generate
+from stages.core.models.loading import get_model, get_tokenizer, get_tuned_model
+from stages.core.storage.files import read_json
 
 RESULT = Path("benchmarks/results/answers.json")
 PLAIN_BATCH = 8

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from benchmarks.others import Task, Trained, has_gpu, train_llama_factory, train_unsloth
-from stages.core.config import Config
-from stages.core.models import get_dtype
-from stages.core.prompts import build_prompt
+from stages.core.config.schema import Config
+from stages.core.data.prompts import build_prompt
+from stages.core.models.loading import get_dtype
 
 TRLS_OWN = ("gradient_checkpointing", "train_sampling_strategy", "torch_compile")  # what TRL has defaults for
 UNCHECKED = {"gradient_checkpointing": False}
@@ -19,7 +19,7 @@ def train_ours(task: Task, **options: Any) -> Trained:
     """The trainer of `stages.train`."""
     from peft.helpers import disable_input_dtype_casting
 
-    from stages.core.tracking import Tracker
+    from stages.core.tracking.tracker import Tracker
     from stages.train.assembly import get_trainer
     from stages.train.methods import get_method
 

@@ -23,10 +23,10 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from benchmarks.table import show
 from stages.baseline.model_free import Answering, get_answering
-from stages.core.config import parse
-from stages.core.metrics import Metrics
-from stages.core.records import Record, read_records
-from stages.core.retrieval import get_retriever
+from stages.baseline.retrieval import get_retriever
+from stages.core.config.schema import parse
+from stages.core.data.records import Record, read_records
+from stages.core.metrics.scores import Metrics
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.core.base_models import BaseModel
-from stages.core.cache import cached_folder
-from stages.core.config import Config
-from stages.core.files import read_json, sha256_file, write_json
-from stages.core.models import get_dtype, get_model
-from stages.core.prompts import build_prompt, encode_segments, split_record
-from stages.core.records import Record
+from stages.core.config.schema import Config
+from stages.core.data.prompts import build_prompt, encode_segments, split_record
+from stages.core.data.records import Record
+from stages.core.models.base_models import BaseModel
+from stages.core.models.loading import get_dtype, get_model
+from stages.core.storage.cache import cached_folder
+from stages.core.storage.files import read_json, sha256_file, write_json
 
 LISTS = Path(__file__).parent
 ENVIRONMENT = "TUNEPROOF_BENCHMARK_PYTHON"  # an interpreter to use instead of making an environment

@@ -16,9 +16,9 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from benchmarks.table import show
-from stages.core.config import parse
-from stages.core.system_metrics import INTERVAL, monitored
-from stages.core.tracking import Tracker
+from stages.core.config.schema import parse
+from stages.core.tracking.system_metrics import INTERVAL, monitored
+from stages.core.tracking.tracker import Tracker
 
 RESULT = Path("benchmarks/results/tracking.json")
 STEP_SECONDS = 2.5  # of the default on two cores

@@ -30,14 +30,14 @@ from omegaconf import OmegaConf
 from benchmarks.contenders import CONTENDERS, LLAMA_FACTORY, OPTIONS, OURS, TRL, UNSLOTH, with_arguments
 from benchmarks.others import Task, has_gpu
 from benchmarks.table import show
-from stages.core.base_models import get_base_model
-from stages.core.config import Config, parse
-from stages.core.door import PRIMITIVES
-from stages.core.estimate import BFLOAT16_GAIN, matrix_product_speed, operations
-from stages.core.models import get_dtype, get_model, get_tokenizer
-from stages.core.prompts import build_prompt, encode_prompt, encode_target
-from stages.core.records import Record, read_records
-from stages.core.shape import get_shape
+from stages.core.config.schema import Config, parse
+from stages.core.data.prompts import build_prompt, encode_prompt, encode_target
+from stages.core.data.records import Record, read_records
+from stages.core.entrypoint import PRIMITIVES
+from stages.core.models.base_models import get_base_model
+from stages.core.models.loading import get_dtype, get_model, get_tokenizer
+from stages.core.planning.estimate import BFLOAT16_GAIN, matrix_product_speed, operations
+from stages.core.planning.model_dimensions import get_shape
 
 SAME_LOSS = 1.02  # times ours at most: who learns less in as many steps is not compared with
 RESULT = Path("benchmarks/results/train.json")
@@ -116,7 +116,7 @@ def get_loss(config: Config, tokenizer: Any, model: Any) -> float:
     """Nats a target token over the validation split."""
     import torch
 
-    from stages.core.likelihood import get_nats
+    from stages.core.models.likelihood import get_nats
 
     pairs = [encode(config, tokenizer, record) for record in read_records("validation")]
     fast = get_dtype(config.model.dtype) == torch.bfloat16

@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from benchmarks.simulation import Case, draw, get_groups
 from benchmarks.table import show
-from stages.core.arms import BASE_ARMS, TUNED_ARM
-from stages.core.metrics import Scores
-from stages.core.statistics import compare, estimate
+from stages.core.config.arms import BASE_ARMS, TUNED_ARM
+from stages.core.metrics.scores import Scores
+from stages.core.metrics.statistics import compare, estimate
 from stages.evaluate.verdict import Answer, Field, Rule, decide
 
 RESULT = Path("benchmarks/results/verdict.json")

@@ -15,11 +15,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from stages.core import tracking
-from stages.core.base_models import BaseModel, get_base_model
-from stages.core.config import Config, TrackingConfig, parse
-from stages.core.files import write_jsonl
-from stages.core.records import PREPARED, Record
+from stages.core.config.schema import Config, TrackingConfig, parse
+from stages.core.data.records import PREPARED, Record
+from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.storage.files import write_jsonl
+from stages.core.tracking import tracker as tracking
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (

@@ -30,11 +30,43 @@ def test_a_stage_imports_only_itself_and_core(stage):
         assert all(name.startswith(allowed) for name in ours), path
 
 
+ROOMS = {
+    "errors": set(),
+    "config": {"errors"},
+    "storage": {"config", "errors"},
+    "data": {"storage", "config", "errors"},
+    "environment": {"data", "storage", "config", "errors"},
+    "endpoint": {"data", "storage", "config", "errors"},
+    "models": {"environment", "data", "storage", "config", "errors"},
+    "metrics": {"endpoint", "data", "config", "errors"},
+    "tracking": {"environment", "data", "storage", "config", "errors"},
+    "planning": {"models", "storage", "config", "errors"},
+    "inference": {"models", "environment", "data", "storage", "config", "errors"},
+    "entrypoint": {"tracking", "config", "errors"},
+}
+"""What each room of `stages/core` may import, itself apart; each only what stands above it."""
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_of_core_imports_only_rooms_below_it(room):
+    assert ROOMS[room] <= set(list(ROOMS)[: list(ROOMS).index(room)])  # so there is no circle
+    core = ROOT / "stages" / "core"
+    for path in [core / f"{room}.py", *(core / room).rglob("*.py")]:
+        ours = {name.split(".")[2] for name in imports(path) if name.startswith("stages.")} if path.exists() else set()
+        assert ours <= ROOMS[room] | {room}, path
+
+
+def test_every_room_has_its_rule():
+    core = ROOT / "stages" / "core"
+    found = {path.stem for path in core.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert found - {"__init__", "__pycache__"} == set(ROOMS)
+
+
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_a_stage_declares_the_parameters_that_it_reads(stage):
     declared = set(PIPELINE.stages[stage].params)
     text = "\n".join(path.read_text() for path in (ROOT / "stages" / stage).glob("*.py"))
-    read = {match.replace("register_", "register") for match in re.findall(r"config\.(\w+(?:\.\w+)?)", text)}
+    read = {match.replace("register_", "register") for match in re.findall(r"(?<!core\.)config\.(\w+(?:\.\w+)?)", text)}
     sections = {"data", "model", "prompt", "train", "evaluate", "register", "seed"}
     for key in read:
         if key.split(".")[0] in sections:

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stages.core.shape import Shape
+from stages.core.planning.model_dimensions import Shape
 from tests.conftest import ROOT
 from tools.memory import SHAPES, activation_bytes, gpus_needed, state_bytes, tables, working_bytes
 

@@ -21,17 +21,17 @@ import orjson
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from stages.core.arms import TUNED_ARM
-from stages.core.candidates import get_candidate
-from stages.core.config import Config, parse
+from stages.core.config.arms import TUNED_ARM
+from stages.core.config.schema import Config, parse
+from stages.core.data.groups import get_groups
+from stages.core.data.predictions import Prediction
+from stages.core.data.records import SPLITS, Record
+from stages.core.environment.lineage import data_sha256, hardware
+from stages.core.environment.repository import git_commit
 from stages.core.errors import UserError
-from stages.core.files import write_json
-from stages.core.groups import get_groups
-from stages.core.lineage import data_sha256, hardware
-from stages.core.metrics import Metrics
-from stages.core.predictions import Prediction
-from stages.core.records import SPLITS, Record
-from stages.core.repository import git_commit
+from stages.core.metrics.scores import Metrics
+from stages.core.models.candidates import get_candidate
+from stages.core.storage.files import write_json
 from stages.evaluate.curve import FILE, Point, fit_curve, get_curve_key
 from stages.train.examples import take_share
 

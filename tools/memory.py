@@ -10,10 +10,10 @@ Arithmetic alone, from the shape of the model: docs/scaling.md has the formulas,
 import argparse
 import math
 
-from stages.core.base_models import BaseModel
-from stages.core.estimate import OPTIMIZER_BYTES
-from stages.core.model_config import HubSource, ModelConfig
-from stages.core.shape import Shape, get_shape
+from stages.core.config.model import HubSource, ModelConfig
+from stages.core.models.base_models import BaseModel
+from stages.core.planning.estimate import OPTIMIZER_BYTES
+from stages.core.planning.model_dimensions import Shape, get_shape
 
 SHAPES = {  # of the models' own config.json
     "Qwen2.5-0.5B": Shape(896, 4864, 24, 151936, 128, tied=True),

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.core.errors import UserError
-from stages.core.files import read_json, sha256_file, sha256_json
+from stages.core.storage.files import read_json, sha256_file, sha256_json
 
 COMPARED = (
     "data/prepared/*.jsonl",

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from stages.core.config import Config, parse
+from stages.core.config.schema import Config, parse
 from stages.core.errors import UserError, hide_passwords
-from stages.core.executions import tracking_uri
-from stages.core.files import read_json
-from stages.core.tracking import complete
+from stages.core.storage.files import read_json
+from stages.core.tracking.runs import tracking_uri
+from stages.core.tracking.tracker import complete
 
 
 def main() -> None:

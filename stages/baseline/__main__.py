@@ -14,15 +14,15 @@ it once.
 
 import hydra
 
-from stages.core.arms import REMOTE_ARM
-from stages.core.base_models import get_base_model, get_base_tokenizer
-from stages.core.config import Config
-from stages.core.door import door
-from stages.core.files import write_json
-from stages.core.models import get_tokenizer
-from stages.core.predictions import GENERAL_BASE, PREDICTIONS, prompted_arms, write_predictions
-from stages.core.records import read_records
-from stages.core.tracking import Tracker
+from stages.core.config.arms import REMOTE_ARM
+from stages.core.config.schema import Config
+from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, prompted_arms, write_predictions
+from stages.core.data.records import read_records
+from stages.core.entrypoint import door
+from stages.core.models.base_models import get_base_model, get_base_tokenizer
+from stages.core.models.loading import get_tokenizer
+from stages.core.storage.files import write_json
+from stages.core.tracking.tracker import Tracker
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
@@ -32,11 +32,11 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.baseline.arms import Arms
     from stages.baseline.model_free import answer_without_model
     from stages.baseline.remote import Remote
-    from stages.core.engine import get_engine
-    from stages.core.general import ask_general
-    from stages.core.metric_check import check_metrics
-    from stages.core.metrics import Metrics
-    from stages.core.retrieval import get_retriever
+    from stages.baseline.retrieval import get_retriever
+    from stages.core.inference.engine import get_engine
+    from stages.core.inference.general import ask_general
+    from stages.core.metrics.metric_check import check_metrics
+    from stages.core.metrics.scores import Metrics
 
     train, validation, judged = (read_records(split) for split in ("train", "validation", config.evaluate.split))
     primary = config.evaluate.primary_metric  # `evaluate` checks the others: nothing here depends on them

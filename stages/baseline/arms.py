@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 from stages.baseline.asking import Asker, BaseAsker, get_shot_counts, has_room
 from stages.baseline.candidates import Candidate, get_candidates
 from stages.baseline.closed_set import get_allowed
+from stages.baseline.retrieval import Retriever
 from stages.baseline.search import Choice, search
-from stages.core.arms import BASE_ARMS, CONSTRAINED_ARM
-from stages.core.config import Config
+from stages.core.config.arms import BASE_ARMS, CONSTRAINED_ARM
+from stages.core.config.schema import Config
+from stages.core.data.predictions import Prediction, headline, write_predictions
+from stages.core.data.records import PREPARED, Record
 from stages.core.errors import UserError
-from stages.core.files import read_json
-from stages.core.predictions import Prediction, headline, write_predictions
-from stages.core.records import PREPARED, Record
-from stages.core.retrieval import Retriever
+from stages.core.storage.files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from stages.core.engine import Engine
+    from stages.core.inference.engine import Engine
 
 TRAINING_TOKENS = PREPARED / "training_tokens.json"
 

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from stages.baseline.candidates import Candidate
 from stages.baseline.halving import Cost
+from stages.baseline.retrieval import Retriever
 from stages.baseline.shots import draw_shots, get_shots
-from stages.core.asking import ask, fit_prompts
-from stages.core.config import Config
-from stages.core.predictions import Prediction
-from stages.core.prompts import build_prompt, encode_prompt, encode_target
-from stages.core.records import Record
-from stages.core.retrieval import Retriever
+from stages.core.config.schema import Config
+from stages.core.data.predictions import Prediction
+from stages.core.data.prompts import build_prompt, encode_prompt, encode_target
+from stages.core.data.records import Record
+from stages.core.inference.asking import ask, fit_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from stages.core.engine import Engine
+    from stages.core.inference.engine import Engine
 
 SAMPLE = 8  # rows by which the tokens of a candidate are counted
 ANSWERS = 64  # training targets by which the tokens of an answer are expected
@@ -73,7 +73,7 @@ class BaseAsker:
 
     def get_cost(self, candidate: Candidate, records: Sequence[Record]) -> Cost:
         """See `Asker`."""
-        from stages.core.generation import common_prefix
+        from stages.core.models.generation import common_prefix
 
         rows = records[:SAMPLE]
         shots = get_shots(candidate, self._train, rows, self._retriever)

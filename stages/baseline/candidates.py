@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from stages.core.arms import REMOTE_ARM
-from stages.core.prompt_config import PromptConfig
+from stages.core.config.arms import REMOTE_ARM
+from stages.core.config.prompt import PromptConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stages.core.prompts import encode_target
-from stages.core.records import Record
+from stages.core.data.prompts import encode_target
+from stages.core.data.records import Record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

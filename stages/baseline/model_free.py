@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
-from stages.core.arms import MODEL_FREE_ARMS
-from stages.core.predictions import Prediction, headline, write_predictions
-from stages.core.records import Record
-from stages.core.retrieval import Retriever
-from stages.core.tagging import NO_ENTITIES, Entity, find_kinds, get_words, list_entities, write_entities
+from stages.baseline.retrieval import Retriever
+from stages.core.config.arms import MODEL_FREE_ARMS
+from stages.core.data.entities import NO_ENTITIES, Entity, find_kinds, get_words, list_entities, write_entities
+from stages.core.data.predictions import Prediction, headline, write_predictions
+from stages.core.data.records import Record
 
 PART_OF_QUESTION = 0.5  # share of the training targets that must stand in their questions for `lookup` to apply
 LONGEST_NAME = 12  # words

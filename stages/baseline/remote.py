@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from stages.baseline.asking import BaseAsker
 from stages.baseline.candidates import Candidate
 from stages.baseline.halving import Cost
+from stages.baseline.retrieval import Retriever
 from stages.baseline.shots import draw_shots
-from stages.core.config import Config
-from stages.core.endpoint import Reply, Request, chat
-from stages.core.predictions import Prediction
-from stages.core.prompt_config import Endpoint
-from stages.core.prompts import build_prompt
-from stages.core.records import Record
-from stages.core.retrieval import Retriever
+from stages.core.config.prompt import Endpoint
+from stages.core.config.schema import Config
+from stages.core.data.predictions import Prediction
+from stages.core.data.prompts import build_prompt
+from stages.core.data.records import Record
+from stages.core.endpoint.requests import Reply, Request, chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

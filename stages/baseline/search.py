@@ -9,10 +9,10 @@ from typing import Any
 from stages.baseline.asking import Asker
 from stages.baseline.candidates import Candidate
 from stages.baseline.halving import Cost, Plan, make_plan
-from stages.core.config import Config
-from stages.core.metrics import Metrics
-from stages.core.predictions import Prediction, headline
-from stages.core.records import Record
+from stages.core.config.schema import Config
+from stages.core.data.predictions import Prediction, headline
+from stages.core.data.records import Record
+from stages.core.metrics.scores import Metrics
 
 CHEAP = 2  # times the tokens of asking every instruction with every configured number of examples in one order
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from stages.baseline.candidates import Candidate
-from stages.core.records import Record
-from stages.core.retrieval import Retriever
+from stages.baseline.retrieval import Retriever
+from stages.core.data.records import Record
 
 
 def get_shots(

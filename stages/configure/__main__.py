@@ -12,11 +12,11 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from stages.core.config import parse
-from stages.core.door import plain_door
+from stages.core.config.hydra_plugins.conf_digest import conf_digest
+from stages.core.config.schema import parse
+from stages.core.entrypoint import plain_door
 from stages.core.errors import UserError
-from stages.core.files import write_bytes
-from stages.core.hydra_plugins.conf_digest import conf_digest
+from stages.core.storage.files import write_bytes
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")

@@ -10,20 +10,20 @@ in `data/test_looks` for each model that is judged on test rows for the first ti
 
 import hydra
 
-from stages.core.config import Config
-from stages.core.door import door
-from stages.core.predictions import read_arms
-from stages.core.records import read_records
-from stages.core.tracking import Tracker
+from stages.core.config.schema import Config
+from stages.core.data.predictions import read_arms
+from stages.core.data.records import read_records
+from stages.core.entrypoint import door
+from stages.core.tracking.tracker import Tracker
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
 @door("evaluate")
 def main(config: Config, tracker: Tracker) -> None:
     """Ask, score, compare, judge, report."""
-    from stages.core.metric_check import check_metrics
-    from stages.core.metrics import Metrics
-    from stages.core.models import weights_sha256
+    from stages.core.metrics.metric_check import check_metrics
+    from stages.core.metrics.scores import Metrics
+    from stages.core.models.loading import weights_sha256
     from stages.evaluate.analysis import analyse
     from stages.evaluate.evidence import gather, score_arms
     from stages.evaluate.looks import count_looks

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from stages.core.arms import TUNED_ARM
-from stages.core.candidates import Candidate
-from stages.core.config import Config
-from stages.core.files import read_json
-from stages.core.groups import count_groups
-from stages.core.lineage import config_sha256, data_sha256, versions
-from stages.core.metrics import Scores
-from stages.core.predictions import GENERAL_BASE, PREDICTIONS, headline
-from stages.core.repository import git_commit, git_dirty
-from stages.core.sample_size import get_smallest_gain
+from stages.core.config.arms import TUNED_ARM
+from stages.core.config.schema import Config
+from stages.core.data.groups import count_groups
+from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, headline
+from stages.core.environment.lineage import config_sha256, data_sha256, versions
+from stages.core.environment.repository import git_commit, git_dirty
+from stages.core.metrics.sample_size import get_smallest_gain
+from stages.core.metrics.scores import Scores
+from stages.core.models.candidates import Candidate
+from stages.core.storage.files import read_json
 from stages.evaluate.curve import read_curve
 from stages.evaluate.evidence import Evidence
 from stages.evaluate.forgetting import compare_general

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.sample_size import RowsNeeded, get_rows_needed
-from stages.core.statistics import Spread
+from stages.core.metrics.sample_size import RowsNeeded, get_rows_needed
+from stages.core.metrics.statistics import Spread
 
 
 @dataclass(frozen=True, slots=True)

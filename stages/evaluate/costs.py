@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.arms import REMOTE_ARM
-from stages.core.evaluate_config import Prices
+from stages.core.config.arms import REMOTE_ARM
+from stages.core.config.evaluate import Prices
 from stages.evaluate.pricing import describe, price_requests
 from stages.evaluate.scenarios import Measurements, Scenario, get_labelling, get_scenario
 from stages.evaluate.worth import Worth

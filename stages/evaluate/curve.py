@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.config import Config
-from stages.core.files import read_json, sha256_json
-from stages.core.lineage import data_sha256
-from stages.core.metrics import Scores
-from stages.core.statistics import estimate
+from stages.core.config.schema import Config
+from stages.core.environment.lineage import data_sha256
+from stages.core.metrics.scores import Scores
+from stages.core.metrics.statistics import estimate
+from stages.core.storage.files import read_json, sha256_json
 
 FILE = Path("data/learning_curve.json")
 """Committed: the experiments behind it take a while, and the report of every later run has it."""
@@ -51,7 +51,7 @@ def fit_curve(
         points: at least two, with different numbers of rows, by as many seeds each.
         confidence: of the intervals.
         seed: of the draws.
-        groups: of each test row, see `stages.core.groups`: whole groups are drawn.
+        groups: of each test row, see `stages.core.data.groups`: whole groups are drawn.
 
     Returns:
         `points` and `fit` (up to twice the most rows), each with `rows`, `value`, `ci_low`, `ci_high`; `doubling`: the

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.arms import MODEL_FREE_ARMS
-from stages.core.candidates import Candidate, tuned_candidates
-from stages.core.config import Config
+from stages.core.config.arms import MODEL_FREE_ARMS
+from stages.core.config.schema import Config
+from stages.core.data.groups import get_groups
+from stages.core.data.predictions import Prediction, prompted_arms
+from stages.core.data.records import Record, read_records
 from stages.core.errors import UserError
-from stages.core.groups import get_groups
-from stages.core.metrics import Metrics, Scores
-from stages.core.predictions import Prediction, prompted_arms
-from stages.core.records import Record, read_records
-from stages.core.statistics import Estimate, estimate
+from stages.core.metrics.scores import Metrics, Scores
+from stages.core.metrics.statistics import Estimate, estimate
+from stages.core.models.candidates import Candidate, tuned_candidates
 from stages.evaluate.costs import Costs, get_costs
 from stages.evaluate.judging import Contest
 from stages.evaluate.scenarios import Measurements
@@ -42,7 +42,7 @@ class Evidence:
     """Arm -> metric -> the scores of each run: of a tuned arm one for each training seed, of others one."""
     estimates: dict[str, dict[str, Estimate]]
     groups: np.ndarray | None
-    """See `stages.core.groups`."""
+    """See `stages.core.data.groups`."""
     candidates: dict[str, Candidate]
     """The tuned arms."""
     contest: Contest

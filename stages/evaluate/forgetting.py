@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.general import Item, read_items
-from stages.core.metrics import Scores, ratio
-from stages.core.statistics import Estimate, compare, estimate
-from stages.core.train_config import TrainConfig
+from stages.core.config.train import TrainConfig
+from stages.core.inference.general import Item, read_items
+from stages.core.metrics.scores import Scores, ratio
+from stages.core.metrics.statistics import Estimate, compare, estimate
 from stages.evaluate.general import passes
 from stages.evaluate.sheets import Sheet, describe_answers, get_sheets
 
@@ -67,7 +67,7 @@ class Forgetting:
 def compare_general(
     base: Answers, tuned: Answers, confidence: float, task: Sequence[str], train: TrainConfig
 ) -> Forgetting:
-    """Compare two results of `stages.core.general.ask_general`.
+    """Compare two results of `stages.core.inference.general.ask_general`.
 
     Args:
         base: the base model's.

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from stages.core.general import Item
-from stages.core.text_numbers import find_numbers
+from stages.core.inference.general import Item
+from stages.core.metrics.text_numbers import find_numbers
 
 OPENING = 300  # a refusal comes within so many characters: "I can't" later on is part of an answer
 SENTENCE = 3  # words that an answer in prose has at least

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import UserError
-from stages.core.metrics import Scores
-from stages.core.statistics import Estimate, compare, estimate
+from stages.core.metrics.scores import Scores
+from stages.core.metrics.statistics import Estimate, compare, estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class HarnessResult:
 
 
 def compare_harness(base: dict[str, Any], tuned: dict[str, Any], confidence: float) -> list[HarnessResult]:
-    """Compare two results of `stages.core.harness.ask_harness`.
+    """Compare two results of `stages.core.inference.harness.ask_harness`.
 
     Metrics that are no mean over items (BLEU, perplexity) are left out: nothing can be paired there.
 

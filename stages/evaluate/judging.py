@@ -6,10 +6,10 @@ from itertools import combinations
 
 import numpy as np
 
-from stages.core.arms import MODEL_FREE_ARMS
-from stages.core.config import Config
-from stages.core.metrics import Scores
-from stages.core.statistics import Estimate, Spread, compare, estimate
+from stages.core.config.arms import MODEL_FREE_ARMS
+from stages.core.config.schema import Config
+from stages.core.metrics.scores import Scores
+from stages.core.metrics.statistics import Estimate, Spread, compare, estimate
 from stages.evaluate.comparisons import Comparison, describe_pair
 from stages.evaluate.verdict import Field, Rule, Verdict, decide
 
@@ -69,7 +69,7 @@ def judge(
         config: for metrics, margin, confidence.
         contest: the arms that decide.
         runs: their scores.
-        groups: see `stages.core.groups`.
+        groups: see `stages.core.data.groups`.
         looks: tuned models judged on these rows so far.
         cost: of a request of each arm.
         cheaper: of a tuned arm against a prompted one, see `stages.evaluate.verdict.Field`.

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import orjson
 
-from stages.core.config import Config
+from stages.core.config.schema import Config
+from stages.core.environment.repository import git_commit, repository_root
 from stages.core.errors import UserError
-from stages.core.files import write_json
-from stages.core.repository import git_commit, repository_root
-from stages.core.tracking import Tracker
+from stages.core.storage.files import write_json
+from stages.core.tracking.tracker import Tracker
 
 LEDGER = Path("data/test_looks")
 """Below the root of the repository; its folders are named by the first digits of the hash of their test split."""

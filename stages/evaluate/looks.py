@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 
 import orjson
 
-from stages.core.config import Config
-from stages.core.lineage import data_sha256
-from stages.core.tracking import Tracker
+from stages.core.config.schema import Config
+from stages.core.environment.lineage import data_sha256
+from stages.core.tracking.tracker import Tracker
 from stages.evaluate.ledger import enter_looks
 
 

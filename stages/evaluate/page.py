@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from stages.core.config import Config
+from stages.core.config.schema import Config
 from stages.evaluate.intervals import SLICES, Row
 from stages.evaluate.plots import fill_template, fold_labels
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.evaluate_config import Prices
-from stages.core.metrics import Scores
-from stages.core.statistics import measure
+from stages.core.config.evaluate import Prices
+from stages.core.metrics.scores import Scores
+from stages.core.metrics.statistics import measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ def get_bounds(values: np.ndarray, confidence: float, groups: np.ndarray | None 
     Args:
         values: of shape (repeats, rows): the same rows in each repeat.
         confidence: of each bound.
-        groups: of the rows, see `stages.core.statistics`.
+        groups: of the rows, see `stages.core.metrics.statistics`.
 
     Rows and repeats are two samples, of requests and of moments of the machine, as rows and training seeds are in
-    `stages.core.statistics`. Values with one repeat have no time of the machine in them. Bounds of one row, which has
-    no spread to show, are infinite.
+    `stages.core.metrics.statistics`. Values with one repeat have no time of the machine in them. Bounds of one row,
+    which has no spread to show, are infinite.
     """
     rows = np.ones(values.shape[1])
     repeats = [Scores(np.stack([of_repeat, rows], axis=1), bounds=None) for of_repeat in values]

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.arms import REMOTE_ARM
-from stages.core.evaluate_config import Prices, TokenPrices
-from stages.core.predictions import Prediction
+from stages.core.config.arms import REMOTE_ARM
+from stages.core.config.evaluate import Prices, TokenPrices
+from stages.core.data.predictions import Prediction
 from stages.evaluate.timings import BASE, Rates, Rounds
 
 FORMULAS = {

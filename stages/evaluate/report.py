@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core.config import Config
-from stages.core.files import write_bytes, write_json
-from stages.core.predictions import Prediction
-from stages.core.records import Record
+from stages.core.config.schema import Config
+from stages.core.data.predictions import Prediction
+from stages.core.data.records import Record
+from stages.core.storage.files import write_bytes, write_json
 from stages.evaluate.evidence import ArmScores
 from stages.evaluate.page import render_markdown, render_page
 from stages.evaluate.plots import get_plots

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.evaluate_config import Prices
-from stages.core.predictions import Prediction
+from stages.core.config.evaluate import Prices
+from stages.core.data.predictions import Prediction
 from stages.evaluate.payback import Outlay, Payback, get_payback
 from stages.evaluate.pricing import price_requests
 from stages.evaluate.timings import Rounds
@@ -32,7 +32,7 @@ class Measurements:
     right: Mapping[str, np.ndarray] | None
     """For each arm 1 or 0 for each row; null where the primary metric does not say right or wrong."""
     groups: np.ndarray | None = None
-    """The group of each row, see `stages.core.groups`."""
+    """The group of each row, see `stages.core.data.groups`."""
 
 
 @dataclass(frozen=True, slots=True)

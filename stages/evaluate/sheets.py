@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.general import Item
+from stages.core.inference.general import Item
 from stages.evaluate.general import passes
 from stages.evaluate.task_format import TaskFormat
 
@@ -38,7 +38,7 @@ def get_sheets(items: Sequence[Item], base: Answers, tuned: Answers, task: Seque
 
     Args:
         items: of the suite.
-        base: of `stages.core.general.ask_general`.
+        base: of `stages.core.inference.general.ask_general`.
         tuned: the same.
         task: the task's targets and the tuned model's answers to its rows.
     """

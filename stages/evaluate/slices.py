@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.evaluate_config import EvaluateConfig
-from stages.core.metrics import Scores
-from stages.core.records import Record
-from stages.core.statistics import Estimate, compare
+from stages.core.config.evaluate import EvaluateConfig
+from stages.core.data.records import Record
+from stages.core.metrics.scores import Scores
+from stages.core.metrics.statistics import Estimate, compare
 
 FEW = 15  # rows below which a part has no interval worth reading
 PARTS = 3  # of the lengths
@@ -42,7 +42,7 @@ def compare_slices(
         records: the test split.
         ours: the tuned arm's scores.
         theirs: those of the best prompted arm.
-        groups: see `stages.core.groups`.
+        groups: see `stages.core.data.groups`.
     """
     wins, found = ours.value > theirs.value, []
     for name in settings.slices:

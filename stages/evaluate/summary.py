@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.arms import CONSTANT_ARM, TUNED_ARM
-from stages.core.metrics import Scores
+from stages.core.config.arms import CONSTANT_ARM, TUNED_ARM
+from stages.core.metrics.scores import Scores
 from stages.evaluate.health import join, shorten
 
 Report = Mapping[str, Any]

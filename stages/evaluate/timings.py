@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from stages.core.config import Config
-from stages.core.files import read_json, write_json
-from stages.core.predictions import PREDICTIONS
+from stages.core.config.schema import Config
+from stages.core.data.predictions import PREDICTIONS
+from stages.core.storage.files import read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from stages.core.engine import Engine
+    from stages.core.inference.engine import Engine
 
 TIMINGS = PREDICTIONS / "timings.json"
 SHORT, LONG = 64, 256  # tokens of context at which an answer's tokens are timed
@@ -96,8 +96,8 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
 
 def time_classifier(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config) -> Rounds:
     """Time a classifier, whose answer costs what reading the text costs."""
-    from stages.core.classifier import Reading
-    from stages.core.classifying import choose
+    from stages.core.inference.classifying import choose
+    from stages.core.models.classifier import Reading
 
     machine, random = config.evaluate.prices.machine, Random(config.seed)
     levels = {"batches": machine.batch_size, "server": machine.concurrent_requests}

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.arms import TUNED_ARM
-from stages.core.asking import ask
-from stages.core.base_models import BaseModel, get_base_model
-from stages.core.candidates import MODELS, RIVALS, SEEDS, Candidate, tuned_candidates
-from stages.core.config import Config
+from stages.core.config.arms import TUNED_ARM
+from stages.core.config.schema import Config
+from stages.core.config.train import ANSWERING, CLASSIFYING
+from stages.core.data.predictions import EXTRA, PREDICTIONS, Prediction, write_predictions
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.files import read_json, write_json
-from stages.core.models import get_tokenizer
-from stages.core.predictions import EXTRA, PREDICTIONS, Prediction, write_predictions
-from stages.core.records import Record
-from stages.core.train_config import ANSWERING, CLASSIFYING
+from stages.core.inference.asking import ask
+from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.models.candidates import MODELS, RIVALS, SEEDS, Candidate, tuned_candidates
+from stages.core.models.loading import get_tokenizer
+from stages.core.storage.files import read_json, write_json
 from stages.evaluate.timings import BASE, Rounds, time_classifier, time_engine, write_timings
 
 Answers = dict[str, list[Prediction]]
@@ -47,8 +47,8 @@ def ask_tuned(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str
     Those of further seeds are no arms: `Candidate.read_predictions` has them.
 
     Returns:
-        The answers of each arm, and those of `tuned` to the general suite as `stages.core.general.ask_general` has
-        them.
+        The answers of each arm, and those of `tuned` to the general suite, as
+        `stages.core.inference.general.ask_general` has them.
     """
     candidates = tuned_candidates(config)
     _forget_others(candidates)
@@ -89,8 +89,8 @@ def _forget_others(candidates: Sequence[Candidate]) -> None:
 
 def _classify(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
     """A classifier has no general abilities to be asked for."""
-    from stages.core.classifier import load_classifier
-    from stages.core.classifying import ask_classifier
+    from stages.core.inference.classifying import ask_classifier
+    from stages.core.models.classifier import load_classifier
 
     loaded = load_classifier(candidate.config, candidate.get_folder(seed))
     answers = ask_classifier(candidate.name, *loaded, candidate.config, test)
@@ -100,8 +100,8 @@ def _classify(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
 
 def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
     """The first model of `train` answers as the extra arms too, and the first of each candidate the general suite."""
-    from stages.core.engine import get_engine
-    from stages.core.general import ask_general
+    from stages.core.inference.engine import get_engine
+    from stages.core.inference.general import ask_general
 
     name, config, folder = candidate.name, candidate.config, candidate.get_folder(seed)
     tokenizer = get_tokenizer(BaseModel(str(folder), None, None))
@@ -120,7 +120,7 @@ def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
 
 def _time_base(config: Config) -> Rounds:
     """Of the prompted arms, where no tuned model has the base model's layers."""
-    from stages.core.engine import get_engine
+    from stages.core.inference.engine import get_engine
 
     base = get_base_model(config.model, config.seed)
     tokenizer = get_tokenizer(base)

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stages.core.arms import CONSTANT_ARM
-from stages.core.statistics import Estimate, Spread
+from stages.core.config.arms import CONSTANT_ARM
+from stages.core.metrics.statistics import Estimate, Spread
 
 Answer = Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.evaluate_config import Prices
+from stages.core.config.evaluate import Prices
 from stages.evaluate.payback import Bounds, Outlay, get_bounds
 
 

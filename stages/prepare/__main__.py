@@ -13,14 +13,14 @@ from pathlib import Path
 
 import hydra
 
-from stages.core.base_models import get_base_tokenizer
-from stages.core.config import Config
-from stages.core.door import door
-from stages.core.files import whole_folder, write_json
-from stages.core.models import get_tokenizer
-from stages.core.records import PREPARED
-from stages.core.shape import get_shape
-from stages.core.tracking import Tracker
+from stages.core.config.schema import Config
+from stages.core.data.records import PREPARED
+from stages.core.entrypoint import door
+from stages.core.models.base_models import get_base_tokenizer
+from stages.core.models.loading import get_tokenizer
+from stages.core.planning.model_dimensions import get_shape
+from stages.core.storage.files import whole_folder, write_json
+from stages.core.tracking.tracker import Tracker
 from stages.prepare.findings import Findings
 from stages.prepare.preview import PREVIEW
 from stages.prepare.reading import Reader

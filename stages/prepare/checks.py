@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from stages.core.data_config import ChecksConfig
-from stages.core.records import Message, Record
-from stages.core.section import Action
+from stages.core.config.base import Action
+from stages.core.config.data import ChecksConfig
+from stages.core.data.records import Message, Record
 from stages.prepare.containers import Row
 from stages.prepare.findings import Finding
 from stages.prepare.leaked import kinds_of_secrets, may_hold_a_secret

@@ -3,7 +3,7 @@
 from hashlib import blake2b
 from unicodedata import normalize
 
-from stages.core.records import SPLITS, Message, Record
+from stages.core.data.records import SPLITS, Message, Record
 from stages.prepare.findings import Finding
 
 

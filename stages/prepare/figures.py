@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.auto import cookbook_epochs
-from stages.core.prompts import Example
-from stages.core.records import Record
+from stages.core.data.prompts import Example
+from stages.core.data.records import Record
+from stages.core.planning.auto import cookbook_epochs
 
 
 class Counts:

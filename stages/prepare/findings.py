@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from stages.core.data_config import ChecksConfig
+from stages.core.config.data import ChecksConfig
 from stages.core.errors import UserError
 
 SEVERITY = {"fail": "error", "drop": "dropped", "truncate": "truncated", "warn": "warning"}

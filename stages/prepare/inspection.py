@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.core.config import Config
-from stages.core.records import Record
+from stages.core.config.schema import Config
+from stages.core.data.records import Record
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.near import ORDER, NearDuplicates, Pair
 from stages.prepare.preview import Preview

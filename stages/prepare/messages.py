@@ -7,7 +7,7 @@ model fine-tuning"), but for its mistakes: the roles developer and tool and call
 from collections.abc import Callable
 from typing import Any
 
-from stages.core.records import Message
+from stages.core.data.records import Message
 from stages.prepare.samples import ROLES, Turn, parse_json
 
 CALLS = {"tool_calls", "function_call"}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.core.records import SPLITS, Record
+from stages.core.data.records import SPLITS, Record
 from stages.prepare.duplicates import normalised
 from stages.prepare.splits import SplitFiles
 

@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.config import Config
-from stages.core.files import write_bytes
-from stages.core.prompts import Segment, split_record
-from stages.core.records import Record
+from stages.core.config.schema import Config
+from stages.core.data.prompts import Segment, split_record
+from stages.core.data.records import Record
+from stages.core.storage.files import write_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

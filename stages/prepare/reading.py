@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from stages.core.config import Config
-from stages.core.records import SPLITS, Record
+from stages.core.config.schema import Config
+from stages.core.data.records import SPLITS, Record
 from stages.prepare.checks import SOFT, check_sample
 from stages.prepare.containers import Row
 from stages.prepare.duplicates import Seen

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stages.core.section import Kind
+from stages.core.config.base import Kind
 
 ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
 ROLES |= {"tool": "tool", "function": "tool"}

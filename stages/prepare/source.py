@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from stages.core.data_config import DataConfig, FileSource, HubDataSource, WheelSource
+from stages.core.config.data import DataConfig, FileSource, HubDataSource, WheelSource
 from stages.core.errors import UserError, hide_passwords
-from stages.core.wheels import get_member
+from stages.core.storage.wheels import get_member
 from stages.prepare.containers import READERS, TEXT, Row, Rows, read_matches
 
 

@@ -6,9 +6,9 @@ from hashlib import sha256
 
 import orjson
 
-from stages.core.data_config import Split
+from stages.core.config.data import Split
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.records import Record
 from stages.prepare.duplicates import normalised
 
 GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples modulo 1 fill [0, 1) more evenly than those of any other number

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
-from stages.core.records import SPLITS, Record
+from stages.core.data.records import SPLITS, Record
 from stages.prepare.reading import Placed
 
 BATCH = 5_000  # records in memory at once

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.core.tagging import NO_ENTITIES, Entity, get_spans, is_tag, write_entities
+from stages.core.data.entities import NO_ENTITIES, Entity, get_spans, is_tag, write_entities
 from stages.prepare.messages import shown
 from stages.prepare.samples import Problem, parse_json
 

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.core.config import Config
-from stages.core.estimate import count_forward_tokens, estimate
-from stages.core.prompts import (
+from stages.core.config.schema import Config
+from stages.core.data.prompts import (
     Example,
     Segment,
     TemplateError,
@@ -14,8 +13,9 @@ from stages.core.prompts import (
     encode_segments,
     split_record,
 )
-from stages.core.records import SPLITS, Record
-from stages.core.shape import Shape
+from stages.core.data.records import SPLITS, Record
+from stages.core.planning.estimate import count_forward_tokens, estimate
+from stages.core.planning.model_dimensions import Shape
 from stages.prepare.figures import Counts
 from stages.prepare.findings import Finding
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import hydra
 
-from stages.core.candidates import get_recommended
-from stages.core.config import Config
-from stages.core.door import door
-from stages.core.files import read_json, write_bytes
-from stages.core.tracking import Tracker
+from stages.core.config.schema import Config
+from stages.core.entrypoint import door
+from stages.core.models.candidates import get_recommended
+from stages.core.storage.files import read_json, write_bytes
+from stages.core.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 CARD = Path("reports/model_card.md")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core.candidates import Candidate
-from stages.core.classifier import TASKS, get_limit
-from stages.core.executions import PREFIX
+from stages.core.models.candidates import Candidate
+from stages.core.models.classifier import TASKS, get_limit
+from stages.core.tracking.runs import PREFIX
 from stages.register.gate import Condition, describe_purpose
 from stages.register.registry import lineage_tags
 

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.asking import ask
-from stages.core.candidates import Candidate
-from stages.core.classifier import get_limit
-from stages.core.classifying import ask_classifier
-from stages.core.config import Config
-from stages.core.files import read_json
-from stages.core.groups import get_groups
-from stages.core.metrics import Metrics
-from stages.core.models import get_device
-from stages.core.predictions import Prediction
-from stages.core.records import Record, read_records
-from stages.core.statistics import difference
-from stages.core.train_config import CLASSIFYING
+from stages.core.config.schema import Config
+from stages.core.config.train import CLASSIFYING
+from stages.core.data.groups import get_groups
+from stages.core.data.predictions import Prediction
+from stages.core.data.records import Record, read_records
+from stages.core.inference.asking import ask
+from stages.core.inference.classifying import ask_classifier
+from stages.core.metrics.scores import Metrics
+from stages.core.metrics.statistics import difference
+from stages.core.models.candidates import Candidate
+from stages.core.models.classifier import get_limit
+from stages.core.models.loading import get_device
+from stages.core.storage.files import read_json
 from stages.register.gate import Condition
 
 ANSWERS = "test_answers.json"
@@ -123,7 +123,7 @@ def ask_champion(
     """
     import mlflow
 
-    from stages.core.engine import Local
+    from stages.core.inference.engine import Local
 
     loaded = mlflow.transformers.load_model(champion.uri, return_type="components")
     model = loaded["model"].to(get_device()).eval()  # in the type it was saved in

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.config import Gate
+from stages.core.config.schema import Gate
 
 OVERALL = 0  # the place of the whole general suite among the abilities of the report
 

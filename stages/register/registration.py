@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from stages.core.base_models import BaseModel, get_base_model
-from stages.core.candidates import Candidate
-from stages.core.classifier import get_limit, load_classifier, read_texts
-from stages.core.config import Config
+from stages.core.config.schema import Config
+from stages.core.config.train import CLASSIFYING
+from stages.core.data.prompts import build_prompt, encode_prompt
+from stages.core.data.records import read_records
 from stages.core.errors import UserError
-from stages.core.models import get_tokenizer, get_tuned_model, weights_sha256
-from stages.core.prompts import build_prompt, encode_prompt
-from stages.core.records import read_records
-from stages.core.tracking import Tracker
-from stages.core.train_config import CLASSIFYING
+from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.models.candidates import Candidate
+from stages.core.models.classifier import get_limit, load_classifier, read_texts
+from stages.core.models.loading import get_tokenizer, get_tuned_model, weights_sha256
+from stages.core.tracking.tracker import Tracker
 from stages.register.champion import Champion
 from stages.register.gate import describe_purpose
 from stages.register.registry import check_round_trip, create_version, log_model

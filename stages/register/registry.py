@@ -4,14 +4,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.core.candidates import Candidate
-from stages.core.classifier import TASKS
-from stages.core.config import Config
+from stages.core.config.schema import Config
+from stages.core.environment.lineage import config_sha256, versions
 from stages.core.errors import UserError
-from stages.core.executions import PREFIX, data_set, flatten
-from stages.core.files import sha256_file, write_json
-from stages.core.lineage import config_sha256, versions
-from stages.core.tracking import Tracker
+from stages.core.models.candidates import Candidate
+from stages.core.models.classifier import TASKS
+from stages.core.storage.files import sha256_file, write_json
+from stages.core.tracking.runs import PREFIX, data_set, flatten
+from stages.core.tracking.tracker import Tracker
 from stages.register.champion import ANSWERS, Champion, get_answers_to_keep
 from stages.register.gate import describe_purpose
 

@@ -14,11 +14,11 @@ import os
 import hydra
 from omegaconf import DictConfig
 
-from stages.core.candidates import get_candidate
-from stages.core.config import parse
-from stages.core.door import plain_door
+from stages.core.config.schema import parse
+from stages.core.entrypoint import plain_door
 from stages.core.errors import UserError
-from stages.core.tracking import track
+from stages.core.models.candidates import get_candidate
+from stages.core.tracking.tracker import track
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")

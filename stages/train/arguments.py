@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from stages.core.config.train import TrainConfig
 from stages.core.errors import UserError
-from stages.core.models import get_dtype
-from stages.core.train_config import TrainConfig
+from stages.core.models.loading import get_dtype
 
 if TYPE_CHECKING:
     from peft import LoraConfig

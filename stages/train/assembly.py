@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.auto import resolve
+from stages.core.config.train import TrainConfig
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.records import Record
-from stages.core.shape import get_shape
-from stages.core.train_config import TrainConfig
+from stages.core.planning.auto import resolve
+from stages.core.planning.model_dimensions import get_shape
 from stages.train.arguments import choose_attention, compile_layers, get_adapter, get_arguments
 from stages.train.checkpoints import Checkpoints
 from stages.train.journal import Journal
@@ -18,7 +18,7 @@ from stages.train.replay import mix_replay
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from stages.core.tracking import Tracker
+    from stages.core.tracking.tracker import Tracker
     from stages.train.methods.method import Method
 
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 from transformers import TrainerCallback
 
-from stages.core.config import Config
+from stages.core.config.schema import Config
+from stages.core.environment.lineage import data_sha256, versions
+from stages.core.environment.processes import is_main
+from stages.core.environment.repository import repository_root
 from stages.core.errors import UserError
-from stages.core.files import read_json, sha256_file, sha256_json
-from stages.core.lineage import data_sha256, versions
-from stages.core.ranks import is_main
-from stages.core.repository import repository_root
+from stages.core.storage.files import read_json, sha256_file, sha256_json
 
 if TYPE_CHECKING:
-    from stages.core.base_models import BaseModel
+    from stages.core.models.base_models import BaseModel
     from stages.train.journal import Journal
 
 FOLDER = Path(".tuneproof/checkpoints")

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
+from stages.core.data.prompts import Example
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.files import sha256_json
-from stages.core.prompts import Example
-from stages.core.records import Record
+from stages.core.storage.files import sha256_json
 
 IGNORED = -100  # the label that the cross-entropy of PyTorch passes over
 SHOWN = 5  # rows in a message

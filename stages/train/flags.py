@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.core.config.train import Accelerate, Slurm
 from stages.core.errors import UserError
-from stages.core.train_config import Accelerate, Slurm
 
 if TYPE_CHECKING:
     from argparse import Namespace

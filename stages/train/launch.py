@@ -19,10 +19,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from stages.core.candidates import Candidate
+from stages.core.config.train import CLASSIFYING, Accelerate, Single, Slurm
+from stages.core.environment.processes import RUNS, WORKER
 from stages.core.errors import UserError
-from stages.core.ranks import RUNS, WORKER
-from stages.core.train_config import CLASSIFYING, Accelerate, Single, Slurm
+from stages.core.models.candidates import Candidate
 from stages.train.flags import ROOT, Node, get_flags
 from stages.train.worker import VALUES, last_words
 

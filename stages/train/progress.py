@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
 
-from stages.core.tracking import Tracker
+from stages.core.tracking.tracker import Tracker
 from stages.train.journal import Journal
 
 

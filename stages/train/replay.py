@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.auto import count_replay_rows
+from stages.core.data.prompts import Segment, TemplateError, encode_segments, split_chat, split_user_turn
+from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
-from stages.core.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
-from stages.core.prompts import Segment, TemplateError, encode_segments, split_chat, split_user_turn
-from stages.core.ranks import is_main
+from stages.core.planning.auto import count_replay_rows
+from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from stages.train.examples import IGNORED, make_example
 from stages.train.replay_rows import SELF, ReplayRow, read_chats
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
+from stages.core.data.records import Message
 from stages.core.errors import UserError
-from stages.core.files import sha256_json
-from stages.core.records import Message
+from stages.core.storage.files import sha256_json
 
 SELF = "self"  # the value of train.replay.source with which the base model writes the rows
 

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.cache import cached_folder
+from stages.core.data.prompts import split_user_turn
 from stages.core.errors import UserError
-from stages.core.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl
-from stages.core.models import get_dtype, get_model
-from stages.core.prompts import split_user_turn
+from stages.core.models.loading import get_dtype, get_model
+from stages.core.storage.cache import cached_folder
+from stages.core.storage.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl
 from stages.train.replay_rows import ReplayRow
 
 if TYPE_CHECKING:
-    from stages.core.generation import Choosing
+    from stages.core.models.generation import Choosing
     from stages.train.methods.method import Method
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class _Writer:
         return list(dict.fromkeys(text for text in texts if len(text) >= SHORTEST))
 
     def _generate(self, prompts: list[list[int]], tokens: int, title: str, **others: Any) -> list[Any]:
-        from stages.core.generation import end_tokens, generate
+        from stages.core.models.generation import end_tokens, generate
 
         model = self._get_model()
         first = self._encode(self._closing)[:1]

@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from stages.core.files import write_json
+from stages.core.storage.files import write_json
 from stages.train.checkpoints import MARK
 from stages.train.journal import Journal
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from stages.core.candidates import Candidate, get_candidate
-from stages.core.config import Config, parse
-from stages.core.door import plain_door
-from stages.core.files import read_json, whole_folder, write_json
-from stages.core.ranks import is_main
-from stages.core.records import Record, read_records
-from stages.core.tracking import METRICS, Tracker, track
+from stages.core.config.schema import Config, parse
+from stages.core.data.records import Record, read_records
+from stages.core.entrypoint import plain_door
+from stages.core.environment.processes import is_main
+from stages.core.models.candidates import Candidate, get_candidate
+from stages.core.storage.files import read_json, whole_folder, write_json
+from stages.core.tracking.tracker import METRICS, Tracker, track
 from stages.train import tuning
 from stages.train.assembly import get_trainer
 from stages.train.checkpoints import get_key, hold

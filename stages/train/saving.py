@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.determinism import describe
-from stages.core.files import read_json, write_json
-from stages.core.lineage import config_sha256, data_sha256, hardware, versions
-from stages.core.repository import git_commit
+from stages.core.environment.lineage import config_sha256, data_sha256, hardware, versions
+from stages.core.environment.repository import git_commit
+from stages.core.storage.files import read_json, write_json
+from stages.train.determinism import describe
 
 if TYPE_CHECKING:
     from stages.train.methods.method import Method

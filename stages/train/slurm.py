@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.core.config.train import Slurm
+from stages.core.environment.processes import ended_by_sigterm
 from stages.core.errors import UserError
-from stages.core.ranks import ended_by_sigterm
-from stages.core.train_config import Slurm
 from stages.train.flags import ROOT, Node
 from stages.train.launch import run_workers, write_values
 

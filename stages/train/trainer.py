@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
-from stages.core.generation import batches
+from stages.core.models.generation import batches
 from stages.train.examples import IGNORED
 from stages.train.packing import PER_ROW, join, pack
 from stages.train.resumable import Resumable

@@ -4,9 +4,9 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from stages.core.energy import measure
-from stages.core.estimate import estimate
-from stages.core.shape import get_shape
+from stages.core.environment.energy import measure
+from stages.core.planning.estimate import estimate
+from stages.core.planning.model_dimensions import get_shape
 from stages.train.checkpoints import find, go_on
 
 log = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from stages.core.arms import TUNED_ARM
-from stages.core.config import Config
-from stages.core.generation import generate
-from stages.core.metrics import Metrics
-from stages.core.predictions import Prediction
-from stages.core.prompts import build_prompt, encode_prompt
-from stages.core.records import Record
+from stages.core.config.arms import TUNED_ARM
+from stages.core.config.schema import Config
+from stages.core.data.predictions import Prediction
+from stages.core.data.prompts import build_prompt, encode_prompt
+from stages.core.data.records import Record
+from stages.core.metrics.scores import Metrics
+from stages.core.models.generation import generate
 
 
 class Validation:

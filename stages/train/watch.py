@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from stages.core.config.train import TrainConfig
 from stages.core.errors import UserError
-from stages.core.train_config import TrainConfig
 
 SMOOTHING = 0.95  # of the running mean of the loss: about the last twenty steps, ...
 STEPS = 20  # ... before which only the last step is judged: batches of rows of like length differ by nats

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from omegaconf import OmegaConf
 
-from stages.core.ranks import is_main
+from stages.core.environment.processes import is_main
 
 VALUES = "values.yaml"
 MISTAKE, DEFECT = ".mistake", ".defect"  # of the person, in one message; of Tuneproof or a library, with its traceback

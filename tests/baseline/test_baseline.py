@@ -5,10 +5,10 @@ import pytest
 from stages.baseline.__main__ import main
 from stages.baseline.candidates import Candidate
 from stages.baseline.shots import draw_shots
-from stages.core.arms import BASE_ARMS, CONSTRAINED_ARM
-from stages.core.files import write_json, write_jsonl
-from stages.core.predictions import prompted_arms, read_predictions
-from stages.core.records import PREPARED
+from stages.core.config.arms import BASE_ARMS, CONSTRAINED_ARM
+from stages.core.data.predictions import prompted_arms, read_predictions
+from stages.core.data.records import PREPARED
+from stages.core.storage.files import write_json, write_jsonl
 from tests.chat_server import ChatServer, completion, failure
 from tests.conftest import TINY, chat, compose_config
 

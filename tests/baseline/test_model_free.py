@@ -1,9 +1,9 @@
 import pytest
 
 from stages.baseline.model_free import answer_without_model, get_constant, get_dictionary
-from stages.core.arms import BASE_ARMS
-from stages.core.predictions import read_arms, read_predictions
-from stages.core.retrieval import Words
+from stages.baseline.retrieval import Words
+from stages.core.config.arms import BASE_ARMS
+from stages.core.data.predictions import read_arms, read_predictions
 from tests.conftest import chat
 
 LOANS = [

@@ -3,11 +3,11 @@ import pytest
 from stages.baseline.asking import get_shot_counts, has_room
 from stages.baseline.candidates import Candidate, get_candidates
 from stages.baseline.halving import Cost
+from stages.baseline.retrieval import Words
 from stages.baseline.search import Trial, get_spread, search
 from stages.baseline.shots import draw_shots, get_shots
-from stages.core.models import get_tokenizer
-from stages.core.predictions import Prediction
-from stages.core.retrieval import Words
+from stages.core.data.predictions import Prediction
+from stages.core.models.loading import get_tokenizer
 from tests.conftest import chat
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
-from stages.core.candidates import get_candidate
-from stages.core.config import parse
-from stages.core.files import sha256_file, write_json
-from stages.core.lineage import config_sha256
-from stages.core.predictions import GENERAL_BASE, PREDICTIONS, Prediction, read_predictions, write_predictions
-from stages.core.records import read_records
+from stages.core.config.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
+from stages.core.config.schema import parse
+from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, Prediction, read_predictions, write_predictions
+from stages.core.data.records import read_records
+from stages.core.environment.lineage import config_sha256
+from stages.core.models.candidates import get_candidate
+from stages.core.storage.files import sha256_file, write_json
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.register.champion import ask_champion, get_answers_to_keep

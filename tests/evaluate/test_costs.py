@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from stages.core.engine import get_engine
-from stages.core.evaluate_config import Prices
-from stages.core.generation import common_prefix
-from stages.core.models import get_tokenizer
-from stages.core.predictions import Prediction
+from stages.core.config.evaluate import Prices
+from stages.core.data.predictions import Prediction
+from stages.core.inference.engine import get_engine
+from stages.core.models.generation import common_prefix
+from stages.core.models.loading import get_tokenizer
 from stages.evaluate.costs import get_costs
 from stages.evaluate.payback import Bounds, get_bounds
 from stages.evaluate.scenarios import Measurements

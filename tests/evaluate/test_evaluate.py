@@ -3,7 +3,7 @@ import json
 import pytest
 
 from stages.baseline.__main__ import main as baseline
-from stages.core.predictions import EXTRA, read_predictions
+from stages.core.data.predictions import EXTRA, read_predictions
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.train.__main__ import main as train

@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from stages.core.general import ask_general, draw_items, read_items, replaces_system
-from stages.core.models import get_model, get_tokenizer
+from stages.core.inference.general import ask_general, draw_items, read_items, replaces_system
+from stages.core.models.loading import get_model, get_tokenizer
 from stages.evaluate.forgetting import compare_general
 
 CONFIDENCE = 0.95
@@ -122,7 +122,7 @@ def test_a_severe_loss_names_the_remedy_that_was_not_taken(compare):
 
 
 def test_the_suite_is_asked_with_an_empty_system_message_where_the_template_has_its_own(config, base):
-    from stages.core.engine import Local
+    from stages.core.inference.engine import Local
 
     tokenizer = get_tokenizer(base)
     engine = Local(get_model(base, "float32"), tokenizer, 16384)
@@ -141,7 +141,7 @@ def test_the_suite_is_asked_with_an_empty_system_message_where_the_template_has_
 def test_the_prose_is_read_as_transformers_does(base):
     import torch
 
-    from stages.core.general import FOLDER, read_prose
+    from stages.core.inference.general import FOLDER, read_prose
 
     model, tokenizer = get_model(base, "float32"), get_tokenizer(base)
     found = read_prose(model, tokenizer)

@@ -4,7 +4,7 @@ from collections import Counter
 import orjson
 import pytest
 
-from stages.core.general import FOLDER, Item, read_items
+from stages.core.inference.general import FOLDER, Item, read_items
 from stages.evaluate.general import KINDS, passes
 
 ITEM_LIST = read_items()

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.environment.lineage import data_sha256
 from stages.core.errors import UserError
-from stages.core.lineage import data_sha256
-from stages.core.models import weights_sha256
-from stages.core.tracking import track
+from stages.core.models.loading import weights_sha256
+from stages.core.tracking.tracker import track
 from stages.evaluate.ledger import LEDGER
 from stages.evaluate.looks import count_looks, get_confidence
 

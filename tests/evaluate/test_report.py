@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from stages.core.metrics import Scores
-from stages.core.predictions import Prediction
+from stages.core.data.predictions import Prediction
+from stages.core.metrics.scores import Scores
 from stages.evaluate.intervals import SLICES
 from stages.evaluate.page import GITHUB_LIMIT
 from stages.evaluate.plots import LABELS, TEMPLATE_OF, TEMPLATES, fill_template, fold_labels, get_plots

@@ -11,7 +11,7 @@ from stages.evaluate.summary import (
     get_seeds,
     say,
 )
-from tests.core.test_statistics import binary, ratios
+from tests.core.metrics.test_statistics import binary, ratios
 
 
 def report(**changes):

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.core.statistics import Estimate, Spread
+from stages.core.metrics.statistics import Estimate, Spread
 from stages.evaluate.verdict import Field, Rule, decide
 
 FREE = ("constant", "nearest")

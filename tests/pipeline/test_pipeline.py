@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from stages.core.tracking import STAGES
+from stages.core.tracking.tracker import STAGES
 from tests.pipeline.runs import get_runs
 
 pytestmark = pytest.mark.pipeline

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.records import Record
 from stages.prepare.checks import check_sample
 from stages.prepare.containers import Row
 from stages.prepare.formats import FORMATS, detect

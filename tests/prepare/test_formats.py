@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from jsonschema import Draft202012Validator
 
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.records import Record
 from stages.prepare.formats import FORMATS
 from tests.conftest import ROOT
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
@@ -45,7 +45,7 @@ VARIANTS = [
     ("chat", {"messages": [{**message, "name": None, "tool_calls": None} for message in CHAT["messages"]]}),
 ]
 KINDS = "train.kinds=[chat, preference, unpaired, prompt, text]"
-SCHEMA = Draft202012Validator(json.loads((ROOT / "stages/core/record.schema.json").read_text()))
+SCHEMA = Draft202012Validator(json.loads((ROOT / "stages/core/data/record.schema.json").read_text()))
 EXPECTED = {
     "chat": Record.of(CHAT["messages"]),
     "preference": Record.of(CHAT["messages"], kind="preference", rejected=WORSE),

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from stages.core.auto import cookbook_epochs
-from stages.core.base_models import get_base_tokenizer
-from stages.core.estimate import estimate
-from stages.core.models import get_tokenizer
-from stages.core.records import Record
-from stages.core.shape import get_shape
+from stages.core.data.records import Record
+from stages.core.models.base_models import get_base_tokenizer
+from stages.core.models.loading import get_tokenizer
+from stages.core.planning.auto import cookbook_epochs
+from stages.core.planning.estimate import estimate
+from stages.core.planning.model_dimensions import get_shape
 from stages.prepare.figures import describe, table
 from stages.prepare.findings import Findings
 from stages.prepare.inspection import inspect
@@ -168,7 +168,7 @@ def test_the_estimate_counts_steps_and_grows_with_the_work(config):
 
 
 def test_the_shape_knows_its_weights(config, base):
-    from stages.core.models import get_model
+    from stages.core.models.loading import get_model
 
     shape = get_shape(config().model, base)
     norms = shape.hidden * (2 * shape.layers + 1)

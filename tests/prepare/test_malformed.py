@@ -9,7 +9,7 @@ from typing import Literal, get_origin
 
 import pytest
 
-from stages.core.data_config import ChecksConfig
+from stages.core.config.data import ChecksConfig
 from stages.core.errors import UserError
 from tests.prepare.rows import read
 

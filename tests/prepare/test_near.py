@@ -1,6 +1,6 @@
 import pytest
 
-from stages.core.records import SPLITS
+from stages.core.data.records import SPLITS
 from stages.prepare.near import PERMUTATIONS, RECALL, NearDuplicates, band_width
 from stages.prepare.reading import Placed
 from stages.prepare.splits import SplitFiles

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from stages.core.records import read_records
+from stages.core.data.records import read_records
 from stages.prepare.__main__ import main
 from tests.conftest import ROOT, TINY, compose_config
 from tests.prepare.rows import write
@@ -103,7 +103,7 @@ def test_prepare_runs_without_torch(workspace):
 
 KILL = """
 import os, pathlib, runpy, signal, sys
-from stages.core.records import Record
+from stages.core.data.records import Record
 
 name, point = sys.argv[1:3]
 owner = Record if name == "dump" else pathlib.Path

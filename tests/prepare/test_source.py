@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from stages.core.config import parse
+from stages.core.config.schema import parse
 from stages.core.errors import UserError
 from stages.prepare.findings import Findings
 from stages.prepare.reading import Reader

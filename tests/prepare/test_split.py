@@ -1,7 +1,7 @@
 import pytest
 
+from stages.core.data.records import SPLITS, Record
 from stages.core.errors import UserError
-from stages.core.records import SPLITS, Record
 from stages.prepare.split import Splitter
 from tests.conftest import chat
 from tests.prepare.rows import read, write

@@ -3,8 +3,8 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
-from stages.core.config import parse
-from stages.core.records import Record
+from stages.core.config.schema import parse
+from stages.core.data.records import Record
 from tests.conftest import compose_config
 from tests.prepare.rows import read, write
 from tests.prepare.test_source import read_all

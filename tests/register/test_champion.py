@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from stages.baseline.__main__ import main as baseline
-from stages.core.arms import TUNED_ARM
-from stages.core.candidates import get_candidate
-from stages.core.config import parse
-from stages.core.files import write_jsonl
-from stages.core.predictions import PREDICTIONS, Prediction, read_predictions, write_predictions
-from stages.core.records import PREPARED, Record, read_records
+from stages.core.config.arms import TUNED_ARM
+from stages.core.config.schema import parse
+from stages.core.data.predictions import PREDICTIONS, Prediction, read_predictions, write_predictions
+from stages.core.data.records import PREPARED, Record, read_records
+from stages.core.models.candidates import get_candidate
+from stages.core.storage.files import write_jsonl
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.register.champion import check_champion
@@ -196,8 +196,8 @@ def test_the_gate_compares_and_a_replacement_becomes_version_two(prepared):
 
 
 def test_bounds_cover_and_have_a_width_where_all_rows_agree():
-    from stages.core.metrics import Scores
-    from stages.core.statistics import difference
+    from stages.core.metrics.scores import Scores
+    from stages.core.metrics.statistics import difference
 
     right = Scores(np.ones((20, 2)))
     found = difference(right, right, 0.95)

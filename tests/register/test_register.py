@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from stages.baseline.__main__ import main as baseline
-from stages.core.config import Gate, parse
-from stages.core.lineage import config_sha256
+from stages.core.config.schema import Gate, parse
+from stages.core.environment.lineage import config_sha256
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate

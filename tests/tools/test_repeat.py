@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from stages.core.errors import UserError
-from stages.core.files import write_json, write_jsonl
+from stages.core.storage.files import write_json, write_jsonl
 from tests.conftest import ROOT
 from tools import repeat
 from tools.repeat import find_revision, get_digests, show

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.core.models import TUNED
-from stages.core.tracking import Tracker
+from stages.core.models.loading import TUNED
+from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.assembly import get_trainer
 from stages.train.methods import get_method

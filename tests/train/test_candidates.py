@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.core.candidates import get_candidate, get_recommended, tuned_candidates
-from stages.core.models import TUNED
+from stages.core.models.candidates import get_candidate, get_recommended, tuned_candidates
+from stages.core.models.loading import TUNED
 from stages.train.__main__ import main
 from tests.conftest import TINY, compose_config
 from tests.train.test_resume import Killed, stop_at

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.core.data.records import PREPARED, Record
 from stages.core.errors import UserError
-from stages.core.files import write_jsonl
-from stages.core.models import CAUSAL, TUNED, get_tuned_model
-from stages.core.records import PREPARED, Record
+from stages.core.models.loading import CAUSAL, TUNED, get_tuned_model
+from stages.core.storage.files import write_jsonl
 from stages.train.__main__ import main
 from stages.train.arguments import get_adapter, get_arguments
 from stages.train.assembly import choose_auto

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 
+from stages.core.data.prompts import build_prompt, encode_prompt
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models import TUNED, get_model
-from stages.core.prompts import build_prompt, encode_prompt
-from stages.core.records import Record
-from stages.core.tracking import Tracker
+from stages.core.models.loading import TUNED, get_model
+from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.assembly import get_trainer
 from stages.train.methods import get_method
@@ -160,7 +160,7 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
 def test_the_default_reward_is_the_primary_metric(config):
     for option, metric in (("entities", "entity_f1"), ("sql", "sql_execution")):
         assert config("train=grpo", f"evaluate={option}").train.reward.metric == metric
-    assert config("train=grpo").train.watch == "stages/evaluate/metrics"
+    assert config("train=grpo").train.watch == "stages/core/metrics"
 
 
 @pytest.mark.parametrize(

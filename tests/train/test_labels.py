@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.core.classifier import load_classifier
-from stages.core.classifying import ask_classifier
-from stages.core.config import parse
-from stages.core.encoders import get_encoder
+from stages.core.config.schema import parse
+from stages.core.data.records import PREPARED, read_records
 from stages.core.errors import UserError
-from stages.core.files import write_jsonl
-from stages.core.models import TUNED, get_model
-from stages.core.records import PREPARED, read_records
+from stages.core.inference.classifying import ask_classifier
+from stages.core.models.classifier import load_classifier
+from stages.core.models.encoders import get_encoder
+from stages.core.models.loading import TUNED, get_model
+from stages.core.storage.files import write_jsonl
 from stages.train.__main__ import main
 from stages.train.methods import get_method
 from tests.conftest import TINY, chat, compose_config

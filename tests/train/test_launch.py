@@ -14,9 +14,9 @@ from accelerate.data_loader import BatchSamplerShard
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler
 
+from stages.core.config.train import Accelerate
 from stages.core.errors import UserError
-from stages.core.models import TUNED
-from stages.core.train_config import Accelerate
+from stages.core.models.loading import TUNED
 from stages.train import flags, launch
 from stages.train.__main__ import main
 from tests.conftest import ROOT, TINY, compose_config, entered, write_splits
@@ -27,7 +27,7 @@ TWO = (*TRAINING, "train.args.per_device_train_batch_size=4")
 
 LAUNCH = """
 from pathlib import Path
-from stages.core.train_config import Accelerate
+from stages.core.config.train import Accelerate
 from stages.train import flags, launch
 
 flags.MODULE = "tests.train.workers.fails"

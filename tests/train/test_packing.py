@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from stages.core.generation import generate
-from stages.core.models import get_model, get_tokenizer
+from stages.core.models.generation import generate
+from stages.core.models.loading import get_model, get_tokenizer
 from stages.train import packing
 from stages.train.examples import IGNORED, LeftPadding
 from stages.train.packing import PER_ROW, join, pack

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 
-from stages.core.asking import ask
+from stages.core.data.prompts import build_prompt, encode_prompt, encode_target
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models import TUNED, get_dtype, get_tuned_model
-from stages.core.prompts import build_prompt, encode_prompt, encode_target
-from stages.core.records import Record
-from stages.core.tracking import Tracker
+from stages.core.inference.asking import ask
+from stages.core.models.loading import TUNED, get_dtype, get_tuned_model
+from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.assembly import get_trainer
 from stages.train.methods import get_method

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.core.auto import count_replay_rows
-from stages.core.base_models import get_base_model
-from stages.core.config import parse
+from stages.core.config.schema import parse
+from stages.core.data.prompts import encode_prompt
 from stages.core.errors import UserError
-from stages.core.files import read_json, read_jsonl, sha256_file, write_jsonl
-from stages.core.models import TUNED, get_model, get_tokenizer
-from stages.core.prompts import encode_prompt
-from stages.core.tracking import Tracker
+from stages.core.models.base_models import get_base_model
+from stages.core.models.loading import TUNED, get_model, get_tokenizer
+from stages.core.planning.auto import count_replay_rows
+from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_jsonl
+from stages.core.tracking.tracker import Tracker
 from stages.train import replay, replay_writer
 from stages.train.__main__ import main
 from stages.train.assembly import get_trainer
@@ -249,7 +249,7 @@ def test_a_second_process_waits_for_the_first_ones_rows(config, prepared, worksp
 
 
 def test_the_estimate_counts_the_replay_rows(config):
-    from stages.core.estimate import REPLAY_TOKENS, estimate
+    from stages.core.planning.estimate import REPLAY_TOKENS, estimate
 
     plain, more = config(), config("train.replay.share=0.2")
     one, other = (estimate(c.train, None, 80, 8000, 800, 512, "float32") for c in (plain, more))

@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from stages.core.models import TUNED
+from stages.core.models.loading import TUNED
 from stages.train.__main__ import main
 from stages.train.checkpoints import FOLDER, MARK, find
 from stages.train.journal import Journal

@@ -5,11 +5,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stages.core.data.prompts import build_prompt, encode_prompt, encode_target
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models import TUNED, get_model, get_tuned_model
-from stages.core.prompts import build_prompt, encode_prompt, encode_target
-from stages.core.records import Record
-from stages.core.tracking import Tracker
+from stages.core.models.loading import TUNED, get_model, get_tuned_model
+from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.arguments import choose_attention
 from stages.train.assembly import get_trainer

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stages.core.config import Config
+    from stages.core.config.schema import Config
     from stages.train.methods.method import Method
 
 CLASSES = {

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from stages.core.prompts import Example, encode_segments, split_record
-from stages.core.records import Record
+from stages.core.data.prompts import Example, encode_segments, split_record
+from stages.core.data.records import Record
 from stages.train.examples import check_lengths, make_example
 from stages.train.methods.method import Method
 

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 import transformers
 
-from stages.core.base_models import BaseModel
-from stages.core.classifier import HEADS, KINDS, Reading, get_limit, read_texts
-from stages.core.config import Config
-from stages.core.encoders import get_encoder
+from stages.core.config.schema import Config
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models import get_model, get_tokenizer
-from stages.core.records import Record
+from stages.core.models.base_models import BaseModel
+from stages.core.models.classifier import HEADS, KINDS, Reading, get_limit, read_texts
+from stages.core.models.encoders import get_encoder
+from stages.core.models.loading import get_model, get_tokenizer
 from stages.train.methods.label_trainer import LabelTrainer, add_adapter, silence
 from stages.train.methods.method import Method
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stages.core.prompts import Segment, build_prompt, encode_segments, split_chat, split_record
-from stages.core.records import Message, Record
+from stages.core.data.prompts import Segment, build_prompt, encode_segments, split_chat, split_record
+from stages.core.data.records import Message, Record
 from stages.train.examples import check_lengths
 from stages.train.methods.method import Method
 

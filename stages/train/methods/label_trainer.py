@@ -6,7 +6,7 @@ from typing import Any
 
 import transformers
 
-from stages.core.classifier import HEADS
+from stages.core.models.classifier import HEADS
 from stages.train.resumable import Resumable
 
 

@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.classifier import Reading
-from stages.core.errors import UserError
-from stages.core.records import Record
-from stages.core.tagging import (
+from stages.core.data.entities import (
     NO_ENTITIES,
     OUTSIDE,
     Entity,
@@ -20,6 +17,9 @@ from stages.core.tagging import (
     get_words,
     list_entities,
 )
+from stages.core.data.records import Record
+from stages.core.errors import UserError
+from stages.core.models.classifier import Reading
 from stages.train.examples import IGNORED
 from stages.train.methods.head import Head
 
@@ -65,7 +65,7 @@ class Classify(Head):
 
 
 class Tag(Head):
-    """A tag for each word: the target lists the entities of the text as `stages.core.tagging` has it."""
+    """A tag for each word: the target lists the entities of the text as `stages.core.data.entities` has it."""
 
     task_type = "TOKEN_CLS"
 

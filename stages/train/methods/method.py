@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.base_models import BaseModel, get_base_model
-from stages.core.config import Config
+from stages.core.config.schema import Config
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models import get_model, get_tokenizer
-from stages.core.records import Record
+from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.models.loading import get_model, get_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,8 +12,8 @@ from transformers import set_seed
 from trl import DPOConfig, KTOConfig, RewardConfig
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
-from stages.core.models import get_model
-from stages.core.records import Record
+from stages.core.data.records import Record
+from stages.core.models.loading import get_model
 from stages.train.examples import IGNORED
 from stages.train.methods.judged import Ids, Judged, get_length
 from stages.train.preference_trainers import DpoTrainer, KtoTrainer, OrpoTrainer, RewardModelTrainer

@@ -8,12 +8,12 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
-from stages.core.arms import TUNED_ARM
+from stages.core.config.arms import TUNED_ARM
+from stages.core.data.predictions import Prediction
+from stages.core.data.prompts import encode_segments
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.metrics import Metrics
-from stages.core.predictions import Prediction
-from stages.core.prompts import encode_segments
-from stages.core.records import Record
+from stages.core.metrics.scores import Metrics
 from stages.train.examples import check_lengths
 from stages.train.methods.judged import get_prompt
 from stages.train.methods.method import Method

@@ -5,11 +5,11 @@ import signal
 import time
 from pathlib import Path
 
-from stages.core.config import parse
-from stages.core.door import plain_door
+from stages.core.config.schema import parse
+from stages.core.entrypoint import plain_door
+from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
-from stages.core.ranks import is_main
-from stages.core.tracking import track
+from stages.core.tracking.tracker import track
 from stages.train import run, worker
 
 

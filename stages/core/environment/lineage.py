@@ -1,0 +1,65 @@
+"""Where a result came from: commit, configuration, data, versions, hardware."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from stages.core.config.schema import Config
+from stages.core.data.records import PREPARED, SPLITS
+from stages.core.storage.files import sha256_file, sha256_json
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "evaluate",
+    "mlflow",
+    "dvc",
+    "hydra-core",
+)
+
+
+def config_sha256(config: Config) -> str:
+    """Of the resolved configuration without `tracking`, on which no output depends, and without `candidate`, which
+    differs between the stages of one execution."""
+    return sha256_json(config.model_dump(by_alias=True, exclude={"tracking", "candidate"}))
+
+
+def data_sha256() -> dict[str, str]:
+    """Of each prepared split that is there."""
+    paths = {split: PREPARED / f"{split}.jsonl" for split in SPLITS}
+    return {split: sha256_file(path) for split, path in paths.items() if path.exists()}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages on which the numbers depend."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, str | int]:
+    """The processor or the GPU that torch uses, and the threads it may use. Imports torch."""
+    import torch
+
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "count": torch.cuda.device_count()}
+    return {"device": _processor(), "threads": torch.get_num_threads()}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in _lines(info) if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines() if path.exists() else []

@@ -1,0 +1,72 @@
+"""A classifier's answers to records, written in the form of the targets."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stages.core.config.schema import Config
+from stages.core.data.entities import NO_ENTITIES, find_tokens, get_words, read_tags, tags_of_words, write_entities
+from stages.core.data.predictions import Prediction
+from stages.core.data.records import Record
+from stages.core.environment.energy import measure
+from stages.core.models.classifier import Reading, get_limit, read_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def ask_classifier(
+    arm: str,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    config: Config,
+    records: Sequence[Record],
+) -> list[Prediction]:
+    """Let a classifier answer every record: see `stages.core.inference.asking.ask`, which asks a model that generates.
+
+    Args:
+        arm: its name.
+        model: in evaluation mode, with the head of `train.method`.
+        tokenizer: its tokenizer.
+        config: for the limits.
+        records: the rows to answer.
+    """
+    from tqdm import tqdm
+
+    from stages.core.models.generation import batches
+
+    readings = read_texts(tokenizer, [record.question for record in records], get_limit(config))
+    write = _write_tags if config.train.method == "tag" else _write_label
+    found: dict[int, tuple[str, float]] = {}
+    lengths = [len(reading.ids) for reading in readings]
+    with measure(config.energy) as used, tqdm(total=len(records), desc=arm, unit="row", mininterval=1) as bar:
+        for rows in batches(lengths, config.model.batch_tokens):
+            started = time.perf_counter()
+            chosen = choose(model, tokenizer, [readings[i] for i in rows])
+            texts = [write(model.config, records[i], readings[i], c) for i, c in zip(rows, chosen, strict=True)]
+            seconds = (time.perf_counter() - started) / len(rows)
+            found |= {i: (text, seconds) for i, text in zip(rows, texts, strict=True)}
+            bar.update(len(rows))
+    energy = None if used.kwh is None else used.kwh / len(records)
+    return [Prediction(r.id, arm, found[i][0], lengths[i], 0, found[i][1], energy) for i, r in enumerate(records)]
+
+
+def choose(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading]) -> list[Any]:
+    """The number of the likeliest label of each text, or of each token of it."""
+    import torch
+
+    inputs = tokenizer.pad({"input_ids": [reading.ids for reading in readings]}, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**inputs.to(model.device)).logits.argmax(-1).tolist()
+
+
+def _write_label(settings: Any, record: Record, reading: Reading, label: int) -> str:
+    return settings.id2label[label]
+
+
+def _write_tags(settings: Any, record: Record, reading: Reading, labels: Sequence[int]) -> str:
+    words = get_words(record.question)
+    tags = [settings.id2label[label] for label in labels]
+    found = tags_of_words(find_tokens(words, reading.offsets), tags)
+    nothing = getattr(settings, "no_entities", NO_ENTITIES)
+    return write_entities(read_tags(record.question, words, found), nothing)

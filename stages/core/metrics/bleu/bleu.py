@@ -1,0 +1,70 @@
+"""BLEU: the n-grams that predictions share with their references, over the whole corpus."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import sacrebleu
+
+from stages.core.data.unicode_text import clean, count_scripts
+from stages.core.metrics.row_metric import RowMetric
+
+ORDER = 4
+TOKENIZERS = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")  # the others of sacrebleu need a download
+_BY_SCRIPT = {"Latin": "13a", "Han": "zh", **dict.fromkeys(("Thai", "Lao", "Khmer", "Myanmar"), "char")}
+_KANA = ("Hiragana", "Katakana")
+
+
+class Bleu(RowMetric):
+    """Corpus BLEU (Papineni et al., 2002) out of 1, equal to `corpus_bleu` of sacrebleu (Post, 2018).
+
+    N-grams up to 4 and exponential smoothing. A row's own score is sacrebleu's `sentence_bleu`, which leaves out orders
+    longer than the prediction. Texts are brought to one form of Unicode first (`stages.core.data.unicode_text.clean`).
+
+    Options:
+        tokenizer: of sacrebleu: `13a`, `intl`, `char`, `zh`, `none`, or with its extras `ja-mecab` and `ko-mecab`. By
+            default it depends on the script of most letters of the references: `13a`, sacrebleu's own, for Latin, `zh`
+            for Chinese, `char` for Japanese and other scripts without spaces between words, `intl` for the rest.
+    """
+
+    advice = "set evaluate.options.bleu.tokenizer=char, or choose chrf, which short texts and all scripts have"
+    tokenizer = "13a"
+
+    def prepare(self, references: Sequence[str], tokenizer: str | None = None) -> None:
+        if tokenizer not in (None, *TOKENIZERS):
+            raise ValueError(f"unknown tokenizer {tokenizer}; there are {', '.join(TOKENIZERS)}")
+        self.tokenizer = tokenizer or choose_tokenizer(references)
+        self.scorer = sacrebleu.BLEU(effective_order=True, tokenize=self.tokenizer)
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "tokenizer": self.tokenizer}
+
+    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+        score = self.scorer.sentence_score(clean(prediction), [clean(reference)])
+        return [*map(float, score.counts), *map(float, score.totals), float(score.sys_len), float(score.ref_len)]
+
+    def aggregate(self, sums: np.ndarray) -> np.ndarray:
+        return bleu(sums, np.full(sums.shape[:-1], ORDER))
+
+    def row_values(self, rows: np.ndarray) -> np.ndarray:
+        return bleu(rows, (rows[:, ORDER : 2 * ORDER] > 0).sum(axis=1))
+
+
+def choose_tokenizer(references: Sequence[str]) -> str:
+    """The tokeniser for the script of most letters."""
+    letters = count_scripts(references)
+    main = next((name for name, _ in letters.most_common(1)), "Latin")
+    kana = sum(letters[name] for name in _KANA)
+    return "char" if kana and main in ("Han", *_KANA) else _BY_SCRIPT.get(main, "intl")
+
+
+def bleu(sums: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """The score from matches and n-grams of each order, length and length of the references; of the first `orders`."""
+    correct, total, lengths = sums[..., :ORDER], sums[..., ORDER : 2 * ORDER], np.maximum(sums[..., 2 * ORDER :], 1e-9)
+    smoothed = np.where(correct > 0, correct, 0.5 ** (correct == 0).cumsum(axis=-1))  # 1/2, 1/4, ... of a match
+    precision = np.log(smoothed / np.maximum(total, 1))
+    counted = np.arange(ORDER) < orders[..., None]
+    mean = np.where(counted, precision, 0).sum(axis=-1) / np.maximum(orders, 1)
+    brevity = np.minimum(1 - lengths[..., 1] / lengths[..., 0], 0)
+    defined = (correct > 0).any(axis=-1) & (~counted | (total > 0)).all(axis=-1)
+    return np.where(defined, np.exp(brevity + mean), 0.0)

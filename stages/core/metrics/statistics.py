@@ -1,0 +1,190 @@
+"""Intervals and bounds of metrics over rows, alone and paired, for independent rows and for rows in groups.
+
+Everything here is a formula: no draw, no seed, the same numbers on every machine. A metric is a function of sums over
+rows (`stages.core.metrics.scores.Scores`), so its variance comes from leaving out one group of rows at a time (the
+delete-one jackknife; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11). Two imagined rows,
+one win and one loss, are added to every difference. For rows that are right or wrong this is the interval of Bonett and
+Price ("Adjusted Wald confidence interval for a difference of binomial proportions based on paired data", 2012), which
+keeps its level in small samples and near 0 and 1, and is never of zero width. `benchmarks.verdict` measures the error
+rates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from stages.core.metrics.scores import Scores
+
+Runs = Scores | Sequence[Scores]
+"""One set of answers to the rows, or several of the same arm, such as one for each training seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its two-sided confidence interval."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What is known of a number: enough for a bound of any confidence."""
+
+    value: float
+    """The number as it was measured."""
+    centre: float
+    """The middle of its bounds, which lies nearer to zero by the two imagined rows."""
+    standard_error: float
+    degrees: float
+    """Of freedom of Student's t; 0 where there are too few groups for any bound."""
+
+    def low(self, alpha: float) -> float:
+        """The one-sided lower bound that is wrong with a chance of `alpha`."""
+        return self.centre - self._reach(alpha)
+
+    def high(self, alpha: float) -> float:
+        """The one-sided upper bound that is wrong with a chance of `alpha`."""
+        return self.centre + self._reach(alpha)
+
+    def interval(self, confidence: float) -> Estimate:
+        """The two-sided interval, which always holds the measured value."""
+        alpha = (1 - confidence) / 2
+        return Estimate(self.value, min(self.low(alpha), self.value), max(self.high(alpha), self.value))
+
+    def _reach(self, alpha: float) -> float:
+        from scipy.special import stdtrit
+
+        if self.degrees <= 0:
+            return float("inf")
+        return float(stdtrit(self.degrees, 1 - alpha)) * self.standard_error
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A paired difference with its two-sided interval and its one-sided bounds, all of the same confidence."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+    bound_low: float
+    bound_high: float
+
+
+def estimate(scores: Runs, confidence: float, groups: np.ndarray | None = None) -> Estimate:
+    """A metric with its interval, cut at the ends of the metric's range.
+
+    Args:
+        scores: of one set of answers or of several, over which the metric is averaged.
+        confidence: of the two-sided interval.
+        groups: for each row the number of its group, shape (rows,); null takes rows as independent.
+    """
+    bounds = _as_runs(scores)[0].bounds
+    found = measure(scores, groups).interval(confidence)
+    if bounds is None:
+        return found
+    return Estimate(found.value, max(found.ci_low, bounds[0]), min(found.ci_high, bounds[1]))
+
+
+def measure(scores: Runs, groups: np.ndarray | None = None) -> Spread:
+    """A metric alone, as `compare` has the difference of two; the arguments are those of `estimate`.
+
+    Two imagined rows at either end of the metric's range are added (Agresti and Coull, "Approximate is better than
+    exact", 1998).
+    """
+    runs = _as_runs(scores)
+    return _get_spread([runs], groups, _get_ends(runs) * 2)
+
+
+def compare(ours: Runs, theirs: Runs, groups: np.ndarray | None = None) -> Spread:
+    """The paired difference `ours - theirs` on the same rows.
+
+    Where an arm has several runs, its metric is their mean, and the spread between its runs over the root of their
+    number enters the standard error beside the spread between rows (degrees of freedom after Satterthwaite, 1946).
+
+    Args:
+        ours: one arm's scores.
+        theirs: another's, of the same metric and rows.
+        groups: for each row the number of its group, shape (rows,); null takes rows as independent.
+    """
+    first, second = _as_runs(ours), _as_runs(theirs)
+    ends = _get_ends(first)
+    win_and_loss = [ends[1] - ends[0], ends[0] - ends[1]] if ends else []  # Bonett and Price, 2012
+    return _get_spread([first, second], groups, win_and_loss)
+
+
+def difference(ours: Runs, theirs: Runs, confidence: float, groups: np.ndarray | None = None) -> Bounds:
+    """`compare` as an interval and as one-sided bounds."""
+    spread = compare(ours, theirs, groups)
+    found = spread.interval(confidence)
+    alpha = 1 - confidence
+    return Bounds(found.value, found.ci_low, found.ci_high, spread.low(alpha), spread.high(alpha))
+
+
+def _as_runs(scores: Runs) -> Sequence[Scores]:
+    return [scores] if isinstance(scores, Scores) else scores
+
+
+def _get_ends(runs: Sequence[Scores]) -> list[float]:
+    """The least and the greatest value of the metric; none where it has no such ends."""
+    return list(runs[0].bounds or ())
+
+
+def _get_spread(arms: Sequence[Sequence[Scores]], groups: np.ndarray | None, added: Sequence[float]) -> Spread:
+    """Of the mean over the runs of the first arm, less that of the second where there is one."""
+    counted = max(_count_rows(runs) for runs in arms)
+    means = [_leave_out(runs, groups) for runs in arms]
+    values = means[0] if len(means) == 1 else means[0] - means[1]
+    value = float(values[0])
+    left_out = values[1:]
+    count = len(left_out)
+    if count < 2:  # noqa: PLR2004  (one group says nothing about the next one)
+        return Spread(value, value, float("inf"), 0.0)
+    variance = float((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
+    centre, variance = _add_rows(value, variance, counted, added)
+    degrees = float(count - 1)
+    for runs in arms:
+        variance, degrees = _add_runs(variance, degrees, runs)
+    return Spread(value, centre, float(np.sqrt(variance)), degrees)
+
+
+def _leave_out(runs: Sequence[Scores], groups: np.ndarray | None) -> np.ndarray:
+    """The mean metric of the runs: over all rows, and without each group of them; shape (1 + groups,)."""
+    found = []
+    for scores in runs:
+        total = scores.rows.sum(axis=0)
+        parts = scores.rows
+        if groups is not None:
+            parts = np.zeros((int(groups.max()) + 1, scores.rows.shape[1]))
+            np.add.at(parts, groups, scores.rows)
+        found.append(scores.aggregate(np.concatenate([total[None], total - parts])))
+    return cast("np.ndarray", np.mean(found, axis=0))
+
+
+def _count_rows(runs: Sequence[Scores]) -> int:
+    """Rows that add something to the metric: micro-F1, say, knows nothing of a row without entities."""
+    return max(int(np.any(scores.rows != 0, axis=1).sum()) for scores in runs)
+
+
+def _add_rows(value: float, variance: float, count: int, added: Sequence[float]) -> tuple[float, float]:
+    """The mean and its variance as if rows with these values had been measured too."""
+    if not added:
+        return value, variance
+    n = max(count, 1)
+    total = n + len(added)
+    centre = (n * value + sum(added)) / total
+    squares = n * max(n - 1, 1) * variance + n * value**2 + sum(x * x for x in added) - total * centre**2
+    return centre, max(squares, 0.0) / total**2
+
+
+def _add_runs(variance: float, degrees: float, runs: Sequence[Scores]) -> tuple[float, float]:
+    """The variance and its degrees of freedom with the spread between the runs of an arm."""
+    if len(runs) < 2:  # noqa: PLR2004
+        return variance, degrees
+    between = float(np.var([scores.value for scores in runs], ddof=1)) / len(runs)
+    total = variance + between
+    parts = variance**2 / degrees + between**2 / (len(runs) - 1)
+    return total, (total**2 / parts if parts > 0 else degrees)

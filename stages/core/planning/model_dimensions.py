@@ -1,0 +1,69 @@
+"""The shape of a model, out of its configuration: what memory, time and learning rate are reckoned from. No torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.core.config.model import ModelConfig, RandomSource
+from stages.core.models.base_models import BaseModel
+from stages.core.storage.files import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A decoder of gated MLPs, as most language models are."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    vocabulary: int
+    key_value: int
+    """Width of keys and of values."""
+    tied: bool
+
+    @property
+    def layer_parameters(self) -> int:
+        """Weights of the linear maps of one layer."""
+        return 2 * self.hidden * (self.hidden + self.key_value) + 3 * self.hidden * self.intermediate
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return self.layers * self.layer_parameters + embeddings
+
+    def adapter_parameters(self, rank: int) -> int:
+        """Weights of adapters of this rank on every linear map."""
+        h, kv, i = self.hidden, self.key_value, self.intermediate
+        return self.layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + i))
+
+
+def get_shape(model: ModelConfig, base: BaseModel) -> Shape | None:
+    """The model's shape, or None where its configuration does not tell."""
+    source = model.source
+    if isinstance(source, RandomSource):
+        width = source.hidden_size
+        return Shape(width, source.sizes["intermediate_size"], source.layers, 258, width, tied=False)
+    config = _read_config(base)
+    try:
+        heads = config["num_attention_heads"]
+        head = config.get("head_dim") or config["hidden_size"] // heads
+        return Shape(
+            config["hidden_size"],
+            config["intermediate_size"],
+            config["num_hidden_layers"],
+            config["vocab_size"],
+            head * (config.get("num_key_value_heads") or heads),
+            config.get("tie_word_embeddings", True),
+        )
+    except (KeyError, TypeError):
+        return None
+
+
+def _read_config(base: BaseModel) -> dict[str, Any]:
+    path = Path(base.path) / "config.json"
+    if path.exists():
+        return read_json(path)
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(base.path, **base.arguments).to_dict()

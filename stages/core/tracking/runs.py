@@ -1,0 +1,101 @@
+"""MLflow runs of one pipeline execution: where they go, what they have in common, the parent run of them all."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from stages.core.config.schema import Config, TrackingConfig
+from stages.core.data.records import PREPARED
+from stages.core.environment.lineage import config_sha256
+from stages.core.environment.repository import git_commit, git_dirty, repository_root
+from stages.core.storage.files import sha256_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Dataset
+
+PREFIX = "tuneproof."  # of tags
+KEY = PREFIX + "key"
+PARAMS_A_BATCH, PARAM_LENGTH = 100, 6000  # MLflow refuses more
+
+
+def tracking_uri(tracking: TrackingConfig) -> str:
+    """Where runs go: the environment first, then the configuration, then SQLite at the root of the repository."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{repository_root() / 'mlflow.db'}"
+
+
+def execution_key(config: Config) -> str:
+    """What the stages of one execution have in common: DVC's experiment or the commit, and the configuration."""
+    return sha256_json([git_commit(), os.environ.get("DVC_EXP_NAME", ""), config_sha256(config)])[:16]
+
+
+def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
+    """The id of the MLflow experiment, made if it is not there yet."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    folder = (repository_root() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
+    return client.create_experiment(name, folder, tags={"mlflow.experimentKind": "custom_model_development"})
+
+
+def get_parent(client: "MlflowClient", experiment: str, config: Config, by_name: bool = True) -> str:
+    """The id of this execution's parent run, found or made.
+
+    Args:
+        client: of the tracking server.
+        experiment: the id of the MLflow experiment.
+        config: the whole configuration.
+        by_name: look for the key that DVC's name for the experiment is part of. Outside the pipeline that name is not
+            known: then the newest parent of this commit and configuration will do.
+    """
+    same = {PREFIX + "git_commit": git_commit(), PREFIX + "config_sha256": config_sha256(config)}
+    tags = {KEY: execution_key(config)} if by_name else same
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    runs = client.search_runs([experiment], query, max_results=1)
+    if not runs:
+        return _create_parent(client, experiment, config)
+    client.update_run(runs[0].info.run_id, status="RUNNING")
+    return runs[0].info.run_id
+
+
+def _create_parent(client: "MlflowClient", experiment: str, config: Config) -> str:
+    from mlflow.entities import Param
+
+    tags = {
+        KEY: execution_key(config),
+        PREFIX + "git_commit": git_commit(),
+        PREFIX + "git_dirty": str(git_dirty()).lower(),
+        PREFIX + "config_sha256": config_sha256(config),
+    }
+    name = os.environ.get("DVC_EXP_NAME") or f"{git_commit()[:7]}-{config_sha256(config)[:4]}"
+    run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+    values = config.model_dump(by_alias=True, exclude={"tracking", "conf_digest", "candidate"})
+    params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in leaves(values)]
+    for start in range(0, len(params), PARAMS_A_BATCH):
+        client.log_batch(run_id, params=params[start : start + PARAMS_A_BATCH])
+    client.log_dict(run_id, values, "config.json")
+    return run_id
+
+
+def data_set(name: str, split: str, sha256: str) -> "Dataset":
+    """A prepared split as an MLflow data set, known by its own bytes (36 characters of digest are MLflow's limit)."""
+    from mlflow.entities import Dataset
+
+    source = orjson.dumps({"path": str(PREPARED / f"{split}.jsonl")}).decode()
+    return Dataset(f"{name}-{split}", sha256[:32], source_type="dvc", source=source)
+
+
+def flatten(values: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a nested mapping under dotted names; other values are left out."""
+    return {key: float(value) for key, value in leaves(values) if isinstance(value, int | float)}
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested mapping with their dotted names."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

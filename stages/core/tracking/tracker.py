@@ -1,0 +1,196 @@
+"""MLflow: one run a pipeline execution, one child run a stage. Tracking never fails a stage.
+
+The parent is found by a key in its tags, so that stages of one execution, which are processes of their own, meet in
+it. It always carries the whole configuration and the headline numbers of every stage up to the running one, also of
+those that DVC took from its cache.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stages.core.config.schema import Config
+from stages.core.environment.lineage import data_sha256
+from stages.core.environment.processes import get_runs, is_main, is_worker
+from stages.core.environment.repository import repository_root
+from stages.core.errors import hide_passwords
+from stages.core.storage.files import read_json, write_json
+from stages.core.tracking.runs import PREFIX, data_set, flatten, get_experiment, get_parent, tracking_uri
+from stages.core.tracking.system_metrics import monitored
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STAGES = ("prepare", "baseline", "train", "evaluate", "register")
+METRICS = Path("metrics")
+
+
+class Tracker:
+    """A stage's own run and its parent. When the server fails, it says so once and does nothing from then on."""
+
+    def __init__(self, config: Config, stage: str | None) -> None:
+        """Open the runs.
+
+        Args:
+            config: the whole configuration.
+            stage: whose run to open under the parent; None opens the parent alone.
+        """
+        self.config, self.stage = config, stage
+        self.runs: list[str] = []
+        self._steps: dict[str, int] = {}  # at which live numbers were logged last, by their names
+        self.on = config.tracking.enabled and is_main()
+        self.attempt(self._open)
+
+    @property
+    def run_id(self) -> str:
+        """The stage's run (the parent's where there is no stage)."""
+        return self.runs[-1]
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """Do something with MLflow; a failure is a warning and the end of tracking for this stage."""
+        if not self.on:
+            return None
+        try:
+            return action()
+        except Exception as error:  # whatever a server, a network or a database may throw
+            self.on = False
+            uri, said = hide_passwords(tracking_uri(self.config.tracking)), hide_passwords(str(error))
+            log.warning("MLflow at %s does not answer (%s: %.200s).", uri, type(error).__name__, said.split("\n")[0])
+            log.warning("The stage goes on without it; its numbers are in %s/.", METRICS)
+            return None
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Log live numbers to the stage's run without waiting for the server."""
+        self._steps |= dict.fromkeys(values, step)
+        self.attempt(lambda: self._log_metrics(self.run_id, values, synchronous=False))
+
+    def artifact(self, path: Path) -> None:
+        """Log a file to the stage's run."""
+        self.attempt(lambda: self._client.log_artifact(self.run_id, str(path)))
+
+    def tag(self, key: str, value: str) -> None:
+        """Tag the stage's run and the parent, so that the table of executions can show and filter by it."""
+        for run_id in self.runs:
+            self.attempt(lambda run_id=run_id: self._client.set_tag(run_id, PREFIX + key, value))  # type: ignore[misc]
+
+    def find_tags(self, key: str, value: str) -> list[dict[str, str]]:
+        """The tags of ours, without their prefix, of the experiment's runs that have this one, the oldest run first.
+
+        None where there is no MLflow to be had.
+        """
+        return self.attempt(lambda: self._find_tags(PREFIX + key, value)) or []
+
+    def headline(self, values: dict[str, Any]) -> None:
+        """Write `metrics/<stage>.json` and log its numbers to the stage's run; those of all stages go to the parent."""
+        write_json(METRICS / f"{self.stage}.json", values)
+        self.attempt(lambda: self._log_metrics(self.run_id, flatten(values)))
+        self.attempt(self.complete_parent)
+
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Log use of processor, memory, disk, network and GPUs to the stage's run while the block runs."""
+        tracking = self.config.tracking
+        with monitored(self.run_id, tracking_uri(tracking), tracking.timeout) if self.on else nullcontext():
+            yield
+
+    def complete_parent(self) -> None:
+        """Give the parent the headline numbers of every stage up to this one, and all runs the data sets."""
+        rivals = [f"rivals/{name}" for name in self.config.rivals]
+        after_training = STAGES.index("train") + 1
+        stages = [*STAGES[:after_training], *rivals, *STAGES[after_training:]]
+        for stage in stages[: stages.index(self.stage) + 1] if self.stage else stages:
+            path = METRICS / f"{stage}.json"
+            if path.exists():
+                values = flatten(read_json(path))
+                self._log_metrics(self.runs[0], {f"{stage}.{key}": value for key, value in values.items()})
+        self._log_data_sets()
+
+    def end(self, status: str) -> None:
+        """Close the stage's run and the parent with `FINISHED` or `FAILED`."""
+        self.attempt(self._flush)
+        if is_worker():
+            return
+        for run_id in self.runs:
+            self.attempt(lambda run_id=run_id: self._client.set_terminated(run_id, status))  # type: ignore[misc]
+
+    def _open(self) -> None:
+        from filelock import FileLock
+
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(self.config.tracking.timeout))
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        import mlflow
+
+        for noisy in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        uri = tracking_uri(self.config.tracking)
+        mlflow.set_tracking_uri(uri)
+        # One process at a time makes the database and the parent: MLflow guards neither against a second one.
+        if is_worker():  # the process that launched this one has opened the runs, and closes them
+            self._client, self.runs = mlflow.MlflowClient(uri), get_runs()
+            return
+        with FileLock(repository_root() / "mlflow.db.lock"):
+            self._client = mlflow.MlflowClient(uri)
+            experiment = get_experiment(self._client, self.config.tracking.experiment, uri)
+            self._experiment = experiment
+            self.runs.append(get_parent(self._client, experiment, self.config, by_name=self.stage is not None))
+        if self.stage:
+            tags = {"mlflow.parentRunId": self.runs[0], f"{PREFIX}stage": self.stage}
+            self.runs.append(self._client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id)
+
+    def _find_tags(self, key: str, value: str) -> list[dict[str, str]]:
+        found, token = [], None
+        while True:
+            query = f"tags.`{key}` = '{value}'"
+            order = ["attributes.start_time ASC"]
+            page = self._client.search_runs([self._experiment], query, order_by=order, page_token=token)
+            found += [run.data.tags for run in page]
+            token = page.token
+            if not token:
+                return [{name.removeprefix(PREFIX): text for name, text in tags.items()} for tags in found]
+
+    def _log_metrics(self, run_id: str, values: dict[str, float], synchronous: bool = True) -> None:
+        from mlflow.entities import Metric
+        from mlflow.utils.time import get_current_time_millis
+
+        now = get_current_time_millis()
+        # A headline number of the same name as live ones ends their curve.
+        metrics = [Metric(key, value, now, self._steps.get(key, 0)) for key, value in values.items()]
+        self._client.log_batch(run_id, metrics=metrics, synchronous=synchronous)
+
+    def _log_data_sets(self) -> None:
+        from mlflow.entities import DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(data_set(self.config.data.name, split, sha256), [InputTag("mlflow.data.context", split)])
+            for split, sha256 in data_sha256().items()
+        ]
+        for run_id in self.runs:
+            self._client.log_inputs(run_id, datasets=inputs)
+
+    def _flush(self) -> None:
+        import mlflow
+
+        mlflow.flush_async_logging()
+
+
+@contextmanager
+def track(config: Config, stage: str) -> Iterator[Tracker]:
+    """Track one stage: its run ends as `FAILED` when the block raises."""
+    tracker = Tracker(config, stage)
+    try:
+        yield tracker
+    except BaseException:
+        tracker.end("FAILED")
+        raise
+    tracker.end("FINISHED")
+
+
+def complete(config: Config) -> None:
+    """Give the run of this execution every stage's headline numbers, also where DVC ran none of them."""
+    tracker = Tracker(config, None)
+    tracker.attempt(tracker.complete_parent)
+    tracker.end("FINISHED")

@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from stages.core.config.schema import parse
+from stages.core.errors import UserError
+from tests.conftest import ROOT, compose_config
+
+OPTIONS = [
+    f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.parent.name != "conf"
+]
+REQUIRED = {
+    "data=chat-jsonl": ["data.source.path=x.jsonl"],
+    "data=remote": ["data.source.path=s3://bucket/x.jsonl"],
+    "data=hub": ["data.source.id=org/name"],
+    "model=hub": ["model.source.id=org/name"],
+    "remote=openai": ["prompt.remote.model=name"],
+    "remote=local-server": ["prompt.remote.model=name"],
+    "encoder=hub": ["train=classify", "train.encoder.source.id=org/name"],
+    "encoder=minilm": ["train=classify"],
+    "encoder=tiny-random": ["train=tag"],
+    "evaluate=judged": ["evaluate.options.judge.model=name"],
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_is_sound(option):
+    assert parse(compose_config(option, *REQUIRED.get(option, [])))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_says_on_top_what_it_is(option):
+    group, name = option.split("=")
+    lines = (ROOT / "conf" / group / f"{name}.yaml").read_text().splitlines()
+    comment = lines[1] if lines[0].startswith("# @package") else lines[0]
+    assert comment.startswith("# ") and len(comment) > 10
+    if group == "experiment":
+        assert comment.startswith("# dvc exp run")
+
+
+def test_params_yaml_is_the_composition_of_conf():
+    composed = compose_config()
+    OmegaConf.resolve(composed)
+    assert OmegaConf.load(ROOT / "params.yaml") == composed, "run `dvc exp run` and commit params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=-1", "seed: should be greater than or equal to 0, got -1"),
+        ("seed=many", "seed: should be a valid integer, got 'many'"),
+        ("evaluate.confidence=1.5", "evaluate.confidence: should be less than 1, got 1.5"),
+        ("data.split.test=0.95", "data.split: validation and test together must leave rows for training"),
+        ("evaluate.primary_metric=rouge", "evaluate: primary_metric 'rouge' must be one of metrics"),
+        ("+train.micro_batch_token=3", "train.micro_batch_token: no such key; did you mean 'micro_batch_tokens'?"),
+        ("~train.args", "train.args: is missing"),
+        ("model.source.kind=whee", "model.source: "),
+        ("data.source.sha256=abc", "data.source.sha256: "),
+        (
+            "evaluate.metrics=[accuracy,entity_f1,perplexity]",
+            "evaluate: the metric perplexity needs evaluate.likelihood=true",
+        ),
+        ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
+        ("register.gate.purpose=any", "register.gate.purpose: should be 'one-task' or 'assistant'"),
+        ("train.seeds=[-1]", "train.seeds.0: should be greater than or equal to 0, got -1"),
+        ("+rivals={few_shot: ${train}}", "rivals.few_shot: an arm has this name already; choose another name"),
+        ("+rivals={a/b: ${train}}", "rivals.a/b: a rival's name has letters, digits, _ and - alone"),
+        ("candidate=tagger", "candidate: there is no rival 'tagger'; there are tuned"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_whole_key(override, said):
+    with pytest.raises(UserError) as error:
+        parse(compose_config(override))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rivals.tagger.micro_batch_tokens=3", "rivals.tagger.micro_batch_tokens: should be greater than or equal to"),
+        ("+rivals.tagger.arg=3", "rivals.tagger.arg: no such key; did you mean 'args'?"),
+        ("rivals.tagger.method=sft", "rivals.tagger.encoder: method sft trains `model`; choose encoder=none"),
+        ("rivals.tagger.quantization={load_in_4bit: true}", "rivals.tagger.quantization: needs an adapter"),
+        ("rivals.tagger.kinds=[text]", "rivals.tagger.kinds: a rival learns from the rows of the tuned model, whose"),
+        ("evaluate.likelihood=true", "evaluate.likelihood: what rivals.tagger.method=tag trains has no likelihood"),
+    ],
+)
+def test_a_rival_is_checked_as_train_is(override, said):
+    with pytest.raises(UserError) as error:
+        parse(compose_config("rivals=encoder-tag", override))
+    assert said in str(error.value)
+
+
+def test_a_judge_is_no_rival():
+    with pytest.raises(UserError, match=r"rivals.full.method: reward makes a judge, which answers no prompts"):
+        parse(compose_config("rivals=full", "rivals.full.method=reward"))
+
+
+def test_several_rivals_are_chosen_at_once_and_watched_for():
+    config = parse(compose_config("rivals=[encoder-tag,full]", "rivals.full.best.metric=exact_match"))
+    assert list(config.rivals) == ["tagger", "full"] and config.rivals_dependency == "models/rivals"
+    assert config.rivals["tagger"].encoder.name == "all-minilm-l6-v2"
+    assert config.rivals["full"].watch == "stages/core/metrics" != config.train.watch
+
+
+def test_all_problems_come_in_one_message():
+    with pytest.raises(UserError, match=r"has 2 problem\(s\)") as error:
+        parse(compose_config("seed=-1", "evaluate.confidence=2"))
+    assert "seed:" in str(error.value) and "evaluate.confidence:" in str(error.value)
+
+
+def test_a_group_given_as_a_string_is_caught():
+    cfg = OmegaConf.load(ROOT / "params.yaml")
+    cfg.model = "hub"  # what `-cn params model=hub` makes of it, silently
+    with pytest.raises(UserError, match="model: "):
+        parse(cfg)
+
+
+def test_a_value_that_has_to_be_given_is_asked_for():
+    with pytest.raises(UserError, match=r"data\.source\.path"):
+        parse(compose_config("data=chat-jsonl"))
+
+
+def test_the_digest_sees_an_edit_and_a_new_file(tmp_path: Path):
+    from stages.core.config.hydra_plugins.conf_digest import conf_digest
+
+    (tmp_path / "a.yaml").write_text("x: 1")
+    first = conf_digest(tmp_path)
+    (tmp_path / "b.yaml").write_text("x: 1")
+    second = conf_digest(tmp_path)
+    (tmp_path / "b.yaml").write_text("x: 2")
+    assert len({first, second, conf_digest(tmp_path)}) == 3

@@ -1,0 +1,60 @@
+import pytest
+
+from stages.core.errors import UserError
+from stages.core.storage.files import read_json, whole_folder, write_bytes, write_jsonl
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "out"
+    with whole_folder(target) as folder:
+        (folder / "a").write_text("old")
+    with pytest.raises(RuntimeError), whole_folder(target) as folder:
+        (folder / "a").write_text("half")
+        raise RuntimeError
+    assert (target / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "half").write_text("x")
+    with whole_folder(tmp_path / "out") as folder:
+        (folder / "a").write_text("new")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+def test_a_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
+    target = tmp_path / "a.json"
+    write_bytes(target, b"old")
+    monkeypatch.setattr(
+        "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(OSError, match="No space"):
+        write_bytes(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_jsonl_keeps_unicode_and_line_breaks_inside_a_row(tmp_path):
+    from stages.core.storage.files import read_jsonl
+
+    rows = [{"text": "a\nb\u2028c"}, {"text": "é"}]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    assert read_jsonl(tmp_path / "a.jsonl") == rows
+
+
+def test_a_missing_file_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match="dvc repro"):
+        read_json(tmp_path / "none.json")
+
+
+def test_a_folder_that_a_killed_process_left_aside_comes_back(tmp_path):
+    target = tmp_path / "out"
+    (tmp_path / ".out.aside").mkdir()
+    (tmp_path / ".out.aside/file").write_text("earlier")
+    with pytest.raises(RuntimeError), whole_folder(target):
+        raise RuntimeError
+    assert (target / "file").read_text() == "earlier"
+    with whole_folder(target) as folder:
+        (folder / "file").write_text("later")
+    assert (target / "file").read_text() == "later" and [path.name for path in tmp_path.iterdir()] == ["out"]

