@@ -74,10 +74,10 @@ def test_a_stage_declares_the_parameters_that_it_reads(stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_door_is_short_and_says_how_to_run_it(stage):
-    door = (ROOT / "stages" / stage / "__main__.py").read_text()
-    assert door.count("\n") <= 100
-    assert f"dvc repro {stage}" in (ast.get_docstring(ast.parse(door)) or "")
+def test_an_entry_point_is_short_and_says_how_to_run_it(stage):
+    text = (ROOT / "stages" / stage / "__main__.py").read_text()
+    assert text.count("\n") <= 100
+    assert f"dvc repro {stage}" in (ast.get_docstring(ast.parse(text)) or "")
 
 
 def test_help_lists_groups_and_values():

@@ -18,7 +18,7 @@ from stages.core.config.arms import REMOTE_ARM
 from stages.core.config.schema import Config
 from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, prompted_arms, write_predictions
 from stages.core.data.records import read_records
-from stages.core.entrypoint import door
+from stages.core.entrypoint import stage_main
 from stages.core.models.base_models import get_base_model, get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
 from stages.core.storage.files import write_json
@@ -26,7 +26,7 @@ from stages.core.tracking.tracker import Tracker
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
-@door("baseline")
+@stage_main("baseline")
 def main(config: Config, tracker: Tracker) -> None:
     """Let each prompted arm choose how it asks, then ask the base model."""
     from stages.baseline.arms import Arms

@@ -14,13 +14,13 @@ from omegaconf import DictConfig
 
 from stages.core.config.hydra_plugins.conf_digest import conf_digest
 from stages.core.config.schema import parse
-from stages.core.entrypoint import plain_door
+from stages.core.entrypoint import plain_main
 from stages.core.errors import UserError
 from stages.core.storage.files import write_bytes
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
-@plain_door("configure")
+@plain_main("configure")
 def main(cfg: DictConfig) -> None:
     """Compare, check, and let the pipeline begin."""
     if cfg.get("conf_digest") != conf_digest():

@@ -1,4 +1,4 @@
-"""What every door does around its recipe: check the configuration, track, and put a person's mistake in one message."""
+"""What every stage does around its work: check the configuration, track, and put a person's mistake in one message."""
 
 import errno
 import functools
@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from omegaconf import DictConfig
 
@@ -22,8 +23,8 @@ Recipe = Callable[[Config, Tracker], None]
 Main = Callable[[DictConfig], None]
 
 
-def door(stage: str) -> Callable[[Recipe], Main]:
-    """Turn a recipe `(config, tracker)` into the function that `@hydra.main` calls, with the configuration checked.
+def stage_main(stage: str) -> Callable[[Recipe], Main]:
+    """Turn a function `(config, tracker)` into the one that `@hydra.main` calls, with the configuration checked.
 
     A `UserError` or a full disk ends the process with status 1 and one message on standard error.
     """
@@ -35,38 +36,47 @@ def door(stage: str) -> Callable[[Recipe], Main]:
             with track(config, stage) as tracker:
                 recipe(config, tracker)
 
-        return plain_door(stage)(tracked)
+        return plain_main(stage)(tracked)
 
     return decorate
 
 
-def plain_door(stage: str) -> Callable[[Main], Main]:
-    """The same for a recipe that takes the composed configuration as it is and is not tracked."""
+def plain_main(stage: str) -> Callable[[Main], Main]:
+    """The same for a function that takes the composed configuration as it is and is not tracked."""
 
     def decorate(recipe: Main) -> Main:
         @functools.wraps(recipe)
         def main(cfg: DictConfig) -> None:
-            _set_up_logging()
-            os.environ.setdefault(*PRIMITIVES)
             try:
-                recipe(cfg)
+                with set_up_process():
+                    recipe(cfg)
             except UserError as error:
                 sys.exit(f"\n{stage}: {error}")
-            except Exception as error:
-                if not _disk_is_full(error):
-                    raise
-                sys.exit(
-                    f"\n{stage}: no space left on the disk ({error}). Nothing is half-written: free some, run again."
-                )
 
         return main
 
     return decorate
 
 
-def _disk_is_full(error: BaseException) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)  # safetensors and torch wrap the operating system's error
+@contextmanager
+def set_up_process() -> Iterator[None]:
+    """Set up what every process of a stage needs, and turn a full disk into a `UserError`."""
+    _set_up_logging()
+    os.environ.setdefault(*PRIMITIVES)
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(error) from None
+        raise
+    except Exception as error:
+        if "No space left on device" in str(error):  # safetensors and torch wrap the operating system's error
+            raise _full(error) from None
+        raise
+
+
+def _full(error: Exception) -> UserError:
+    return UserError(f"no space left on the disk ({error}). Nothing is half-written: free some, run again.")
 
 
 def _set_up_logging() -> None:

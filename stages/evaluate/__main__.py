@@ -13,12 +13,12 @@ import hydra
 from stages.core.config.schema import Config
 from stages.core.data.predictions import read_arms
 from stages.core.data.records import read_records
-from stages.core.entrypoint import door
+from stages.core.entrypoint import stage_main
 from stages.core.tracking.tracker import Tracker
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
-@door("evaluate")
+@stage_main("evaluate")
 def main(config: Config, tracker: Tracker) -> None:
     """Ask, score, compare, judge, report."""
     from stages.core.metrics.metric_check import check_metrics

@@ -15,7 +15,7 @@ import hydra
 
 from stages.core.config.schema import Config
 from stages.core.data.records import PREPARED
-from stages.core.entrypoint import door
+from stages.core.entrypoint import stage_main
 from stages.core.models.base_models import get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
 from stages.core.planning.model_dimensions import get_shape
@@ -32,7 +32,7 @@ REJECTED = Path("reports/findings.jsonl")
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
-@door("prepare")
+@stage_main("prepare")
 def main(config: Config, tracker: Tracker) -> None:
     """Read, check, split, look at what the model reads, write."""
     from stages.prepare.evidence import check_evidence, plan

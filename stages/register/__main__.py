@@ -14,7 +14,7 @@ from pathlib import Path
 import hydra
 
 from stages.core.config.schema import Config
-from stages.core.entrypoint import door
+from stages.core.entrypoint import stage_main
 from stages.core.models.candidates import get_recommended
 from stages.core.storage.files import read_json, write_bytes
 from stages.core.tracking.tracker import Tracker
@@ -24,7 +24,7 @@ CARD = Path("reports/model_card.md")
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
-@door("register")
+@stage_main("register")
 def main(config: Config, tracker: Tracker) -> None:
     """Check the gate, register if it opens, write the card."""
     from stages.register.card import render_card

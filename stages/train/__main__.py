@@ -15,14 +15,14 @@ import hydra
 from omegaconf import DictConfig
 
 from stages.core.config.schema import parse
-from stages.core.entrypoint import plain_door
+from stages.core.entrypoint import plain_main
 from stages.core.errors import UserError
 from stages.core.models.candidates import get_candidate
 from stages.core.tracking.tracker import track
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
-@plain_door("train")
+@plain_main("train")
 def main(cfg: DictConfig) -> None:
     """Train the model of each seed, one after the other, in this process or in those that it launches."""
     from stages.train.run import finish, rehearse, train

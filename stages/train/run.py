@@ -10,7 +10,6 @@ from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, parse
 from stages.core.data.records import Record, read_records
-from stages.core.entrypoint import plain_door
 from stages.core.environment.processes import is_main
 from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.storage.files import read_json, whole_folder, write_json
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 PLOTS = Path("plots")
 
 
-@plain_door("train")
 def work(cfg: DictConfig) -> None:
     """Take part in one training, as one of several processes; `cfg` has `config` and `seed`."""
     config = parse(cfg.config)

@@ -18,7 +18,7 @@ from stages.core.config.train import Slurm
 from stages.core.environment.processes import ended_by_sigterm
 from stages.core.errors import UserError
 from stages.train.flags import ROOT, Node
-from stages.train.launch import run_workers, write_values
+from stages.train.workers import run_workers, write_values
 
 PORTS = 20_000, 20_000  # the first one, and how many: the job's number chooses, so that every node knows it
 SECONDS = 2.0  # between two looks at a job

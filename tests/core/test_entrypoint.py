@@ -1,11 +1,11 @@
-"""What a door does around its recipe."""
+"""What every stage does around its work."""
 
 import os
 
 import pytest
 from omegaconf import OmegaConf
 
-from stages.core.entrypoint import PRIMITIVES, plain_door
+from stages.core.entrypoint import PRIMITIVES, plain_main
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, PRIMITIVES[1]), ("7", "7")])
@@ -14,5 +14,5 @@ def test_products_of_each_shape_are_kept_for_few_shapes_unless_told_otherwise(mo
     if given:
         monkeypatch.setenv(PRIMITIVES[0], given)
     seen = []
-    plain_door("train")(lambda _: seen.append(os.environ[PRIMITIVES[0]]))(OmegaConf.create({}))
+    plain_main("train")(lambda _: seen.append(os.environ[PRIMITIVES[0]]))(OmegaConf.create({}))
     assert seen == [expected]

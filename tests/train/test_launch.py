@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler
 from stages.core.config.train import Accelerate
 from stages.core.errors import UserError
 from stages.core.models.loading import TUNED
-from stages.train import flags, launch
+from stages.train import flags, workers
 from stages.train.__main__ import main
 from tests.conftest import ROOT, TINY, compose_config, entered, write_splits
 
@@ -28,12 +28,12 @@ TWO = (*TRAINING, "train.args.per_device_train_batch_size=4")
 LAUNCH = """
 from pathlib import Path
 from stages.core.config.train import Accelerate
-from stages.train import flags, launch
+from stages.train import flags, workers
 
 flags.MODULE = "tests.train.workers.fails"
-launch.write_values({{}}, Path("folder-of-another"))
+workers.write_values({{}}, Path("folder-of-another"))
 launcher = Accelerate(kind="accelerate", processes={processes}, config_file=None, args={args})
-launch.run_workers(launcher, Path("folder-of-another"), ())
+workers.run_workers(launcher, Path("folder-of-another"), ())
 """
 
 
@@ -112,8 +112,8 @@ def run(workspace, monkeypatch):
     def with_end(ends, processes=2, args=()):
         monkeypatch.setenv("ENDS", ends)
         launcher = Accelerate(kind="accelerate", processes=processes, config_file=None, args=list(args))
-        launch.write_values({}, workspace / "run")
-        launch.run_workers(launcher, workspace / "run", ())
+        workers.write_values({}, workspace / "run")
+        workers.run_workers(launcher, workspace / "run", ())
 
     return with_end
 

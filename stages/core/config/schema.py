@@ -13,7 +13,7 @@ from stages.core.config.arms import RESERVED, TUNED_ARM
 from stages.core.config.base import Name, Section, Seed
 from stages.core.config.data import ChecksConfig, DataConfig
 from stages.core.config.evaluate import EvaluateConfig
-from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401  (a door that composes needs the resolvers)
+from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401  (a stage that composes needs the resolvers)
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
 from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401

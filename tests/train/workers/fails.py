@@ -6,14 +6,12 @@ import time
 from pathlib import Path
 
 from stages.core.config.schema import parse
-from stages.core.entrypoint import plain_door
 from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
 from stages.core.tracking.tracker import track
 from stages.train import run, worker
 
 
-@plain_door("train")
 def work(cfg):
     Path(f"pid{os.environ['RANK']}").write_text(str(os.getpid()))
     if os.environ["ENDS"] == "tracked":

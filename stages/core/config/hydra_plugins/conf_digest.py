@@ -1,7 +1,7 @@
 """The resolver `${conf_digest:}`: the digest of the files under `conf/` at the moment of composition.
 
-DVC imports this folder before it composes `params.yaml` (`hydra.plugins_path` in `.dvc/config`); the doors import it
-through `stages.core.config.schema`. It imports nothing of Tuneproof, because DVC's own process does not have it on its
+DVC imports this folder before it composes `params.yaml` (`hydra.plugins_path` in `.dvc/config`); the stages import
+it through `stages.core.config.schema`. It imports nothing of Tuneproof, which DVC's own process does not have on its
 path.
 """
 
