@@ -20,7 +20,7 @@ def train_ours(task: Task, **options: Any) -> Trained:
     from peft.helpers import disable_input_dtype_casting
 
     from stages.core.tracking.tracker import Tracker
-    from stages.train.assembly import get_trainer
+    from stages.train.build_trainer import get_trainer
     from stages.train.methods import get_method
 
     tracking = task.config.tracking.model_copy(update={"enabled": False})
@@ -64,7 +64,7 @@ def measure(trainer: Any) -> Trained:
     """Train, with a clock at the end of the first step."""
     from transformers import TrainerCallback
 
-    from stages.train.tuning import peak_memory
+    from stages.train.loop import peak_memory
 
     class Clock(TrainerCallback):
         first = 0.0

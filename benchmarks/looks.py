@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from stages.core.metrics.scores import Scores
 from stages.core.metrics.statistics import difference
-from stages.evaluate.looks import get_confidence
+from stages.evaluate.analysis.looks import get_confidence
 
 SERIES = 1000
 MODELS = 20

@@ -35,7 +35,7 @@ class Task:
     @property
     def shuffled(self) -> list[Record]:
         """In the order in which our stage reads them: each step of each contender then has the same rows."""
-        from stages.train.resumable import EpochOrder
+        from stages.train.trainers.base import EpochOrder
 
         return [self.records[i] for i in EpochOrder(len(self.records), None, 0, self.config.seed)]
 

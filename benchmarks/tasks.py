@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import show
-from stages.evaluate.ledger import LEDGER
+from stages.evaluate.analysis.ledger import LEDGER
 
 RESULTS = Path("benchmarks/results/tasks")
 ANOTHER_SET = "data.source.member=evals/registry/data/{0}/samples.jsonl"

@@ -25,7 +25,7 @@ from benchmarks.table import show
 from stages.core.config.arms import BASE_ARMS, TUNED_ARM
 from stages.core.metrics.scores import Scores
 from stages.core.metrics.statistics import compare, estimate
-from stages.evaluate.verdict import Answer, Field, Rule, decide
+from stages.evaluate.analysis.verdict import Answer, Field, Rule, decide
 
 RESULT = Path("benchmarks/results/verdict.json")
 SIZES = (20, 30, 50, 100, 300)

@@ -30,6 +30,11 @@ def test_a_stage_imports_only_itself_and_core(stage):
         assert all(name.startswith(allowed) for name in ours), path
 
 
+def list_rooms(folder):
+    """The packages and modules of a folder."""
+    return {path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")} - {"__init__"}
+
+
 ROOMS = {
     "errors": set(),
     "config": {"errors"},
@@ -56,10 +61,49 @@ def test_a_room_of_core_imports_only_rooms_below_it(room):
         assert ours <= ROOMS[room] | {room}, path
 
 
+STAGE_ROOMS = {
+    "train": {
+        "examples": set(),
+        "monitoring": set(),
+        "determinism": set(),
+        "trainers": {"monitoring", "examples"},
+        "methods": {"trainers", "monitoring", "examples"},
+        "arguments": {"methods", "trainers"},
+        "replay_rows": set(),
+        "replay_writer": {"methods", "replay_rows"},
+        "replay": {"methods", "examples", "replay_rows", "replay_writer"},
+        "build_trainer": {"arguments", "methods", "monitoring", "replay"},
+        "loop": {"methods", "monitoring", "examples"},
+        "export": {"methods", "determinism"},
+        "run": {"build_trainer", "loop", "export", "methods", "monitoring", "examples"},
+        "distributed": {"run"},
+        "__main__": {"distributed", "run"},
+    },
+    "evaluate": {
+        "costs": set(),
+        "analysis": {"costs"},
+        "report": {"analysis"},
+        "tuned": {"costs"},
+        "__main__": {"analysis", "report", "tuned"},
+    },
+}
+"""The same within the two largest stages."""
+
+
+@pytest.mark.parametrize(("stage", "room"), [(stage, room) for stage, rooms in STAGE_ROOMS.items() for room in rooms])
+def test_a_room_of_a_stage_imports_only_rooms_below_it(stage, room):
+    rooms = STAGE_ROOMS[stage]
+    assert rooms[room] <= set(list(rooms)[: list(rooms).index(room)])
+    folder = ROOT / "stages" / stage
+    assert list_rooms(folder) == set(rooms)
+    for path in [folder / f"{room}.py", *(folder / room).rglob("*.py")]:
+        names = set(imports(path)) if path.exists() else set()
+        ours = {name.split(".")[2] for name in names if name.startswith(f"stages.{stage}.")}
+        assert ours <= rooms[room] | {room}, path
+
+
 def test_every_room_has_its_rule():
-    core = ROOT / "stages" / "core"
-    found = {path.stem for path in core.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert found - {"__init__", "__pycache__"} == set(ROOMS)
+    assert list_rooms(ROOT / "stages" / "core") == set(ROOMS)
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])

@@ -32,7 +32,7 @@ from stages.core.errors import UserError
 from stages.core.metrics.scores import Metrics
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_json
-from stages.evaluate.curve import FILE, Point, fit_curve, get_curve_key
+from stages.evaluate.analysis.curve import FILE, Point, fit_curve, get_curve_key
 from stages.train.examples import take_share
 
 SHARES = (0.25, 0.5, 1.0)

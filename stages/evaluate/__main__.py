@@ -24,10 +24,10 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.core.metrics.metric_check import check_metrics
     from stages.core.metrics.scores import Metrics
     from stages.core.models.loading import weights_sha256
-    from stages.evaluate.analysis import analyse
-    from stages.evaluate.evidence import gather, score_arms
-    from stages.evaluate.looks import count_looks
-    from stages.evaluate.report import REPORTS, get_headline, write_reports
+    from stages.evaluate.analysis.analyse import analyse
+    from stages.evaluate.analysis.evidence import gather, score_arms
+    from stages.evaluate.analysis.looks import count_looks
+    from stages.evaluate.report.write import REPORTS, get_headline, write_reports
     from stages.evaluate.tuned import ask_tuned, check_method
 
     check_method(config)

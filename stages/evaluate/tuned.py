@@ -16,7 +16,7 @@ from stages.core.models.base_models import BaseModel, get_base_model
 from stages.core.models.candidates import MODELS, RIVALS, SEEDS, Candidate, tuned_candidates
 from stages.core.models.loading import get_tokenizer
 from stages.core.storage.files import read_json, write_json
-from stages.evaluate.timings import BASE, Rounds, time_classifier, time_engine, write_timings
+from stages.evaluate.costs.timings import BASE, Rounds, time_classifier, time_engine, write_timings
 
 Answers = dict[str, list[Prediction]]
 

@@ -39,7 +39,7 @@ def main(cfg: DictConfig) -> None:
             if candidate.config.train.launcher.kind == "single":
                 train(candidate, seed, tracker)
             else:
-                from stages.train.launch import launch
+                from stages.train.distributed.launch import launch
 
                 launch(candidate, seed, tracker.runs)
         finish(candidate, tracker)

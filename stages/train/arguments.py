@@ -9,7 +9,7 @@ from stages.core.models.loading import get_dtype
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-    from stages.train.methods.method import Method
+    from stages.train.methods.base import Method
 
 EAGER_TOKENS = 512  # see choose_attention
 KEPT = 3  # checkpoints: the last, the best, and the one before, in case the last is cut off
@@ -79,13 +79,13 @@ def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
 
 
 def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
-    """What `auto` is: on a CPU `per_row` for answers (`stages/train/packing.py`), unless layers are compiled, and for
-    other methods `eager` where rows have at most `EAGER_TOKENS` tokens; else the model's own choice.
+    """What `auto` is: on a CPU `per_row` for answers (`stages.train.trainers.packing`), unless layers are compiled, and
+    for other methods `eager` where rows have at most `EAGER_TOKENS` tokens; else the model's own choice.
 
     Two cores trained the default model on the default rows (69 tokens on average) at 720 tokens/s with `eager`, at 590
     with `sdpa`, whose backward pass is slow for short rows; for long ones the memory of `eager` grows with the square.
     """
-    from stages.train.packing import PER_ROW, can_pack
+    from stages.train.trainers.packing import PER_ROW, can_pack
 
     compiled = train.args.get("torch_compile")
     packs = train.method == "sft" and model.device.type == "cpu" and not compiled and can_pack(model)

@@ -20,7 +20,7 @@ from stages.train.replay_rows import SELF, ReplayRow, read_chats
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from stages.train.methods.method import Method
+    from stages.train.methods.base import Method
 
 FILE = "replay.jsonl"
 FACTS = "replay.json"

@@ -24,7 +24,7 @@ from stages.train.replay_rows import ReplayRow
 
 if TYPE_CHECKING:
     from stages.core.models.generation import Choosing
-    from stages.train.methods.method import Method
+    from stages.train.methods.base import Method
 
 log = logging.getLogger(__name__)
 

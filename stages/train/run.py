@@ -14,13 +14,13 @@ from stages.core.environment.processes import is_main
 from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.storage.files import read_json, whole_folder, write_json
 from stages.core.tracking.tracker import METRICS, Tracker, track
-from stages.train import tuning
-from stages.train.assembly import get_trainer
-from stages.train.checkpoints import get_key, hold
+from stages.train import loop
+from stages.train.build_trainer import get_trainer
 from stages.train.examples import take_share
+from stages.train.export import loss_curve, save
 from stages.train.methods import get_method
-from stages.train.saving import loss_curve, save
-from stages.train.watch import explain_memory
+from stages.train.monitoring.checkpoints import get_key, hold
+from stages.train.monitoring.divergence import explain_memory
 
 log = logging.getLogger(__name__)
 PLOTS = Path("plots")
@@ -39,7 +39,7 @@ def rehearse(candidate: Candidate, tracker: Tracker) -> None:
     method = get_method(candidate.config)
     with tempfile.TemporaryDirectory() as folder, explain_memory(candidate.config.train):
         trainer = get_trainer(method, *_read_rows(candidate.config), tracker, folder)
-        tuning.rehearse(trainer, method)
+        loop.rehearse(trainer, method)
 
 
 def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
@@ -55,7 +55,7 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
     with hold(key) as checkpoints:
         with explain_memory(config.train), tracker.system_metrics():
             trainer = get_trainer(method, *_read_rows(config), tracker, str(checkpoints))
-            numbers = tuning.tune(trainer, method, checkpoints)
+            numbers = loop.tune(trainer, method, checkpoints)
         # Every process takes part in gathering the weights; the first one has them and writes.
         with whole_folder(folder) if is_main() else nullcontext(checkpoints) as target:
             save(trainer, method, numbers, key, target)

@@ -18,7 +18,7 @@ from stages.register.champion import ask_champion, get_answers_to_keep
 from stages.register.registry import find_champion
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
-from tests.train.test_labels import ENCODER, FAST, classified, tagged, write_rows
+from tests.train.methods.test_labels import ENCODER, FAST, classified, tagged, write_rows
 
 GATE = ("register=one-task", "register.gate.verdict=null", "register.gate.min_primary_metric=0.0")
 QUICK = (*FAST[1:], *GATE, ENCODER)

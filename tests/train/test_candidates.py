@@ -11,7 +11,7 @@ from stages.core.models.candidates import get_candidate, get_recommended, tuned_
 from stages.core.models.loading import TUNED
 from stages.train.__main__ import main
 from tests.conftest import TINY, compose_config
-from tests.train.test_resume import Killed, stop_at
+from tests.train.monitoring.test_resume import Killed, stop_at
 
 FAST = (*TINY, "train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")
 RIVAL = (

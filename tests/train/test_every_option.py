@@ -14,7 +14,7 @@ from stages.core.models.loading import CAUSAL, TUNED, get_tuned_model
 from stages.core.storage.files import write_jsonl
 from stages.train.__main__ import main
 from stages.train.arguments import get_adapter, get_arguments
-from stages.train.assembly import choose_auto
+from stages.train.build_trainer import choose_auto
 from stages.train.methods import get_method
 from tests.conftest import ROOT, TINY, compose_config
 

@@ -20,13 +20,13 @@ from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_
 from stages.core.tracking.tracker import Tracker
 from stages.train import replay, replay_writer
 from stages.train.__main__ import main
-from stages.train.assembly import get_trainer
+from stages.train.build_trainer import get_trainer
 from stages.train.examples import IGNORED, LeftPadding
 from stages.train.methods import get_method
 from stages.train.replay import FILE, encode_rows, mix_replay
 from stages.train.replay_writer import write_rows
 from tests.conftest import TINY, compose_config
-from tests.train.test_resume import SMALL, Killed, read, run, same, stop_at
+from tests.train.monitoring.test_resume import SMALL, Killed, read, run, same, stop_at
 
 CHAT = "<|im_start|>user\nSay {n} {noun}.<|im_end|>\n<|im_start|>assistant\n{n} {noun}{end}<|im_end|>\n"
 NOUNS = ("apples", "pears", "plums", "figs")
@@ -266,7 +266,7 @@ def test_replay_is_for_answers_to_chats():
 
 
 def test_a_loss_that_runs_away_names_replay_rows_as_such():
-    from stages.train.watch import Watch
+    from stages.train.monitoring.divergence import Watch
 
     with pytest.raises(UserError, match=r"train\.jsonl and of train\.replay \(replay-…\): a, replay-1\. Lower"):
         Watch(["a", "replay-1"]).look(float("nan"), 1, 1e-3, [0, 1])

@@ -12,10 +12,10 @@ from stages.core.models.loading import TUNED, get_model, get_tuned_model
 from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.arguments import choose_attention
-from stages.train.assembly import get_trainer
+from stages.train.build_trainer import get_trainer
 from stages.train.examples import IGNORED, LeftPadding, take_share
 from stages.train.methods import get_method
-from stages.train.watch import Watch, explain_memory
+from stages.train.monitoring.divergence import Watch, explain_memory
 from tests.conftest import TINY, compose_config
 
 FAST = ("train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")

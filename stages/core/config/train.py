@@ -79,7 +79,7 @@ class Accelerate(Section):
     processes: Count
     """On this machine."""
     config_file: Name | None
-    """Of accelerate: those for DDP, FSDP and DeepSpeed are in `stages/train/accelerate`; null is the first."""
+    """Of accelerate. `stages/train/distributed/accelerate` has those for DDP, FSDP and DeepSpeed; null is the first."""
     args: list[str]
     """More flags of `accelerate launch`."""
 
@@ -122,7 +122,7 @@ class TrainConfig(Section):
     micro_batch_tokens: Annotated[int, Field(ge=16)]
     """Padded tokens in one forward and backward pass."""
     attention: Name
-    """An attention implementation of transformers, `per_row` (`stages/train/packing.py`), or `auto`."""
+    """An attention implementation of transformers, `per_row` (`stages/train/trainers/packing.py`), or `auto`."""
     best: Best
     replay: Replay
     checkpoint_minutes: Annotated[float, Field(ge=0)]

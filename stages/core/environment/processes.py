@@ -1,6 +1,6 @@
 """Which of several training processes this one is. All else of Tuneproof runs in one process, which is the main one.
 
-`stages.train.launch` starts the others; accelerate's launcher gives each its number in `RANK`.
+`stages.train.distributed.launch` starts the others; accelerate's launcher gives each its number in `RANK`.
 """
 
 import os

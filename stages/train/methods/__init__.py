@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stages.core.config.schema import Config
-    from stages.train.methods.method import Method
+    from stages.train.methods.base import Method
 
 CLASSES = {
-    "sft": ("answers", "Answers"),
+    "sft": ("sft", "Answers"),
     "dpo": ("preferences", "Dpo"),
     "orpo": ("preferences", "Orpo"),
     "kto": ("preferences", "Kto"),
     "reward": ("preferences", "Reward"),
-    "grpo": ("rewards", "Grpo"),
-    "classify": ("labels", "Classify"),
-    "tag": ("labels", "Tag"),
+    "grpo": ("grpo", "Grpo"),
+    "classify": ("classification", "Classify"),
+    "tag": ("classification", "Tag"),
 }
 
 

@@ -15,11 +15,11 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from stages.core.data.records import Record
 from stages.core.models.loading import get_model
 from stages.train.examples import IGNORED
-from stages.train.methods.judged import Ids, Judged, get_length
-from stages.train.preference_trainers import DpoTrainer, KtoTrainer, OrpoTrainer, RewardModelTrainer
+from stages.train.methods.judged_answers import Ids, Judged, get_length
+from stages.train.trainers.preferences import DpoTrainer, KtoTrainer, OrpoTrainer, RewardModelTrainer
 
 if TYPE_CHECKING:
-    from stages.train.journal import Journal
+    from stages.train.monitoring.training_progress import Journal
 
 log = logging.getLogger(__name__)
 BALANCE = (1.0, 4 / 3)  # weight of all wanted rows over that of all unwanted ones: equation 8 of the KTO paper

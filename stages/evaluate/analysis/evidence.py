@@ -1,0 +1,153 @@
+"""Everything that was measured, in one place: arms scored, training seeds beside each other, costs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.core.config.arms import MODEL_FREE_ARMS
+from stages.core.config.schema import Config
+from stages.core.data.groups import get_groups
+from stages.core.data.predictions import Prediction, prompted_arms
+from stages.core.data.records import Record, read_records
+from stages.core.errors import UserError
+from stages.core.metrics.scores import Metrics, Scores
+from stages.core.metrics.statistics import Estimate, estimate
+from stages.core.models.candidates import Candidate, tuned_candidates
+from stages.evaluate.analysis.judging import Contest
+from stages.evaluate.costs.costs import Costs, get_costs
+from stages.evaluate.costs.scenarios import Measurements
+from stages.evaluate.costs.timings import read_timings
+
+ArmScores = dict[str, dict[str, Scores]]
+"""Arm -> metric -> scores of the rows."""
+Predictions = dict[str, list[Prediction]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the verdict and the report rest on."""
+
+    config: Config
+    records: Sequence[Record]
+    """The rows that are judged."""
+    targets: Sequence[str]
+    """Of these and of the training rows, each once: what form an answer has."""
+    metrics: Metrics
+    predictions: Predictions
+    """Of every arm, those without a model first."""
+    scores: ArmScores
+    runs: dict[str, dict[str, list[Scores]]]
+    """Arm -> metric -> the scores of each run: of a tuned arm one for each training seed, of others one."""
+    estimates: dict[str, dict[str, Estimate]]
+    groups: np.ndarray | None
+    """See `stages.core.data.groups`."""
+    candidates: dict[str, Candidate]
+    """The tuned arms."""
+    contest: Contest
+    best_prompted: str
+    costs: dict[str, Costs]
+    """As each candidate would have them."""
+
+    @property
+    def primary(self) -> str:
+        """The metric that decides."""
+        return self.config.evaluate.primary_metric
+
+
+def score_arms(metrics: Metrics, records: Sequence[Record], predictions: Predictions) -> ArmScores:
+    """Every metric for every arm.
+
+    Raises:
+        UserError: an arm's predictions are not of these records.
+    """
+    ids = [record.id for record in records]
+    for arm, answers in predictions.items():
+        if [answer.id for answer in answers] != ids:
+            raise UserError(f"predictions/{arm}.jsonl is not of these rows: run `dvc repro`")
+    return {arm: metrics.score_records(answers, records) for arm, answers in predictions.items()}
+
+
+def gather(
+    config: Config, records: Sequence[Record], metrics: Metrics, predictions: Predictions, scores: ArmScores
+) -> Evidence:
+    """Put together what `baseline`, `train` and the answers to these rows have given.
+
+    Args:
+        config: of the run.
+        records: the rows that are judged.
+        metrics: that gave the scores.
+        predictions: of every arm, those without a model first.
+        scores: of every arm by every metric.
+    """
+    settings = config.evaluate
+    groups = get_groups(records)
+    candidates = {candidate.name: candidate for candidate in tuned_candidates(config)}
+    answered = [arm for arm in predictions if arm in (*MODEL_FREE_ARMS, *prompted_arms(config))]
+    contest = Contest.of(answered, list(candidates))
+    runs = _get_runs(metrics, records, scores, candidates)
+    estimates = {
+        arm: {name: estimate(found, settings.confidence, groups) for name, found in of_metric.items()}
+        for arm, of_metric in runs.items()
+    }
+    best_prompted = max(contest.prompted, key=lambda arm: estimates[arm][settings.primary_metric].value)
+    training = read_records("train")
+    measured = _measure(config, len(training), predictions, scores, candidates, groups)
+    costs = {
+        name: get_costs(settings.prices, measured, name, best_prompted, settings.confidence) for name in candidates
+    }
+    return Evidence(
+        config=config,
+        records=records,
+        targets=sorted({record.target for record in (*records, *training) if record.kind != "prompt"}),
+        metrics=metrics,
+        predictions=predictions,
+        scores=scores,
+        runs=runs,
+        estimates=estimates,
+        groups=groups,
+        candidates=candidates,
+        contest=contest,
+        best_prompted=best_prompted,
+        costs=costs,
+    )
+
+
+def _get_runs(
+    metrics: Metrics, records: Sequence[Record], scores: ArmScores, candidates: Mapping[str, Candidate]
+) -> dict[str, dict[str, list[Scores]]]:
+    runs = {arm: {name: [found] for name, found in of_metric.items()} for arm, of_metric in scores.items()}
+    for name, candidate in candidates.items():
+        for answers in candidate.read_predictions()[1:]:
+            for metric, found in metrics.score_records(answers, records).items():
+                runs[name][metric].append(found)
+    return runs
+
+
+def _measure(
+    config: Config,
+    training_rows: int,
+    predictions: Predictions,
+    scores: ArmScores,
+    candidates: Mapping[str, Candidate],
+    groups: np.ndarray | None,
+) -> Measurements:
+    """What costs are computed from."""
+    primary = config.evaluate.primary_metric
+    binary = all(of_metric[primary].binary for of_metric in scores.values())
+    return Measurements(
+        predictions=predictions,
+        training={name: _get_numbers(candidate) for name, candidate in candidates.items()},
+        timings=read_timings(),
+        training_rows=training_rows,
+        right={arm: of_metric[primary].values for arm, of_metric in scores.items()} if binary else None,
+        groups=groups,
+    )
+
+
+def _get_numbers(candidate: Candidate) -> dict[str, Any]:
+    """What its training took, the writing of replay rows included."""
+    training = candidate.read_training()
+    writing = (training.get("replay") or {}).get("writing_seconds") or 0.0
+    return {**training["numbers"], "seconds": training["numbers"]["seconds"] + writing}

@@ -1,0 +1,143 @@
+"""From scores to the verdict: the arms that decide, their paired differences, what each seed would have said."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from stages.core.config.arms import MODEL_FREE_ARMS
+from stages.core.config.schema import Config
+from stages.core.metrics.scores import Scores
+from stages.core.metrics.statistics import Estimate, Spread, compare, estimate
+from stages.evaluate.analysis.comparisons import Comparison, describe_pair
+from stages.evaluate.analysis.verdict import Field, Rule, Verdict, decide
+
+Pair = tuple[str, str]
+Runs = Mapping[str, Mapping[str, Sequence[Scores]]]
+"""Arm -> metric -> the scores of each of its runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The arms by which the verdict goes."""
+
+    model_free: tuple[str, ...]
+    prompted: tuple[str, ...]
+    tuned: tuple[str, ...]
+
+    @classmethod
+    def of(cls, answered: Sequence[str], tuned: Sequence[str]) -> "Contest":
+        """Sort the arms that `baseline` left, beside the tuned ones."""
+        free = tuple(arm for arm in MODEL_FREE_ARMS if arm in answered)
+        return cls(free, tuple(arm for arm in answered if arm not in free), tuple(tuned))
+
+    @property
+    def untuned(self) -> tuple[str, ...]:
+        """Every alternative to tuning."""
+        return (*self.model_free, *self.prompted)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.untuned, *self.tuned)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict and the comparisons behind it."""
+
+    verdict: Verdict
+    comparisons: list[Comparison]
+    seeds: list[Verdict]
+    """The verdict that each training seed alone would have had; empty with one seed."""
+
+
+def judge(
+    config: Config,
+    contest: Contest,
+    runs: Runs,
+    groups: np.ndarray | None,
+    *,
+    looks: int = 1,
+    cost: Mapping[str, float] | None = None,
+    cheaper: Mapping[Pair, bool] | None = None,
+) -> Judged:
+    """Compare and decide.
+
+    Args:
+        config: for metrics, margin, confidence.
+        contest: the arms that decide.
+        runs: their scores.
+        groups: see `stages.core.data.groups`.
+        looks: tuned models judged on these rows so far.
+        cost: of a request of each arm.
+        cheaper: of a tuned arm against a prompted one, see `stages.evaluate.analysis.verdict.Field`.
+    """
+    settings = config.evaluate
+    rows = len(runs[contest.arms[0]][settings.primary_metric][0].rows)
+    rule = Rule(settings.margin, settings.confidence, settings.useful, config.checks.min_test_rows, looks)
+
+    def decide_on(chosen: Runs) -> tuple[Verdict, dict[Pair, Spread]]:
+        primary = {arm: chosen[arm][settings.primary_metric] for arm in contest.arms}
+        spreads = _compare_all(primary, groups)
+        estimates = {arm: estimate(scores, settings.confidence, groups) for arm, scores in primary.items()}
+        return decide(_get_field(contest, estimates, spreads, cost, cheaper), rule, rows), spreads
+
+    verdict, spreads = decide_on(runs)
+    count = max(len(runs[arm][settings.primary_metric]) for arm in contest.tuned)
+    alone = [decide_on(_take(runs, contest.tuned, seed))[0] for seed in range(count)] if count > 1 else []
+    return Judged(verdict, _describe(config, contest, runs, spreads, groups, rows), alone)
+
+
+def _get_field(
+    contest: Contest,
+    estimates: Mapping[str, Estimate],
+    spreads: Mapping[Pair, Spread],
+    cost: Mapping[str, float] | None,
+    cheaper: Mapping[Pair, bool] | None,
+) -> Field:
+    return Field(contest.model_free, contest.prompted, contest.tuned, estimates, spreads, cheaper or {}, cost or {})
+
+
+def _compare_all(primary: Mapping[str, Sequence[Scores]], groups: np.ndarray | None) -> dict[Pair, Spread]:
+    """Each arm minus each other one; one of the two directions is computed."""
+    spreads: dict[Pair, Spread] = {}
+    for second, first in combinations(primary, 2):
+        found = compare(primary[first], primary[second], groups)
+        spreads[first, second] = found
+        spreads[second, first] = replace(found, value=-found.value, centre=-found.centre)
+    return spreads
+
+
+def _take(runs: Runs, tuned: Sequence[str], seed: int) -> Runs:
+    """The runs with one seed of the tuned arms; an arm with fewer seeds keeps its last one."""
+    return {
+        arm: {name: [found[min(seed, len(found) - 1)]] if arm in tuned else found for name, found in of_metric.items()}
+        for arm, of_metric in runs.items()
+    }
+
+
+def _describe(
+    config: Config,
+    contest: Contest,
+    runs: Runs,
+    spreads: Mapping[Pair, Spread],
+    groups: np.ndarray | None,
+    rows: int,
+) -> list[Comparison]:
+    """Tuned arms against every other by every metric, and by the primary one the lower steps against each other."""
+    settings = config.evaluate
+    found = []
+    for metric in settings.metrics:
+        primary = metric == settings.primary_metric
+        pairs = [(arm, other) for arm in contest.tuned for other in contest.untuned]
+        if primary:
+            pairs += [(arm, other) for arm in contest.prompted for other in contest.model_free]
+            pairs += [(arm, contest.model_free[0]) for arm in contest.model_free[1:]]
+        pairs = [(arm, other) for arm, other in pairs if metric in runs[arm] and metric in runs[other]]
+        for pair in pairs:
+            spread = spreads[pair] if primary else compare(runs[pair[0]][metric], runs[pair[1]][metric], groups)
+            margin = settings.margin if primary else 0.0
+            found.append(describe_pair(pair, metric, spread, margin=margin, confidence=settings.confidence, rows=rows))
+    return found

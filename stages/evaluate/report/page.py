@@ -1,0 +1,118 @@
+"""Templates to text: the report as one HTML file that opens offline, and as Markdown for a pull request."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from stages.core.config.schema import Config
+from stages.evaluate.report.intervals import SLICES, Row
+from stages.evaluate.report.plots import fill_template, fold_labels
+
+TEMPLATES = Path(__file__).parent / "templates"
+GITHUB_LIMIT = 65_536  # characters of a comment
+MOST = 60  # slices in the Markdown's table at first; fewer where the whole would still be too long
+
+
+def render_page(
+    config: Config,
+    report: Mapping[str, Any],
+    plots: Mapping[str, list[Row]],
+    example: Any,
+    examples: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> str:
+    """`reports/verdict.html`.
+
+    Texts of data and models are escaped wherever they stand, and the page's own policy forbids every script but its two
+    and every request to anywhere.
+    """
+    metric = report["primary_metric"]
+    labels = {"tokens": ("prompt tokens a request", metric), "curve": ("training rows", metric)}
+    specs = {name: fill_template(name, rows, *labels.get(name, ())) for name, rows in plots.items() if rows}
+    scripts = [_vega(), (TEMPLATES / "page.js").read_text("utf-8")]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            config=config,
+            report=report,
+            metrics=config.evaluate.metrics,
+            example=example,
+            examples=examples,
+            confusion=fold_labels(report["confusion"]) if report["confusion"] else None,
+            specs={name: embedded_json(spec) for name, spec in specs.items()},
+            slices_shown=SLICES,
+            scripts=scripts,
+            style=(TEMPLATES / "page.css").read_text("utf-8"),
+            script_hashes=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+        )
+    )
+
+
+def render_markdown(config: Config, report: Mapping[str, Any]) -> str:
+    """`reports/verdict.md`, which fits into a pull request's comment however many slices there are."""
+    template = _environment().get_template("report.md.j2")
+    slices = sorted(report["slices"], key=lambda part: (not part["loses"], -part["rows"]))
+    shown = MOST
+    while True:
+        text = template.render(config=config, report=report, metrics=config.evaluate.metrics, slices=slices[:shown])
+        if len(text) <= GITHUB_LIMIT or not shown:
+            return text[:GITHUB_LIMIT]
+        shown //= 2
+
+
+def embedded_json(value: Any) -> str:
+    """JSON for the inside of a `<script>`, which no text in it can end."""
+    return orjson.dumps(value).decode().replace("<", "\\u003c")
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed; bundling takes two seconds."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"interval": _interval, "signed": _signed, "cell": _cell, "minus": _minus}
+    return environment
+
+
+def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
+    """HTML of numbers alone: a value and its interval, which a narrow screen puts below."""
+    value = estimate["difference"] if "p_value" in estimate else estimate["value"]
+    numbers = (_minus(format(number, f"{sign}.3f")) for number in (value, estimate["ci_low"], estimate["ci_high"]))
+    return "{} <small>({} to {})</small>".format(*numbers)
+
+
+def _signed(estimate: Mapping[str, Any]) -> str:
+    return _interval(estimate, "+")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")  # as wide as the plus, so that columns align
+
+
+def _cell(text: str) -> str:
+    """Text of data in a table of Markdown: no character of it means anything, and nobody is called by an `@`."""
+    plain = " ".join(str(text).split())
+    escaped = "".join(f"&#{ord(c)};" if c in "&<>|`*_[]()#!~\\:" else c for c in plain)
+    return escaped.replace("@", "@&#8203;")

@@ -1,0 +1,94 @@
+"""The verdict for a machine, for a pull request and for a meeting."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.core.config.schema import Config
+from stages.core.data.predictions import Prediction
+from stages.core.data.records import Record
+from stages.core.storage.files import write_bytes, write_json
+from stages.evaluate.analysis.evidence import ArmScores
+from stages.evaluate.report.page import render_markdown, render_page
+from stages.evaluate.report.plots import get_plots
+
+REPORTS = Path("reports")
+PLOTS = Path("plots")
+EXAMPLES = 20  # rows shown side by side, as many each way as there are
+
+
+def write_reports(
+    config: Config,
+    report: dict[str, Any],
+    records: Sequence[Record],
+    predictions: dict[str, list[Prediction]],
+    scores: ArmScores,
+) -> None:
+    """Write `reports/verdict.{json,md,html}` and `plots/<name>.json`."""
+    plots = get_plots(report, config.evaluate.metrics)
+    examples = get_examples(report, records, predictions, scores)
+    page = render_page(config, report, plots, records[0], examples)
+    write_json(REPORTS / "verdict.json", report)
+    write_bytes(REPORTS / "verdict.md", render_markdown(config, report).encode("utf-8", "replace"))
+    write_bytes(REPORTS / "verdict.html", page.encode("utf-8", "replace"))
+    for name, rows in plots.items():
+        write_json(PLOTS / f"{name}.json", rows)
+
+
+def get_examples(
+    report: Mapping[str, Any], records: Sequence[Record], predictions: dict[str, list[Prediction]], scores: ArmScores
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows on which the tuned arm and the best prompted one differ by the primary metric, each way round.
+
+    Half of `EXAMPLES` each way; where one way has fewer, the other fills up. The largest differences come first, among
+    equals those whose target was not shown yet, then the shortest.
+    """
+    tuned = report["candidate"]
+    rival = report["best_prompted_arm"]
+    metric = report["primary_metric"]
+    ours, theirs = (scores[arm][metric].values for arm in (tuned, rival))
+    gain = ours - theirs
+    better, worse = (
+        _instructive((i for i in range(len(records)) if sign * gain[i] > 0), records, abs(gain)) for sign in (1, -1)
+    )
+    half = EXAMPLES // 2
+
+    def show(i: int) -> dict[str, Any]:
+        texts = {"tuned": predictions[tuned][i].text, "rival": predictions[rival][i].text}
+        row = {"question": records[i].prompt[-1]["content"], "target": records[i].target, **texts}
+        return {**row, "tuned_score": float(ours[i]), "rival_score": float(theirs[i])}
+
+    return {
+        "better": [show(i) for i in better[: max(half, EXAMPLES - len(worse))]],
+        "worse": [show(i) for i in worse[: max(half, EXAMPLES - len(better))]],
+    }
+
+
+def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    """The numbers for `metrics/evaluate.json` and for the columns of MLflow's table."""
+    gap = _decisive(report)
+    arms = report["arms"]
+    tuned = arms[report["candidate"]]
+    return {
+        "verdict": report["verdict"],
+        **{arm: {m: numbers[m]["value"] for m in metrics if m in numbers} for arm, numbers in arms.items()},
+        "gain": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
+        "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"] - tuned["prompt_tokens"],
+        "seconds_per_request": tuned["seconds_per_request"],
+    }
+
+
+def _instructive(rows: Iterable[int], records: Sequence[Record], size: Any) -> list[int]:
+    seen: Counter[str] = Counter()
+    order = {}
+    for i in sorted(rows, key=lambda i: (-size[i], len(records[i].target), i)):
+        order[i] = (-size[i], seen[records[i].target])
+        seen[records[i].target] += 1
+    return sorted(order, key=order.__getitem__)
+
+
+def _decisive(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The comparison with the best prompted arm by the primary metric."""
+    wanted = report["primary_metric"], report["candidate"], report["best_prompted_arm"]
+    return next(c for c in report["comparisons"] if (c["metric"], c["arm"], c["against"]) == wanted)
