@@ -22,6 +22,7 @@ from stages.core.entrypoint import stage_main
 from stages.core.models.base_models import get_base_model, get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
 from stages.core.storage.files import write_json
+from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import Tracker
 
 
@@ -56,7 +57,9 @@ def main(config: Config, tracker: Tracker) -> None:
         arms.answer_all(engine)
         write_json(GENERAL_BASE, general := ask_general(engine, tokenizer, config))
     write_json(PREDICTIONS / "choices.json", {arm: arms.choices[arm] for arm in prompted_arms(config)})
-    tracker.headline(without_model | arms.numbers | {"general_seconds": general["seconds"]})
+    numbers = without_model | arms.numbers | {"general_seconds": general["seconds"]}
+    write_summary("baseline", numbers)
+    tracker.log_summary(numbers)
 
 
 if __name__ == "__main__":

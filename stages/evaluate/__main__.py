@@ -14,6 +14,7 @@ from stages.core.config.schema import Config
 from stages.core.data.predictions import read_arms
 from stages.core.data.records import read_records
 from stages.core.entrypoint import stage_main
+from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import Tracker
 
 
@@ -44,13 +45,13 @@ def main(config: Config, tracker: Tracker) -> None:
     looks = count_looks(config, tracker, {weights[name]: scores[name][evidence.primary].value for name in weights})
     report = analyse(evidence, looks, weights)
     write_reports(config, report, records, predictions, scores)
-    tracker.headline(
-        get_headline(report, config.evaluate.metrics)
-        | {"general_seconds": general["seconds"], "test_looks": looks.count}
-    )
-    tracker.tag("verdict", report["verdict"])
+    numbers = get_headline(report, config.evaluate.metrics)
+    numbers |= {"general_seconds": general["seconds"], "test_looks": looks.count}
+    write_summary("evaluate", numbers)
+    tracker.log_summary(numbers)
+    tracker.set_tag("verdict", report["verdict"])
     for name in ("json", "md", "html"):
-        tracker.artifact(REPORTS / f"verdict.{name}")
+        tracker.log_artifact(REPORTS / f"verdict.{name}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from stages.core.models.base_models import get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
 from stages.core.planning.model_dimensions import get_shape
 from stages.core.storage.files import whole_folder, write_json
+from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import Tracker
 from stages.prepare.findings import Findings
 from stages.prepare.preview import PREVIEW
@@ -52,7 +53,7 @@ def main(config: Config, tracker: Tracker) -> None:
         if findings.failed:
             REJECTED.parent.mkdir(parents=True, exist_ok=True)
             (folder / "findings.jsonl").replace(REJECTED)
-            tracker.artifact(REJECTED)
+            tracker.log_artifact(REJECTED)
             raise findings.error(REJECTED)
         check_splits(files.counts)
         shape = get_shape(config.model, base)
@@ -66,9 +67,11 @@ def main(config: Config, tracker: Tracker) -> None:
     log.info("\n%s\n\n%s\n%s", table(figures), seen.preview.text(), figures["estimate"]["sentence"])
     log.info("%s", plan(config, files.counts["test"]))
     facts = {"format": reader.format, "source": reader.source.facts, "rows": reader.rows, **files.counts}
-    tracker.headline({**facts, "findings": findings.counts, **figures, "seconds": seconds | seen.seconds})
-    tracker.artifact(PREPARED / "findings.jsonl")
-    tracker.artifact(PREVIEW)
+    numbers = {**facts, "findings": findings.counts, **figures, "seconds": seconds | seen.seconds}
+    write_summary("prepare", numbers)
+    tracker.log_summary(numbers)
+    tracker.log_artifact(PREPARED / "findings.jsonl")
+    tracker.log_artifact(PREVIEW)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from stages.core.config.schema import Config
 from stages.core.entrypoint import stage_main
 from stages.core.models.candidates import get_recommended
 from stages.core.storage.files import read_json, write_bytes
+from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def main(config: Config, tracker: Tracker) -> None:
     report = read_json(Path("reports/verdict.json"))
     candidate = get_recommended(config, report["recommended_arm"])
     check_weights(candidate, report)
-    champion = tracker.attempt(lambda: find_champion(config))
+    champion = tracker.safely(lambda: find_champion(config))
     conditions = check_gate(config.register_.gate, report, candidate.name)
     if all(condition.passed for condition in conditions):  # else it would not decide, and may be costly
         conditions += check_champion(candidate, report, champion)
@@ -47,8 +48,10 @@ def main(config: Config, tracker: Tracker) -> None:
     write_bytes(CARD, card.encode())
     reasons = [f"{'passed' if condition.passed else 'failed'}: {condition.sentence}" for condition in conditions]
     log.info("%s\n  %s", outcome, "\n  ".join(reasons))
-    tracker.headline({"registered": version is not None, "version": version, "outcome": outcome, "reasons": reasons})
-    tracker.artifact(CARD)
+    result = {"registered": version is not None, "version": version, "outcome": outcome, "reasons": reasons}
+    write_summary("register", result)
+    tracker.log_summary(result)
+    tracker.log_artifact(CARD)
 
 
 if __name__ == "__main__":

@@ -35,14 +35,14 @@ def register(
     name = config.register_.name
     if champion is not None and champion.model_sha256 == report["lineage"]["model_sha256"]:
         return champion.version, f"these weights are {name} version {champion.version} already"
-    if not tracker.on:
+    if not tracker.enabled:
         return None, AWAY
     model, tokenizer = _load(candidate)
-    info = tracker.attempt(lambda: log_model(candidate, model, tokenizer, tracker, report))
+    info = tracker.safely(lambda: log_model(candidate, model, tokenizer, tracker, report))
     if info is None:
         return None, AWAY
     check_round_trip(info.model_uri, model, tokenizer, _get_probes(config, tokenizer))
-    version = tracker.attempt(lambda: create_version(candidate, info.model_id, report, card))
+    version = tracker.safely(lambda: create_version(candidate, info.model_id, report, card))
     if version is None:
         return None, AWAY
     purpose = describe_purpose(config.register_.gate, report["forgetting"])

@@ -13,7 +13,8 @@ from stages.core.data.records import Record, read_records
 from stages.core.environment.processes import is_main
 from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.storage.files import read_json, whole_folder, write_json
-from stages.core.tracking.tracker import METRICS, Tracker, track
+from stages.core.storage.summaries import get_summary_file, write_summary
+from stages.core.tracking.tracker import Tracker, track
 from stages.train import loop
 from stages.train.build_trainer import get_trainer
 from stages.train.examples import take_share
@@ -46,7 +47,7 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
     """Train with a seed, then put the whole folder in its place. What is there already is left alone."""
     config, folder, first = candidate.config, candidate.get_folder(seed), seed == candidate.seeds[0]
     plot = PLOTS / f"{candidate.stage}.json"
-    written = [folder / "training.json", *([METRICS / f"{candidate.stage}.json", plot] if first else [])]
+    written = [folder / "training.json", *([get_summary_file(candidate.stage), plot] if first else [])]
     method = get_method(config, seed)
     key = get_key(config, method.base, seed)
     if all(path.exists() for path in written) and read_json(written[0]).get("key") == key:
@@ -61,7 +62,8 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
             save(trainer, method, numbers, key, target)
         if is_main() and first:
             write_json(plot, loss_curve(trainer))
-            tracker.headline(numbers)
+            write_summary(candidate.stage, numbers)
+            tracker.log_summary(numbers)
 
 
 def finish(candidate: Candidate, tracker: Tracker) -> None:
@@ -80,7 +82,9 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
         shutil.rmtree(folder)
     if more or unwanted:
         of_seeds = {str(seed): candidate.read_training(seed)["numbers"] for seed in more}
-        tracker.headline(candidate.read_training()["numbers"] | ({"seeds": of_seeds} if more else {}))
+        numbers = candidate.read_training()["numbers"] | ({"seeds": of_seeds} if more else {})
+        write_summary(candidate.stage, numbers)
+        tracker.log_summary(numbers)
 
 
 def _read_rows(config: Config) -> tuple[list[Record], list[Record]]:

@@ -17,7 +17,8 @@ from stages.core.environment.lineage import data_sha256
 from stages.core.environment.processes import get_runs, is_main, is_worker
 from stages.core.environment.repository import repository_root
 from stages.core.errors import hide_passwords
-from stages.core.storage.files import read_json, write_json
+from stages.core.storage.files import read_json
+from stages.core.storage.summaries import SUMMARIES, get_summary_file
 from stages.core.tracking.runs import PREFIX, data_set, flatten, get_experiment, get_parent, tracking_uri
 from stages.core.tracking.system_metrics import monitored
 
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 STAGES = ("prepare", "baseline", "train", "evaluate", "register")
-METRICS = Path("metrics")
 
 
 class Tracker:
@@ -41,59 +41,58 @@ class Tracker:
         self.config, self.stage = config, stage
         self.runs: list[str] = []
         self._steps: dict[str, int] = {}  # at which live numbers were logged last, by their names
-        self.on = config.tracking.enabled and is_main()
-        self.attempt(self._open)
+        self.enabled = config.tracking.enabled and is_main()
+        self.safely(self._open)
 
     @property
     def run_id(self) -> str:
         """The stage's run (the parent's where there is no stage)."""
         return self.runs[-1]
 
-    def attempt(self, action: Callable[[], T]) -> T | None:
+    def safely(self, action: Callable[[], T]) -> T | None:
         """Do something with MLflow; a failure is a warning and the end of tracking for this stage."""
-        if not self.on:
+        if not self.enabled:
             return None
         try:
             return action()
         except Exception as error:  # whatever a server, a network or a database may throw
-            self.on = False
+            self.enabled = False
             uri, said = hide_passwords(tracking_uri(self.config.tracking)), hide_passwords(str(error))
             log.warning("MLflow at %s does not answer (%s: %.200s).", uri, type(error).__name__, said.split("\n")[0])
-            log.warning("The stage goes on without it; its numbers are in %s/.", METRICS)
+            log.warning("The stage goes on without it; its numbers are in %s/.", SUMMARIES)
             return None
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Log live numbers to the stage's run without waiting for the server."""
         self._steps |= dict.fromkeys(values, step)
-        self.attempt(lambda: self._log_metrics(self.run_id, values, synchronous=False))
+        self.safely(lambda: self._log_metrics(self.run_id, values, synchronous=False))
 
-    def artifact(self, path: Path) -> None:
+    def log_artifact(self, path: Path) -> None:
         """Log a file to the stage's run."""
-        self.attempt(lambda: self._client.log_artifact(self.run_id, str(path)))
+        self.safely(lambda: self._client.log_artifact(self.run_id, str(path)))
 
-    def tag(self, key: str, value: str) -> None:
+    def set_tag(self, key: str, value: str) -> None:
         """Tag the stage's run and the parent, so that the table of executions can show and filter by it."""
         for run_id in self.runs:
-            self.attempt(lambda run_id=run_id: self._client.set_tag(run_id, PREFIX + key, value))  # type: ignore[misc]
+            self.safely(lambda run_id=run_id: self._client.set_tag(run_id, PREFIX + key, value))  # type: ignore[misc]
 
     def find_tags(self, key: str, value: str) -> list[dict[str, str]]:
         """The tags of ours, without their prefix, of the experiment's runs that have this one, the oldest run first.
 
         None where there is no MLflow to be had.
         """
-        return self.attempt(lambda: self._find_tags(PREFIX + key, value)) or []
+        return self.safely(lambda: self._find_tags(PREFIX + key, value)) or []
 
-    def headline(self, values: dict[str, Any]) -> None:
-        """Write `metrics/<stage>.json` and log its numbers to the stage's run; those of all stages go to the parent."""
-        write_json(METRICS / f"{self.stage}.json", values)
-        self.attempt(lambda: self._log_metrics(self.run_id, flatten(values)))
-        self.attempt(self.complete_parent)
+    def log_summary(self, values: dict[str, Any]) -> None:
+        """Log the headline numbers, which the stage has written, to its run; those of all stages go to the parent."""
+        self.safely(lambda: self._log_metrics(self.run_id, flatten(values)))
+        self.safely(self.complete_parent)
 
     @contextmanager
     def system_metrics(self) -> Iterator[None]:
         """Log use of processor, memory, disk, network and GPUs to the stage's run while the block runs."""
         tracking = self.config.tracking
-        with monitored(self.run_id, tracking_uri(tracking), tracking.timeout) if self.on else nullcontext():
+        with monitored(self.run_id, tracking_uri(tracking), tracking.timeout) if self.enabled else nullcontext():
             yield
 
     def complete_parent(self) -> None:
@@ -102,7 +101,7 @@ class Tracker:
         after_training = STAGES.index("train") + 1
         stages = [*STAGES[:after_training], *rivals, *STAGES[after_training:]]
         for stage in stages[: stages.index(self.stage) + 1] if self.stage else stages:
-            path = METRICS / f"{stage}.json"
+            path = get_summary_file(stage)
             if path.exists():
                 values = flatten(read_json(path))
                 self._log_metrics(self.runs[0], {f"{stage}.{key}": value for key, value in values.items()})
@@ -110,11 +109,11 @@ class Tracker:
 
     def end(self, status: str) -> None:
         """Close the stage's run and the parent with `FINISHED` or `FAILED`."""
-        self.attempt(self._flush)
+        self.safely(self._flush)
         if is_worker():
             return
         for run_id in self.runs:
-            self.attempt(lambda run_id=run_id: self._client.set_terminated(run_id, status))  # type: ignore[misc]
+            self.safely(lambda run_id=run_id: self._client.set_terminated(run_id, status))  # type: ignore[misc]
 
     def _open(self) -> None:
         from filelock import FileLock
@@ -192,5 +191,5 @@ def track(config: Config, stage: str) -> Iterator[Tracker]:
 def complete(config: Config) -> None:
     """Give the run of this execution every stage's headline numbers, also where DVC ran none of them."""
     tracker = Tracker(config, None)
-    tracker.attempt(tracker.complete_parent)
+    tracker.safely(tracker.complete_parent)
     tracker.end("FINISHED")

@@ -44,8 +44,8 @@ def count_looks(config: Config, tracker: Tracker, values: Mapping[str, float]) -
         return Looks(None, None, confidence, reason)
     test_sha256 = data_sha256()["test"]
     count, ours = enter_looks(config, tracker, test_sha256, values)
-    tracker.tag("test_sha256", test_sha256)
-    tracker.tag("looks", orjson.dumps([asdict(look) for look in ours]).decode())
+    tracker.set_tag("test_sha256", test_sha256)
+    tracker.set_tag("looks", orjson.dumps([asdict(look) for look in ours]).decode())
     place = max(look.place for look in ours)
     adjusted = get_confidence(confidence, place)
     return Looks(place, count, adjusted, _say(place, count, confidence, adjusted))

@@ -10,6 +10,7 @@ import pytest
 
 from stages.core.environment.lineage import data_sha256
 from stages.core.errors import UserError
+from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import complete, track
 
 
@@ -25,16 +26,22 @@ def runs(client):
     return {run.info.run_name: run for run in client.search_runs([experiment])}
 
 
+def summarize(tracker, values):
+    """As every stage does at its end."""
+    write_summary(tracker.stage, values)
+    tracker.log_summary(values)
+
+
 def parent(client):
     return next(run for run in runs(client).values() if "mlflow.parentRunId" not in run.data.tags)
 
 
 def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
     with track(config(), "prepare") as tracker:
-        tracker.headline({"rows": 40, "note": "text is left out"})
+        summarize(tracker, {"rows": 40, "note": "text is left out"})
     with track(config(), "train") as tracker:
         tracker.log({"loss": 0.5}, step=3)
-        tracker.headline({"training_loss": 0.25, "loss": 0.5, "deep": {"er": 1}})
+        summarize(tracker, {"training_loss": 0.25, "loss": 0.5, "deep": {"er": 1}})
     store = client()
     found = runs(store)
     assert len(found) == 3
@@ -52,7 +59,7 @@ def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
 def test_another_configuration_is_another_execution(config, prepared, client):
     for override in ("seed=1", "seed=2"):
         with track(config(override), "prepare") as tracker:
-            tracker.headline({"rows": 1})
+            summarize(tracker, {"rows": 1})
     assert len([run for run in runs(client()).values() if "mlflow.parentRunId" not in run.data.tags]) == 2
 
 
@@ -65,7 +72,7 @@ def test_a_failed_stage_is_a_failed_run(config, workspace, client):
 
 def test_what_came_from_the_cache_is_completed_afterwards(config, prepared, client):
     with track(config(), "prepare") as tracker:
-        tracker.headline({"rows": 40})
+        summarize(tracker, {"rows": 40})
     Path("metrics/evaluate.json").write_text('{"gain": 0.2}')
     complete(config())
     assert parent(client()).data.metrics == {"prepare.rows": 40, "evaluate.gain": 0.2}
@@ -76,7 +83,7 @@ def test_a_server_that_is_away_is_a_warning_and_no_password_is_shown(config, pre
     started = time.monotonic()
     with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
         tracker.log({"loss": 1}, step=1)
-        tracker.headline({"rows": 40})
+        summarize(tracker, {"rows": 40})
     assert time.monotonic() - started < 100  # by itself MLflow tries for minutes
     assert "does not answer" in caplog.text and "secret" not in caplog.text
     assert caplog.text.count("does not answer") == 1
@@ -88,7 +95,7 @@ def test_a_server_that_never_answers_does_not_hold_the_stage(config, prepared, c
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
         with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
-            tracker.headline({"rows": 40})
+            summarize(tracker, {"rows": 40})
         assert time.monotonic() - started < 100
     assert "does not answer" in caplog.text
     assert Path("metrics/prepare.json").exists()
@@ -96,7 +103,7 @@ def test_a_server_that_never_answers_does_not_hold_the_stage(config, prepared, c
 
 def test_tracking_can_be_off(config, prepared, workspace):
     with track(config("tracking=disabled"), "prepare") as tracker:
-        tracker.headline({"rows": 40})
+        summarize(tracker, {"rows": 40})
     assert not (workspace / "mlflow.db").exists()
     assert (workspace / "metrics/prepare.json").exists()
 
@@ -104,7 +111,7 @@ def test_tracking_can_be_off(config, prepared, workspace):
 def test_more_parameters_than_mlflow_takes_in_one_call(config, prepared, client):
     many = [f"+train.args.a{i}={i}" for i in range(150)] + [f"prompt.instruction={'x' * 7000}"]
     with track(config(*many), "prepare") as tracker:
-        tracker.headline({"rows": 1})
+        summarize(tracker, {"rows": 1})
     params = parent(client()).data.params
     assert params["train.args.a149"] == "149" and len(params["prompt.instruction"]) == 6000
 

@@ -116,8 +116,8 @@ def test_mlflow_carries_the_look_and_gives_back_what_the_ledger_lost(look, works
 
 def test_a_tag_of_another_version_and_a_server_that_is_away_do_no_harm(look, monkeypatch, config):
     with track(config(), "evaluate") as tracker:
-        tracker.tag("test_sha256", data_sha256()["test"])
-        tracker.tag("looks", '[{"when": "long ago"}]')
+        tracker.set_tag("test_sha256", data_sha256()["test"])
+        tracker.set_tag("looks", '[{"when": "long ago"}]')
     assert look("a").place == 1
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert look("b", overrides=["tracking.timeout=1"]).place == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from stages.core.config.schema import parse
 from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
+from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import track
 from stages.train import run
 from stages.train.distributed import worker
@@ -19,7 +20,8 @@ def work(cfg):
         with track(parse(cfg.config), "train") as tracker:
             tracker.log({"loss": int(os.environ["RANK"])}, 1)
             if is_main():
-                tracker.headline({"rank": int(os.environ["RANK"])})
+                write_summary("train", {"rank": int(os.environ["RANK"])})
+                tracker.log_summary({"rank": int(os.environ["RANK"])})
         return
     while not Path("pid0").exists():
         time.sleep(0.01)
