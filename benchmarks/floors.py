@@ -26,7 +26,7 @@ from stages.baseline.model_free import Answering, get_answering
 from stages.baseline.retrieval import get_retriever
 from stages.core.config.schema import parse
 from stages.core.data.records import Record, read_records
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 
 
 def main() -> None:

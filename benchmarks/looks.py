@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import norm
 
-from stages.core.metrics.scores import Scores
-from stages.core.metrics.statistics import difference
+from stages.core.statistics.bounds import difference
+from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.looks import get_confidence
 
 SERIES = 1000

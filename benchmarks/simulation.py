@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 
 from stages.core.config.arms import TUNED_ARM
 from stages.core.metrics.macro_f1.macro_f1 import MacroF1
-from stages.core.metrics.scores import Scores
+from stages.core.statistics.scores import Scores
 
 CLASSES = np.array([0.03, 0.07, 0.2, 0.2, 0.25, 0.25])
 """Shares of the labels for macro-F1, about those of the default's six."""

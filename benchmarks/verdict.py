@@ -23,8 +23,8 @@ from tqdm import tqdm
 from benchmarks.simulation import Case, draw, get_groups
 from benchmarks.table import show
 from stages.core.config.arms import BASE_ARMS, TUNED_ARM
-from stages.core.metrics.scores import Scores
-from stages.core.metrics.statistics import compare, estimate
+from stages.core.statistics.bounds import compare, estimate
+from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.verdict import Answer, Field, Rule, decide
 
 RESULT = Path("benchmarks/results/verdict.json")

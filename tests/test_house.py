@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from tests.conftest import ROOT
 
 STAGES = ("configure", "prepare", "baseline", "train", "evaluate", "register")
-PIPELINE = OmegaConf.load(ROOT / "dvc.yaml")
+PIPELINE = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)["stages"]
 
 
 def imports(path):
@@ -43,7 +43,8 @@ ROOMS = {
     "environment": {"data", "storage", "config", "errors"},
     "endpoint": {"data", "storage", "config", "errors"},
     "models": {"environment", "data", "storage", "config", "errors"},
-    "metrics": {"endpoint", "data", "config", "errors"},
+    "statistics": set(),
+    "metrics": {"statistics", "endpoint", "data", "config", "errors"},
     "tracking": {"environment", "data", "storage", "config", "errors"},
     "planning": {"models", "storage", "config", "errors"},
     "inference": {"models", "environment", "data", "storage", "config", "errors"},
@@ -106,9 +107,39 @@ def test_every_room_has_its_rule():
     assert list_rooms(ROOT / "stages" / "core") == set(ROOMS)
 
 
+UNSEEN = {"config", "errors", "tracking", "entrypoint"}
+"""Rooms on which no output depends: parameters are watched by value."""
+BY_METRIC = {"train": {"metrics", "endpoint", "statistics"}}
+"""Rooms on which a stage depends only with a metric: `train.watch` names them then."""
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_dvc_is_told_every_room_that_a_stage_imports(stage):
+    found, new = set(), {stage}
+    while new:
+        folder = new.pop()
+        where = ROOT / "stages" / (stage if folder == stage else f"core/{folder}")
+        for path in [where.with_suffix(".py"), *where.rglob("*.py")]:
+            names = set(imports(path)) if path.exists() else set()
+            rooms = {name.split(".")[2] for name in names if name.startswith("stages.core.")}
+            new |= rooms - found
+            found |= rooms
+    told = {dep.split("/")[2] for dep in PIPELINE[stage]["deps"] if dep.startswith("stages/core/")}
+    assert f"stages/{stage}" in PIPELINE[stage]["deps"]
+    assert told == found - UNSEEN - BY_METRIC.get(stage, set())
+
+
+def test_rivals_depend_on_what_train_does():
+    code = [
+        {dep for dep in deps if dep.startswith("stages/")}
+        for deps in (PIPELINE["train"]["deps"], PIPELINE["rivals"]["do"]["deps"])
+    ]
+    assert code[0] == code[1]
+
+
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_a_stage_declares_the_parameters_that_it_reads(stage):
-    declared = set(PIPELINE.stages[stage].params)
+    declared = set(PIPELINE[stage]["params"])
     text = "\n".join(path.read_text() for path in (ROOT / "stages" / stage).glob("*.py"))
     read = {match.replace("register_", "register") for match in re.findall(r"(?<!core\.)config\.(\w+(?:\.\w+)?)", text)}
     sections = {"data", "model", "prompt", "train", "evaluate", "register", "seed"}

@@ -29,7 +29,7 @@ from stages.core.data.records import SPLITS, Record
 from stages.core.environment.lineage import data_sha256, hardware
 from stages.core.environment.repository import git_commit
 from stages.core.errors import UserError
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_json
 from stages.evaluate.analysis.curve import FILE, Point, fit_curve, get_curve_key

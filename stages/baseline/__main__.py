@@ -37,7 +37,7 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.core.inference.engine import get_engine
     from stages.core.inference.general import ask_general
     from stages.core.metrics.metric_check import check_metrics
-    from stages.core.metrics.scores import Metrics
+    from stages.core.metrics.metrics import Metrics
 
     train, validation, judged = (read_records(split) for split in ("train", "validation", config.evaluate.split))
     primary = config.evaluate.primary_metric  # `evaluate` checks the others: nothing here depends on them

@@ -12,7 +12,7 @@ from stages.baseline.halving import Cost, Plan, make_plan
 from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction, headline
 from stages.core.data.records import Record
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 
 CHEAP = 2  # times the tokens of asking every instruction with every configured number of examples in one order
 

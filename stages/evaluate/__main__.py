@@ -23,7 +23,7 @@ from stages.core.tracking.tracker import Tracker
 def main(config: Config, tracker: Tracker) -> None:
     """Ask, score, compare, judge, report."""
     from stages.core.metrics.metric_check import check_metrics
-    from stages.core.metrics.scores import Metrics
+    from stages.core.metrics.metrics import Metrics
     from stages.core.models.loading import weights_sha256
     from stages.evaluate.analysis.analyse import analyse
     from stages.evaluate.analysis.evidence import gather, score_arms

@@ -4,7 +4,7 @@ from collections import Counter
 
 from stages.core.config.schema import Config
 from stages.core.data.entities import find_kinds
-from stages.core.metrics.sample_size import POWER, get_smallest_gain
+from stages.core.statistics.sample_size import POWER, get_smallest_gain
 from stages.prepare.findings import Finding
 from stages.prepare.splits import SplitFiles
 

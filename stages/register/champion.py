@@ -17,11 +17,11 @@ from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record, read_records
 from stages.core.inference.asking import ask
 from stages.core.inference.classifying import ask_classifier
-from stages.core.metrics.scores import Metrics
-from stages.core.metrics.statistics import difference
+from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import get_limit
 from stages.core.models.loading import get_device
+from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
 from stages.register.gate import Condition
 

@@ -196,8 +196,8 @@ def test_the_gate_compares_and_a_replacement_becomes_version_two(prepared):
 
 
 def test_bounds_cover_and_have_a_width_where_all_rows_agree():
-    from stages.core.metrics.scores import Scores
-    from stages.core.metrics.statistics import difference
+    from stages.core.statistics.bounds import difference
+    from stages.core.statistics.scores import Scores
 
     right = Scores(np.ones((20, 2)))
     found = difference(right, right, 0.95)

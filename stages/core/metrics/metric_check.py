@@ -10,7 +10,8 @@ from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
 from stages.core.data.unicode_text import get_script
 from stages.core.errors import UserError
-from stages.core.metrics.scores import Metrics, Scores
+from stages.core.metrics.metrics import Metrics
+from stages.core.statistics.scores import Scores
 
 SAMPLE = 1000  # rows; a defect of 1 % of all rows is missed with a chance of 0.004 %, of 0.1 % with one of 37 %
 TOLERANCE = 1e-6

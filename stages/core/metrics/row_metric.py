@@ -13,7 +13,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from stages.core.metrics.scores import ratio
+from stages.core.statistics.scores import ratio
 
 
 class RowMetric(evaluate.Metric, ABC):

@@ -10,9 +10,9 @@ from stages.core.data.groups import count_groups
 from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, headline
 from stages.core.environment.lineage import config_sha256, data_sha256, versions
 from stages.core.environment.repository import git_commit, git_dirty
-from stages.core.metrics.sample_size import get_smallest_gain
-from stages.core.metrics.scores import Scores
 from stages.core.models.candidates import Candidate
+from stages.core.statistics.sample_size import get_smallest_gain
+from stages.core.statistics.scores import Scores
 from stages.core.storage.files import read_json
 from stages.evaluate.analysis.curve import read_curve
 from stages.evaluate.analysis.evidence import Evidence

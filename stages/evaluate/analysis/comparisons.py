@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.metrics.sample_size import RowsNeeded, get_rows_needed
-from stages.core.metrics.statistics import Spread
+from stages.core.statistics.bounds import Spread
+from stages.core.statistics.sample_size import RowsNeeded, get_rows_needed
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import numpy as np
 
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import data_sha256
-from stages.core.metrics.scores import Scores
-from stages.core.metrics.statistics import estimate
+from stages.core.statistics.bounds import estimate
+from stages.core.statistics.scores import Scores
 from stages.core.storage.files import read_json, sha256_json
 
 FILE = Path("data/learning_curve.json")

@@ -12,9 +12,10 @@ from stages.core.data.groups import get_groups
 from stages.core.data.predictions import Prediction, prompted_arms
 from stages.core.data.records import Record, read_records
 from stages.core.errors import UserError
-from stages.core.metrics.scores import Metrics, Scores
-from stages.core.metrics.statistics import Estimate, estimate
+from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import Candidate, tuned_candidates
+from stages.core.statistics.bounds import Estimate, estimate
+from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.judging import Contest
 from stages.evaluate.costs.costs import Costs, get_costs
 from stages.evaluate.costs.scenarios import Measurements

@@ -8,8 +8,8 @@ import numpy as np
 
 from stages.core.config.train import TrainConfig
 from stages.core.inference.general import Item, read_items
-from stages.core.metrics.scores import Scores, ratio
-from stages.core.metrics.statistics import Estimate, compare, estimate
+from stages.core.statistics.bounds import Estimate, compare, estimate
+from stages.core.statistics.scores import Scores, ratio
 from stages.evaluate.analysis.general import passes
 from stages.evaluate.analysis.sheets import Sheet, describe_answers, get_sheets
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import UserError
-from stages.core.metrics.scores import Scores
-from stages.core.metrics.statistics import Estimate, compare, estimate
+from stages.core.statistics.bounds import Estimate, compare, estimate
+from stages.core.statistics.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)

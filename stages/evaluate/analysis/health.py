@@ -10,7 +10,8 @@ import numpy as np
 from stages.core.config.arms import CONSTANT_ARM
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
-from stages.core.metrics.scores import Metrics, Scores
+from stages.core.metrics.metrics import Metrics
+from stages.core.statistics.scores import Scores
 
 ONE_ANSWER = 0.8
 """Share of rows with one and the same answer from which the report says that an arm gives a constant."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from stages.core.config.arms import MODEL_FREE_ARMS
 from stages.core.config.schema import Config
-from stages.core.metrics.scores import Scores
-from stages.core.metrics.statistics import Estimate, Spread, compare, estimate
+from stages.core.statistics.bounds import Estimate, Spread, compare, estimate
+from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.comparisons import Comparison, describe_pair
 from stages.evaluate.analysis.verdict import Field, Rule, Verdict, decide
 

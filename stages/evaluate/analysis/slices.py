@@ -8,8 +8,8 @@ import numpy as np
 
 from stages.core.config.evaluate import EvaluateConfig
 from stages.core.data.records import Record
-from stages.core.metrics.scores import Scores
-from stages.core.metrics.statistics import Estimate, compare
+from stages.core.statistics.bounds import Estimate, compare
+from stages.core.statistics.scores import Scores
 
 FEW = 15  # rows below which a part has no interval worth reading
 PARTS = 3  # of the lengths

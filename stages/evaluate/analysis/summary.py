@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.core.config.arms import CONSTANT_ARM, TUNED_ARM
-from stages.core.metrics.scores import Scores
+from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.health import join, shorten
 
 Report = Mapping[str, Any]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stages.core.config.arms import CONSTANT_ARM
-from stages.core.metrics.statistics import Estimate, Spread
+from stages.core.statistics.bounds import Estimate, Spread
 
 Answer = Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.core.config.evaluate import Prices
-from stages.core.metrics.scores import Scores
-from stages.core.metrics.statistics import measure
+from stages.core.statistics.bounds import measure
+from stages.core.statistics.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,10 @@ def get_bounds(values: np.ndarray, confidence: float, groups: np.ndarray | None 
     Args:
         values: of shape (repeats, rows): the same rows in each repeat.
         confidence: of each bound.
-        groups: of the rows, see `stages.core.metrics.statistics`.
+        groups: of the rows, see `stages.core.statistics.bounds`.
 
     Rows and repeats are two samples, of requests and of moments of the machine, as rows and training seeds are in
-    `stages.core.metrics.statistics`. Values with one repeat have no time of the machine in them. Bounds of one row,
+    `stages.core.statistics.bounds`. Values with one repeat have no time of the machine in them. Bounds of one row,
     which has no spread to show, are infinite.
     """
     rows = np.ones(values.shape[1])

@@ -13,7 +13,7 @@ from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt

@@ -1,5 +1,6 @@
 """Checkpoints, from which a killed run goes on: where they are, which one counts, when one is made."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,22 +12,27 @@ from filelock import FileLock, Timeout
 from transformers import TrainerCallback
 
 from stages.core.config.schema import Config
+from stages.core.environment.code import get_digests, list_code, list_other_code
 from stages.core.environment.lineage import data_sha256, versions
 from stages.core.environment.processes import is_main
 from stages.core.environment.repository import repository_root
 from stages.core.errors import UserError
-from stages.core.storage.files import read_json, sha256_file, sha256_json
+from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
 
 if TYPE_CHECKING:
     from stages.core.models.base_models import BaseModel
     from stages.train.monitoring.training_progress import Journal
 
+log = logging.getLogger(__name__)
 FOLDER = Path(".tuneproof/checkpoints")
+OTHER_CODE = "other_code.json"
 MARK = "complete.json"  # written last: a checkpoint without it was cut off
 
 
 def get_key(config: Config, base: "BaseModel", seed: int) -> str:
-    """Of everything on which the trained weights hang: another key never goes on from these checkpoints.
+    """Of everything on which the trained weights depend: no training resumes from checkpoints of another key.
+
+    Of the code that is what `dvc.yaml` names for the stage, without its comments and docstrings.
 
     Args:
         config: with the section of this training as `train`.
@@ -34,7 +40,7 @@ def get_key(config: Config, base: "BaseModel", seed: int) -> str:
         seed: of training.
     """
     data = {split: digest for split, digest in data_sha256().items() if split != "test"}
-    code = [sha256_file(path) for folder in ("train", "core") for path in sorted(_code(folder))]
+    code = get_digests(list_code("train"))
     settings = config.train.get_effective()
     together = [os.environ.get("WORLD_SIZE", "1"), getattr(config.train.launcher, "config_file", None)]
     replay = config.train.replay
@@ -43,10 +49,6 @@ def get_key(config: Config, base: "BaseModel", seed: int) -> str:
     short, model = config.prompt.short_instruction, config.model.model_dump()
     weights = [base.sha256, base.revision, base.path if base.sha256 is None and base.revision is None else None]
     return sha256_json([config.seed, seed, data, short, model, weights, settings, versions(), code, together])[:24]
-
-
-def _code(stage: str) -> Iterator[Path]:
-    return (Path(__file__).parents[2] / stage).rglob("*.py")
 
 
 @contextmanager
@@ -67,9 +69,22 @@ def hold(key: str) -> Iterator[Path]:
     except Timeout:
         raise UserError(f"another process trains this configuration on these rows now ({folder})") from None
     try:
+        _warn_of_other_code(folder)
         yield folder
     finally:
         lock.release()
+
+
+def _warn_of_other_code(folder: Path) -> None:
+    """Say which code changed since the checkpoints were made, on which no weight should depend, and take note of it."""
+    noted = folder / OTHER_CODE
+    now = get_digests(list_other_code("train"))
+    if noted.exists() and find(folder):
+        before = read_json(noted)
+        changed = sorted(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
+        if changed:
+            log.warning("Changed since the last checkpoint, on which no weight should depend: %s.", ", ".join(changed))
+    write_json(noted, now)
 
 
 def find(folder: Path) -> Path | None:

@@ -11,7 +11,7 @@ from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import build_prompt, encode_prompt
 from stages.core.data.records import Record
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from stages.core.models.generation import generate
 
 

@@ -4,7 +4,7 @@ import json
 import evaluate
 import pytest
 
-from stages.core.metrics.scores import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS, Metrics
 
 
 @functools.cache

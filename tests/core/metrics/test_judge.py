@@ -4,7 +4,7 @@ import pytest
 
 from stages.core.data.predictions import Prediction
 from stages.core.errors import UserError
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from tests.chat_server import ChatServer, completion, failure
 from tests.conftest import chat
 from tests.core.metrics.test_metrics import load_module
@@ -169,7 +169,7 @@ def test_an_endpoint_that_fails_is_named_by_its_options(server):
 def test_plain_use_of_the_module_without_records(server):
     import evaluate
 
-    from stages.core.metrics.scores import METRICS
+    from stages.core.metrics.metrics import METRICS
 
     module = evaluate.load(str(METRICS / "judge" / "judge.py"))
     found = module.compute(predictions=["longer", "lo"], references=["long", "long"], **server.settings())

@@ -5,9 +5,9 @@ import pytest
 from stages.baseline.__main__ import main as baseline
 from stages.core.data.records import PREPARED
 from stages.core.errors import UserError
-from stages.core.metrics import scores as loading
+from stages.core.metrics import metrics as loading
 from stages.core.metrics.metric_check import check_metrics
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from stages.core.storage.files import write_jsonl
 from tests.conftest import TINY, chat, compose_config
 

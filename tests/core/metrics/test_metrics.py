@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.errors import UserError
-from stages.core.metrics.scores import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS, Metrics
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from stages.core.data.unicode_text import get_script
 from stages.core.errors import UserError
 from stages.core.metrics.metric_check import check_metrics
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from tests.conftest import chat
 from tests.core.metrics.scripts import LANGUAGES
 

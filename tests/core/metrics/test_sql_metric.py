@@ -5,7 +5,7 @@ import evaluate
 import pytest
 
 from stages.core.data.predictions import Prediction
-from stages.core.metrics.scores import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS, Metrics
 from tests.conftest import chat
 
 TYPED = """Use only the following tables and columns:

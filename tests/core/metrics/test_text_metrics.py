@@ -9,7 +9,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from stages.core.metrics.scores import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS, Metrics
 
 
 @functools.cache

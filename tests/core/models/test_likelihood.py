@@ -8,7 +8,7 @@ from stages.core.data.predictions import Prediction
 from stages.core.errors import UserError
 from stages.core.inference.asking import ask
 from stages.core.inference.engine import Local
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from stages.core.models.likelihood import get_nats
 from stages.core.models.loading import get_model, get_tokenizer
 from tests.conftest import chat

@@ -2,7 +2,7 @@ import numpy as np
 import orjson
 import pytest
 
-from stages.core.metrics.scores import Scores
+from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.curve import FILE, Point, fit_curve, get_curve_key, read_curve
 
 

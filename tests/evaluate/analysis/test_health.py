@@ -1,8 +1,8 @@
 from stages.core.data.predictions import Prediction
-from stages.core.metrics.scores import Metrics
+from stages.core.metrics.metrics import Metrics
 from stages.evaluate.analysis.health import find_warnings, get_health, split_gain
 from tests.conftest import chat
-from tests.core.metrics.test_statistics import binary
+from tests.core.statistics.test_bounds import binary
 
 METRICS = Metrics(["accuracy"], {})
 RECORDS = [chat(f"question {n}", "yes" if n % 2 else "no") for n in range(10)]

@@ -1,6 +1,6 @@
 from stages.evaluate.analysis.slices import compare_slices
 from tests.conftest import chat
-from tests.core.metrics.test_statistics import binary
+from tests.core.statistics.test_bounds import binary
 
 
 def test_a_part_on_which_the_tuned_arm_loses_is_marked(config):

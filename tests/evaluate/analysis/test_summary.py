@@ -11,7 +11,7 @@ from stages.evaluate.analysis.summary import (
     get_seeds,
     say,
 )
-from tests.core.metrics.test_statistics import binary, ratios
+from tests.core.statistics.test_bounds import binary, ratios
 
 
 def report(**changes):

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.core.metrics.statistics import Estimate, Spread
+from stages.core.statistics.bounds import Estimate, Spread
 from stages.evaluate.analysis.verdict import Field, Rule, decide
 
 FREE = ("constant", "nearest")

@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stages.core.data.predictions import Prediction
-from stages.core.metrics.scores import Scores
+from stages.core.statistics.scores import Scores
 from stages.evaluate.report.intervals import SLICES
 from stages.evaluate.report.page import GITHUB_LIMIT
 from stages.evaluate.report.plots import LABELS, TEMPLATE_OF, TEMPLATES, fill_template, fold_labels, get_plots

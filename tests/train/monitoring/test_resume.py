@@ -140,6 +140,18 @@ def test_signal_9_in_the_middle_of_a_checkpoint(prepared, workspace, uninterrupt
     same(uninterrupted("train=lora"), read())
 
 
+def test_code_on_which_no_weight_depends_may_change_and_is_named(prepared, monkeypatch, capsys, uninterrupted):
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_at(patch, 5)
+        run()
+    [noted] = FOLDER.glob("*/other_code.json")
+    noted.write_text(noted.read_text().replace("stages/core/errors.py", "stages/core/mistakes.py"))
+    main(compose_config(*SMALL))
+    assert "no weight should depend: stages/core/errors.py, stages/core/mistakes.py." in capsys.readouterr().err
+    assert json.loads((TUNED / "training.json").read_text())["resumed_at_steps"]
+    same(uninterrupted("train=lora"), read())
+
+
 @pytest.mark.parametrize("option", ["lora", "full"])
 def test_a_checkpoint_holds_no_model_card(prepared, monkeypatch, option):
     with monkeypatch.context() as patch, pytest.raises(Killed):

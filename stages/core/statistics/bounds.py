@@ -1,7 +1,7 @@
 """Intervals and bounds of metrics over rows, alone and paired, for independent rows and for rows in groups.
 
 Everything here is a formula: no draw, no seed, the same numbers on every machine. A metric is a function of sums over
-rows (`stages.core.metrics.scores.Scores`), so its variance comes from leaving out one group of rows at a time (the
+rows (`stages.core.statistics.scores.Scores`), so its variance comes from leaving out one group of rows at a time (the
 delete-one jackknife; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11). Two imagined rows,
 one win and one loss, are added to every difference. For rows that are right or wrong this is the interval of Bonett and
 Price ("Adjusted Wald confidence interval for a difference of binomial proportions based on paired data", 2012), which
@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from stages.core.metrics.scores import Scores
+from stages.core.statistics.scores import Scores
 
 Runs = Scores | Sequence[Scores]
 """One set of answers to the rows, or several of the same arm, such as one for each training seed."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.core.metrics.statistics import Spread
+from stages.core.statistics.bounds import Spread
 
 POWER = 0.8
 """The chance that so many rows suffice (the convention of Cohen, 1988)."""

@@ -1,7 +1,7 @@
 import pytest
 
-from stages.core.metrics.sample_size import get_rows_needed, get_smallest_gain
-from stages.core.metrics.statistics import Spread
+from stages.core.statistics.bounds import Spread
+from stages.core.statistics.sample_size import get_rows_needed, get_smallest_gain
 
 
 def test_a_gain_needs_as_many_rows_on_which_the_arms_differ():
@@ -20,7 +20,7 @@ def test_rows_needed_are_a_range_and_open_where_the_difference_may_be_the_margin
 def test_the_smallest_gain_is_shown_in_four_of_five_test_sets(rows, differ):
     import numpy as np
 
-    from tests.core.metrics.test_statistics import binary, compare
+    from tests.core.statistics.test_bounds import binary, compare
 
     gain = get_smallest_gain(rows, differ, 0.02, 0.95)
     random = np.random.default_rng(9)

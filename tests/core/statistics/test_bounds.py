@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtri, stdtrit
 
-from stages.core.metrics.scores import Scores, ratio
-from stages.core.metrics.statistics import compare, difference, estimate
+from stages.core.statistics.bounds import compare, difference, estimate
+from stages.core.statistics.scores import Scores, ratio
 
 
 def ratios(numerators, denominators, **settings):

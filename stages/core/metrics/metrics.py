@@ -1,8 +1,8 @@
 """What each row adds to each metric, through local modules of the `evaluate` library."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +12,9 @@ from stages.core.config.arms import MODEL_FREE_ARMS
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
 from stages.core.errors import UserError
+from stages.core.statistics.scores import Scores
 
 METRICS = Path(__file__).parent
-Aggregate = Callable[[np.ndarray], np.ndarray]
-
-
-def ratio(sums: np.ndarray) -> np.ndarray:
-    """The first of two sums over the second, along the last axis; 0/0 is 1."""
-    top, bottom = sums[..., 0], sums[..., 1]
-    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), 1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """A metric over rows, which comes out of the sums of what each row adds."""
-
-    rows: np.ndarray
-    """Shape (rows, sums)."""
-    aggregate: Aggregate = ratio
-    """From sums of shape (..., sums) to the metric, shape (...)."""
-    of_rows: Aggregate = ratio
-    """A score for each row, from `rows`."""
-    bounds: tuple[float, float] | None = (0.0, 1.0)
-    """The least and the greatest value that the metric can have; null where it has no such ends."""
-
-    @property
-    def value(self) -> float:
-        """The metric over all rows."""
-        return float(self.aggregate(self.rows.sum(axis=0)))
-
-    @property
-    def values(self) -> np.ndarray:
-        """Each row's own score, shape (rows,)."""
-        return self.of_rows(self.rows)
-
-    @property
-    def binary(self) -> bool:
-        """Whether each row is right or wrong and counts once."""
-        plain = self.rows.shape[1] == 2 and self.aggregate(np.array([1.0, 2.0])) == 0.5  # noqa: PLR2004
-        return bool(plain and (self.rows[:, 1] == 1).all() and np.isin(self.rows[:, 0], (0, 1)).all())
-
-    def at(self, indices: np.ndarray) -> np.ndarray:
-        """The metric over the rows at indices of shape (..., rows), shape (...)."""
-        return self.aggregate(self.rows[indices].sum(axis=-2))
-
-    def of(self, rows: np.ndarray) -> "Scores":
-        """The scores of some of the rows."""
-        return Scores(self.rows[rows], self.aggregate, self.of_rows, self.bounds)
 
 
 class Metrics:

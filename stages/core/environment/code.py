@@ -1,0 +1,46 @@
+"""The code on which the outputs of a stage depend. `dvc.yaml` is the only list of it."""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def list_code(stage: str) -> list[Path]:
+    """List the Python files among the dependencies of a stage in `dvc.yaml`, sorted."""
+    pipeline = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)
+    named = pipeline["stages"][stage]["deps"]  # type: ignore[index,call-overload]
+    folders = [ROOT / name for name in named if name.startswith("stages/")]
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def list_other_code(stage: str) -> list[Path]:
+    """List the Python files of `stages/core` on which no output of the stage should depend."""
+    return sorted(set((ROOT / "stages" / "core").rglob("*.py")) - set(list_code(stage)))
+
+
+def get_digests(paths: Iterable[Path]) -> dict[str, str]:
+    """Compute the SHA-256 of what each file does: an edited comment, docstring or line break changes nothing.
+
+    Returns:
+        For each path, relative to the repository, the digest in hex of its syntax tree without texts that stand alone.
+    """
+    return {path.relative_to(ROOT).as_posix(): _digest(path) for path in paths}
+
+
+def _digest(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a docstring, of a class, a function or an attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
