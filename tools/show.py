@@ -47,7 +47,7 @@ def main() -> None:
     console.print(f"Registry: {outcome['outcome']}")
     console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
     console.print(
-        f"MLflow:   make ui, or mlflow ui --backend-store-uri {hide_passwords(tracking_uri(config.tracking))}"
+        f"MLflow:   make mlflow, or mlflow ui --backend-store-uri {hide_passwords(tracking_uri(config.tracking))}"
     )
     complete(config)
 

@@ -128,7 +128,7 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
         files = open_files(pattern, "rb")
         there = [file for file in files if file.fs.exists(file.path)]
     except ImportError as error:
-        install = "pip install -c constraints.txt -r requirements-s3.txt" if pattern.startswith("s3:") else str(error)
+        install = "pip install -c constraints.txt '.[s3]'" if pattern.startswith("s3:") else str(error)
         raise UserError(f"{pattern}: this kind of URL needs a package more: {install}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{pattern}: cannot be opened (data.source.path): {hide_passwords(str(error))}") from None

@@ -61,7 +61,7 @@ class Client:
             from openai import OpenAI
         except ModuleNotFoundError:
             raise UserError(
-                f"{self.section} needs the package openai: `pip install -c constraints.txt -r requirements-remote.txt`"
+                f"{self.section} needs the package openai: `pip install -c constraints.txt '.[remote]'`"
             ) from None
         here, key = self.endpoint, self._key or "none"  # without any the package would send OPENAI_API_KEY to everyone
         try:

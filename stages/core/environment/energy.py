@@ -53,7 +53,7 @@ def _get_tracker(country: str) -> Any:
         from codecarbon.input import DataSource
     except ModuleNotFoundError as error:
         raise UserError(
-            f"energy.measure needs CodeCarbon ({error}): `pip install -c constraints.txt -r requirements-energy.txt`, "
+            f"energy.measure needs CodeCarbon ({error}): `pip install -c constraints.txt '.[energy]'`, "
             "or energy=unmeasured"
         ) from None
     if country not in DataSource().get_global_energy_mix_data():  # it would take the world's mean, and say so nowhere

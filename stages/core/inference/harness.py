@@ -38,8 +38,8 @@ def ask_harness(
         from lm_eval.tasks import TaskManager
     except ModuleNotFoundError as error:
         raise UserError(
-            f"evaluate.harness.tasks needs lm-evaluation-harness ({error}): `pip install -c constraints.txt -r "
-            "requirements-harness.txt`, or evaluate.harness.tasks=[]"
+            f"evaluate.harness.tasks needs lm-evaluation-harness ({error}): "
+            "`pip install -c constraints.txt '.[harness]'`, or evaluate.harness.tasks=[]"
         ) from None
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that it got a model and not a name
     manager = TaskManager(include_path=settings.folder)

@@ -91,7 +91,7 @@ def get_model(
         return _load(base, get_dtype(dtype), kind, **others).eval()
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            f"train.quantization: {error}. It needs `pip install -c constraints.txt -r requirements-qlora.txt` and, "
+            f"train.quantization: {error}. It needs `pip install -c constraints.txt '.[qlora]'` and, "
             "but for a trial, a GPU; train=lora does without."
         ) from None
 

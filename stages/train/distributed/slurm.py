@@ -96,7 +96,7 @@ def get_executor(launcher: Slurm) -> Any:
         import submitit
     except ImportError:
         raise UserError(
-            "train.launcher: kind=slurm needs submitit: pip install -c constraints.txt -r requirements-slurm.txt"
+            "train.launcher: kind=slurm needs submitit: pip install -c constraints.txt '.[slurm]'"
         ) from None
     asked = {"name": "tuneproof", "nodes": launcher.nodes, "tasks_per_node": 1, "timeout_min": launcher.minutes}
     with _explained():
