@@ -139,4 +139,10 @@ def _load(base: BaseModel, dtype: "torch.dtype", kind: str, **others: Any) -> "P
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of one second
-    return getattr(transformers, kind).from_pretrained(base.path, dtype=dtype, **base.arguments, **others)
+    load = getattr(transformers, kind).from_pretrained
+    try:
+        return load(base.path, dtype=dtype, use_safetensors=True, **base.arguments, **others)
+    except OSError as error:
+        if error.errno is not None:  # of the operating system
+            raise
+        raise UserError(f"{base.path}: {error} Only safetensors are loaded, because a pickle can run code.") from None

@@ -1,7 +1,7 @@
 import pytest
 
 from stages.core.errors import UserError
-from stages.core.models.base_models import get_base_model
+from stages.core.models.base_models import BaseModel, get_base_model
 from stages.core.models.loading import get_model, get_tokenizer
 
 
@@ -47,3 +47,13 @@ def test_a_gguf_file_says_to_what_its_weights_were_quantized(tmp_path, kind, nam
 
 def test_a_random_model_was_never_quantized(base):
     assert base.quantization is None
+
+
+def test_weights_in_a_pickle_are_refused_in_one_message(base, tmp_path):
+    import torch
+
+    get_model(base, "float32").save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"model\.safetensors(.|\n)*Only safetensors are loaded"):
+        get_model(BaseModel(str(tmp_path), None, None), "float32")
