@@ -13,10 +13,10 @@ help: ## list what can be made
 
 repro: install ## run the pipeline on a real model and real data, then print the verdict
 	dvc repro
-	python -m tools.show
+	python -m tools.verdict
 
 verdict: install ## print the verdict of the last run
-	python -m tools.show
+	python -m tools.verdict
 
 mlflow: install ## open the MLflow UI on http://127.0.0.1:5000, for this machine alone
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1

@@ -44,19 +44,21 @@ def test_a_second_repro_does_nothing(run):
 
 def test_show_prints_the_verdict_and_adds_no_row(run):
     before = set(get_runs(run.folder))
-    said = run(sys.executable, "-m", "tools.show")
+    said = run(sys.executable, "-m", "tools.verdict")
     assert set(get_runs(run.folder)) == before
     assert "Verdict:" in said and "tuned - few_shot" in said and "verdict.html" in said
 
 
 def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
     before = run("git", "status", "--short")
-    said = " ".join(run(sys.executable, "-m", "tools.curve", "0.5", "1").split())  # lines break where they like
+    said = " ".join(
+        run(sys.executable, "-m", "tools.learning_curve", "0.5", "1").split()
+    )  # lines break where they like
     assert "doubling the rows should add about" in said and "2 points, 2 seeds each" in said
     assert "Running stage 'baseline'" not in said
     assert said.count("Running stage 'train'") == 2
     # A share that was trained already comes from the cache, and nothing of the workspace but the file has changed.
-    assert "Running stage 'train'" not in run(sys.executable, "-m", "tools.curve", "0.5", "1")
+    assert "Running stage 'train'" not in run(sys.executable, "-m", "tools.learning_curve", "0.5", "1")
     assert set(run("git", "status", "--short").splitlines()) - set(before.splitlines()) == {
         " M data/learning_curve.json"
     }
@@ -66,7 +68,7 @@ def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
     assert [(point["share"], len(point["seeds"])) for point in curve["points"]] == [(0.5, 2), (1.0, 2)]
     assert json.loads((run.folder / "data/learning_curve.json").read_text())["same_for_all"] == {"max_steps": 4}
     assert curve["sentence"] in (run.folder / "reports/verdict.html").read_text()
-    assert "above 0 and up to 1" in run(sys.executable, "-m", "tools.curve", "0.5", "2", fails=True)
+    assert "above 0 and up to 1" in run(sys.executable, "-m", "tools.learning_curve", "0.5", "2", fails=True)
 
 
 def test_an_edit_in_conf_does_not_run_with_old_values(run):

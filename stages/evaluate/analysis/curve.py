@@ -109,7 +109,7 @@ def get_curve_key(config: Config) -> str:
 
 
 def read_curve(config: Config) -> dict[str, Any] | None:
-    """The curve that `python -m tools.curve` measured, if it belongs to this data and configuration."""
+    """The curve that `python -m tools.learning_curve` measured, if it belongs to this data and configuration."""
     measured = read_json(FILE) if FILE.exists() else {}
     return measured["curve"] if measured.get("key") == get_curve_key(config) else None
 

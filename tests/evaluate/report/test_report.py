@@ -303,7 +303,7 @@ def test_what_the_tuned_model_answers_to_general_questions_is_said(full, write, 
 
 def test_what_was_not_measured_is_left_out_or_says_how_to(bare, write, workspace):
     page = write(bare)
-    assert "python -m tools.curve" in page.text and "evaluate.forgetting" in page.text
+    assert "python -m tools.learning_curve" in page.text and "evaluate.forgetting" in page.text
     assert "Energy was not measured" in page.text
     assert {i for i in page.values("id") if i.startswith("plot-")} == {"plot-arms", "plot-differences", "plot-tokens"}
     for name in ("slices", "confusion", "curve", "forgetting"):  # an output of DVC is there in every run

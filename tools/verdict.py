@@ -1,6 +1,6 @@
 """Print the verdict of the workspace, and where its report and the MLflow UI are.
 
-    python -m tools.show
+    python -m tools.verdict
 
 Also gives the execution's run in MLflow the complete headline numbers, where DVC took every stage from its cache.
 """
@@ -26,12 +26,13 @@ def main() -> None:
         config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
         report, outcome = read_json(Path("reports/verdict.json")), read_json(Path("metrics/register.json"))
     except (UserError, FileNotFoundError) as error:
-        sys.exit(f"show: {error}")
+        sys.exit(f"verdict: {error}")
     console = Console(highlight=False, width=max(110, Console().width))
     console.print(_arms(config, report))
     console.print(_differences(report))
     console.print(f"\n[bold]Verdict: {report['verdict']}[/bold]. {report['answer']}")
-    for sentence in (*report["summary"], *report["reasons"], *report["warnings"]):
+    because = report["reasons"][:1]  # the others say in words what the table of differences has
+    for sentence in (*because, *report["summary"], *report["warnings"]):
         console.print(f"  {sentence}", markup=False)
     for part in report["slices"]:
         if part["loses"]:
@@ -67,14 +68,15 @@ def _arms(config: Config, report: dict[str, Any]) -> Table:
 
 
 def _differences(report: dict[str, Any]) -> Table:
-    table = Table(title="Paired differences", title_justify="left")
-    for heading in ("difference", "metric", "value", "at least", "at most"):
-        table.add_column(heading, justify="left" if heading in ("difference", "metric") else "right")
+    """What each tuned arm gains over every other one, by the metric that decides; the report has the others."""
+    metric = report["primary_metric"]
+    table = Table(title=f"Paired differences in {metric}", title_justify="left")
+    for heading in ("difference", "value", "at least", "at most"):
+        table.add_column(heading, justify="left" if heading == "difference" else "right")
     for c in report["comparisons"]:
-        if c["arm"] in report["tuned_arms"]:
-            names = f"{c['arm']} - {c['against']}", c["metric"]
+        if c["arm"] in report["tuned_arms"] and c["metric"] == metric:
             bounds = f"{c['bound_low']:+.3f}", f"{c['bound_high']:+.3f}"
-            table.add_row(*names, _interval(c, "difference", "{:+.3f}"), *bounds)
+            table.add_row(f"{c['arm']} - {c['against']}", _interval(c, "difference", "{:+.3f}"), *bounds)
     return table
 
 

@@ -1,8 +1,8 @@
 """How much more data would help? Train on parts of the rows and fit the curve.
 
-    python -m tools.curve                         # on 25, 50 and 100 % of the training rows, by two seeds each
-    python -m tools.curve 0.1 0.3 1               # on other shares
-    python -m tools.curve --seeds 42 43 44        # by these seeds and the global one
+    python -m tools.learning_curve                         # on 25, 50 and 100 % of the training rows, by two seeds each
+    python -m tools.learning_curve 0.1 0.3 1               # on other shares
+    python -m tools.learning_curve --seeds 42 43 44        # by these seeds and the global one
 
 The largest share is trained as `params.yaml` says; smaller ones for as many steps, so that points differ in the rows
 and not in the training. Each share is a DVC experiment up to `evaluate`: what does not depend on the share comes from
@@ -119,7 +119,7 @@ def _lines(path: str, name: str) -> list[bytes]:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m tools.curve", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser("python -m tools.learning_curve", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("shares", nargs="*", type=float, help="of the training rows; 0.25 0.5 1 where none is given")
     parser.add_argument("--seeds", nargs="+", type=int, help="of training; the global one and the next by default")
     return parser.parse_args()
