@@ -58,7 +58,7 @@ def main() -> None:
             points.append(get_point(config, share, name))
             same = same or get_steps(name)
     except (UserError, FileNotFoundError) as error:
-        sys.exit(f"curve: {error}")
+        sys.exit(f"learning_curve: {error}")
     groups = get_groups(read_split("test", name))
     settings = config.evaluate
     curve = fit_curve(points, settings.confidence, config.seed, groups)
