@@ -19,7 +19,7 @@ verdict: install ## print the verdict of the last run
 	python -m tools.verdict
 
 mlflow: install ## open the MLflow UI on http://127.0.0.1:5000, for this machine alone
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --workers 1
+	python -m tools.mlflow_ui
 
 ui: mlflow
 

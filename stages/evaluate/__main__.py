@@ -50,6 +50,7 @@ def main(config: Config, tracker: Tracker) -> None:
     write_summary("evaluate", numbers)
     tracker.log_summary(numbers)
     tracker.set_tag("verdict", report["verdict"])
+    tracker.set_tag("primary_metric", report["primary_metric"])
     for name in ("json", "md", "html"):
         tracker.log_artifact(REPORTS / f"verdict.{name}")
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from stages.core.tracking.tracker import STAGES
-from tests.pipeline.runs import get_runs
+from stages.core.tracking.view import DECISIVE
+from tests.pipeline.runs import get_files, get_runs
 
 pytestmark = pytest.mark.pipeline
 
@@ -31,9 +32,11 @@ def test_everything_is_there_and_one_mlflow_run_carries_it(run):
     assert json.loads((run.folder / "metrics/register.json").read_text())["registered"] is True
     parent = get_runs(run.folder)["first"]
     assert parent.info.status == "FINISHED"
-    stages = ("prepare.", "baseline.", "train.", "evaluate.", "register.")
-    assert all(any(key.startswith(stage) for key in parent.data.metrics) for stage in stages)
-    assert len(looks(run.folder)) == 1 and parent.data.metrics["evaluate.test_looks"] == 1
+    arms = {"constant", "nearest", "zero_shot", "few_shot", "retrieval", "tuned", "candidate"}
+    assert {f"primary.{arm}" for arm in arms} | set(DECISIVE) <= set(parent.data.metrics) and len(
+        parent.data.metrics
+    ) < 20
+    assert len(looks(run.folder)) == 1
     assert not (run.folder / "outputs").exists() and not list(run.folder.glob("*.log"))
 
 
@@ -87,7 +90,7 @@ def test_only_what_a_change_concerns_runs_again(run):
     assert ran == {"train", "evaluate", "register"}
     parent = get_runs(run.folder)["slower"]
     assert parent.data.params["train.args.learning_rate"] == "0.0001"
-    assert "baseline.few_shot.prompt_tokens" in parent.data.metrics, "also what came from the cache"
+    assert get_files(run.folder, parent) >= {"metrics/baseline.json"}, "also what came from the cache"
 
 
 def test_a_bad_value_stops_before_any_work(run):
@@ -110,7 +113,7 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, 
     workers.wait()
     parents = {parent.data.params["train.args.learning_rate"]: parent for parent in get_runs(run.folder).values()}
     for rate in ("0.0002", "0.0003"):
-        assert {"baseline.few_shot.prompt_tokens", "evaluate.tuned.exact_match"} <= set(parents[rate].data.metrics)
+        assert "primary.tuned" in parents[rate].data.metrics
     table = run("dvc", "exp", "show", "--csv")
     assert "train.args.learning_rate" in table and "0.0003" in table
     # Both models are two looks at the test rows more, and no experiment that is applied takes a look back.

@@ -1,8 +1,8 @@
 """MLflow: one run a pipeline execution, one child run a stage. Tracking never fails a stage.
 
 The parent is found by a key in its tags, so that stages of one execution, which are processes of their own, meet in
-it. It always carries the whole configuration and the headline numbers of every stage up to the running one, also of
-those that DVC took from its cache.
+it. It carries the whole configuration, the few numbers that decide, and as files the numbers of every stage up to the
+running one, also of those that DVC took from its cache.
 """
 
 import logging
@@ -25,6 +25,7 @@ from stages.core.tracking.system_metrics import monitored
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+DECISIVE = "decisive"  # in a stage's numbers, those for the run of the execution: few enough for MLflow to show them
 STAGES = ("prepare", "baseline", "train", "evaluate", "register")
 
 
@@ -84,7 +85,7 @@ class Tracker:
         return self.safely(lambda: self._find_tags(PREFIX + key, value)) or []
 
     def log_summary(self, values: dict[str, Any]) -> None:
-        """Log the headline numbers, which the stage has written, to its run; those of all stages go to the parent."""
+        """Log the headline numbers, which the stage has written, to its run; those that decide go to the parent."""
         self.safely(lambda: self._log_metrics(self.run_id, flatten(values)))
         self.safely(self.complete_parent)
 
@@ -96,15 +97,15 @@ class Tracker:
             yield
 
     def complete_parent(self) -> None:
-        """Give the parent the headline numbers of every stage up to this one, and all runs the data sets."""
+        """Give the parent what decides and the files of all stages up to this one, and all runs the data sets."""
         rivals = [f"rivals/{name}" for name in self.config.rivals]
         after_training = STAGES.index("train") + 1
         stages = [*STAGES[:after_training], *rivals, *STAGES[after_training:]]
         for stage in stages[: stages.index(self.stage) + 1] if self.stage else stages:
             path = get_summary_file(stage)
             if path.exists():
-                values = flatten(read_json(path))
-                self._log_metrics(self.runs[0], {f"{stage}.{key}": value for key, value in values.items()})
+                self._client.log_artifact(self.runs[0], str(path), "metrics")
+                self._log_metrics(self.runs[0], flatten(read_json(path).get(DECISIVE, {})))
         self._log_data_sets()
 
     def end(self, status: str) -> None:

@@ -76,7 +76,28 @@ def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str,
         "gain": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
         "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"] - tuned["prompt_tokens"],
         "seconds_per_request": tuned["seconds_per_request"],
+        "decisive": get_decisive(report),
     }
+
+
+def get_decisive(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers that decide, for the run of the execution in MLflow (`stages.core.tracking.view`)."""
+    gap = _decisive(report)
+    candidate = report["candidate"]
+    values = {arm: numbers[report["primary_metric"]]["value"] for arm, numbers in report["arms"].items()}
+    cost = report["costs"]["per_request"][candidate]
+    forgotten = report["forgetting"]["abilities"][0]["difference"]["value"] if report["forgetting"] else None
+    numbers = {
+        "primary": {**values, "candidate": values[candidate]},
+        "difference": gap["difference"],
+        "difference_low": gap["ci_low"],
+        "difference_high": gap["ci_high"],
+        "prompt_tokens": report["arms"][candidate]["prompt_tokens"],
+        "cost_of_1000_requests": None if cost is None else 1000 * cost,
+        "training_seconds": report["training"]["seconds"],
+        "general_suite_lost": None if forgotten is None else -forgotten,
+    }
+    return {key: value for key, value in numbers.items() if value is not None}
 
 
 def _instructive(rows: Iterable[int], records: Sequence[Record], size: Any) -> list[int]:

@@ -1,0 +1,44 @@
+"""Start the MLflow UI on this machine alone, with a view that answers which execution is best, and why.
+
+python -m tools.mlflow_ui                # the store of params.yaml; prints the address of the view
+python -m tools.mlflow_ui --port 5001
+"""
+
+import argparse
+import os
+import sys
+
+from omegaconf import OmegaConf
+
+from stages.core.config.schema import parse
+from stages.core.errors import UserError
+from stages.core.tracking.runs import get_experiment, tracking_uri
+from stages.core.tracking.view import get_address, save_view
+
+HOST = "127.0.0.1"
+
+
+def main() -> None:
+    """Save the view, say where it is, become the server."""
+    parser = argparse.ArgumentParser("python -m tools.mlflow_ui", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--port", type=int, default=5000)
+    port = parser.parse_args().port
+    try:
+        config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
+    except (UserError, FileNotFoundError) as error:
+        sys.exit(f"mlflow_ui: {error}")
+    from mlflow import MlflowClient
+
+    uri = tracking_uri(config.tracking)
+    client = MlflowClient(uri)
+    experiment = get_experiment(client, config.tracking.experiment, uri)
+    save_view(client, experiment)
+    sys.stdout.write(f"Open {get_address(HOST, port, experiment)}\n")
+    sys.stdout.flush()
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    command = ["mlflow", "ui", "--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    os.execvp(command[0], command)  # noqa: S606  (a fixed program, and no shell)
+
+
+if __name__ == "__main__":
+    main()
