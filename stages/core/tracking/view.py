@@ -1,7 +1,8 @@
 """The view of the MLflow UI that answers which execution is best, and why.
 
-MLflow keeps a shared view in a tag of the experiment and opens it by the key in the address. The name of the tag, the keys
-of the state and the form of columns are those of the UI of MLflow 3 (`viewStateShareKey`, `mlflow.sharedViewState.`).
+MLflow keeps a shared view in a tag of the experiment and opens it by the key in the address. The name of the tag, the
+keys of the state and the form of columns are those of the UI of MLflow 3 (`viewStateShareKey`,
+`mlflow.sharedViewState.`).
 """
 
 import json

@@ -361,7 +361,7 @@ def test_a_plot_of_nothing_but_zeros_has_an_axis(bare):
 
 
 def test_dvc_shows_the_same_plots(full, bare, write, workspace):
-    stage = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml").stages.evaluate.report.plots)
+    stage = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml").stages.evaluate.plots)
     declared = {path: options for plot in stage for path, options in plot.items()}
     assert {path: o["template"] for path, o in declared.items()} == {
         f"plots/{n}.json": t for n, t in TEMPLATE_OF.items()
