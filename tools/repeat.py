@@ -147,7 +147,8 @@ def rerun(folder: Path) -> None:
 
 def get_digests(folder: Path) -> dict[str, str]:
     """The digest of each compared file in a folder, without times."""
-    paths = {path for pattern in COMPARED for path in folder.glob(pattern)} - {folder / "predictions/timings.json"}
+    paths = {path for pattern in COMPARED for path in folder.glob(pattern)}
+    paths -= {folder / "predictions/timings.json", *(folder / "predictions/measured").rglob("*")}
     return {str(path.relative_to(folder)): _digest(path) for path in sorted(paths)}
 
 

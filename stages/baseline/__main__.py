@@ -16,7 +16,7 @@ import hydra
 
 from stages.core.config.arms import REMOTE_ARM
 from stages.core.config.schema import Config
-from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, prompted_arms, write_predictions
+from stages.core.data.predictions import GENERAL_BASE, prompted_arms, write_choices, write_predictions
 from stages.core.data.records import read_records
 from stages.core.entrypoint import stage_main
 from stages.core.models.base_models import get_base_model, get_base_tokenizer
@@ -55,9 +55,11 @@ def main(config: Config, tracker: Tracker) -> None:
     base = get_base_model(config.model, config.seed)
     with get_engine(config, base, tokenizer) as engine:
         arms.answer_all(engine)
-        write_json(GENERAL_BASE, general := ask_general(engine, tokenizer, config))
-    write_json(PREDICTIONS / "choices.json", {arm: arms.choices[arm] for arm in prompted_arms(config)})
-    numbers = without_model | arms.numbers | {"general_seconds": general["seconds"]}
+        general = ask_general(engine, tokenizer, config)
+    general_seconds = general.pop("seconds")
+    write_json(GENERAL_BASE, general)
+    write_choices({arm: arms.choices[arm] for arm in prompted_arms(config)})
+    numbers = without_model | arms.numbers | {"general_seconds": general_seconds}
     write_summary("baseline", numbers)
     tracker.log_summary(numbers)
 

@@ -8,14 +8,14 @@ from typing import Any
 from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import Config
 from stages.core.config.train import ANSWERING, CLASSIFYING
-from stages.core.data.predictions import EXTRA, PREDICTIONS, Prediction, write_predictions
+from stages.core.data.predictions import EXTRA, Prediction, read_choices, write_predictions
 from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.inference.asking import ask
 from stages.core.models.base_models import BaseModel, get_base_model
 from stages.core.models.candidates import MODELS, RIVALS, SEEDS, Candidate, tuned_candidates
 from stages.core.models.loading import get_tokenizer
-from stages.core.storage.files import read_json, write_json
+from stages.core.storage.files import write_json
 from stages.evaluate.costs.timings import BASE, Rounds, time_classifier, time_engine, write_timings
 
 Answers = dict[str, list[Prediction]]
@@ -66,7 +66,8 @@ def ask_tuned(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str
             if seed == candidate.seeds[0]:
                 found |= asked.answers
                 general[candidate.name] = asked.general
-                write_json(candidate.general, asked.general)
+                answered = {key: value for key, value in asked.general.items() if key != "seconds"}
+                write_json(candidate.general, answered)
                 if asked.rounds:
                     timings[candidate.name if classifies else BASE] = asked.rounds
     if BASE not in timings:
@@ -110,7 +111,7 @@ def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
         if seed != candidate.seeds[0]:
             return Asked(found, {}, [])
         if name == TUNED_ARM:
-            long = read_json(PREDICTIONS / "choices.json")["zero_shot"]["instruction"]
+            long = read_choices()["zero_shot"]["instruction"]
             for arm in config.evaluate.extra_arms:
                 found[arm] = ask(arm, engine, tokenizer, config, test, long)
                 write_predictions(f"{EXTRA.name}/{arm}", found[arm])

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from stages.train.methods.base import Method
 
 
-def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: Path) -> None:
+MEASURED = ("seconds", "peak_memory_bytes", "expected_over_measured", "tokens_per_second", "energy")
+"""Of the headline numbers those that differ from run to run, although the weights are the same."""
+
+
+def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: Path, measured: Path) -> None:
     """Write weights as safetensors, tokenizer with chat template, and `training.json` into the folder `to`.
 
     Args:
@@ -22,6 +26,7 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
         numbers: the headline numbers.
         key: of everything on which the weights hang.
         to: the folder.
+        measured: the file for what training took, and from which commit.
     """
     trainer.save_model(str(to))
     if not trainer.is_world_process_zero():
@@ -38,8 +43,7 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
     facts = {
         "key": key,
         "method": config.train.method,
-        "numbers": numbers,
-        "resumed_at_steps": trainer.journal.resumed_at,
+        "numbers": {name: value for name, value in numbers.items() if name not in MEASURED},
         "base_model": {
             "name": method.name,
             "sha256": base.sha256,
@@ -49,13 +53,17 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
         "data_sha256": data_sha256(),
         "config_sha256": config_sha256(config),
         "seed": method.seed,
-        "git_commit": git_commit(),
         "versions": versions(),
         "hardware": hardware(),
         "determinism": describe(getattr(trainer.model.config, "_attn_implementation", None)),
         **method.facts,
     }
+    replay = facts.get("replay") or {}
+    history = {"resumed_at_steps": trainer.journal.resumed_at, "git_commit": git_commit()}
+    history |= {"replay_writing_seconds": replay.pop("writing_seconds", 0.0)}
     write_json(to / "training.json", facts)
+    taken = {name: value for name, value in numbers.items() if name in MEASURED}
+    write_json(measured, {"numbers": taken, **history})
 
 
 def loss_curve(trainer: Any) -> list[dict[str, Any]]:

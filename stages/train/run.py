@@ -47,7 +47,8 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
     """Train with a seed, then put the whole folder in its place. What is there already is left alone."""
     config, folder, first = candidate.config, candidate.get_folder(seed), seed == candidate.seeds[0]
     plot = PLOTS / f"{candidate.stage}.json"
-    written = [folder / "training.json", *([get_summary_file(candidate.stage), plot] if first else [])]
+    written = [folder / "training.json", candidate.get_measured_file(seed)]
+    written += [get_summary_file(candidate.stage), plot] if first else []
     method = get_method(config, seed)
     key = get_key(config, method.base, seed)
     if all(path.exists() for path in written) and read_json(written[0]).get("key") == key:
@@ -59,7 +60,7 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
             numbers = loop.tune(trainer, method, checkpoints)
         # Every process takes part in gathering the weights; the first one has them and writes.
         with whole_folder(folder) if is_main() else nullcontext(checkpoints) as target:
-            save(trainer, method, numbers, key, target)
+            save(trainer, method, numbers, key, target, candidate.get_measured_file(seed))
         if is_main() and first:
             write_json(plot, loss_curve(trainer))
             write_summary(candidate.stage, numbers)
@@ -80,6 +81,7 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
     unwanted = [path for path in (candidate.get_folder() / "seeds").glob("*") if path.name not in map(str, more)]
     for folder in unwanted:
         shutil.rmtree(folder)
+        candidate.get_measured_file(int(folder.name)).unlink(missing_ok=True)
     if more or unwanted:
         of_seeds = {str(seed): candidate.read_training(seed)["numbers"] for seed in more}
         numbers = candidate.read_training()["numbers"] | ({"seeds": of_seeds} if more else {})

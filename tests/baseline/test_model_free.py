@@ -3,7 +3,7 @@ import pytest
 from stages.baseline.model_free import answer_without_model, get_constant, get_dictionary
 from stages.baseline.retrieval import Words
 from stages.core.config.arms import BASE_ARMS
-from stages.core.data.predictions import read_arms, read_predictions
+from stages.core.data.predictions import read_arms, read_predictions, write_predictions
 from tests.conftest import chat
 
 LOANS = [
@@ -61,5 +61,5 @@ def test_lookup_is_no_arm_where_targets_are_no_parts_of_questions(workspace, con
     assert set(answer_without_model(Words(rows), rows, rows[:4])) == {"constant", "nearest"}
     assert read_predictions("lookup") == []
     for arm in BASE_ARMS:
-        (workspace / f"predictions/{arm}.jsonl").write_text("\n")
+        write_predictions(arm, [])
     assert list(read_arms(config())) == ["constant", "nearest"]

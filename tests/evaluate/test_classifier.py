@@ -7,7 +7,7 @@ import pytest
 
 from stages.core.config.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
 from stages.core.config.schema import parse
-from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, Prediction, read_predictions, write_predictions
+from stages.core.data.predictions import GENERAL_BASE, Prediction, read_predictions, write_choices, write_predictions
 from stages.core.data.records import read_records
 from stages.core.environment.lineage import config_sha256
 from stages.core.models.candidates import get_candidate
@@ -35,7 +35,7 @@ def prompted():
         write_predictions(arm, [Prediction(r.id, arm, "glad", 40, 2, 0.1) for r in records])
     write_predictions(REMOTE_ARM, [])
     choice = {"instruction": None, "shots": 0, "rows": 0, "trials": []}
-    write_json(PREDICTIONS / "choices.json", dict.fromkeys(BASE_ARMS, choice))
+    write_choices(dict.fromkeys(BASE_ARMS, choice))
     write_json(GENERAL_BASE, {"answers": {}, "prose": {"nats": [], "tokens": []}, "harness": {"x": {}}, "seconds": 1.0})
 
 
@@ -55,7 +55,7 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     assert tuned["completion_tokens"] == 0 < tuned["prompt_tokens"]
     assert set(report["arms"]) == {*MODEL_FREE_ARMS, *BASE_ARMS, "tuned"} and "break_even_requests" in report["costs"]
     assert report["forgetting"] is None and report["harness"] == []  # there is nothing to ask it
-    assert json.loads(Path("predictions/general_tuned.json").read_text()) == {"seconds": 0.0}
+    assert json.loads(Path("predictions/general_tuned.json").read_text()) == {}
     assert json.loads(Path("metrics/register.json").read_text())["reasons"] == [
         f"passed: {report['primary_metric']} 1.000, at least 0.0 wanted",
         "passed: a one-task model: what it forgot was not measured",
@@ -94,7 +94,7 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     first, second = whole.read_predictions()
     assert first == read_predictions("rivals/whole") and [a.id for a in first] == [a.id for a in second]
     assert whole.read_training(43)["numbers"]["seconds"] > 0
-    assert json.loads(whole.general.read_text()) == {"seconds": 0.0}
+    assert json.loads(whole.general.read_text()) == {}
     weights = sha256_file(Path("models/rivals/whole/model.safetensors"))
     lineage = report["lineage"] | {"model_sha256": weights}
     write_json(Path("reports/verdict.json"), report | {"recommended_arm": "whole", "lineage": lineage})

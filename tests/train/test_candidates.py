@@ -42,7 +42,8 @@ def test_seeds_differ_in_training_alone_and_each_is_a_whole_result(prepared):
     assert (first["seed"], second["seed"]) == (42, 43) and first["base_model"] == second["base_model"]
     assert not same(weights(TUNED), weights(SEEDS / "43"))
     metrics = json.loads(Path("metrics/train.json").read_text())
-    assert metrics["seeds"]["43"] == second["numbers"] and metrics["steps"] == first["numbers"]["steps"]
+    taken = json.loads(Path("models/measured/tuned/43.json").read_text())["numbers"]
+    assert metrics["seeds"]["43"] == second["numbers"] | taken and metrics["steps"] == first["numbers"]["steps"]
     assert metrics["tokens"] == second["numbers"]["tokens"]  # of the same rows
 
 
@@ -75,7 +76,7 @@ def test_a_run_that_is_killed_in_a_later_seed_goes_on_there(prepared, monkeypatc
         main(compose_config(*FAST, *often, "train.seeds=[43]"))
     assert times() == before
     main(compose_config(*FAST, *often, "train.seeds=[43]"))
-    assert json.loads((SEEDS / "43/training.json").read_text())["resumed_at_steps"] == [3]
+    assert json.loads(Path("models/measured/tuned/43.json").read_text())["resumed_at_steps"] == [3]
     assert {path: time for path, time in times().items() if path in before} == before
 
 

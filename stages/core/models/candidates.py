@@ -12,6 +12,7 @@ from stages.core.models.loading import TUNED
 from stages.core.storage.files import read_json
 
 MODELS = Path("models/rivals")
+MEASURED = Path("models/measured")
 RIVALS = PREDICTIONS / "rivals"
 SEEDS = PREDICTIONS / "seeds"
 
@@ -47,13 +48,19 @@ class Candidate:
         folder = TUNED if self.name == TUNED_ARM else MODELS / self.name
         return folder if seed in (None, self.config.seed) else folder / "seeds" / str(seed)
 
+    def get_measured_file(self, seed: int | None = None) -> Path:
+        """What the training of a seed took. It lies outside of the folder, so that the same model has the same hash."""
+        return MEASURED / self.name / f"{self.config.seed if seed is None else seed}.json"
+
     def read_training(self, seed: int | None = None) -> dict[str, Any]:
-        """`training.json` of a seed: under `numbers` the seconds, tokens and losses, and where the model came from.
+        """`training.json` of a seed and what its training took: under `numbers` the losses, tokens and seconds.
 
         Raises:
             UserError: it has not been trained.
         """
-        return read_json(self.get_folder(seed) / "training.json")
+        training = read_json(self.get_folder(seed) / "training.json")
+        measured = read_json(self.get_measured_file(seed))
+        return {**training, **measured, "numbers": training["numbers"] | measured["numbers"]}
 
     def read_predictions(self) -> list[list[Prediction]]:
         """The answers of the model of each seed, in the order of `seeds`.

@@ -7,7 +7,7 @@ from typing import Any
 from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import Config
 from stages.core.data.groups import count_groups
-from stages.core.data.predictions import GENERAL_BASE, PREDICTIONS, headline
+from stages.core.data.predictions import GENERAL_BASE, headline, read_choices
 from stages.core.environment.lineage import config_sha256, data_sha256, versions
 from stages.core.environment.repository import git_commit, git_dirty
 from stages.core.models.candidates import Candidate
@@ -88,7 +88,7 @@ def _describe_settings(evidence: Evidence, looks: Looks) -> Report:
         "useful": settings.useful,
         "measures": evidence.metrics.facts(),
         "remote": remote.model_dump(include={"url", "model"}) if remote else None,
-        "choices": read_json(PREDICTIONS / "choices.json"),
+        "choices": read_choices(),
         "prompt_search": {"thorough": config.prompt.search.budget != "cheap"},
     }
 

@@ -150,5 +150,4 @@ def _measure(
 def _get_numbers(candidate: Candidate) -> dict[str, Any]:
     """What its training took, the writing of replay rows included."""
     training = candidate.read_training()
-    writing = (training.get("replay") or {}).get("writing_seconds") or 0.0
-    return {**training["numbers"], "seconds": training["numbers"]["seconds"] + writing}
+    return {**training["numbers"], "seconds": training["numbers"]["seconds"] + training["replay_writing_seconds"]}

@@ -24,6 +24,7 @@ from stages.train.trainers import base
 from stages.train.trainers.base import EpochOrder
 from tests.conftest import ROOT, TINY, compose_config, entered, write_splits
 
+TAKEN = Path("models/measured/tuned/42.json")
 SMALL = (
     *TINY,
     "tracking=disabled",
@@ -97,7 +98,7 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(prepared, monkeypat
     assert not TUNED.exists()
     main(compose_config(*SMALL, f"train={option}"))
     same(uninterrupted(f"train={option}"), read())
-    assert json.loads((TUNED / "training.json").read_text())["resumed_at_steps"] == [step]
+    assert json.loads(TAKEN.read_text())["resumed_at_steps"] == [step]
     assert not list(FOLDER.glob("*/checkpoint-*"))  # what is finished needs no checkpoints
 
 
@@ -136,7 +137,7 @@ def test_signal_9_in_the_middle_of_a_checkpoint(prepared, workspace, uninterrupt
     [folder] = [path for path in FOLDER.iterdir() if path.is_dir()]
     assert (folder / "checkpoint-11").exists() and find(folder).name == "checkpoint-10" and not TUNED.exists()
     main(compose_config(*SMALL))
-    assert json.loads((TUNED / "training.json").read_text())["resumed_at_steps"] == [10]
+    assert json.loads(TAKEN.read_text())["resumed_at_steps"] == [10]
     same(uninterrupted("train=lora"), read())
 
 
@@ -148,7 +149,7 @@ def test_code_on_which_no_weight_depends_may_change_and_is_named(prepared, monke
     noted.write_text(noted.read_text().replace("stages/core/errors.py", "stages/core/mistakes.py"))
     main(compose_config(*SMALL))
     assert "no weight should depend: stages/core/errors.py, stages/core/mistakes.py." in capsys.readouterr().err
-    assert json.loads((TUNED / "training.json").read_text())["resumed_at_steps"]
+    assert json.loads(TAKEN.read_text())["resumed_at_steps"]
     same(uninterrupted("train=lora"), read())
 
 
@@ -176,7 +177,8 @@ def test_another_configuration_begins_anew(prepared, monkeypatch, change):
         stop_at(patch, 5)
         run()
     run(change)
-    assert json.loads((TUNED / "training.json").read_text())["resumed_at_steps"] == []
+    [taken] = Path("models/measured/tuned").iterdir()
+    assert json.loads(taken.read_text())["resumed_at_steps"] == []
 
 
 def test_a_finished_training_is_not_done_again(prepared, monkeypatch):
