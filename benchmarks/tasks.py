@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import show
+from stages.core.data.verdict import read_verdict
 from stages.evaluate.analysis.ledger import LEDGER
 
 RESULTS = Path("benchmarks/results/tasks")
@@ -78,7 +79,7 @@ def judge(name: str) -> None:
         subprocess.run(["dvc", "exp", "run", *settings], cwd=clone, env=environment, check=True)
         seconds = time.monotonic() - started
         RESULTS.mkdir(parents=True, exist_ok=True)
-        report = json.loads((clone / "reports/verdict.json").read_text())
+        report = read_verdict(clone)
         shutil.copy(clone / "reports/verdict.html", RESULTS / f"{name}.html")
         shutil.copytree(clone / LEDGER, LEDGER, dirs_exist_ok=True)  # a look is a look, also of a benchmark
         (RESULTS / f"{name}.json").write_text(json.dumps({"seconds": seconds, **report}, indent=2) + "\n")

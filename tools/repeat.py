@@ -4,41 +4,35 @@
     python -m tools.repeat NAME         # an experiment of DVC, a branch, a tag or a commit
 
 All stages up to `evaluate` run in a temporary copy without DVC's run cache, on the same machine. Nothing of the
-workspace, of DVC's cache or of the registry changes. Times, costs and what says them in words are left out of the
-comparison; answers and numbers are not. Ends with status 1 where anything differs.
+workspace, of DVC's cache or of the registry changes. Times and costs, which stand in files of their own, are left out of the
+comparison. Ends with status 1 where anything differs.
 """
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import orjson
 from dvc.api import DVCFileSystem
 from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
 from stages.core.errors import UserError
-from stages.core.storage.files import read_json, sha256_file, sha256_json
+from stages.core.storage.files import read_json, sha256_file
 
 COMPARED = (
     "data/prepared/*.jsonl",
     "models/**/*.safetensors",
+    "models/**/training.json",
     "predictions/**/*.jsonl",
     "predictions/**/*.json",
     "reports/verdict.json",
 )
 FOLDERS = ("data/prepared", "models", "predictions", "reports")
-TIMES = re.compile(
-    "second|energy|kwh|co2|cost|price|break_even|memory|hardware|summary|expected_over|reasons|sentence|looks|^git_"
-)
-"""Keys of JSON that hold times or hang on them, and the history of the repository."""
 SHOWN = 12  # digits of a digest
 
 
@@ -146,10 +140,10 @@ def rerun(folder: Path) -> None:
 
 
 def get_digests(folder: Path) -> dict[str, str]:
-    """The digest of each compared file in a folder, without times."""
+    """The digest of each compared file in a folder; what runs take stands in other files."""
     paths = {path for pattern in COMPARED for path in folder.glob(pattern)}
     paths -= {folder / "predictions/timings.json", *(folder / "predictions/measured").rglob("*")}
-    return {str(path.relative_to(folder)): _digest(path) for path in sorted(paths)}
+    return {str(path.relative_to(folder)): sha256_file(path) for path in sorted(paths)}
 
 
 def show(console: Console, first: dict[str, str], again: dict[str, str]) -> list[str]:
@@ -165,21 +159,6 @@ def show(console: Console, first: dict[str, str], again: dict[str, str]) -> list
     files = len({*first, *again})
     console.print(f"{files - len(differing)} of {files} are the same" + (", the others differ." if differing else "."))
     return differing
-
-
-def _digest(path: Path) -> str:
-    if path.suffix == ".jsonl":
-        return sha256_json([_scrub(orjson.loads(line)) for line in path.read_bytes().splitlines() if line])
-    if path.suffix == ".json":
-        return sha256_json(_scrub(orjson.loads(path.read_bytes())))
-    return sha256_file(path)
-
-
-def _scrub(value: Any) -> Any:
-    """A JSON value without what is under the keys of `TIMES`."""
-    if isinstance(value, dict):
-        return {key: _scrub(inner) for key, inner in value.items() if not TIMES.search(key)}
-    return [_scrub(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _git(*arguments: str) -> str:

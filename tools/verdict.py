@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stages.core.config.schema import Config, parse
+from stages.core.data.verdict import read_verdict
 from stages.core.errors import UserError, hide_passwords
 from stages.core.storage.files import read_json
 from stages.core.tracking.runs import tracking_uri
@@ -24,7 +25,8 @@ def main() -> None:
     """Print, and complete the run."""
     try:
         config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
-        report, outcome = read_json(Path("reports/verdict.json")), read_json(Path("metrics/register.json"))
+        report = read_verdict()
+        outcome = read_json(Path("metrics/register.json"))
     except (UserError, FileNotFoundError) as error:
         sys.exit(f"verdict: {error}")
     console = Console(highlight=False, width=max(110, Console().width))

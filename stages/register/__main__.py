@@ -14,9 +14,10 @@ from pathlib import Path
 import hydra
 
 from stages.core.config.schema import Config
+from stages.core.data.verdict import read_verdict
 from stages.core.entrypoint import stage_main
 from stages.core.models.candidates import get_recommended
-from stages.core.storage.files import read_json, write_bytes
+from stages.core.storage.files import write_bytes
 from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import Tracker
 
@@ -34,7 +35,7 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.register.registration import check_weights, register
     from stages.register.registry import find_champion
 
-    report = read_json(Path("reports/verdict.json"))
+    report = read_verdict()
     candidate = get_recommended(config, report["recommended_arm"])
     check_weights(candidate, report)
     champion = tracker.safely(lambda: find_champion(config))

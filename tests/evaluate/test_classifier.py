@@ -9,6 +9,7 @@ from stages.core.config.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
 from stages.core.config.schema import parse
 from stages.core.data.predictions import GENERAL_BASE, Prediction, read_predictions, write_choices, write_predictions
 from stages.core.data.records import read_records
+from stages.core.data.verdict import read_verdict, write_verdict
 from stages.core.environment.lineage import config_sha256
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import sha256_file, write_json
@@ -49,7 +50,7 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     config = compose_config(*TINY, *QUICK, *settings, f"train={method}")
     for stage in (train, evaluate, register):
         stage(config)
-    report = json.loads(Path("reports/verdict.json").read_text())
+    report = read_verdict()
     tuned = report["arms"]["tuned"]
     assert report["verdict"] == "fine-tune" and tuned[metric]["value"] == 1
     assert tuned["completion_tokens"] == 0 < tuned["prompt_tokens"]
@@ -87,7 +88,7 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     config = compose_config(*options)
     evaluate(config)
     assert [path.name for path in Path("models/rivals").iterdir()] == ["whole"]
-    report = json.loads(Path("reports/verdict.json").read_text())
+    report = read_verdict()
     assert set(report["arms"]) == {*MODEL_FREE_ARMS, *BASE_ARMS, "tuned", "whole"}
     assert {answer.arm for answer in read_predictions("rivals/whole")} == {"whole"}
     whole = get_candidate(parse(config), "whole")
@@ -97,7 +98,7 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     assert json.loads(whole.general.read_text()) == {}
     weights = sha256_file(Path("models/rivals/whole/model.safetensors"))
     lineage = report["lineage"] | {"model_sha256": weights}
-    write_json(Path("reports/verdict.json"), report | {"recommended_arm": "whole", "lineage": lineage})
+    write_verdict(report | {"recommended_arm": "whole", "lineage": lineage})
     register(config)
     version = mlflow.MlflowClient().get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
     assert version.tags["tuneproof.model_sha256"] == weights

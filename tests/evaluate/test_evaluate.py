@@ -4,6 +4,7 @@ import pytest
 
 from stages.baseline.__main__ import main as baseline
 from stages.core.data.predictions import EXTRA, read_predictions
+from stages.core.data.verdict import read_verdict
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.train.__main__ import main as train
@@ -29,7 +30,7 @@ def workspace_of_a_model_that_learned_nothing(prepared, workspace):
 
 def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_that_learned_nothing):
     folder = workspace_of_a_model_that_learned_nothing
-    report = json.loads((folder / "reports/verdict.json").read_text())
+    report = read_verdict(folder)
     assert report["verdict"] != "fine-tune" and report["recommended_arm"] != "tuned"
     # The same weights forgot nothing, and asked with the same words they give the same answers.
     assert report["forgetting"]["perplexity_ratio"]["value"] == pytest.approx(1, abs=1e-3)
@@ -80,7 +81,7 @@ def test_a_sweep_is_judged_on_validation_rows_and_leaves_the_test_rows_unseen(pr
     settings = compose_config("experiment=sweep", *TINY, *QUICK, "evaluate.forgetting=false", "register=one-task")
     for stage in (baseline, train, evaluate, register):
         stage(settings)
-    report = json.loads((workspace / "reports/verdict.json").read_text())
+    report = read_verdict(workspace)
     assert report["split"] == "validation" and report["rows"] == len(prepared["validation"])
     assert report["looks"]["place"] is None and "optimistic" in report["looks"]["sentence"]
     assert not (workspace / "data/test_looks").exists()

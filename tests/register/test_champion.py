@@ -9,6 +9,7 @@ from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import parse
 from stages.core.data.predictions import PREDICTIONS, Prediction, read_predictions, write_predictions
 from stages.core.data.records import PREPARED, Record, read_records
+from stages.core.data.verdict import read_verdict
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_jsonl
 from stages.evaluate.__main__ import main as evaluate
@@ -72,7 +73,7 @@ def report():
     """The verdict on other weights than the champion's."""
 
     def of(**changed):
-        found = json.loads(Path("reports/verdict.json").read_text())
+        found = read_verdict()
         return found | changed | {"lineage": found["lineage"] | {"model_sha256": "new"}}
 
     return of
@@ -116,7 +117,7 @@ def test_the_champion_may_be_replaced_without_a_comparison(compare):
 
 
 def test_the_same_weights_need_no_comparison(champion):
-    found = json.loads(Path("reports/verdict.json").read_text())
+    found = read_verdict()
     (same,) = check_champion(candidate(), found, champion)
     assert same.passed and "has these very weights" in same.sentence
 

@@ -6,6 +6,7 @@ import pytest
 
 from stages.baseline.__main__ import main as baseline
 from stages.core.config.schema import Gate, parse
+from stages.core.data.verdict import read_verdict
 from stages.core.environment.lineage import config_sha256
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
@@ -156,7 +157,7 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
     client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
     assert len(client.search_model_versions("name='tuneproof-chat-jsonl'")) == 1
     version = client.get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
-    report = json.loads(Path("reports/verdict.json").read_text())
+    report = read_verdict()
     assert version.tags["tuneproof.test_sha256"] == report["lineage"]["data_sha256"]["test"]
     assert version.tags["tuneproof.config_sha256"] == config_sha256(parse(compose_config(*TINY, *OPEN)))
     assert {"tuneproof.git_commit", "tuneproof.chat_template_sha256", "tuneproof.base_model_sha256"} <= set(
@@ -194,7 +195,7 @@ def test_a_registry_that_is_away_is_not_an_error(evaluated, monkeypatch):
 
 
 def test_the_verdict_names_what_it_rests_on(evaluated):
-    report = json.loads(Path("reports/verdict.json").read_text())
+    report = read_verdict()
     assert set(report) >= {"verdict", "recommended_arm", "primary_metric", "reasons", "arms", "comparisons", "costs"}
     assert set(report["arms"]) == {"constant", "nearest", "zero_shot", "few_shot", "retrieval", "tuned"}
     assert set(report["arms"]["tuned"]) >= {"exact_match", "prompt_tokens", "completion_tokens", "seconds_per_request"}

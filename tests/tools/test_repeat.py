@@ -5,6 +5,7 @@ import subprocess
 import pytest
 from rich.console import Console
 
+from stages.core.data.verdict import split_report
 from stages.core.errors import UserError
 from stages.core.storage.files import write_json, write_jsonl
 from tests.conftest import ROOT
@@ -13,10 +14,12 @@ from tools.repeat import find_revision, get_digests, show
 
 
 def results(folder, text="yes", seconds=1.0, value=0.5, weights=b"w"):
-    write_jsonl(folder / "predictions/seeds/tuned/43.jsonl", [{"text": text, "seconds": seconds}])
+    write_jsonl(folder / "predictions/seeds/tuned/43.jsonl", [{"text": text}])
+    write_json(folder / "predictions/measured/evaluate/seeds/tuned/43.json", {"seconds": seconds})
     arms = {"tuned": {"value": value, "seconds_per_request": seconds}}
-    verdict = {"arms": arms, "costs": {"training": seconds}, "reasons": [f"it took {seconds}"]}
-    write_json(folder / "reports/verdict.json", verdict)
+    stable, measured = split_report({"arms": arms, "costs": {"training": seconds}})
+    write_json(folder / "reports/verdict.json", stable)
+    write_json(folder / "reports/measured.json", measured)
     (folder / "models/tuned").mkdir(parents=True, exist_ok=True)
     (folder / "models/tuned/model.safetensors").write_bytes(weights)
     return get_digests(folder)
@@ -56,11 +59,13 @@ def test_the_workspace_is_repeated_with_its_edits_and_a_difference_is_an_error(t
     subprocess.run(["git", "init", "-q"], check=True)
     (tmp_path / ".gitignore").write_text("models/\npredictions/\nreports/\n")
     (tmp_path / "params.yaml").write_text("edited, and not committed")
+    training = {"determinism": {"what_may_differ": "Nothing."}}
     results(tmp_path)
+    write_json(tmp_path / "models/tuned/training.json", training)
 
     def rerun(folder):
         assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "params.yaml"]
-        write_json(folder / "models/tuned/training.json", {"determinism": {"what_may_differ": "Nothing."}})
+        write_json(folder / "models/tuned/training.json", training)
         results(folder, text="no")
 
     monkeypatch.setattr(repeat, "rerun", rerun)

@@ -8,6 +8,7 @@ from typing import Any
 from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
+from stages.core.data.verdict import write_verdict
 from stages.core.storage.files import write_bytes, write_json
 from stages.evaluate.analysis.evidence import ArmScores
 from stages.evaluate.report.page import render_markdown, render_page
@@ -25,11 +26,11 @@ def write_reports(
     predictions: dict[str, list[Prediction]],
     scores: ArmScores,
 ) -> None:
-    """Write `reports/verdict.{json,md,html}` and `plots/<name>.json`."""
+    """Write `reports/verdict.{json,md,html}`, `reports/measured.json` and `plots/<name>.json`."""
     plots = get_plots(report, config.evaluate.metrics)
     examples = get_examples(report, records, predictions, scores)
     page = render_page(config, report, plots, records[0], examples)
-    write_json(REPORTS / "verdict.json", report)
+    write_verdict(report)
     write_bytes(REPORTS / "verdict.md", render_markdown(config, report).encode("utf-8", "replace"))
     write_bytes(REPORTS / "verdict.html", page.encode("utf-8", "replace"))
     for name, rows in plots.items():

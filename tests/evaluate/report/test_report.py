@@ -14,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from stages.core.data.predictions import Prediction
+from stages.core.data.verdict import read_verdict
 from stages.core.statistics.scores import Scores
 from stages.evaluate.report.intervals import SLICES
 from stages.evaluate.report.page import GITHUB_LIMIT
@@ -312,7 +313,7 @@ def test_what_was_not_measured_is_left_out_or_says_how_to(bare, write, workspace
 
 def test_data_files_have_the_numbers_of_the_report(full, write, workspace):
     write(full)
-    report = json.loads((workspace / "reports/verdict.json").read_text())
+    report = read_verdict(workspace)
     data = {name: json.loads((workspace / f"plots/{name}.json").read_text()) for name in TEMPLATE_OF}
     for name, rows in data.items():
         assert all(row.keys() == rows[0].keys() for row in rows), f"{name}: DVC refuses rows with different keys"
