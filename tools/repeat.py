@@ -4,8 +4,8 @@
     python -m tools.repeat NAME         # an experiment of DVC, a branch, a tag or a commit
 
 All stages up to `evaluate` run in a temporary copy without DVC's run cache, on the same machine. Nothing of the
-workspace, of DVC's cache or of the registry changes. Times and costs, which stand in files of their own, are left out of the
-comparison. Ends with status 1 where anything differs.
+workspace, of DVC's cache or of the registry changes. Times and costs, which stand in files of their own, are left out
+of the comparison. Ends with status 1 where anything differs.
 """
 
 import argparse
