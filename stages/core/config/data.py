@@ -15,9 +15,9 @@ class WheelSource(Section):
     package: Name
     version: Name
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Of the wheel, in hex."""
+    """The SHA-256 of the wheel, in hex."""
     member: Name
-    """Path of the file inside the wheel."""
+    """The path of the file inside the wheel."""
 
 
 SplitName = Literal["train", "validation", "test"]
@@ -28,7 +28,7 @@ class FileSource(Section):
 
     kind: Literal["file"]
     path: Name | dict[SplitName, Name]
-    """A path, a glob or a URL; or one for each split that is given."""
+    """The path, glob or URL of the rows; or one for each split that is given."""
 
 
 class HubDataSource(Section):
@@ -37,10 +37,10 @@ class HubDataSource(Section):
     kind: Literal["hub"]
     id: Name
     revision: str | None
-    """A commit, tag or branch; null is the default branch. The commit used is recorded."""
+    """The commit, tag or branch to read; null reads the default branch. The commit that was read is recorded."""
     configuration: str | None
     split: Name | dict[SplitName, Name]
-    """The hub's split, or one for each split that is given."""
+    """The split of the hub that is read, or one for each split that is given."""
 
 
 class Split(Section):
@@ -49,7 +49,7 @@ class Split(Section):
     validation: Share
     test: Share
     column: Name | None
-    """A column that says train, validation (dev, valid, val) or test; null where there is none."""
+    """The column that says train, validation (dev, valid, val) or test; null where there is none."""
     stratify: bool
     """Where rows have a label, keep its share in each split. A row's split then depends on the equal labels before it:
     appending rows moves none, inserting may. Without it, and where there is no label, nothing moves a row."""
@@ -83,21 +83,21 @@ class DataConfig(Section):
     ]
     """What a row looks like; `auto` goes by the columns of the first row."""
     limit: Count | None
-    """Rows to read, the first ones; null reads all."""
+    """How many rows are read, from the first one on; null reads all."""
     lines: Name | None
     """Of a text file: a regular expression that a line matches as a whole, its named groups the columns of a row; null
     takes a paragraph as a row with the column `text`."""
     columns: dict[str, str]
-    """Column names of the format -> names in the file, where they differ."""
+    """Maps column names of the format to names in the file, where they differ."""
     group: Name | None
-    """A column: rows with the same value never part into two splits."""
+    """The column whose equal values keep rows in one split."""
     group_starts: list[Count]
     """Where no column names the groups but they follow one another (the sentences of a document): the rows at which a
     group begins, counted from 1 in the order of the source, but for the first group; empty where there are none."""
     label: Name | None
-    """A column with a class; null takes the format's own, where it has one."""
+    """The column that holds a class; null takes the one of the format, where it has one."""
     keep: list[Name]
-    """Columns that stay with the record as `meta`."""
+    """The columns that stay with the record as `meta`."""
     watch: Name
     """The local file that DVC watches for `prepare`."""
     split: Split
@@ -129,16 +129,16 @@ class ChecksConfig(Section):
     """
 
     shown: Count
-    """Findings of each kind in the message; all of them are in `findings.jsonl`."""
+    """How many findings of each kind the message shows; `findings.jsonl` has all of them."""
     preview: Count
-    """Rows in the preview of what training sees."""
+    """How many rows the preview of what training sees shows."""
     min_rows: Count
     near_duplicate_threshold: Annotated[float, Field(gt=0.3, lt=1)]
     """Jaccard similarity of the three-word shingles of two questions, and of two answers, from which they are near."""
     leak_limit: Annotated[float, Field(ge=0, le=1)]
-    """Share of validation and test rows that may have a near-duplicate in another split; more of them stop prepare."""
+    """The share of validation and test rows that may have a near-duplicate in another split; more stop `prepare`."""
     min_test_rows: Annotated[int, Field(ge=0)]
-    """Test rows below which the verdict is `not-enough-evidence` (Bowyer et al., 2025, on small tests)."""
+    """With fewer test rows the verdict is `not-enough-evidence` (Bowyer et al., 2025, on small tests)."""
     max_target_share: Annotated[float, Field(gt=0, le=1)]
     """Share of the training rows that may have one and the same target, where the primary metric counts right rows.
 

@@ -14,7 +14,7 @@ class TokenPrices(Section):
 
     per_million_input_tokens: Price
     per_million_cached_input_tokens: Price
-    """Prompt tokens that the provider has computed for an earlier request."""
+    """The price of prompt tokens that the provider has computed for an earlier request."""
     per_million_output_tokens: Price
 
 
@@ -23,9 +23,9 @@ class MachinePrices(Section):
 
     per_hour: Price
     batch_size: Count
-    """Requests that are answered together in the scenario `batches`."""
+    """How many requests are answered together in the scenario `batches`."""
     concurrent_requests: Count
-    """Requests that a server answers at the same time."""
+    """How many requests a server answers at the same time."""
     utilization: Annotated[float, Field(gt=0, le=1)]
     """The share of the hours paid for in which a server has so many requests to answer."""
     repeats: Annotated[int, Field(ge=2)]
@@ -36,11 +36,11 @@ class TrainingPrices(Section):
     """What has to be paid before the first tuned request."""
 
     per_hour: Price
-    """The machine that trains."""
+    """The price of an hour of the machine that trains."""
     relative_error: Annotated[float, Field(ge=0, lt=1)]
-    """Of the seconds of training, which were taken at another hour than those of requests; widens every break-even."""
+    """How far the seconds of training may be off, for they were taken at another hour; widens every break-even."""
     per_labelled_row: Price
-    """Labelling one training row."""
+    """The price of the label of one training row."""
 
 
 class TokenListPrices(Section):
@@ -50,7 +50,7 @@ class TokenListPrices(Section):
     tuned: TokenPrices
     """Hosted tuned models usually cost 1.5 to 2 times as much."""
     per_million_training_tokens: Price | None
-    """Null where training is paid by `training.per_hour` instead."""
+    """The price of training by tokens; null where it is paid by `training.per_hour` instead."""
     min_cached_tokens: Annotated[int, Field(ge=0)]
     """A common prefix of fewer tokens is charged as input, not as cached input."""
 
@@ -67,23 +67,23 @@ class Prices(Section):
     hosting_per_month: Price
     """What a month of a tuned model costs beyond one of the base model, in every scenario."""
     value_of_right_answer: Price | None
-    """Null leaves it out."""
+    """What a right answer is worth; null leaves it out."""
     machine: MachinePrices
     training: TrainingPrices
     tokens: TokenListPrices
     remote: TokenPrices
-    """The arm `remote`, in every scenario."""
+    """The price list of the arm `remote`, in every scenario."""
 
 
 class HarnessConfig(Section):
     """Known suites, asked of base and tuned model by lm-evaluation-harness."""
 
     tasks: list[Name]
-    """Its names of them; none is asked without one."""
+    """The names of the suites in lm-evaluation-harness; an empty list asks none."""
     folder: str | None
-    """With definitions of tasks of your own."""
+    """A folder with definitions of tasks of your own."""
     limit: Count | None
-    """Items of each task; null asks all."""
+    """How many items of each task are asked; null asks all."""
     batch_size: Count
 
 
@@ -93,12 +93,12 @@ class EvaluateConfig(Section):
     split: Literal["test", "validation"]
     """Whose rows every arm answers. `validation` is for sweeps: no look at the test rows, and nothing is registered."""
     metrics: Annotated[list[Name], Field(min_length=1)]
-    """Folders under `stages/core/metrics`."""
+    """The metrics that are measured: names of folders under `stages/core/metrics`."""
     options: dict[str, dict[str, Any]]
-    """Options of some of the metrics."""
+    """The options of some of the metrics, by the name of the metric."""
     primary_metric: Name
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """Of every interval, and of the one-sided bounds that the verdict goes by."""
+    """The confidence of every interval, and of the one-sided bounds that the verdict goes by."""
     margin: Annotated[float, Field(ge=0, lt=1)]
     """The smallest improvement of the primary metric that is worth having."""
     useful: float | None

@@ -27,7 +27,7 @@ class RandomSource(Section):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """As the configurations of transformers name them."""
+        """The sizes under the names that configurations of transformers use."""
         return {
             "hidden_size": self.hidden_size,
             "intermediate_size": 2 * self.hidden_size,
@@ -43,9 +43,9 @@ class ModelConfig(Section):
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
     dtype: Literal["auto", "bfloat16", "float32"]
     max_length: Annotated[int, Field(ge=16)]
-    """Tokens of the prompt and the answer together."""
+    """How many tokens prompt and answer may have together."""
     batch_tokens: Annotated[int, Field(ge=64)]
-    """Padded tokens, prompts and answers, in one batch of generation."""
+    """How many tokens one batch of generation may have: prompts and answers, padding included."""
 
 
 class TransformersEngine(Section):
@@ -59,10 +59,10 @@ class VllmEngine(Section):
 
     kind: Literal["vllm"]
     command: Annotated[list[Name], Field(min_length=1)]
-    """What starts it, such as `[.venv-vllm/bin/vllm, serve]`."""
+    """The command that starts the server, such as `[.venv-vllm/bin/vllm, serve]`."""
     args: list[str]
-    """More arguments of the command."""
+    """Further arguments of the command."""
     start_seconds: Count
-    """How long it may take to load a model."""
+    """How many seconds the server may take to load a model."""
     parallel: Count
-    """Requests at a time."""
+    """How many requests are sent at a time."""

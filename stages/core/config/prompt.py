@@ -10,35 +10,35 @@ from stages.core.config.model import HubSource
 
 
 class WordRetriever(Section):
-    """BM25."""
+    """Finds similar rows by BM25, which compares words."""
 
     kind: Literal["bm25"]
 
 
 class EmbeddingRetriever(Section):
-    """A sentence-embedding model: mean of the last layer over the tokens, cosine similarity."""
+    """Finds similar rows by a sentence-embedding model: mean of the last layer over the tokens, cosine similarity."""
 
     kind: Literal["embeddings"]
     source: Annotated[WheelSource | HubSource, Field(discriminator="kind")]
     max_length: Count
-    """Tokens of a question that count."""
+    """How many tokens of a question are read."""
 
 
 class Endpoint(Section):
     """A model behind an OpenAI-compatible API."""
 
     url: Annotated[str, Field(pattern="^https?://")]
-    """Up to and with `/v1`."""
+    """The address up to and including `/v1`."""
     model: Name
-    """As the endpoint names it."""
+    """The name of the model at the endpoint."""
     key_variable: Name | None
     """The environment variable that holds the key, which itself stands in no file; null where none is asked for."""
     parallel: Count
-    """Requests at a time."""
+    """How many requests are sent at a time."""
     timeout: Count
-    """Seconds."""
+    """How many seconds to wait for a reply."""
     retries: Annotated[int, Field(ge=0)]
-    """Of a request that the endpoint could not answer."""
+    """How often a request is sent again that the endpoint could not answer."""
 
 
 class SearchConfig(Section):
@@ -48,9 +48,9 @@ class SearchConfig(Section):
     """Tokens that the model may process for each arm. `cheap` is twice what it takes to ask every instruction with
     every number of examples in `prompt.shots`; `training` is as much work as training is."""
     selection_rows: Count | None
-    """Validation rows at most; null takes all."""
+    """How many validation rows are used at most; null uses all."""
     draws: Count
-    """Sets of examples, each drawn by a seed of its own."""
+    """How many sets of examples are tried, each drawn by a seed of its own."""
     reversed: bool
     """Whether the examples are also shown in the reversed order."""
     balanced: bool
@@ -63,9 +63,9 @@ class PromptConfig(Section):
     """How the arms are asked."""
 
     instruction: str | None
-    """System message of the prompted arms in place of the row's own; null keeps the row's."""
+    """The system message of the prompted arms in place of the row's own; null keeps that of the row."""
     short_instruction: str | None
-    """The same for the tuned model."""
+    """The system message of the tuned model, in training and afterwards."""
     variants: list[str]
     """Other instructions that the prompted arms try on the validation split."""
     shots: Annotated[list[Count], Field(min_length=1)]

@@ -29,7 +29,7 @@ class Gate(Section):
     """What a tuned model must show before it is registered."""
 
     verdict: Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"] | None
-    """What the verdict must be; null takes any."""
+    """The verdict that is needed; null takes any."""
     min_primary_metric: float
     purpose: Literal["one-task", "assistant"]
     """A model for one task may forget everything else, and its card says so; an assistant may not."""
@@ -53,10 +53,10 @@ class TrackingConfig(Section):
 
     enabled: bool
     uri: str | None
-    """Null: `MLFLOW_TRACKING_URI`, else SQLite at the root of the repository."""
+    """The tracking server; null takes `MLFLOW_TRACKING_URI`, else SQLite at the root of the repository."""
     experiment: Name
     timeout: Annotated[int, Field(ge=1)]
-    """Seconds."""
+    """How many seconds to wait for the server."""
 
 
 class EnergyConfig(Section):
@@ -64,7 +64,7 @@ class EnergyConfig(Section):
 
     measure: bool
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")]
-    """ISO 3166 code of three letters: its mix of electricity makes the carbon dioxide."""
+    """The ISO 3166 code of three letters of the country whose mix of electricity makes the carbon dioxide."""
 
 
 class Config(Section):
@@ -78,7 +78,7 @@ class Config(Section):
     prompt: PromptConfig
     train: TrainConfig
     rivals: dict[str, TrainConfig]
-    """More tuned models to compare with, each under its name a whole section like `train`."""
+    """Further tuned models to compare with, each under its name a whole section like `train`."""
     rivals_dependency: Name
     """What the stages after training depend on where there are rivals: their folder."""
     candidate: Name
@@ -170,7 +170,7 @@ def _describe(problem: dict[str, Any]) -> str:
 
 
 def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """It and all below it."""
+    """Yield the section and all sections below it."""
     yield section
     for field in section.model_fields.values():
         for kind in get_args(field.annotation) or (field.annotation,):

@@ -14,7 +14,7 @@ Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "reward", "classify", "tag
 ANSWERING = ("sft", "dpo", "orpo", "kto", "grpo")
 """Methods whose model answers prompts."""
 CLASSIFYING = ("classify", "tag")
-"""Methods whose model has a head of labels."""
+"""Methods whose model has a classification head."""
 
 WITHOUT_EFFECT = {"seeds", "dry_run", "checkpoint_minutes", "watch", "launcher"}
 """Keys of the section on which the weights do not depend; which seed is taken is no part of it."""
@@ -26,13 +26,13 @@ class Best(Section):
     metric: Name
     """`loss` of the validation split, or a folder under `stages/core/metrics`: validation rows are answered."""
     options: dict[str, Any]
-    """Of the metric."""
+    """The options of the metric."""
     rows: Count
-    """Validation rows that are answered, drawn by the seed."""
+    """How many validation rows are answered; the seed draws them."""
     max_new_tokens: Count
-    """Of such an answer."""
+    """How many tokens such an answer may have."""
     patience: Count | None
-    """Evaluations in a row without a better value before training stops; null goes to the end."""
+    """After how many evaluations without a better value training stops; null trains to the end."""
 
 
 class Replay(Section):
@@ -43,7 +43,7 @@ class Replay(Section):
     source: Name
     """`self`: the base model writes them. Else a JSONL file of chats, which keep their own system messages."""
     rows: Count
-    """Different rows at most; an epoch that needs more of them repeats them."""
+    """How many different rows there are at most; an epoch that needs more of them repeats them."""
     watch: Name
     """What DVC watches: the file of chats, where there is one."""
 
@@ -54,16 +54,16 @@ class Reward(Section):
     metric: Name | None
     """A folder under `stages/core/metrics`; null for the other methods."""
     options: dict[str, Any]
-    """Of the metric."""
+    """The options of the metric."""
 
 
 class Encoder(Section):
-    """The model that gets a head of labels."""
+    """The model that gets a classification head."""
 
     name: Name
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
     max_length: Count
-    """Tokens of a text that it reads; what comes after them is cut."""
+    """How many tokens of a text are read; what comes after them is cut."""
 
 
 class Single(Section):
@@ -77,11 +77,11 @@ class Accelerate(Section):
 
     kind: Literal["accelerate"]
     processes: Count
-    """On this machine."""
+    """How many processes train on this machine."""
     config_file: Name | None
-    """Of accelerate. `stages/train/distributed/accelerate` has those for DDP, FSDP and DeepSpeed; null is the first."""
+    """A configuration file of accelerate, as in `stages/train/distributed/accelerate`; null takes that for DDP."""
     args: list[str]
-    """More flags of `accelerate launch`."""
+    """Further flags of `accelerate launch`."""
 
 
 class Slurm(Section):
@@ -92,15 +92,15 @@ class Slurm(Section):
     """`local` runs the job on this machine, to try it out."""
     nodes: Count
     processes: Count
-    """On each node."""
+    """How many processes train on each node."""
     config_file: Name | None
     args: list[str]
     folder: Name
-    """For the job's script and its logs; every node must see it."""
+    """The folder for the script and the logs of the job; every node must see it."""
     minutes: Count
-    """Time limit of the job."""
+    """The time limit of the job."""
     parameters: dict[str, Any]
-    """More parameters of submitit's executor: `slurm_partition`, `gpus_per_node`, …"""
+    """Further parameters of submitit's executor: `slurm_partition`, `gpus_per_node`, …"""
 
 
 class TrainConfig(Section):
@@ -108,33 +108,33 @@ class TrainConfig(Section):
 
     method: Method
     kinds: Annotated[list[Kind], Field(min_length=1)]
-    """Kinds of records that this method learns from."""
+    """The kinds of records that this method learns from."""
     share: Annotated[float, Field(gt=0, le=1)]
-    """Of the training rows: a smaller one is a part of every larger one. For the learning curve."""
+    """The share of the training rows that is used; a smaller share is a part of every larger one."""
     seeds: list[Seed]
-    """More seeds of training beside `seed`, each of one more model: order of rows, new weights, dropout."""
+    """Further seeds of training beside `seed`. Each makes one more model: other order of rows, new weights, dropout."""
     dry_run: bool
-    """Two steps and what all of them would take; nothing is written."""
+    """Whether to do two steps only and say what all of them would take; nothing is written."""
     adapter: dict[str, Any] | None
-    """Arguments of `peft.LoraConfig`; null trains every weight."""
+    """The arguments of `peft.LoraConfig`; null trains every weight."""
     quantization: dict[str, Any] | None
-    """Arguments of `transformers.BitsAndBytesConfig`, for the base model under an adapter; null keeps its weights."""
+    """The arguments of `transformers.BitsAndBytesConfig` for the base model; null keeps its weights."""
     micro_batch_tokens: Annotated[int, Field(ge=16)]
-    """Padded tokens in one forward and backward pass."""
+    """How many tokens one forward and backward pass has at most, padding included."""
     attention: Name
     """An attention implementation of transformers, `per_row` (`stages/train/trainers/packing.py`), or `auto`."""
     best: Best
     replay: Replay
     checkpoint_minutes: Annotated[float, Field(ge=0)]
-    """Between checkpoints, from which a killed run goes on; 0 makes one at every logged step."""
+    """The minutes between checkpoints, from which a killed run resumes; 0 makes one at every logged step."""
     reward: Reward
     encoder: Encoder | None
-    """Null puts the head of labels on `model`."""
+    """The encoder that is trained; null puts the classification head on `model`."""
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
     watch: Name
-    """Code that DVC watches: the metrics, where training goes by one."""
+    """What DVC watches too: the code of the metrics, where training goes by one."""
     args: dict[str, Any]
-    """Arguments of TRL's or transformers' class for the method: `docs/training.md` names it. Three may be `auto`."""
+    """The arguments of TRL's or transformers' class, which `docs/training.md` names. Three may be `auto`."""
 
     def get_effective(self) -> dict[str, Any]:
         """The settings on which the trained weights depend, apart from the seed that is taken."""
