@@ -161,7 +161,10 @@ def test_help_lists_groups_and_values():
         [sys.executable, "-m", "stages.train", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert (
-        "group=option" in done.stdout and "full, grpo, kto, lora" in done.stdout and "micro_batch_tokens" in done.stdout
+        "train.replay.share: The replay rows' share" in done.stdout
+        and "group=option" in done.stdout
+        and "full, grpo, kto, lora" in done.stdout
+        and "micro_batch_tokens" in done.stdout
     )
 
 

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +14,7 @@ from stages.core.config.base import Name, Section, Seed
 from stages.core.config.data import ChecksConfig, DataConfig
 from stages.core.config.evaluate import EvaluateConfig
 from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401  (a stage that composes needs the resolvers)
+from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
 from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
@@ -148,6 +149,18 @@ def parse(cfg: DictConfig) -> Config:
             f"the configuration has {len(problems)} problem(s):\n  " + "\n  ".join(problems) + "\n"
             "Values come from conf/ and the command line; `python -m stages.prepare --help` lists them all."
         ) from None
+
+
+def list_texts(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List the keys of a section and of those below it with their texts. Rivals are left out: they are like `train`."""
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        if field.description:
+            yield key, " ".join(field.description.split())
+        if get_origin(field.annotation) is not dict:
+            for kind in get_args(field.annotation) or (field.annotation,):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    yield from list_texts(kind, f"{key}.")
 
 
 def _describe(problem: dict[str, Any]) -> str:
