@@ -1,7 +1,8 @@
 """The verdict in two files: what it rests on, and what differs from run to run.
 
-`reports/verdict.json` is the same for the same answers and weights. Seconds, what they cost, the commit and how many
-models have been judged by now stand in `reports/measured.json`, on which no stage depends.
+`reports/verdict.json` has a JSON Schema, `verdict.schema.json`, and is the same for the same answers and weights.
+Seconds, what they cost, the commit and how many models have been judged by now stand in `reports/measured.json`, on
+which no stage depends.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from stages.core.storage.files import read_json, write_json
 
 VERDICT = Path("reports/verdict.json")
 MEASURED = Path("reports/measured.json")
+SCHEMA = Path(__file__).with_name("verdict.schema.json")
 
 WHOLE = {"costs", "training", "summary", "alternative"}
 PARTS = {"looks": {"count", "sentence"}, "lineage": {"git_commit", "git_dirty"}}
@@ -20,10 +22,29 @@ OF_EACH = {"arms": {"seconds_per_request"}, "choices": {"seconds"}}
 
 
 def write_verdict(report: Mapping[str, Any]) -> None:
-    """Write a report into the two files."""
+    """Write a report into the two files.
+
+    Raises:
+        ValueError: the report does not follow the schema, which is a defect of Tuneproof.
+    """
     stable, measured = split_report(report)
+    check_verdict(stable)
     write_json(MEASURED, measured)
     write_json(VERDICT, stable)
+
+
+def check_verdict(stable: Mapping[str, Any]) -> None:
+    """Hold the content of `reports/verdict.json` to its schema.
+
+    Raises:
+        ValueError: it does not follow it; the message names the first place.
+    """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(read_json(SCHEMA)).iter_errors(stable))
+    if error:
+        raise ValueError(f"{VERDICT} does not follow {SCHEMA.name}: {error.json_path}: {error.message}")
 
 
 def read_verdict(folder: Path = Path()) -> dict[str, Any]:
