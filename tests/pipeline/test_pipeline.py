@@ -93,6 +93,18 @@ def test_only_what_a_change_concerns_runs_again(run):
     assert get_files(run.folder, parent) >= {"metrics/baseline.json"}, "also what came from the cache"
 
 
+def test_a_harmless_run_ends_where_its_answers_are_the_same(run):
+    """The seconds of `baseline` differ, and `evaluate` does not run again because of them."""
+    run("git", "checkout", "-q", "--", ".")
+    run("dvc", "exp", "run", "-n", "again", "-S", "experiment=smoke")
+    code = run.folder / "stages/baseline/arms.py"
+    before = code.read_text()
+    code.write_text(before + "# A comment.\n")
+    said = run("dvc", "repro")
+    code.write_text(before)
+    assert {stage for stage in STAGES if f"Running stage '{stage}'" in said} == {"baseline"}
+
+
 def test_a_bad_value_stops_before_any_work(run):
     said = run("dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.micro_batch_tokens=none", fails=True)
     assert "train.micro_batch_tokens: should be a valid integer" in said and "Traceback" not in said
