@@ -38,10 +38,11 @@ def save_view(client: "MlflowClient", experiment: str) -> None:
     """
     runs = client.search_runs([experiment], "metrics.`difference` > -1000000000", max_results=MOST)
     found = dict.fromkeys(key for run in runs for key in run.data.metrics if key.startswith("primary."))
-    arms = [CANDIDATE, *sorted(set(found) - {CANDIDATE})]
+    arms = sorted(set(found) - {CANDIDATE})
     tags = [f"tags.`{PREFIX}{key}`" for key in ("verdict", "primary_metric")]
-    columns = [*tags, *(f"metrics.`{key}`" for key in (*arms, *DECISIVE))]
+    columns = [*tags, *(f"metrics.`{key}`" for key in (CANDIDATE, *DECISIVE, *arms))]
     state = {
+        "searchFilter": f"tags.`{PREFIX}key` LIKE '%'",  # executions alone, without the runs of their stages
         "orderByKey": f"metrics.`{CANDIDATE}`",
         "orderByAsc": False,
         "selectedColumns": columns,

@@ -17,12 +17,9 @@ def test_the_view_has_the_arms_of_the_executions_and_what_decides(workspace):
     save_view(client, experiment)
     state = json.loads(client.get_experiment(experiment).tags[TAG])
     assert state["selectedColumns"][0] == "tags.`tuneproof.verdict`"
-    assert state["selectedColumns"][2:5] == [
-        "metrics.`primary.candidate`",
-        "metrics.`primary.tuned`",
-        "metrics.`difference`",
-    ]
-    assert len(state["selectedColumns"]) == 4 + len(DECISIVE) and state["orderByAsc"] is False
+    metrics = [f"metrics.`{key}`" for key in ("primary.candidate", *DECISIVE, "primary.tuned")]
+    assert state["selectedColumns"][2:] == metrics
+    assert state["orderByAsc"] is False
     assert get_address("127.0.0.1", 5000, experiment).endswith(
         f"/experiments/{experiment}/runs?viewStateShareKey=verdict"
     )
