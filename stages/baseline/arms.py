@@ -57,7 +57,7 @@ class Arms:
         """Let the arms on the base model answer."""
         asker = BaseAsker(self._config, engine, self._tokenizer, self._train, self._retriever)
         chosen = [self.answer(arm, asker) for arm in BASE_ARMS if arm != CONSTRAINED_ARM]
-        self._answer_constrained(engine, chosen)
+        self._answer_constrained(engine, asker, chosen)
 
     def answer(self, arm: str, asker: Asker) -> Candidate:
         """Let an arm choose how it asks, and write its answers to the test rows; what it chose."""
@@ -69,14 +69,14 @@ class Arms:
         first = [c for c in candidates if c.draw == self._config.seed and c.order == "given"]
         return self._choose(arm, asker, candidates, essential=len(first))
 
-    def _answer_constrained(self, engine: "Engine", chosen: Sequence[Candidate]) -> None:
+    def _answer_constrained(self, engine: "Engine", free: BaseAsker, chosen: Sequence[Candidate]) -> None:
         """The prompts that the other arms chose, with answers held to the training targets."""
         allowed, reason = get_allowed(self._tokenizer, self._train, self._config.prompt.max_new_tokens)
         if reason:
             self.choices[CONSTRAINED_ARM] = {"reason": reason, "trials": []}
             write_predictions(CONSTRAINED_ARM, [])
             return
-        asker = BaseAsker(self._config, engine, self._tokenizer, self._train, self._retriever, allowed)
+        asker = BaseAsker(self._config, engine, self._tokenizer, self._train, self._retriever, allowed, free)
         self._choose(CONSTRAINED_ARM, asker, chosen, essential=len(chosen))
         self.choices[CONSTRAINED_ARM]["allowed_answers"] = len(allowed)
 

@@ -1,6 +1,7 @@
 """Asks the base model as a candidate says, and counts beforehand what that takes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from stages.baseline.candidates import Candidate
@@ -34,7 +35,11 @@ class Asker(Protocol):
 
 
 class BaseAsker:
-    """Asks the base model, with shots from the training split."""
+    """Asks the base model, with shots from the training split.
+
+    Where only some answers are allowed, a row is not asked again that was answered with one of them when every answer
+    was allowed: each of its tokens was the likeliest of all, and so it is the likeliest of the allowed ones.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class BaseAsker:
         train: Sequence[Record],
         retriever: Retriever,
         allowed: Sequence[list[int]] | None = None,
+        free: "BaseAsker | None" = None,
     ) -> None:
         """Ask nothing yet.
 
@@ -54,12 +60,16 @@ class BaseAsker:
             train: the training split.
             retriever: an index of it.
             allowed: token ids of the only possible answers; None allows every answer.
+            free: what asked before without such a limit.
         """
         self._config = config
         self._engine = engine
         self._tokenizer = tokenizer
         self._train = train
         self._allowed = allowed
+        self._possible = {tuple(ids) for ids in allowed or ()}
+        self._before = free._answers if free else {}
+        self._answers: dict[tuple[Candidate, str], Prediction] = {}
         self._retriever = retriever
         lengths = [len(encode_target(tokenizer, record)) for record in train[:ANSWERS]]
         self._answer = min(sum(lengths) / len(lengths), config.prompt.max_new_tokens)
@@ -67,9 +77,28 @@ class BaseAsker:
     def __call__(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> list[Prediction]:
         """See `Asker`."""
         assert self._engine  # noqa: S101
-        shots = get_shots(candidate, self._train, records, self._retriever)
-        how = (self._config, records, candidate.instruction, shots, self._allowed)
-        return ask(arm, self._engine, self._tokenizer, *how)
+        known = self._get_known(arm, candidate, records)
+        new = [record for record in records if record.id not in known]
+        if new:
+            shots = get_shots(candidate, self._train, new, self._retriever)
+            how = (self._config, new, candidate.instruction, shots, self._allowed)
+            asked = ask(arm, self._engine, self._tokenizer, *how)
+            shared = {answer.shared_prompt_tokens for answer in known.values()}  # one number for all rows of an arm
+            known |= {
+                answer.id: replace(answer, shared_prompt_tokens=min(shared)) if shared else answer for answer in asked
+            }
+        answers = [known[record.id] for record in records]
+        self._answers |= {(candidate, answer.id): answer for answer in answers}
+        return answers
+
+    def _get_known(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> dict[str, Prediction]:
+        """The answers that are known without asking, by the ids of the records."""
+        found = {record.id: self._before.get((candidate, record.id)) for record in records}
+        return {
+            name: replace(answer, arm=arm)
+            for name, answer in found.items()
+            if answer and answer.token_ids in self._possible
+        }
 
     def get_cost(self, candidate: Candidate, records: Sequence[Record]) -> Cost:
         """See `Asker`."""

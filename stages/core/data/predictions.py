@@ -19,6 +19,7 @@ EXTRA = PREDICTIONS / "extra"  # arms that the verdict does not go by
 CHOICES = PREDICTIONS / "choices.json"
 MEASURED = PREDICTIONS / "measured"  # a folder for each stage, because an output of DVC has one stage
 TIMES = ("seconds", "energy_kwh")
+UNWRITTEN = (*TIMES, "token_ids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Prediction:
     """How many tokens all prompts of the arm begin with, which need to be computed once; 0 where nobody knows."""
     shots_left_out: int = 0
     """Examples for which the context had no room."""
+    token_ids: tuple[int, ...] = ()
+    """Of the answer, the end token included, where this process generated it; they are not written."""
 
 
 def prompted_arms(config: Config) -> tuple[str, ...]:
@@ -54,7 +57,7 @@ def prompted_arms(config: Config) -> tuple[str, ...]:
 
 def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
     """Write the arm's answers, and beside them what they took."""
-    rows = [{key: value for key, value in asdict(row).items() if key not in TIMES} for row in predictions]
+    rows = [{key: value for key, value in asdict(row).items() if key not in UNWRITTEN} for row in predictions]
     write_jsonl(PREDICTIONS / f"{arm}.jsonl", rows)
     energy = [row.energy_kwh for row in predictions if row.energy_kwh is not None]
     taken = {"seconds": sum(row.seconds for row in predictions), "energy_kwh": sum(energy) if energy else None}

@@ -57,6 +57,7 @@ def ask(
             cut=a.cut,
             shared_prompt_tokens=shared,
             shots_left_out=left_out,
+            token_ids=a.ids,
         )
         for r, a, (_, left_out) in zip(records, answers, fitted, strict=True)
     ]

@@ -160,7 +160,7 @@ class Vllm:
         seconds = (perf_counter() - started) / len(prompts)
         answers = [future.result() for future in futures]
         return [
-            Answer(self._decode(found.ids), len(prompt), len(found.ids), seconds, found.cut)
+            Answer(self._decode(found.ids), len(prompt), len(found.ids), seconds, found.cut, tuple(found.ids))
             for prompt, found in zip(prompts, answers, strict=True)
         ]
 

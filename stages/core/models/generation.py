@@ -32,6 +32,8 @@ class Answer:
     """The batch's wall time divided by its rows, its share of the common prefix included."""
     cut: bool
     """Whether it was ended by the limit and not by an end token."""
+    ids: tuple[int, ...] = ()
+    """Its tokens."""
 
 
 def choose_likeliest(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
@@ -87,7 +89,7 @@ def generate(
             seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
             for i, ids in zip(batch, completions, strict=True):
                 text = tokenizer.decode(ids, skip_special_tokens=True)
-                answers[i] = Answer(text, len(prompts[i]), len(ids), seconds, cut=ids[-1] not in ends)
+                answers[i] = Answer(text, len(prompts[i]), len(ids), seconds, ids[-1] not in ends, tuple(ids))
             bar.update(len(batch))
     return [answers[i] for i in range(len(prompts))]
 
