@@ -65,18 +65,19 @@ def set_up_process() -> Iterator[None]:
     os.environ.setdefault(*PRIMITIVES)
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(error) from None
+    except UserError:
         raise
     except Exception as error:
-        if "No space left on device" in str(error):  # safetensors and torch wrap the operating system's error
-            raise _full(error) from None
-        raise
+        if not _disk_is_full(error):
+            raise
+        raise UserError(
+            f"no space left on the disk ({error}). Nothing is half-written: free some, run again."
+        ) from None
 
 
-def _full(error: Exception) -> UserError:
-    return UserError(f"no space left on the disk ({error}). Nothing is half-written: free some, run again.")
+def _disk_is_full(error: Exception) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)  # safetensors and torch wrap the operating system's error
 
 
 def _set_up_logging() -> None:

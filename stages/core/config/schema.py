@@ -158,9 +158,8 @@ def list_texts(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str
         if field.description:
             yield key, " ".join(field.description.split())
         if get_origin(field.annotation) is not dict:
-            for kind in get_args(field.annotation) or (field.annotation,):
-                if isinstance(kind, type) and issubclass(kind, BaseModel):
-                    yield from list_texts(kind, f"{key}.")
+            for part in _parts(field.annotation):
+                yield from list_texts(part, f"{key}.")
 
 
 def _describe(problem: dict[str, Any]) -> str:
@@ -186,6 +185,11 @@ def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """Yield the section and all sections below it."""
     yield section
     for field in section.model_fields.values():
-        for kind in get_args(field.annotation) or (field.annotation,):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _sections(kind)
+        for part in _parts(field.annotation):
+            yield from _sections(part)
+
+
+def _parts(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field may hold."""
+    kinds = get_args(annotation) or (annotation,)
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
