@@ -41,7 +41,8 @@ def main() -> None:
     config = parse(OmegaConf.load("params.yaml"))
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 96
     base = get_base_model(config.model, config.seed)
-    tokenizer, table = get_tokenizer(base), []
+    tokenizer = get_tokenizer(base)
+    table = []
     for dtype in (config.model.dtype, "float32"):
         plain = get_model(base, dtype)
         models = {"few_shot": plain, "zero_shot": plain, TUNED_ARM: get_tuned_model(base, dtype)}
@@ -55,13 +56,20 @@ def main() -> None:
 
 def get_prompts(config: Config, tokenizer: Any, arm: str, count: int) -> list[list[int]]:
     """The prompts of an arm for the first rows of the test split."""
-    test, train = read_records("test")[:count], read_records("train")
+    test = read_records("test")[:count]
+    train = read_records("train")
     if arm == TUNED_ARM:
-        return [encode_prompt(tokenizer, build_prompt(record, config.prompt.short_instruction)) for record in test]
+        return [
+            encode_prompt(tokenizer, build_prompt(record, config.prompt.short_instruction))
+            for record in test
+        ]
     choice = read_json(PREDICTIONS / "choices.json")[arm]
     chosen = Candidate(**{field.name: choice[field.name] for field in fields(Candidate)})
     shots = draw_shots(train, chosen)  # none for zero_shot
-    return [encode_prompt(tokenizer, build_prompt(record, choice["instruction"], shots)) for record in test]
+    return [
+        encode_prompt(tokenizer, build_prompt(record, choice["instruction"], shots))
+        for record in test
+    ]
 
 
 def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]) -> dict[str, Any]:
@@ -70,9 +78,15 @@ def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]
     started = time.perf_counter()
     parts = [prompts[i : i + PLAIN_BATCH] for i in range(0, len(prompts), PLAIN_BATCH)]
     plain = [text for part in parts for text in answer_plainly(model, tokenizer, part, limit)]
-    plain_seconds, started = time.perf_counter() - started, time.perf_counter()
+    plain_seconds = time.perf_counter() - started
+    started = time.perf_counter()
     ours = generate(
-        model, tokenizer, prompts, max_new_tokens=limit, batch_tokens=config.model.batch_tokens, title="ours"
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=limit,
+        batch_tokens=config.model.batch_tokens,
+        title="ours",
     )
     seconds = time.perf_counter() - started
     others = [i for i, (one, two) in enumerate(zip(plain, ours, strict=True)) if one != two.text]
@@ -94,7 +108,11 @@ def answer_plainly(model: Any, tokenizer: Any, prompts: list[list[int]], limit: 
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     found = model.generate(
-        ids, attention_mask=mask, max_new_tokens=limit, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        ids,
+        attention_mask=mask,
+        max_new_tokens=limit,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
     )
     return tokenizer.batch_decode(found[:, width:], skip_special_tokens=True)
 
@@ -103,7 +121,9 @@ def answer_plainly(model: Any, tokenizer: Any, prompts: list[list[int]], limit: 
 def get_gap(model: Any, tokenizer: Any, prompt: list[int], one: str, two: str) -> float:
     """How near the two best tokens are where two answers part, the row alone."""
     a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (one, two))
-    shared = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    shared = next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
     best = model(torch.tensor([prompt + a[:shared]])).logits[0, -1].float().topk(2).values
     return float(best[0] - best[1])
 

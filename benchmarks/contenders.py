@@ -10,7 +10,11 @@ from stages.core.config.schema import Config
 from stages.core.data.prompts import build_prompt
 from stages.core.models.loading import get_dtype
 
-TRLS_OWN = ("gradient_checkpointing", "train_sampling_strategy", "torch_compile")  # what TRL has defaults for
+TRLS_OWN = (
+    "gradient_checkpointing",
+    "train_sampling_strategy",
+    "torch_compile",
+)  # what TRL has defaults for
 UNCHECKED = {"gradient_checkpointing": False}
 GROUPED = {**UNCHECKED, "train_sampling_strategy": "group_by_length"}
 
@@ -25,12 +29,16 @@ def train_ours(task: Task, **options: Any) -> Trained:
 
     tracking = task.config.tracking.model_copy(update={"enabled": False})
     config = with_arguments(task.config.model_copy(update={"tracking": tracking}), **options)
-    trainer = get_trainer(get_method(config), task.records, task.records, Tracker(config, None), str(task.folder))
+    trainer = get_trainer(
+        get_method(config), task.records, task.records, Tracker(config, None), str(task.folder)
+    )
     with disable_input_dtype_casting(trainer.model, active=task.is_bfloat16):  # as in `tune`
         return measure(trainer)
 
 
-def train_trl(task: Task, as_weights: bool = True, attention: str | None = None, **options: Any) -> Trained:
+def train_trl(
+    task: Task, as_weights: bool = True, attention: str | None = None, **options: Any
+) -> Trained:
     """TRL's own, on prompts and completions, so that it too learns the answers alone.
 
     Args:
@@ -43,16 +51,30 @@ def train_trl(task: Task, as_weights: bool = True, attention: str | None = None,
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    config, instruction = task.config, task.config.prompt.short_instruction
-    chats = [{"prompt": build_prompt(r, instruction), "completion": [r.messages[-1]]} for r in task.shuffled]
+    config = task.config
+    instruction = task.config.prompt.short_instruction
+    chats = [
+        {"prompt": build_prompt(r, instruction), "completion": [r.messages[-1]]}
+        for r in task.shuffled
+    ]
     taken = {key: value for key, value in config.train.args.items() if key not in TRLS_OWN}
     taken |= {"train_sampling_strategy": "sequential", **options}
-    taken |= {"report_to": "none", "save_strategy": "no", "seed": config.seed, "use_cpu": not has_gpu()}
+    taken |= {
+        "report_to": "none",
+        "save_strategy": "no",
+        "seed": config.seed,
+        "use_cpu": not has_gpu(),
+    }
     init = {"dtype": get_dtype(config.model.dtype)} if as_weights else {}
     init |= {"attn_implementation": attention} if attention else {}
     trainer = SFTTrainer(
         model=task.base.path,
-        args=SFTConfig(output_dir=str(task.folder), bf16=task.is_bfloat16, **taken, model_init_kwargs=init or None),
+        args=SFTConfig(
+            output_dir=str(task.folder),
+            bf16=task.is_bfloat16,
+            **taken,
+            model_init_kwargs=init or None,
+        ),
         train_dataset=Dataset.from_list(chats),
         processing_class=task.tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **config.train.adapter),  # type: ignore[arg-type]
@@ -72,7 +94,8 @@ def measure(trainer: Any) -> Trained:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.first = self.first or time.perf_counter()
 
-    clock, started = Clock(), time.perf_counter()
+    clock = Clock()
+    started = time.perf_counter()
     trainer.add_callback(clock)
     trainer.train()
     seconds = time.perf_counter() - started
@@ -85,10 +108,15 @@ def with_arguments(config: Config, **changed: Any) -> Config:
     return config.model_copy(update={"train": train})
 
 
-OURS, UNSLOTH = "this stage", "Unsloth"
+OURS = "this stage"
+UNSLOTH = "Unsloth"
 PARTS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
 THEIR_UNCHECKED = {"disable_gradient_checkpointing": True}  # LLaMA-Factory's words
-THEIR_GROUPED = {**THEIR_UNCHECKED, "train_sampling_strategy": "group_by_length", "disable_shuffling": False}
+THEIR_GROUPED = {
+    **THEIR_UNCHECKED,
+    "train_sampling_strategy": "group_by_length",
+    "disable_shuffling": False,
+}
 EAGER = {"flash_attn": "disabled"}
 CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     OURS: train_ours,
@@ -97,15 +125,22 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     "TRL, its best, 4 x 4 rows, eager": partial(train_trl, **UNCHECKED, **PARTS, attention="eager"),
     "TRL, its best, 16 rows by length": partial(train_trl, **GROUPED),
     "TRL, its best, 4 x 4 rows by length": partial(train_trl, **GROUPED, **PARTS),
-    "TRL, its best, 4 x 4 rows by length, eager": partial(train_trl, **GROUPED, **PARTS, attention="eager"),
+    "TRL, its best, 4 x 4 rows by length, eager": partial(
+        train_trl, **GROUPED, **PARTS, attention="eager"
+    ),
     "this stage, rows by length": partial(train_ours, train_sampling_strategy="group_by_length"),
     "this stage, gradient_checkpointing": partial(train_ours, gradient_checkpointing=True),
     "this stage, torch_compile": partial(train_ours, torch_compile=True),
     "LLaMA-Factory, its defaults": partial(train_llama_factory, as_products=False),
-    "LLaMA-Factory, 4 x 4 rows, eager": partial(train_llama_factory, **THEIR_UNCHECKED, **PARTS, **EAGER),
-    "LLaMA-Factory, 4 x 4 rows by length, eager": partial(train_llama_factory, **THEIR_GROUPED, **PARTS, **EAGER),
+    "LLaMA-Factory, 4 x 4 rows, eager": partial(
+        train_llama_factory, **THEIR_UNCHECKED, **PARTS, **EAGER
+    ),
+    "LLaMA-Factory, 4 x 4 rows by length, eager": partial(
+        train_llama_factory, **THEIR_GROUPED, **PARTS, **EAGER
+    ),
     UNSLOTH: train_unsloth,
 }
 TRL, OPTIONS, LLAMA_FACTORY = (
-    [name for name in CONTENDERS if name.startswith(f"{product},")] for product in ("TRL", OURS, "LLaMA-Factory")
+    [name for name in CONTENDERS if name.startswith(f"{product},")]
+    for product in ("TRL", OURS, "LLaMA-Factory")
 )

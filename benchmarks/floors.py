@@ -38,7 +38,10 @@ def main() -> None:
     metrics = Metrics(config.evaluate.metrics, config.evaluate.options)
     rows = [{"meta": record.meta, "messages": record.messages} for record in test]
     table: list[dict[str, str | int | float]] = []
-    for name, answering in {**get_answering(get_retriever(config.prompt, train), train), **get_others(train)}.items():
+    for name, answering in {
+        **get_answering(get_retriever(config.prompt, train), train),
+        **get_others(train),
+    }.items():
         scores = metrics.score(answering(test), [record.target for record in test], rows)
         table.append({"floor": name, **{metric: found.value for metric, found in scores.items()}})
     facts = {"training rows": len(train), "test rows": len(test)}
@@ -51,7 +54,9 @@ def main() -> None:
 
 def get_others(train: Sequence[Record]) -> dict[str, Answering]:
     """The two floors that are no arms."""
-    found: dict[str, Answering] = {"nearest (characters)": lambda test: nearest_by_characters(train, test)}
+    found: dict[str, Answering] = {
+        "nearest (characters)": lambda test: nearest_by_characters(train, test)
+    }
     if len({record.target for record in train}) * 2 < len(train):
         found["linear classifier"] = lambda test: classify(train, test)
     return found

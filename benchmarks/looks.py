@@ -53,7 +53,9 @@ def replace_champions() -> dict[str, tuple[float, float]]:
     rng = np.random.default_rng(0)
     rules = {
         "value at least the champion's": lambda place, new, old: new.value >= old.value,
-        "plain lower bound above 0": lambda place, new, old: difference(new, old, CONFIDENCE).bound_low > 0,
+        "plain lower bound above 0": lambda place, new, old: (
+            difference(new, old, CONFIDENCE).bound_low > 0
+        ),
         "lower bound of the look above 0": lambda place, new, old: (
             difference(new, old, get_confidence(CONFIDENCE, place)).bound_low > 0
         ),
@@ -82,7 +84,10 @@ def main() -> None:
     ]
     lines += [f"| {name} | {share:.1%} |" for name, share in judge_series().items()]
     lines += ["", "| rule | champion replaced | its value rises by |", "|---|---:|---:|"]
-    lines += [f"| {name} | {share:.1%} | {rise:+.4f} |" for name, (share, rise) in replace_champions().items()]
+    lines += [
+        f"| {name} | {share:.1%} | {rise:+.4f} |"
+        for name, (share, rise) in replace_champions().items()
+    ]
     print("\n".join(lines))  # noqa: T201
 
 

@@ -66,7 +66,9 @@ def make_environment(product: str) -> str:
 
     if os.environ.get(ENVIRONMENT):
         return os.environ[ENVIRONMENT]
-    return str(cached_folder(f"environments/{product}-{sha256_file(wanted)[:12]}", fill) / "bin/python")
+    return str(
+        cached_folder(f"environments/{product}-{sha256_file(wanted)[:12]}", fill) / "bin/python"
+    )
 
 
 def train_llama_factory(task: Task, as_products: bool = True, **options: Any) -> Trained:
@@ -86,29 +88,56 @@ def train_llama_factory(task: Task, as_products: bool = True, **options: Any) ->
     found = read_json(out / "all_results.json")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     model = load_adapter(task, out)
-    return Trained(model, found["train_runtime"], peak, {"tokens read": float(found["num_input_tokens_seen"])})
+    return Trained(
+        model, found["train_runtime"], peak, {"tokens read": float(found["num_input_tokens_seen"])}
+    )
 
 
 def get_llama_factory_arguments(task: Task, out: Path) -> dict[str, Any]:
     """Its words for model, rows, adapter and `train.args`; the rows go into the task's folder."""
-    config, adapter = task.config, task.config.train.adapter or {}
+    config = task.config
+    adapter = task.config.train.adapter or {}
     instruction = config.prompt.short_instruction
     chats = [[*build_prompt(record, instruction), record.messages[-1]] for record in task.shuffled]
-    kept = [[{key: message[key] for key in ("role", "content")} for message in chat] for chat in chats]
+    kept = [
+        [{key: message[key] for key in ("role", "content")} for message in chat] for chat in chats
+    ]
     write_json(task.folder / "rows.json", [{"messages": chat} for chat in kept])
     roles = {"role_tag": "role", "content_tag": "content"}
     tags = {**roles, "user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
-    described = {"file_name": "rows.json", "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
+    described = {
+        "file_name": "rows.json",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+        "tags": tags,
+    }
     write_json(task.folder / "dataset_info.json", {"rows": described})
     ours = ("torch_compile", "gradient_checkpointing", "train_sampling_strategy", "max_steps")
     return {
-        **{"stage": "sft", "do_train": True, "model_name_or_path": task.base.path, "template": "smollm2"},
-        **{"dataset_dir": str(task.folder), "dataset": "rows", "cutoff_len": config.model.max_length},
-        **{"finetuning_type": "lora", "lora_rank": adapter["r"], "lora_alpha": adapter["lora_alpha"]},
+        **{
+            "stage": "sft",
+            "do_train": True,
+            "model_name_or_path": task.base.path,
+            "template": "smollm2",
+        },
+        **{
+            "dataset_dir": str(task.folder),
+            "dataset": "rows",
+            "cutoff_len": config.model.max_length,
+        },
+        **{
+            "finetuning_type": "lora",
+            "lora_rank": adapter["r"],
+            "lora_alpha": adapter["lora_alpha"],
+        },
         **{"lora_dropout": adapter["lora_dropout"], "lora_target": "all"},
         **{key: value for key, value in config.train.args.items() if key not in ours},
         **{"output_dir": str(out), "save_strategy": "no", "report_to": "none", "seed": config.seed},
-        **{"bf16": task.is_bfloat16, "use_cpu": not has_gpu(), "include_num_input_tokens_seen": "non_padding"},
+        **{
+            "bf16": task.is_bfloat16,
+            "use_cpu": not has_gpu(),
+            "include_num_input_tokens_seen": "non_padding",
+        },
         "disable_shuffling": True,
     }
 
@@ -123,21 +152,34 @@ def save_as_products_are(task: Task) -> str:
 
 def train_unsloth(task: Task) -> Trained:
     """Unsloth with transformers' trainer, in `benchmarks/unsloth_worker.py`. Needs a GPU; not run so far."""
-    instruction, tokenizer = task.config.prompt.short_instruction, task.tokenizer
+    instruction = task.config.prompt.short_instruction
+    tokenizer = task.tokenizer
     chats = [split_record(tokenizer, record, instruction) for record in task.shuffled]
     rows = [
-        {"input_ids": ids, "labels": [token if learned else -100 for token, learned in zip(ids, trained, strict=True)]}
+        {
+            "input_ids": ids,
+            "labels": [
+                token if learned else -100 for token, learned in zip(ids, trained, strict=True)
+            ],
+        }
         for ids, trained in encode_segments(tokenizer, chats)
     ]
     given = {key: value for key, value in task.config.train.args.items() if key != "torch_compile"}
     given["train_sampling_strategy"] = "sequential"  # they are in their order
-    args = given | {"output_dir": str(task.folder / "out"), "bf16": task.is_bfloat16, "seed": task.config.seed}
-    limit, adapter = task.config.model.max_length, task.config.train.adapter
+    args = given | {
+        "output_dir": str(task.folder / "out"),
+        "bf16": task.is_bfloat16,
+        "seed": task.config.seed,
+    }
+    limit = task.config.model.max_length
+    adapter = task.config.train.adapter
     told = {"model": task.base.path, "limit": limit, "rows": rows, "adapter": adapter, "args": args}
     write_json(task.folder / "task.json", told)
     run(task, make_environment("unsloth"), str(LISTS / "unsloth_worker.py"), str(task.folder))
     found = read_json(task.folder / "found.json")
-    return Trained(load_adapter(task, task.folder / "out"), found["seconds"], found["peak_bytes"], {})
+    return Trained(
+        load_adapter(task, task.folder / "out"), found["seconds"], found["peak_bytes"], {}
+    )
 
 
 def run(task: Task, *command: str) -> None:

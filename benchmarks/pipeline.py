@@ -40,7 +40,8 @@ def main() -> None:
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
     for name, value in found.items():
-        print(f"{name:28} {value:16,.1f}" + (f"   limit {LIMITS[name]:,.0f}" if name in LIMITS else ""))  # noqa: T201
+        limit = f"   limit {LIMITS[name]:,.0f}" if name in LIMITS else ""
+        print(f"{name:28} {value:16,.1f}{limit}")  # noqa: T201
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -51,12 +52,19 @@ def measure(folder: Path) -> dict[str, Any]:
     environment.pop("MLFLOW_TRACKING_URI", None)
     found: dict[str, Any] = {"install_seconds": run(clone, environment, "make", "install").seconds}
     repro = run(clone, environment, "make", "repro")
-    found["repro_seconds"], found["repro_peak_bytes"] = repro.seconds, repro.peak
+    found["repro_seconds"] = repro.seconds
+    found["repro_peak_bytes"] = repro.peak
     for stage, (seconds, peak) in repro.stages.items():
-        found[f"{stage}_stage_seconds"], found[f"{stage}_peak_bytes"] = seconds, peak
-    numbers = {stage: json.loads((clone / f"metrics/{stage}.json").read_text()) for stage in (*ASKING, "train")}
+        found[f"{stage}_stage_seconds"] = seconds
+        found[f"{stage}_peak_bytes"] = peak
+    numbers = {
+        stage: json.loads((clone / f"metrics/{stage}.json").read_text())
+        for stage in (*ASKING, "train")
+    }
     found["general_seconds"] = sum(numbers[stage]["general_seconds"] for stage in ASKING)
-    found["answering_seconds"] = sum(repro.stages[stage][0] for stage in ASKING) - found["general_seconds"]
+    found["answering_seconds"] = (
+        sum(repro.stages[stage][0] for stage in ASKING) - found["general_seconds"]
+    )
     found["answering_peak_bytes"] = max(repro.stages[stage][1] for stage in ASKING)
     environment["PATH"] = f"{clone}/.venv/bin{os.pathsep}{environment['PATH']}"
     found["noop_seconds"] = min(run(clone, environment, "dvc", "repro").seconds for _ in range(3))
@@ -78,7 +86,8 @@ class Measured:
 
 def run(folder: Path, environment: dict[str, str], *command: str) -> Measured:
     """Run a command to its end and watch it."""
-    started, found = time.perf_counter(), Measured()
+    started = time.perf_counter()
+    found = Measured()
     begun: dict[str, float] = {}
     process = subprocess.Popen(command, cwd=folder, env=environment)
     while process.poll() is None:
@@ -97,7 +106,8 @@ def run(folder: Path, environment: dict[str, str], *command: str) -> Measured:
 
 def look(pid: int) -> tuple[int, str | None]:
     """Resident bytes of a process and its descendants, and which stage is among them."""
-    total, stage = 0, None
+    total = 0
+    stage = None
     try:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -108,7 +118,9 @@ def look(pid: int) -> tuple[int, str | None]:
             words = process.cmdline()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        stage = next((word.removeprefix("stages.") for word in words if word.startswith("stages.")), stage)
+        stage = next(
+            (word.removeprefix("stages.") for word in words if word.startswith("stages.")), stage
+        )
     return total, stage
 
 

@@ -24,7 +24,12 @@ from benchmarks.pipeline import run
 from stages.prepare.leaked import kinds_of_secrets, may_hold_a_secret
 
 RESULT = Path("benchmarks/results/prepare.json")
-WORDS = [f"{start}{middle}{end}" for start in "bdfgklmprst" for middle in "aeiou" for end in ("n", "r", "st", "lk")]
+WORDS = [
+    f"{start}{middle}{end}"
+    for start in "bdfgklmprst"
+    for middle in "aeiou"
+    for end in ("n", "r", "st", "lk")
+]
 
 
 COLUMNS = ("all", "read", "secrets", "tokens", "near")
@@ -40,7 +45,8 @@ def main() -> None:
     for line in table:
         seconds = "".join(f"{line['seconds'][name]:>10.1f}" for name in COLUMNS)
         rates = f"{line['rows'] / line['seconds']['read']:>13,.0f}{line['rows'] / line['seconds']['all']:>12,.0f}"
-        print(f"{line['rows']:>10,}{seconds}{rates}{line['peak_bytes'] / 1e6:>9,.0f}{line['near']:>8,}")  # noqa: T201
+        found = f"{line['peak_bytes'] / 1e6:>9,.0f}{line['near']:>8,}"
+        print(f"{line['rows']:>10,}{seconds}{rates}{found}")  # noqa: T201
 
 
 def measure(rows: int) -> dict[str, Any]:
@@ -51,9 +57,12 @@ def measure(rows: int) -> dict[str, Any]:
         make_rows(path, rows)
         options = ["data=chat-jsonl", "data.source.path=rows.jsonl", "tracking=disabled"]
         environment = {**os.environ, "PYTHONPATH": str(root)}
-        whole, peak = run(Path(folder), environment, sys.executable, "-m", "stages.prepare", *options)
+        whole, peak = run(
+            Path(folder), environment, sys.executable, "-m", "stages.prepare", *options
+        )
         numbers = json.loads((Path(folder) / "metrics/prepare.json").read_text())
-        secrets, found = scan(path), numbers["findings"]
+        secrets = scan(path)
+        found = numbers["findings"]
     inside = numbers["seconds"]
     seconds = {"all": whole, "read": inside["rows"] - secrets, "secrets": secrets}
     seconds |= {"tokens": inside["tokens"], "near": inside["near_duplicates"]}
@@ -82,7 +91,10 @@ def make_rows(path: Path, count: int, seed: int = 42) -> None:
     earlier: list[tuple[str, str]] = []
     with path.open("wb") as file:
         for _ in range(count):
-            question, answer = (" ".join(draws.choices(WORDS, k=draws.randint(*span))) for span in ((20, 60), (3, 30)))
+            question, answer = (
+                " ".join(draws.choices(WORDS, k=draws.randint(*span)))
+                for span in ((20, 60), (3, 30))
+            )
             again = draws.random()
             if earlier and again < 0.02:  # noqa: PLR2004
                 question, answer = draws.choice(earlier)
@@ -90,7 +102,11 @@ def make_rows(path: Path, count: int, seed: int = 42) -> None:
                     question = f"{question} {draws.choice(WORDS)}"
             elif len(earlier) < 1000:  # noqa: PLR2004
                 earlier.append((question, answer))
-            messages = [system, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            messages = [
+                system,
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
             file.write(orjson.dumps({"messages": messages}, option=orjson.OPT_APPEND_NEWLINE))
 
 

@@ -38,14 +38,30 @@ class Case:
 def draw(case: Case, random: np.random.Generator) -> dict[str, list[Scores]]:
     """One test set: for each arm its runs. `tuned` has `seeds` of them, the best out of `looks` models."""
     shared = random.normal(size=case.rows)
-    found = {arm: _draw_runs(case, value, shared, random) for arm, value in case.truth.items() if arm != TUNED_ARM}
+    found = {
+        arm: _draw_runs(case, value, shared, random)
+        for arm, value in case.truth.items()
+        if arm != TUNED_ARM
+    }
     value = case.truth[TUNED_ARM]
-    models = [_draw_runs(case, value, shared, random, spread=case.luck, count=case.seeds) for _ in range(case.looks)]
-    return {**found, TUNED_ARM: max(models, key=lambda runs: float(np.mean([scores.value for scores in runs])))}
+    models = [
+        _draw_runs(case, value, shared, random, spread=case.luck, count=case.seeds)
+        for _ in range(case.looks)
+    ]
+    return {
+        **found,
+        TUNED_ARM: max(models, key=lambda runs: float(np.mean([scores.value for scores in runs]))),
+    }
 
 
 def _draw_runs(
-    case: Case, value: float, shared: np.ndarray, random: np.random.Generator, *, spread: float = 0.0, count: int = 1
+    case: Case,
+    value: float,
+    shared: np.ndarray,
+    random: np.random.Generator,
+    *,
+    spread: float = 0.0,
+    count: int = 1,
 ) -> list[Scores]:
     values = [float(np.clip(value + spread * random.normal(), 0.001, 0.999)) for _ in range(count)]
     return [METRICS[case.metric](_latent(case, shared, random), v, shared) for v in values]
@@ -88,7 +104,8 @@ def _macro_f1(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
     right = latent < ndtri(np.interp(value, _get_expected_macro_f1(accuracies), accuracies))
     found = np.where(right, wanted, other)
     labels = np.arange(len(CLASSES))
-    is_found, is_wanted = found[:, None] == labels, wanted[:, None] == labels
+    is_found = found[:, None] == labels
+    is_wanted = wanted[:, None] == labels
     counts = np.stack([is_found & is_wanted, is_found & ~is_wanted, ~is_found & is_wanted], axis=2)
     metric = MacroF1()
     return Scores(counts.reshape(len(found), -1).astype(float), metric.aggregate, metric.row_values)

@@ -12,5 +12,7 @@ def show(rows: Sequence[Mapping[str, str | int | float]]) -> None:
     for heading in rows[0]:
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(*[f"{value:,.3f}" if isinstance(value, float) else str(value) for value in row.values()])
+        table.add_row(
+            *[f"{value:,.3f}" if isinstance(value, float) else str(value) for value in row.values()]
+        )
     Console(width=140).print(table)

@@ -55,7 +55,9 @@ TASKS: dict[str, tuple[str, ...]] = {
 def main() -> None:
     """Run what has no result yet, then print all results."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.tasks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m benchmarks.tasks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", default=list(TASKS), help=", ".join(TASKS))
     names = parser.parse_args().names
@@ -74,20 +76,27 @@ def judge(name: str) -> None:
         clone = Path(folder, "tuneproof")
         subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
         settings = [word for override in (*overrides, *COMMON) for word in ("-S", override)]
-        environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+        environment = {
+            key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"
+        }
         started = time.monotonic()
         subprocess.run(["dvc", "exp", "run", *settings], cwd=clone, env=environment, check=True)
         seconds = time.monotonic() - started
         RESULTS.mkdir(parents=True, exist_ok=True)
         report = read_verdict(clone)
         shutil.copy(clone / "reports/verdict.html", RESULTS / f"{name}.html")
-        shutil.copytree(clone / LEDGER, LEDGER, dirs_exist_ok=True)  # a look is a look, also of a benchmark
-        (RESULTS / f"{name}.json").write_text(json.dumps({"seconds": seconds, **report}, indent=2) + "\n")
+        shutil.copytree(
+            clone / LEDGER, LEDGER, dirs_exist_ok=True
+        )  # a look is a look, also of a benchmark
+        (RESULTS / f"{name}.json").write_text(
+            json.dumps({"seconds": seconds, **report}, indent=2) + "\n"
+        )
 
 
 def summarise(name: str, report: dict[str, Any]) -> dict[str, str | float]:
     """One line of the table."""
-    metric, arms = report["primary_metric"], report["arms"]
+    metric = report["primary_metric"]
+    arms = report["arms"]
     best = {
         kind: max(((arms[arm][metric]["value"], arm) for arm in report[kind]), default=(0.0, "-"))
         for kind in ("model_free_arms", "prompted_arms")

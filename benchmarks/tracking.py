@@ -22,8 +22,11 @@ from stages.core.tracking.tracker import Tracker
 
 RESULT = Path("benchmarks/results/tracking.json")
 STEP_SECONDS = 2.5  # of the default on two cores
-CALLS, SAMPLES_SECONDS = 200, 5.0
-VALUES = dict.fromkeys(("loss", "grad_norm", "learning_rate", "epoch", "tokens_per_second", "validation_loss"), 0.5)
+CALLS = 200
+SAMPLES_SECONDS = 5.0
+VALUES = dict.fromkeys(
+    ("loss", "grad_norm", "learning_rate", "epoch", "tokens_per_second", "validation_loss"), 0.5
+)
 
 
 def main() -> None:
@@ -34,7 +37,11 @@ def main() -> None:
         tracker = Tracker(config, "train")
         every = config.train.args["logging_steps"] * STEP_SECONDS
         table = [
-            {"what": f"Tracker.log of {len(VALUES)} values", **cost_of_log(tracker), "every s": every},
+            {
+                "what": f"Tracker.log of {len(VALUES)} values",
+                **cost_of_log(tracker),
+                "every s": every,
+            },
             {"what": "a sample of the machine", **cost_of_sample(tracker), "every s": INTERVAL},
         ]
         tracker.end("FINISHED")
@@ -49,22 +56,29 @@ def main() -> None:
 def cost_of_log(tracker: Tracker) -> dict[str, float]:
     """Of one call, the writing in the background with it."""
     tracker.log(VALUES, 0)  # starts the thread that writes
-    used, started = time.process_time(), time.perf_counter()
+    used = time.process_time()
+    started = time.perf_counter()
     for step in range(1, CALLS + 1):
         tracker.log(VALUES, step)
     waited = time.perf_counter() - started
     tracker.safely(tracker._flush)
-    return {"core ms": 1000 * (time.process_time() - used) / CALLS, "waited ms": 1000 * waited / CALLS}
+    return {
+        "core ms": 1000 * (time.process_time() - used) / CALLS,
+        "waited ms": 1000 * waited / CALLS,
+    }
 
 
 def cost_of_sample(tracker: Tracker) -> dict[str, float]:
     """Of one turn of the monitor: read, ask whether the run goes on, write. Nobody waits for it."""
     from mlflow import MlflowClient
 
-    uri, used = os.environ["MLFLOW_TRACKING_URI"], time.process_time()
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    used = time.process_time()
     with monitored(tracker.run_id, uri, patience=10, interval=0.02):
         time.sleep(SAMPLES_SECONDS)
-    samples = len(MlflowClient(uri).get_metric_history(tracker.run_id, "system/disk_usage_percentage"))
+    samples = len(
+        MlflowClient(uri).get_metric_history(tracker.run_id, "system/disk_usage_percentage")
+    )
     return {"core ms": 1000 * (time.process_time() - used) / samples, "waited ms": 0.0}
 
 

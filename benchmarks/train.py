@@ -27,7 +27,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from benchmarks.contenders import CONTENDERS, LLAMA_FACTORY, OPTIONS, OURS, TRL, UNSLOTH, with_arguments
+from benchmarks.contenders import (
+    CONTENDERS,
+    LLAMA_FACTORY,
+    OPTIONS,
+    OURS,
+    TRL,
+    UNSLOTH,
+    with_arguments,
+)
 from benchmarks.others import Task, has_gpu
 from benchmarks.table import show
 from stages.core.config.schema import Config, parse
@@ -41,7 +49,15 @@ from stages.core.planning.model_dimensions import get_shape
 
 SAME_LOSS = 1.02  # times ours at most: who learns less in as many steps is not compared with
 RESULT = Path("benchmarks/results/train.json")
-HEADINGS = ("tokens/s", "peak GB", "loss before", "loss after", "of products", "first step s", "tokens read")
+HEADINGS = (
+    "tokens/s",
+    "peak GB",
+    "loss before",
+    "loss after",
+    "of products",
+    "first step s",
+    "tokens read",
+)
 
 
 def main() -> None:
@@ -50,15 +66,34 @@ def main() -> None:
     if asked.contender:  # its own process
         print(json.dumps(compete(asked.contender, asked.rows)))  # noqa: T201
         return
-    wanted = [OURS, *TRL, *(OPTIONS if asked.options else []), *(LLAMA_FACTORY if asked.llama_factory else [])]
+    wanted = [
+        OURS,
+        *TRL,
+        *(OPTIONS if asked.options else []),
+        *(LLAMA_FACTORY if asked.llama_factory else []),
+    ]
     if asked.unsloth and not has_gpu():
         sys.exit("Unsloth needs a GPU, and torch sees none here")
     table = [run(name, asked.rows) for name in [*wanted, *([UNSLOTH] if asked.unsloth else [])]]
     worst = SAME_LOSS * (table[0]["loss after"] or 0.0)
-    rates = {row["contender"]: row["tokens/s"] for row in table if row["tokens/s"] and row["loss after"] <= worst}
-    rivals = {"trl_defaults": [TRL[0]], "trl_best": TRL[1:], "llama_factory": LLAMA_FACTORY, "unsloth": [UNSLOTH]}
-    best = {rival: max((rates.get(name, 0.0) for name in names), default=0.0) for rival, names in rivals.items()}
-    ratios = {f"ratio_to_{rival}": rates.get(OURS, 0.0) / rate for rival, rate in best.items() if rate}
+    rates = {
+        row["contender"]: row["tokens/s"]
+        for row in table
+        if row["tokens/s"] and row["loss after"] <= worst
+    }
+    rivals = {
+        "trl_defaults": [TRL[0]],
+        "trl_best": TRL[1:],
+        "llama_factory": LLAMA_FACTORY,
+        "unsloth": [UNSLOTH],
+    }
+    best = {
+        rival: max((rates.get(name, 0.0) for name in names), default=0.0)
+        for rival, names in rivals.items()
+    }
+    ratios = {
+        f"ratio_to_{rival}": rates.get(OURS, 0.0) / rate for rival, rate in best.items() if rate
+    }
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps({**ratios, "rows": asked.rows, "contenders": table}, indent=2))
     show([{key: "" if value is None else value for key, value in row.items()} for row in table])
@@ -68,7 +103,9 @@ def main() -> None:
 
 def get_arguments() -> argparse.Namespace:
     """Of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rows", nargs="?", type=int, default=320)
     for flag in ("--options", "--llama-factory", "--unsloth"):
         parser.add_argument(flag, action="store_true")
@@ -79,7 +116,9 @@ def get_arguments() -> argparse.Namespace:
 def run(name: str, rows: int) -> dict[str, Any]:
     """One contender in its own process; where it fails, its numbers stay empty and the others go on."""
     command = [sys.executable, "-m", "benchmarks.train", str(rows), "--contender", name]
-    environment = os.environ | (dict([PRIMITIVES]) if name.startswith(OURS) else {})  # as each is run by its users
+    environment = os.environ | (
+        dict([PRIMITIVES]) if name.startswith(OURS) else {}
+    )  # as each is run by its users
     done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True, check=False)
     found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
     return {"contender": name, **{heading: found.get(heading) for heading in HEADINGS}}
@@ -90,23 +129,29 @@ def compete(name: str, count: int) -> dict[str, float]:
     config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
     config = with_arguments(config, num_train_epochs=1, max_steps=-1, eval_strategy="no")
     base = get_base_model(config.model, config.seed)
-    tokenizer, records = get_tokenizer(base), read_records("train")[:count]
+    tokenizer = get_tokenizer(base)
+    records = read_records("train")[:count]
     plain = get_model(base, config.model.dtype)
-    attention, before = plain.config._attn_implementation, get_loss(config, tokenizer, plain)
+    attention = plain.config._attn_implementation
+    before = get_loss(config, tokenizer, plain)
     pairs = [encode(config, tokenizer, record) for record in records]
-    tokens, trained = sum(len(a) + len(b) for a, b in pairs), sum(len(b) for _, b in pairs)
+    tokens = sum(len(a) + len(b) for a, b in pairs)
+    trained = sum(len(b) for _, b in pairs)
     with tempfile.TemporaryDirectory() as folder:
         task = Task(config, base, tokenizer, records, Path(folder))
         model, seconds, peak, facts = CONTENDERS[name](task)
         model.set_attn_implementation(attention)  # ours may have trained with another
         after = get_loss(config, tokenizer, model.eval())
-    shape, speed = get_shape(config.model, base), matrix_product_speed() * (BFLOAT16_GAIN if task.is_bfloat16 else 1)
+    shape = get_shape(config.model, base)
+    speed = matrix_product_speed() * (BFLOAT16_GAIN if task.is_bfloat16 else 1)
     return {
         "tokens/s": tokens / seconds,
         "peak GB": peak / 1e9,
         "loss before": before,
         "loss after": after,
-        "of products": operations(config.train, shape, tokens, trained) / seconds / speed if shape else 0.0,
+        "of products": operations(config.train, shape, tokens, trained) / seconds / speed
+        if shape
+        else 0.0,
         **facts,
         **({"tokens read": facts["tokens read"] / tokens} if "tokens read" in facts else {}),
     }

@@ -20,17 +20,24 @@ def main() -> None:
     """Train and say how long it took."""
     folder = Path(sys.argv[1])
     task = json.loads((folder / "task.json").read_text())
-    args = TrainingArguments(**task["args"], report_to="none", save_strategy="no", remove_unused_columns=False)
+    args = TrainingArguments(
+        **task["args"], report_to="none", save_strategy="no", remove_unused_columns=False
+    )
     dtype = torch.bfloat16 if args.bf16 else torch.float32
     model, tokenizer = FastLanguageModel.from_pretrained(
         task["model"], max_seq_length=task["limit"], dtype=dtype, load_in_4bit=False
     )
     adapter = task["adapter"] | {"target_modules": LINEAR, "random_state": args.seed}
-    model = FastLanguageModel.get_peft_model(model, **adapter, use_gradient_checkpointing=args.gradient_checkpointing)
+    model = FastLanguageModel.get_peft_model(
+        model, **adapter, use_gradient_checkpointing=args.gradient_checkpointing
+    )
     trainer = Trainer(model, args, DataCollatorForSeq2Seq(tokenizer), train_dataset=task["rows"])
     started = time.perf_counter()
     trainer.train()
-    found = {"seconds": time.perf_counter() - started, "peak_bytes": torch.cuda.max_memory_allocated()}
+    found = {
+        "seconds": time.perf_counter() - started,
+        "peak_bytes": torch.cuda.max_memory_allocated(),
+    }
     model.save_pretrained(args.output_dir)
     (folder / "found.json").write_text(json.dumps(found))
 

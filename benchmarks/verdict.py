@@ -37,9 +37,13 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     settings = OmegaConf.load("params.yaml").evaluate
     rule = Rule(settings.margin, settings.confidence)
-    table = [simulate(case, rule, count) for case in tqdm(list(get_cases(rule.margin)), desc="cases")]
+    table = [
+        simulate(case, rule, count) for case in tqdm(list(get_cases(rule.margin)), desc="cases")
+    ]
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"test_sets": count, "margin": rule.margin, "table": table}, indent=2))
+    RESULT.write_text(
+        json.dumps({"test_sets": count, "margin": rule.margin, "table": table}, indent=2)
+    )
     show(table)
 
 
@@ -48,14 +52,22 @@ def get_cases(margin: float) -> Iterator[Case]:
     for rows in SIZES:
         yield Case("no gain, equal prompts", arms(0.55, 0.55, 0.55, 0.55), rows)
         yield Case("gain is the margin, equal prompts", arms(0.55, 0.55, 0.55, 0.55 + margin), rows)
-        yield Case("gain is the margin, one strong prompt", arms(0.02, 0.55, 0.45, 0.55 + margin), rows)
-        yield Case("gain is the margin, all near 0", arms(0.01, 0.03, 0.02, 0.03 + margin, free=(0.005, 0.005)), rows)
+        yield Case(
+            "gain is the margin, one strong prompt", arms(0.02, 0.55, 0.45, 0.55 + margin), rows
+        )
+        yield Case(
+            "gain is the margin, all near 0",
+            arms(0.01, 0.03, 0.02, 0.03 + margin, free=(0.005, 0.005)),
+            rows,
+        )
         yield Case("gain is the margin, all near 1", arms(0.3, 0.96, 0.9, 0.96 + margin), rows)
         yield Case("gain 0.05 near 1", arms(0.3, 0.93, 0.9, 0.98), rows)
         yield Case("gain 0.10, equal prompts", arms(0.55, 0.55, 0.55, 0.65), rows)
         yield Case("gain 0.10, one strong prompt", arms(0.02, 0.55, 0.45, 0.65), rows)
         yield Case("nothing works", arms(0.01, 0.01, 0.01, 0.01, free=(0.01, 0.01)), rows)
-        yield Case("margin above the constant", arms(0.3, 0.5, 0.5, 0.58 + margin, free=(0.58, 0.4)), rows)
+        yield Case(
+            "margin above the constant", arms(0.3, 0.5, 0.5, 0.58 + margin, free=(0.58, 0.4)), rows
+        )
         yield Case("margin above nearest", arms(0.3, 0.5, 0.5, 0.7 + margin, free=(0.3, 0.7)), rows)
         yield Case("nearest is best", arms(0.3, 0.5, 0.5, 0.6, free=(0.3, 0.8)), rows)
     for metric, strong in (("micro_f1", 0.5), ("macro_f1", 0.5), ("skewed", 0.05)):
@@ -63,12 +75,25 @@ def get_cases(margin: float) -> Iterator[Case]:
             truth = arms(strong / 3, strong, strong / 2, strong + margin, free=(0.004, 0.004))
             yield Case(f"gain is the margin, {metric}", truth, rows, metric=metric)
     for groups in (60, 30, 10, 5):
-        yield Case(f"gain is the margin, {groups} groups", arms(0.02, 0.55, 0.45, 0.55 + margin), groups=groups)
+        yield Case(
+            f"gain is the margin, {groups} groups",
+            arms(0.02, 0.55, 0.45, 0.55 + margin),
+            groups=groups,
+        )
     for looks in (4, 20):
-        yield Case(f"gain is the margin, best of {looks}", arms(0.02, 0.55, 0.45, 0.55 + margin), looks=looks)
+        yield Case(
+            f"gain is the margin, best of {looks}",
+            arms(0.02, 0.55, 0.45, 0.55 + margin),
+            looks=looks,
+        )
     for seeds in (1, 3, 5):
         truth = arms(0.02, 0.55, 0.45, 0.55 + margin)
-        yield Case(f"gain is the margin, luck of training 0.03, {seeds} seeds", truth, luck=0.03, seeds=seeds)
+        yield Case(
+            f"gain is the margin, luck of training 0.03, {seeds} seeds",
+            truth,
+            luck=0.03,
+            seeds=seeds,
+        )
 
 
 def arms(*values: float, free: tuple[float, float] = (0.3, 0.35)) -> dict[str, float]:
@@ -77,7 +102,9 @@ def arms(*values: float, free: tuple[float, float] = (0.3, 0.35)) -> dict[str, f
     `constrained` is as good as the third prompted arm, `retrieval`, from which it differs by the form of its answers.
     """
     *prompted, tuned = values
-    return dict(zip((*FREE, *BASE_ARMS, TUNED_ARM), (*free, *prompted, prompted[-1], tuned), strict=True))
+    return dict(
+        zip((*FREE, *BASE_ARMS, TUNED_ARM), (*free, *prompted, prompted[-1], tuned), strict=True)
+    )
 
 
 def simulate(case: Case, rule: Rule, count: int) -> dict[str, str | int | float]:
@@ -87,8 +114,17 @@ def simulate(case: Case, rule: Rule, count: int) -> dict[str, str | int | float]
     for _ in range(count):
         verdicts[judge(case, draw(case, random), rule)] += 1
     shares = {verdict: verdicts[verdict] / count for verdict in get_args(Answer)}
-    wrong = {verdict: share for verdict, share in shares.items() if is_wrong(verdict, case.truth, rule.margin)}
-    return {"case": case.name, "rows": case.rows, **shares, "wrong": max(wrong.values(), default=0.0)}
+    wrong = {
+        verdict: share
+        for verdict, share in shares.items()
+        if is_wrong(verdict, case.truth, rule.margin)
+    }
+    return {
+        "case": case.name,
+        "rows": case.rows,
+        **shares,
+        "wrong": max(wrong.values(), default=0.0),
+    }
 
 
 def judge(case: Case, runs: dict[str, list[Scores]], rule: Rule) -> str:
@@ -106,13 +142,16 @@ def judge(case: Case, runs: dict[str, list[Scores]], rule: Rule) -> str:
 def is_wrong(verdict: str, truth: Mapping[str, float], margin: float) -> bool:
     """Whether the truth contradicts the claim of the verdict."""
     slack = 1e-9  # so that a gain of just the margin is neither above nor below it
-    constant, nearest, tuned = truth["constant"], truth["nearest"], truth[TUNED_ARM]
+    constant = truth["constant"]
+    nearest = truth["nearest"]
+    tuned = truth[TUNED_ARM]
     prompted = max(truth[arm] for arm in BASE_ARMS)
     best_free = max(constant, nearest)
     return {
         "fine-tune": tuned - max(prompted, best_free) <= margin + slack,
         "prompt": tuned - prompted >= margin - slack or prompted - best_free <= margin + slack,
-        "no-model": max(prompted, tuned) - nearest >= margin - slack or nearest - constant <= margin + slack,
+        "no-model": max(prompted, tuned) - nearest >= margin - slack
+        or nearest - constant <= margin + slack,
         "neither": max(nearest, prompted, tuned) - constant >= margin - slack,
         "not-enough-evidence": False,
     }[verdict]

@@ -14,22 +14,38 @@ Body = dict[str, Any]
 def completion(text: str | None, body: Body, usage: bool = True, **message: Any) -> Response:
     """A sound answer; the tokens are words."""
     words = sum(len(str(said["content"]).split()) for said in body["messages"])
-    counts = {"prompt_tokens": words, "completion_tokens": len((text or "").split()), "total_tokens": 0}
-    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": "stop"}
+    counts = {
+        "prompt_tokens": words,
+        "completion_tokens": len((text or "").split()),
+        "total_tokens": 0,
+    }
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text, **message},
+        "finish_reason": "stop",
+    }
     named = {"id": "x", "object": "chat.completion", "created": 0, "model": body["model"] + "-0601"}
-    return 200, {**named, "choices": [choice], "system_fingerprint": "fp_1", **({"usage": counts} if usage else {})}
+    return 200, {
+        **named,
+        "choices": [choice],
+        "system_fingerprint": "fp_1",
+        **({"usage": counts} if usage else {}),
+    }
 
 
 def failure(status: int, message: str, **more: Any) -> Response:
     """An error as OpenAI writes it."""
-    return status, {"error": {"message": message, "type": "error", "param": None, "code": None, **more}}
+    return status, {
+        "error": {"message": message, "type": "error", "param": None, "code": None, **more}
+    }
 
 
 class ChatServer:
     """Answers by `respond`, which takes the body of a request; a status of 0 closes the connection without a word."""
 
     def __init__(self, respond: Callable[[Body], Response]) -> None:
-        self.respond, self.delay = respond, 0.0
+        self.respond = respond
+        self.delay = 0.0
         self.bodies: list[Body] = []
         self.headers: list[dict[str, str]] = []
         self.in_flight = self.most_in_flight = 0
@@ -37,7 +53,9 @@ class ChatServer:
         handler = type("Handler", (_Handler,), {"chat": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
 
     def __enter__(self) -> "ChatServer":
         self._thread.start()
@@ -49,7 +67,14 @@ class ChatServer:
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The section of the configuration that leads here."""
-        given = {"url": self.url, "model": "big", "key_variable": None, "parallel": 4, "timeout": 60, "retries": 0}
+        given = {
+            "url": self.url,
+            "model": "big",
+            "key_variable": None,
+            "parallel": 4,
+            "timeout": 60,
+            "retries": 0,
+        }
         return given | changes
 
     def take(self, body: Body, headers: dict[str, str]) -> Response:
@@ -71,7 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        status, payload = self.chat.take(body, {name.lower(): value for name, value in self.headers.items()})
+        status, payload = self.chat.take(
+            body, {name.lower(): value for name, value in self.headers.items()}
+        )
         if self.path != "/v1/chat/completions":
             status, payload = failure(404, f"no {self.path} here")
         if not status:
@@ -79,9 +106,13 @@ class _Handler(BaseHTTPRequestHandler):
         data = payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
         try:
             self.send_response(status)
-            self.send_header("Content-Type", "text/html" if isinstance(payload, str) else "application/json")
+            self.send_header(
+                "Content-Type", "text/html" if isinstance(payload, str) else "application/json"
+            )
             self.send_header("Content-Length", str(len(data)))
-            self.send_header("retry-after-ms", "1")  # the package then waits no longer before it tries again
+            self.send_header(
+                "retry-after-ms", "1"
+            )  # the package then waits no longer before it tries again
             self.end_headers()
             self.wfile.write(data)
         except OSError:

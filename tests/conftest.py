@@ -23,8 +23,16 @@ from stages.core.tracking import tracker as tracking
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
-    *("model=tiny-random", "data=chat-jsonl", "data.source.path=rows.jsonl", "prompt.max_new_tokens=8"),
-    *("checks.min_test_rows=0", "checks.max_target_share=1.0"),  # the rows of tests are few and alike
+    *(
+        "model=tiny-random",
+        "data=chat-jsonl",
+        "data.source.path=rows.jsonl",
+        "prompt.max_new_tokens=8",
+    ),
+    *(
+        "checks.min_test_rows=0",
+        "checks.max_target_share=1.0",
+    ),  # the rows of tests are few and alike
 )
 
 HUGGING_FACE = tempfile.TemporaryDirectory(prefix="tuneproof-tests-")
@@ -38,7 +46,13 @@ os.environ.update(
     GIT_CONFIG_GLOBAL="/dev/null",
     OMP_NUM_THREADS="1",  # of the processes that tests start: threads that wait for each other's core take longer
 )
-for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "TUNEPROOF_CACHE"):
+for name in (
+    "MLFLOW_TRACKING_URI",
+    "DVC_ROOT",
+    "DVC_EXP_NAME",
+    "DVC_EXP_BASELINE_REV",
+    "TUNEPROOF_CACHE",
+):
     os.environ.pop(name, None)
 
 
@@ -153,7 +167,9 @@ def entered(folder: Path) -> Iterator[Path]:
 
 def chat(question: str, answer: str, system: str | None = None) -> Record:
     first = [{"role": "system", "content": system}] if system else []
-    return Record.of([*first, {"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+    return Record.of(
+        [*first, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    )
 
 
 @pytest.fixture

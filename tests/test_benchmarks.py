@@ -12,7 +12,11 @@ CASES = list(get_cases(0.02))
 
 
 def test_every_case_of_the_table_is_judged():
-    table = [simulate(case, Rule(0.02, 0.95), 2) for case in CASES if case.rows <= 50 or case.groups or case.looks > 1]
+    table = [
+        simulate(case, Rule(0.02, 0.95), 2)
+        for case in CASES
+        if case.rows <= 50 or case.groups or case.looks > 1
+    ]
     verdicts = {"fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"}
     assert all(sum(line[verdict] for verdict in verdicts) == 1 for line in table)
 
@@ -28,8 +32,16 @@ def test_a_metric_has_the_value_that_it_was_drawn_with(metric, value):
 
 
 def test_a_wrong_verdict_is_one_that_the_truth_contradicts():
-    truth = {"constant": 0.2, "nearest": 0.3, "zero_shot": 0.0, "few_shot": 0.5, "retrieval": 0.4, "constrained": 0.4}
-    gain, none = truth | {"tuned": 0.6}, truth | {"tuned": 0.52}
+    truth = {
+        "constant": 0.2,
+        "nearest": 0.3,
+        "zero_shot": 0.0,
+        "few_shot": 0.5,
+        "retrieval": 0.4,
+        "constrained": 0.4,
+    }
+    gain = truth | {"tuned": 0.6}
+    none = truth | {"tuned": 0.52}
     assert is_wrong("fine-tune", none, 0.02) and not is_wrong("fine-tune", gain, 0.02)
     assert is_wrong("prompt", gain, 0.02) and not is_wrong("prompt", truth | {"tuned": 0.5}, 0.02)
 

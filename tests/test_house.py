@@ -33,7 +33,9 @@ def test_a_stage_imports_only_itself_and_core(stage):
 
 def list_rooms(folder):
     """The packages and modules of a folder."""
-    return {path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")} - {"__init__"}
+    return {
+        path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")
+    } - {"__init__"}
 
 
 ROOMS = {
@@ -59,7 +61,11 @@ def test_a_room_of_core_imports_only_rooms_below_it(room):
     assert ROOMS[room] <= set(list(ROOMS)[: list(ROOMS).index(room)])  # so there is no circle
     core = ROOT / "stages" / "core"
     for path in [core / f"{room}.py", *(core / room).rglob("*.py")]:
-        ours = {name.split(".")[2] for name in imports(path) if name.startswith("stages.")} if path.exists() else set()
+        ours = (
+            {name.split(".")[2] for name in imports(path) if name.startswith("stages.")}
+            if path.exists()
+            else set()
+        )
         assert ours <= ROOMS[room] | {room}, path
 
 
@@ -92,7 +98,9 @@ STAGE_ROOMS = {
 """The same within the two largest stages."""
 
 
-@pytest.mark.parametrize(("stage", "room"), [(stage, room) for stage, rooms in STAGE_ROOMS.items() for room in rooms])
+@pytest.mark.parametrize(
+    ("stage", "room"), [(stage, room) for stage, rooms in STAGE_ROOMS.items() for room in rooms]
+)
 def test_a_room_of_a_stage_imports_only_rooms_below_it(stage, room):
     rooms = STAGE_ROOMS[stage]
     assert rooms[room] <= set(list(rooms)[: list(rooms).index(room)])
@@ -116,7 +124,8 @@ BY_METRIC = {"train": {"metrics", "endpoint", "statistics"}}
 
 @pytest.mark.parametrize("stage", STAGES[1:])
 def test_dvc_is_told_every_room_that_a_stage_imports(stage):
-    found, new = set(), {stage}
+    found = set()
+    new = {stage}
     while new:
         folder = new.pop()
         where = ROOT / "stages" / (stage if folder == stage else f"core/{folder}")
@@ -142,11 +151,16 @@ def test_rivals_depend_on_what_train_does():
 def test_a_stage_declares_the_parameters_that_it_reads(stage):
     declared = set(PIPELINE[stage]["params"])
     text = "\n".join(path.read_text() for path in (ROOT / "stages" / stage).glob("*.py"))
-    read = {match.replace("register_", "register") for match in re.findall(r"(?<!core\.)config\.(\w+(?:\.\w+)?)", text)}
+    read = {
+        match.replace("register_", "register")
+        for match in re.findall(r"(?<!core\.)config\.(\w+(?:\.\w+)?)", text)
+    }
     sections = {"data", "model", "prompt", "train", "evaluate", "register", "seed"}
     for key in read:
         if key.split(".")[0] in sections:
-            assert any(key == d or key.startswith(d + ".") or d.startswith(key + ".") for d in declared), key
+            assert any(
+                key == d or key.startswith(d + ".") or d.startswith(key + ".") for d in declared
+            ), key
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -158,7 +172,11 @@ def test_an_entry_point_is_short_and_says_how_to_run_it(stage):
 
 def test_help_lists_groups_and_values():
     done = subprocess.run(
-        [sys.executable, "-m", "stages.train", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "stages.train", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert (
         "train.replay.share: The replay rows' share" in done.stdout
@@ -170,7 +188,11 @@ def test_help_lists_groups_and_values():
 
 def test_an_unknown_option_is_refused_with_the_choices():
     done = subprocess.run(
-        [sys.executable, "-m", "stages.train", "train=lorra"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "stages.train", "train=lorra"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "lorra" in done.stderr and "lora" in done.stderr and "Traceback" not in done.stderr

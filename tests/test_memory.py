@@ -9,17 +9,31 @@ from stages.core.planning.model_dimensions import Shape
 from tests.conftest import ROOT
 from tools.memory import SHAPES, activation_bytes, gpus_needed, state_bytes, tables, working_bytes
 
-PUBLISHED = [0.494e9, 1.54e9, 7.62e9, 8.03e9, 14.8e9, 32.8e9, 70.6e9]  # parameters, by the model cards
+PUBLISHED = [
+    0.494e9,
+    1.54e9,
+    7.62e9,
+    8.03e9,
+    14.8e9,
+    32.8e9,
+    70.6e9,
+]  # parameters, by the model cards
 SHAPE = Shape(128, 384, 4, 258, 64, tied=False)
 
 
 def saved_bytes(method, tokens, checkpointing, layers=SHAPE.layers):
     """What PyTorch keeps for the backward pass, weights themselves left out."""
-    sizes = {"hidden_size": SHAPE.hidden, "intermediate_size": SHAPE.intermediate, "num_hidden_layers": layers}
+    sizes = {
+        "hidden_size": SHAPE.hidden,
+        "intermediate_size": SHAPE.intermediate,
+        "num_hidden_layers": layers,
+    }
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": SHAPE.vocabulary}
     model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, attn_implementation="sdpa"))
     if method == "LoRA":
-        model = get_peft_model(model.to(torch.bfloat16), LoraConfig(r=1, target_modules="all-linear"))
+        model = get_peft_model(
+            model.to(torch.bfloat16), LoraConfig(r=1, target_modules="all-linear")
+        )
         model.enable_input_require_grads()
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -30,9 +44,18 @@ def saved_bytes(method, tokens, checkpointing, layers=SHAPE.layers):
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
-        model.train()(input_ids=torch.ones(1, tokens, dtype=torch.long), use_cache=False, logits_to_keep=1)
-    return sum(tensor.untyped_storage().nbytes() for pointer, tensor in kept.items() if pointer not in weights)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        model.train()(
+            input_ids=torch.ones(1, tokens, dtype=torch.long), use_cache=False, logits_to_keep=1
+        )
+    return sum(
+        tensor.untyped_storage().nbytes()
+        for pointer, tensor in kept.items()
+        if pointer not in weights
+    )
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -40,7 +63,8 @@ def saved_bytes(method, tokens, checkpointing, layers=SHAPE.layers):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_activations_are_those_that_pytorch_keeps(method, checkpointing):
     few, many = (
-        saved_bytes(method, 320, checkpointing, layers) - saved_bytes(method, 64, checkpointing, layers)
+        saved_bytes(method, 320, checkpointing, layers)
+        - saved_bytes(method, 64, checkpointing, layers)
         for layers in (2, 2 + SHAPE.layers)
     )
     expected = activation_bytes(SHAPE, method, 256, checkpointing)
@@ -64,10 +88,14 @@ def test_shapes_are_those_of_the_models():
 
 def test_more_gpus_are_needed_for_more_weights_and_fewer_for_larger_ones():
     for capacity in (24e9, 80e9):
-        needed = [gpus_needed(shape, "full", capacity, 2048, 16) or math.inf for shape in SHAPES.values()]
+        needed = [
+            gpus_needed(shape, "full", capacity, 2048, 16) or math.inf for shape in SHAPES.values()
+        ]
         assert needed == sorted(needed)
     assert gpus_needed(SHAPES["Llama-3.1-70B"], "full", 24e9, 2048, 16) is None
-    assert state_bytes(SHAPES["Llama-3.1-70B"], "QLoRA", 16) < 48e9  # the claim of the paper of QLoRA, for 65 billion
+    assert (
+        state_bytes(SHAPES["Llama-3.1-70B"], "QLoRA", 16) < 48e9
+    )  # the claim of the paper of QLoRA, for 65 billion
 
 
 def test_the_tables_of_the_documentation_are_those_of_the_command():

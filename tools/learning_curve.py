@@ -46,11 +46,15 @@ def main() -> None:
         shares = _check_shares(arguments.shares)
         config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
         if config.evaluate.split != "test":
-            raise UserError("the curve is measured on test rows: run it with evaluate.split=test in params.yaml")
+            raise UserError(
+                "the curve is measured on test rows: run it with evaluate.split=test in params.yaml"
+            )
         if set(data_sha256()) != set(SPLITS):  # a curve belongs to its data
             raise UserError("data/prepared is not there: run `dvc repro prepare` first")
         seeds = arguments.seeds or [config.seed, config.seed + 1]
-        config = config.model_copy(update={"train": config.train.model_copy(update={"seeds": seeds})})
+        config = config.model_copy(
+            update={"train": config.train.model_copy(update={"seeds": seeds})}
+        )
         points: list[Point] = []
         same: dict[str, Any] = {}
         for share in reversed(shares):
@@ -81,14 +85,18 @@ def run(share: float, seeds: Sequence[int], args: Mapping[str, Any]) -> str:
         UserError: the experiment failed.
     """
     name = f"curve-{share:g}".replace(".", "-")
-    subprocess.run(["dvc", "exp", "remove", "-q", name], check=False, capture_output=True)  # of an earlier call
+    subprocess.run(
+        ["dvc", "exp", "remove", "-q", name], check=False, capture_output=True
+    )  # of an earlier call
     changes = [f"train.share={share}", f"train.seeds={orjson.dumps(list(seeds)).decode()}"]
     changes += [f"++train.args.{key}={value}" for key, value in args.items()]
     command = ["dvc", "exp", "run", "--temp", "--no-hydra", "-n", name]
     command += [word for change in changes for word in ("-S", change)]
     Console(highlight=False).print(f"share {share:g}: {' '.join(command)} evaluate")
     if subprocess.run([*command, "evaluate"], check=False).returncode:
-        raise UserError(f"the experiment {name} failed, see above; shares that were trained stay in DVC's cache")
+        raise UserError(
+            f"the experiment {name} failed, see above; shares that were trained stay in DVC's cache"
+        )
     return name
 
 
@@ -100,12 +108,15 @@ def get_steps(name: str) -> dict[str, Any]:
 
 def get_point(config: Config, share: float, name: str) -> Point:
     """The answers of an experiment's tuned models, scored by the primary metric."""
-    test, metric = read_split("test", name), config.evaluate.primary_metric
+    test = read_split("test", name)
+    metric = config.evaluate.primary_metric
     candidate = get_candidate(config, TUNED_ARM)
     scores = []
     for path in map(candidate.get_predictions_file, candidate.seeds):
         answers = [Prediction(**orjson.loads(line)) for line in _lines(str(path), name)]
-        scores.append(Metrics([metric], config.evaluate.options).score_records(answers, test)[metric])
+        scores.append(
+            Metrics([metric], config.evaluate.options).score_records(answers, test)[metric]
+        )
     return Point(share, len(take_share(read_split("train", name), share, config.seed)), scores)
 
 
@@ -119,16 +130,24 @@ def _lines(path: str, name: str) -> list[bytes]:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m tools.learning_curve", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("shares", nargs="*", type=float, help="of the training rows; 0.25 0.5 1 where none is given")
-    parser.add_argument("--seeds", nargs="+", type=int, help="of training; the global one and the next by default")
+    parser = argparse.ArgumentParser(
+        "python -m tools.learning_curve", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument(
+        "shares", nargs="*", type=float, help="of the training rows; 0.25 0.5 1 where none is given"
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="of training; the global one and the next by default"
+    )
     return parser.parse_args()
 
 
 def _check_shares(given: Sequence[float]) -> list[float]:
     shares = sorted(set(given) or set(SHARES))
     if len(shares) < 2 or not all(0 < share <= 1 for share in shares):  # noqa: PLR2004
-        raise UserError(f"at least two shares above 0 and up to 1 are needed, got {' '.join(map(str, given))}")
+        raise UserError(
+            f"at least two shares above 0 and up to 1 are needed, got {' '.join(map(str, given))}"
+        )
     return shares
 
 

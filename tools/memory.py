@@ -28,7 +28,9 @@ METHODS = ("full", "LoRA", "QLoRA")
 GPUS = {"24 GB": 24e9, "80 GB": 80e9, "141 GB": 141e9}
 MOST = 64  # GPUs; more is another kind of project
 HALF = 2  # bytes of a bfloat16 number
-NF4_BYTES = (4 + 0.127) / 8  # 4 bits and the twice quantized constants (Dettmers et al., "QLoRA", 2023, section 3)
+NF4_BYTES = (
+    4 + 0.127
+) / 8  # 4 bits and the twice quantized constants (Dettmers et al., "QLoRA", 2023, section 3)
 NORM_BYTES = {"full": 30, "LoRA": 24, "QLoRA": 24}  # see activation_bytes
 SPARE = 2e9  # CUDA's context, buffers of NCCL, fragmentation: an allowance, not measured
 
@@ -103,8 +105,13 @@ def tables(shapes: dict[str, Shape], tokens: int, rank: int) -> str:
                 activation_bytes(shape, method, tokens, checkpointing=False),
                 activation_bytes(shape, method, tokens, checkpointing=True),
             ]
-            counts = (gpus_needed(shape, method, capacity, tokens, rank) for capacity in GPUS.values())
-            cells = [*(f"{_round(n / 1e9)}" for n in numbers), *(str(n or f"> {MOST}") for n in counts)]
+            counts = (
+                gpus_needed(shape, method, capacity, tokens, rank) for capacity in GPUS.values()
+            )
+            cells = [
+                *(f"{_round(n / 1e9)}" for n in numbers),
+                *(str(n or f"> {MOST}") for n in counts),
+            ]
             lines.append(f"| {name} | {method} | {' | '.join(cells)} |")
     lines += [
         "",
@@ -115,21 +122,32 @@ def tables(shapes: dict[str, Shape], tokens: int, rank: int) -> str:
     for name, shape in shapes.items():
         cache = cache_bytes(shape)
         cells = [f"{shape.parameters / 1e9:.2f}", f"{shape.adapter_parameters(rank) / 1e6:.1f}"]
-        cells += [_round(4 * shape.parameters / 1e9), f"{cache / 1e3:.0f}", _round(8 * 1024 * cache / 1e9)]
+        cells += [
+            _round(4 * shape.parameters / 1e9),
+            f"{cache / 1e3:.0f}",
+            _round(8 * 1024 * cache / 1e9),
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _round(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"  # noqa: PLR2004
+    decimals = max(0, 1 - math.floor(math.log10(value)))
+    return f"{value:,.0f}" if value >= 100 else f"{value:.{decimals}f}"  # noqa: PLR2004
 
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=2048, help="padded tokens of a micro-batch on each GPU")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=2048, help="padded tokens of a micro-batch on each GPU"
+    )
     parser.add_argument("--rank", type=int, default=16, help="of the adapters")
-    parser.add_argument("--model", help="a folder or an id of the hub, in the place of the usual sizes")
+    parser.add_argument(
+        "--model", help="a folder or an id of the hub, in the place of the usual sizes"
+    )
     given = parser.parse_args()
     try:
         shapes = {given.model: read(given.model)} if given.model else SHAPES
@@ -146,7 +164,9 @@ def read(model: str) -> Shape:
         ValueError: its configuration does not tell its shape.
     """
     source = HubSource(kind="hub", id=model, revision=None, trust_remote_code=False)
-    config = ModelConfig(name=model, source=source, dtype="auto", max_length=2048, batch_tokens=2048)
+    config = ModelConfig(
+        name=model, source=source, dtype="auto", max_length=2048, batch_tokens=2048
+    )
     shape = get_shape(config, BaseModel(model, None, None))
     if shape is None:
         raise ValueError("its config.json is not that of a decoder with gated MLPs")

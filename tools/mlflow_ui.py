@@ -20,7 +20,9 @@ HOST = "127.0.0.1"
 
 def main() -> None:
     """Save the view, say where it is, become the server."""
-    parser = argparse.ArgumentParser("python -m tools.mlflow_ui", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m tools.mlflow_ui", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--port", type=int, default=5000)
     port = parser.parse_args().port
     try:
@@ -36,7 +38,18 @@ def main() -> None:
     sys.stdout.write(f"Open {get_address(HOST, port, experiment)}\n")
     sys.stdout.flush()
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
-    command = ["mlflow", "ui", "--backend-store-uri", uri, "--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     os.execvp(command[0], command)  # noqa: S606  (a fixed program, and no shell)
 
 

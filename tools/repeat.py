@@ -39,14 +39,19 @@ SHOWN = 12  # digits of a digest
 def main() -> None:
     """Run, compare, print."""
     parser = argparse.ArgumentParser(
-        "python -m tools.repeat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m tools.repeat",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="an experiment or a revision; the workspace where none is given")
+    parser.add_argument(
+        "name", nargs="?", help="an experiment or a revision; the workspace where none is given"
+    )
     name = parser.parse_args().name
     console = Console(highlight=False)
     try:
         with TemporaryDirectory(prefix="tuneproof-repeat-") as folder:
-            first, again = Path(folder, "first"), Path(folder, "again")
+            first = Path(folder, "first")
+            again = Path(folder, "again")
             if name:
                 revision = find_revision(name)
                 fetch_results(name, revision, first)
@@ -59,7 +64,9 @@ def main() -> None:
             rerun(again)
             differing = show(console, get_digests(first), get_digests(again))
             if differing:
-                may = read_json(again / "models/tuned/training.json")["determinism"]["what_may_differ"]
+                may = read_json(again / "models/tuned/training.json")["determinism"][
+                    "what_may_differ"
+                ]
                 console.print(f"What may differ on this machine: {may}")
     except UserError as error:
         sys.exit(f"repeat: {error}")
@@ -77,10 +84,15 @@ def find_revision(name: str) -> str:
         if reference.rsplit("/", 1)[-1] == name:
             return commit
     found = subprocess.run(
-        ["git", "rev-parse", "--verify", "-q", f"{name}^{{commit}}"], capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--verify", "-q", f"{name}^{{commit}}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if found.returncode:
-        raise UserError(f"{name}: there is no such experiment, branch, tag or commit; `dvc exp list` names experiments")
+        raise UserError(
+            f"{name}: there is no such experiment, branch, tag or commit; `dvc exp list` names experiments"
+        )
     return found.stdout.strip()
 
 
@@ -95,7 +107,9 @@ def fetch_results(name: str, revision: str, to: Path) -> None:
         try:
             files.get(folder, str(to / folder), recursive=True)
         except Exception as error:  # of DVC, of fsspec, of the operating system
-            raise UserError(f"{name}: {folder} is not in DVC's cache ({error}); `dvc exp pull` may bring it") from None
+            raise UserError(
+                f"{name}: {folder} is not in DVC's cache ({error}); `dvc exp pull` may bring it"
+            ) from None
 
 
 def unpack(revision: str, to: Path) -> None:
@@ -119,8 +133,12 @@ def rerun(folder: Path) -> None:
     Raises:
         UserError: one of them failed.
     """
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("DVC_EXP_")}
-    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}  # a repetition is no new result
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("DVC_EXP_")
+    }
+    environment |= {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"
+    }  # a repetition is no new result
     person = {"GIT_AUTHOR_NAME": "repeat", "GIT_AUTHOR_EMAIL": "repeat@localhost"}
     person |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in person.items()}
 
@@ -133,7 +151,9 @@ def rerun(folder: Path) -> None:
     execute("git", "add", "-A")
     execute("git", "commit", "-q", "-m", "A copy to repeat")
     execute("dvc", "config", "--local", "cache.dir", str(Path(Repo().cache.local.path).parents[1]))
-    data = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*.dvc")) if path.is_file()]
+    data = [
+        str(path.relative_to(folder)) for path in sorted(folder.rglob("*.dvc")) if path.is_file()
+    ]
     if data:
         execute("dvc", "checkout", "-q", *data)
     execute("dvc", "repro", "--force", "--no-run-cache", "--no-commit", "evaluate")
@@ -157,7 +177,10 @@ def show(console: Console, first: dict[str, str], again: dict[str, str]) -> list
         table.add_row(name, *digests, "different" if name in differing else "same")
     console.print(table)
     files = len({*first, *again})
-    console.print(f"{files - len(differing)} of {files} are the same" + (", the others differ." if differing else "."))
+    console.print(
+        f"{files - len(differing)} of {files} are the same"
+        + (", the others differ." if differing else ".")
+    )
     return differing
 
 

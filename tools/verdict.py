@@ -39,7 +39,9 @@ def main() -> None:
     for part in report["slices"]:
         if part["loses"]:
             gap = _interval(part["difference"], "value", "{:+.3f}")
-            console.print(f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}.")
+            console.print(
+                f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}."
+            )
     console.print(f"  {report['looks']['sentence']}")
     if report["forgetting"]:
         console.print(f"  {report['forgetting']['sentence']}")
@@ -56,7 +58,10 @@ def main() -> None:
 
 
 def _arms(config: Config, report: dict[str, Any]) -> Table:
-    table = Table(title=f"{report['rows']} test rows, {report['confidence']:.0%} intervals", title_justify="left")
+    table = Table(
+        title=f"{report['rows']} test rows, {report['confidence']:.0%} intervals",
+        title_justify="left",
+    )
     for heading in ("arm", *config.evaluate.metrics, "prompt tokens", "answer tokens", "s/request"):
         table.add_column(heading, justify="left" if heading == "arm" else "right")
     for arm, numbers in report["arms"].items():
@@ -78,12 +83,15 @@ def _differences(report: dict[str, Any]) -> Table:
     for c in report["comparisons"]:
         if c["arm"] in report["tuned_arms"] and c["metric"] == metric:
             bounds = f"{c['bound_low']:+.3f}", f"{c['bound_high']:+.3f}"
-            table.add_row(f"{c['arm']} - {c['against']}", _interval(c, "difference", "{:+.3f}"), *bounds)
+            table.add_row(
+                f"{c['arm']} - {c['against']}", _interval(c, "difference", "{:+.3f}"), *bounds
+            )
     return table
 
 
 def _interval(numbers: dict[str, float], key: str, form: str) -> str:
-    low, high = form.format(numbers["ci_low"]), form.format(numbers["ci_high"])
+    low = form.format(numbers["ci_low"])
+    high = form.format(numbers["ci_high"])
     return f"{form.format(numbers[key])} ({low} to {high})"
 
 

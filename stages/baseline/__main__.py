@@ -16,7 +16,12 @@ import hydra
 
 from stages.core.config.arms import REMOTE_ARM
 from stages.core.config.schema import Config
-from stages.core.data.predictions import GENERAL_BASE, prompted_arms, write_choices, write_predictions
+from stages.core.data.predictions import (
+    GENERAL_BASE,
+    prompted_arms,
+    write_choices,
+    write_predictions,
+)
 from stages.core.data.records import read_records
 from stages.core.entrypoint import stage_main
 from stages.core.models.base_models import get_base_model, get_base_tokenizer
@@ -39,14 +44,22 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.core.metrics.metric_check import check_metrics
     from stages.core.metrics.metrics import Metrics
 
-    train, validation, judged = (read_records(split) for split in ("train", "validation", config.evaluate.split))
-    primary = config.evaluate.primary_metric  # `evaluate` checks the others: nothing here depends on them
-    check_metrics(Metrics([primary], config.evaluate.options, primary), [*validation, *judged], config.seed)
+    train, validation, judged = (
+        read_records(split) for split in ("train", "validation", config.evaluate.split)
+    )
+    primary = (
+        config.evaluate.primary_metric
+    )  # `evaluate` checks the others: nothing here depends on them
+    check_metrics(
+        Metrics([primary], config.evaluate.options, primary), [*validation, *judged], config.seed
+    )
     retriever = get_retriever(config.prompt, train)
     without_model = answer_without_model(retriever, train, judged)
     tokenizer = get_tokenizer(get_base_tokenizer(config.model))
     arms = Arms(config, tokenizer, train, validation, judged, retriever)
-    if config.prompt.remote:  # first: a wrong key or address shows before the base model has worked for hours
+    if (
+        config.prompt.remote
+    ):  # first: a wrong key or address shows before the base model has worked for hours
         remote = Remote(config, config.prompt.remote, tokenizer, train, retriever)
         arms.answer(REMOTE_ARM, remote)
         arms.choices[REMOTE_ARM]["endpoint"] = remote.facts()

@@ -65,23 +65,35 @@ class Arms:
         repeated = len({record.target for record in self._train}) < len(self._train)
         made = get_candidates(prompt, arm, self._shots, self._config.seed, repeated=repeated)
         where = (self._config, self._tokenizer, self._train)
-        candidates = [candidate for candidate in made if has_room(*where, candidate, self._validation)]
+        candidates = [
+            candidate for candidate in made if has_room(*where, candidate, self._validation)
+        ]
         first = [c for c in candidates if c.draw == self._config.seed and c.order == "given"]
         return self._choose(arm, asker, candidates, essential=len(first))
 
-    def _answer_constrained(self, engine: "Engine", free: BaseAsker, chosen: Sequence[Candidate]) -> None:
+    def _answer_constrained(
+        self, engine: "Engine", free: BaseAsker, chosen: Sequence[Candidate]
+    ) -> None:
         """The prompts that the other arms chose, with answers held to the training targets."""
-        allowed, reason = get_allowed(self._tokenizer, self._train, self._config.prompt.max_new_tokens)
+        allowed, reason = get_allowed(
+            self._tokenizer, self._train, self._config.prompt.max_new_tokens
+        )
         if reason:
             self.choices[CONSTRAINED_ARM] = {"reason": reason, "trials": []}
             write_predictions(CONSTRAINED_ARM, [])
             return
-        asker = BaseAsker(self._config, engine, self._tokenizer, self._train, self._retriever, allowed, free)
+        asker = BaseAsker(
+            self._config, engine, self._tokenizer, self._train, self._retriever, allowed, free
+        )
         self._choose(CONSTRAINED_ARM, asker, chosen, essential=len(chosen))
         self.choices[CONSTRAINED_ARM]["allowed_answers"] = len(allowed)
 
-    def _choose(self, arm: str, asker: Asker, candidates: Sequence[Candidate], essential: int) -> Candidate:
-        choice = search(self._config, asker, arm, candidates, self._validation, self._budget, essential)
+    def _choose(
+        self, arm: str, asker: Asker, candidates: Sequence[Candidate], essential: int
+    ) -> Candidate:
+        choice = search(
+            self._config, asker, arm, candidates, self._validation, self._budget, essential
+        )
         predictions = asker(arm, choice.candidate, self._test)
         write_predictions(arm, predictions)
         self.choices[arm] = {**choice.describe(), **_count_left_out(predictions)}
@@ -116,4 +128,8 @@ def _count_left_out(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 
 def _get_numbers(choice: Choice) -> dict[str, float]:
-    return {"shots": choice.candidate.shots, "search_tokens": choice.tokens, "search_seconds": choice.seconds}
+    return {
+        "shots": choice.candidate.shots,
+        "search_tokens": choice.tokens,
+        "search_seconds": choice.seconds,
+    }

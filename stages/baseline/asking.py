@@ -27,7 +27,9 @@ SHOTS = 32  # training rows by which the tokens of an example are expected
 class Asker(Protocol):
     """Asks a model."""
 
-    def __call__(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> list[Prediction]:
+    def __call__(
+        self, arm: str, candidate: Candidate, records: Sequence[Record]
+    ) -> list[Prediction]:
         """The answers to the records."""
 
     def get_cost(self, candidate: Candidate, records: Sequence[Record]) -> Cost:
@@ -74,7 +76,9 @@ class BaseAsker:
         lengths = [len(encode_target(tokenizer, record)) for record in train[:ANSWERS]]
         self._answer = min(sum(lengths) / len(lengths), config.prompt.max_new_tokens)
 
-    def __call__(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> list[Prediction]:
+    def __call__(
+        self, arm: str, candidate: Candidate, records: Sequence[Record]
+    ) -> list[Prediction]:
         """See `Asker`."""
         assert self._engine  # noqa: S101
         known = self._get_known(arm, candidate, records)
@@ -83,15 +87,20 @@ class BaseAsker:
             shots = get_shots(candidate, self._train, new, self._retriever)
             how = (self._config, new, candidate.instruction, shots, self._allowed)
             asked = ask(arm, self._engine, self._tokenizer, *how)
-            shared = {answer.shared_prompt_tokens for answer in known.values()}  # one number for all rows of an arm
+            shared = {
+                answer.shared_prompt_tokens for answer in known.values()
+            }  # one number for all rows of an arm
             known |= {
-                answer.id: replace(answer, shared_prompt_tokens=min(shared)) if shared else answer for answer in asked
+                answer.id: replace(answer, shared_prompt_tokens=min(shared)) if shared else answer
+                for answer in asked
             }
         answers = [known[record.id] for record in records]
         self._answers |= {(candidate, answer.id): answer for answer in answers}
         return answers
 
-    def _get_known(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> dict[str, Prediction]:
+    def _get_known(
+        self, arm: str, candidate: Candidate, records: Sequence[Record]
+    ) -> dict[str, Prediction]:
         """The answers that are known without asking, by the ids of the records."""
         found = {record.id: self._before.get((candidate, record.id)) for record in records}
         return {
@@ -113,14 +122,19 @@ class BaseAsker:
 
 
 def get_shot_counts(
-    config: Config, tokenizer: "PreTrainedTokenizerBase", train: Sequence[Record], rows: Sequence[Record]
+    config: Config,
+    tokenizer: "PreTrainedTokenizerBase",
+    train: Sequence[Record],
+    rows: Sequence[Record],
 ) -> list[int]:
     """The numbers of examples to try: those of `prompt.shots`, and with `fill_context` also twice, four times, …
     the largest of them, up to what fits into the context before every one of the rows."""
     counts = list(config.prompt.shots)
     if not (config.prompt.search.fill_context and rows):
         return counts
-    longest = max((config.prompt.instruction, *config.prompt.variants), key=lambda text: len(text or ""))
+    longest = max(
+        (config.prompt.instruction, *config.prompt.variants), key=lambda text: len(text or "")
+    )
 
     def count(record: Record, shots: Sequence[Record] = ()) -> int:
         return len(encode_prompt(tokenizer, build_prompt(record, longest, shots), record.tools))

@@ -40,15 +40,34 @@ def get_candidates(
         repeated: whether any two training rows have the same target: else every draw is balanced.
     """
     instructions = [prompt.instruction, *prompt.variants]
-    orders: tuple[Literal["given", "reversed"], ...] = ("given", "reversed") if prompt.search.reversed else ("given",)
-    without = [Candidate(instruction, "none", 0, seed, "given", balanced=False) for instruction in instructions]
+    orders: tuple[Literal["given", "reversed"], ...] = (
+        ("given", "reversed") if prompt.search.reversed else ("given",)
+    )
+    without = [
+        Candidate(instruction, "none", 0, seed, "given", balanced=False)
+        for instruction in instructions
+    ]
     similar = [
         Candidate(instruction, "similar", k, seed, order, balanced=False)
         for order, instruction, k in product(orders, instructions, shots)
     ]
     drawn = [
-        Candidate(instruction, "drawn", k, seed + i, order, balanced=prompt.search.balanced and repeated and i % 2 == 1)
-        for i, order, instruction, k in product(range(prompt.search.draws), orders, instructions, shots)
+        Candidate(
+            instruction,
+            "drawn",
+            k,
+            seed + i,
+            order,
+            balanced=prompt.search.balanced and repeated and i % 2 == 1,
+        )
+        for i, order, instruction, k in product(
+            range(prompt.search.draws), orders, instructions, shots
+        )
     ]
-    found = {"zero_shot": without, "few_shot": drawn, "retrieval": similar, REMOTE_ARM: without + drawn}[arm]
+    found = {
+        "zero_shot": without,
+        "few_shot": drawn,
+        "retrieval": similar,
+        REMOTE_ARM: without + drawn,
+    }[arm]
     return [candidate for candidate in found if candidate.shots != 1 or candidate.order == "given"]

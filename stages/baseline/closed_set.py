@@ -25,11 +25,20 @@ def get_allowed(
     """
     targets = {record.target: record for record in train}
     if len(targets) > MOST_TARGETS:
-        return [], f"the training rows have {len(targets):,} different targets, more than {MOST_TARGETS}"
+        return (
+            [],
+            f"the training rows have {len(targets):,} different targets, more than {MOST_TARGETS}",
+        )
     if len(train) < ROWS_A_TARGET * len(targets):
-        return [], f"{len(train):,} training rows have {len(targets):,} different targets, too few rows a target"
+        return (
+            [],
+            f"{len(train):,} training rows have {len(targets):,} different targets, too few rows a target",
+        )
     allowed = [encode_target(tokenizer, record) for record in targets.values()]
     longest = max(map(len, allowed))
     if longest > max_new_tokens:
-        return [], f"a training target has {longest:,} tokens, more than prompt.max_new_tokens={max_new_tokens}"
+        return (
+            [],
+            f"a training target has {longest:,} tokens, more than prompt.max_new_tokens={max_new_tokens}",
+        )
     return allowed, None

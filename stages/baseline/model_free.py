@@ -13,11 +13,20 @@ from typing import Any, Protocol
 
 from stages.baseline.retrieval import Retriever
 from stages.core.config.arms import MODEL_FREE_ARMS
-from stages.core.data.entities import NO_ENTITIES, Entity, find_kinds, get_words, list_entities, write_entities
+from stages.core.data.entities import (
+    NO_ENTITIES,
+    Entity,
+    find_kinds,
+    get_words,
+    list_entities,
+    write_entities,
+)
 from stages.core.data.predictions import Prediction, headline, write_predictions
 from stages.core.data.records import Record
 
-PART_OF_QUESTION = 0.5  # share of the training targets that must stand in their questions for `lookup` to apply
+PART_OF_QUESTION = (
+    0.5  # share of the training targets that must stand in their questions for `lookup` to apply
+)
 LONGEST_NAME = 12  # words
 
 Words = tuple[str, ...]
@@ -34,7 +43,9 @@ class Dictionary(Protocol):
         """The answer to a question."""
 
 
-def answer_without_model(retriever: Retriever, train: Sequence[Record], rows: Sequence[Record]) -> dict[str, Any]:
+def answer_without_model(
+    retriever: Retriever, train: Sequence[Record], rows: Sequence[Record]
+) -> dict[str, Any]:
     """Write the answers of the arms without a model to the rows.
 
     Args:
@@ -98,7 +109,11 @@ class TargetDictionary:
 
     def answer(self, question: str) -> str:
         """See `Dictionary`."""
-        found = (self._spelled[run] for run in _runs(_split(question), self._lengths) if run in self._spelled)
+        found = (
+            self._spelled[run]
+            for run in _runs(_split(question), self._lengths)
+            if run in self._spelled
+        )
         return next(found, self._constant)
 
 
@@ -141,7 +156,11 @@ class EntityDictionary:
     def _match(self, texts: Sequence[str], position: int) -> int:
         """The number of words of the longest name that begins here; 0 where none does."""
         left = len(texts) - position
-        fits = (n for n in self._lengths if n <= left and tuple(texts[position : position + n]) in self._types)
+        fits = (
+            n
+            for n in self._lengths
+            if n <= left and tuple(texts[position : position + n]) in self._types
+        )
         return next(fits, 0)
 
 
@@ -165,4 +184,7 @@ def _time(arm: str, answering: Answering, rows: Sequence[Record]) -> list[Predic
     started = perf_counter()
     texts = answering(rows)
     seconds = (perf_counter() - started) / max(len(rows), 1)
-    return [Prediction(record.id, arm, text, 0, 0, seconds) for record, text in zip(rows, texts, strict=True)]
+    return [
+        Prediction(record.id, arm, text, 0, 0, seconds)
+        for record, text in zip(rows, texts, strict=True)
+    ]

@@ -48,7 +48,9 @@ class Remote:
         self._replies: list[Reply] = []
         self._counter = BaseAsker(config, None, tokenizer, train, retriever)
 
-    def __call__(self, arm: str, candidate: Candidate, records: Sequence[Record]) -> list[Prediction]:
+    def __call__(
+        self, arm: str, candidate: Candidate, records: Sequence[Record]
+    ) -> list[Prediction]:
         """Answer the rows, with the same shots for each.
 
         Raises:
@@ -65,7 +67,13 @@ class Remote:
         self._warn(limit)
         return [
             Prediction(
-                record.id, arm, reply.text, reply.prompt_tokens, reply.completion_tokens, reply.seconds, cut=reply.cut
+                record.id,
+                arm,
+                reply.text,
+                reply.prompt_tokens,
+                reply.completion_tokens,
+                reply.seconds,
+                cut=reply.cut,
             )
             for record, reply in zip(records, self._replies, strict=True)
         ]
@@ -81,14 +89,17 @@ class Remote:
             "url": self._endpoint.url,
             "model": self._endpoint.model,
             "answered_by": sorted({reply.model for reply in self._replies}),
-            "fingerprints": sorted({reply.fingerprint for reply in self._replies if reply.fingerprint}),
+            "fingerprints": sorted(
+                {reply.fingerprint for reply in self._replies if reply.fingerprint}
+            ),
             "cut": sum(reply.cut for reply in self._replies),
             "without_usage": sum(not reply.prompt_tokens for reply in self._replies),
         }
 
     def _warn(self, limit: int) -> None:
         """Of what would make the comparison unfair."""
-        n, facts = len(self._replies), self.facts()
+        n = len(self._replies)
+        facts = self.facts()
         empty = sum(reply.cut and not reply.text.strip() for reply in self._replies)
         if empty:
             log.warning(

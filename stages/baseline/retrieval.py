@@ -35,7 +35,9 @@ class Words:
     def __init__(self, train: Sequence[Record]) -> None:
         import bm25s
 
-        logging.getLogger("bm25s").setLevel(logging.ERROR)  # it warns of a question that has no word of the index
+        logging.getLogger("bm25s").setLevel(
+            logging.ERROR
+        )  # it warns of a question that has no word of the index
         self._train = train
         self._index = bm25s.BM25()
         self._index.index([_get_terms(record) for record in train], show_progress=False)
@@ -43,7 +45,9 @@ class Words:
     def search(self, records: Sequence[Record], k: int) -> list[list[Record]]:
         """As `Retriever` says."""
         queries = [_get_terms(record) for record in records]
-        found = self._index.retrieve(queries, k=min(k, len(self._train)), return_as="documents", show_progress=False)
+        found = self._index.retrieve(
+            queries, k=min(k, len(self._train)), return_as="documents", show_progress=False
+        )
         return [[self._train[i] for i in row[::-1]] for row in found]
 
 
@@ -60,18 +64,22 @@ class Meaning:
 
         source = settings.source
         if isinstance(source, WheelSource):
-            path, arguments = str(get_member(source)), {}
+            path = str(get_member(source))
+            arguments = {}
         else:
             path = source.id
             arguments = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
         self._tokenizer = AutoTokenizer.from_pretrained(path, **arguments)
         self._model = AutoModel.from_pretrained(path, **arguments).eval()
-        self._max_length, self._train = settings.max_length, train
+        self._max_length = settings.max_length
+        self._train = train
         self._index = self._embed(train)
 
     def search(self, records: Sequence[Record], k: int) -> list[list[Record]]:
         """As `Retriever` says."""
-        nearest = (self._embed(records) @ self._index.T).topk(min(k, len(self._train))).indices.tolist()
+        nearest = (
+            (self._embed(records) @ self._index.T).topk(min(k, len(self._train))).indices.tolist()
+        )
         return [[self._train[i] for i in row[::-1]] for row in nearest]
 
     def _embed(self, records: Sequence[Record]) -> "torch.Tensor":
@@ -79,15 +87,20 @@ class Meaning:
         import torch
 
         texts = [record.question for record in records]
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths go together: little padding
+        order = sorted(
+            range(len(texts)), key=lambda i: len(texts[i])
+        )  # like lengths go together: little padding
         limits = {"padding": True, "truncation": True, "max_length": self._max_length}
         vectors: list[torch.Tensor] = [torch.empty(0)] * len(texts)
         with torch.inference_mode():
             for start in range(0, len(texts), BATCH):
                 rows = order[start : start + BATCH]
                 inputs = self._tokenizer([texts[i] for i in rows], return_tensors="pt", **limits)
-                states, mask = self._model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
+                states = self._model(**inputs).last_hidden_state
+                mask = inputs["attention_mask"].unsqueeze(-1)
                 means = (states * mask).sum(1) / mask.sum(1)
-                for i, vector in zip(rows, torch.nn.functional.normalize(means, dim=-1), strict=True):
+                for i, vector in zip(
+                    rows, torch.nn.functional.normalize(means, dim=-1), strict=True
+                ):
                     vectors[i] = vector
         return torch.stack(vectors)

@@ -78,7 +78,9 @@ def search(
         return Choice(candidates[0], len(candidates))
     started = time.perf_counter()
     most = min(config.prompt.search.selection_rows or len(validation), len(validation))
-    rows = random.Random(config.seed).sample(list(validation), most)  # the first rows are those of the first source
+    rows = random.Random(config.seed).sample(
+        list(validation), most
+    )  # the first rows are those of the first source
     costs = [asker.get_cost(candidate, rows) for candidate in candidates]
     limit = budget or CHEAP * sum(cost.of(most) for cost in costs[:essential])
     plan = make_plan(costs, essential, most, limit)
@@ -93,7 +95,9 @@ def search(
 class _Run:
     """A search under way."""
 
-    def __init__(self, score: Callable[..., float], asker: Asker, arm: str, rows: Sequence[Record]) -> None:
+    def __init__(
+        self, score: Callable[..., float], asker: Asker, arm: str, rows: Sequence[Record]
+    ) -> None:
         self._score = score
         self._asker = asker
         self._arm = arm
@@ -101,7 +105,9 @@ class _Run:
         self.trials: list[Trial] = []
         self.tokens = 0.0
 
-    def halve(self, plan: Plan, candidates: Sequence[Candidate], costs: Sequence[Cost]) -> Candidate:
+    def halve(
+        self, plan: Plan, candidates: Sequence[Candidate], costs: Sequence[Cost]
+    ) -> Candidate:
         """Carry out the plan; the best candidate."""
         answers: dict[int, list[Prediction]] = {i: [] for i in plan.candidates}
         ranked = plan.candidates
@@ -135,7 +141,9 @@ def get_spread(trials: Sequence[Trial]) -> dict[str, dict[str, Any] | None]:
     """
     first = [trial for trial in trials if trial.rows == trials[0].rows]
     return {
-        "order": _get_widest(first, lambda c: (c.instruction, c.examples, c.shots, c.draw, c.balanced)),
+        "order": _get_widest(
+            first, lambda c: (c.instruction, c.examples, c.shots, c.draw, c.balanced)
+        ),
         "examples": _get_widest(first, lambda c: (c.instruction, c.examples, c.shots)),
     }
 

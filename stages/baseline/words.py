@@ -10,7 +10,9 @@ from stages.core.data.unicode_text import UNSPACED
 _MARKED = r"\p{L}\p{M}\p{N}"  # a mark belongs to the letter before it, as the vowel signs of Indic scripts do
 _RUN = regex.compile(rf"(?V1)(?<unspaced>{UNSPACED}+)|[[{_MARKED}]--{UNSPACED}]+")
 _CHARACTER = regex.compile(r"\X")
-_INVISIBLE = regex.compile(r"\p{Cf}")  # joiners and marks of direction, which some writers set and others leave out
+_INVISIBLE = regex.compile(
+    r"\p{Cf}"
+)  # joiners and marks of direction, which some writers set and others leave out
 
 
 def get_terms(text: str) -> list[str]:

@@ -77,7 +77,9 @@ def set_up_process() -> Iterator[None]:
 
 def _disk_is_full(error: Exception) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)  # safetensors and torch wrap the operating system's error
+    return full or "No space left on device" in str(
+        error
+    )  # safetensors and torch wrap the operating system's error
 
 
 def _set_up_logging() -> None:

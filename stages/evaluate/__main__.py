@@ -33,16 +33,25 @@ def main(config: Config, tracker: Tracker) -> None:
 
     check_method(config)
     records = read_records(config.evaluate.split)
-    metrics = Metrics(config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric)
+    metrics = Metrics(
+        config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric
+    )
     check_metrics(metrics, records, config.seed)
     predictions = read_arms(config)
-    scores = score_arms(metrics, records, predictions)  # first: a mistake here shows before the tuned model works
+    scores = score_arms(
+        metrics, records, predictions
+    )  # first: a mistake here shows before the tuned model works
     tuned, general = ask_tuned(config, records)
     predictions |= tuned
     scores |= score_arms(metrics, records, tuned)
     evidence = gather(config, records, metrics, predictions, scores)
-    weights = {name: weights_sha256(candidate.get_folder()) for name, candidate in evidence.candidates.items()}
-    looks = count_looks(config, tracker, {weights[name]: scores[name][evidence.primary].value for name in weights})
+    weights = {
+        name: weights_sha256(candidate.get_folder())
+        for name, candidate in evidence.candidates.items()
+    }
+    looks = count_looks(
+        config, tracker, {weights[name]: scores[name][evidence.primary].value for name in weights}
+    )
     report = analyse(evidence, looks, weights)
     write_reports(config, report, records, predictions, scores)
     numbers = get_headline(report, config.evaluate.metrics)

@@ -57,7 +57,9 @@ def ask_tuned(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str
     write_json(SEEDS / "seeds.json", {candidate.name: candidate.seeds for candidate in candidates})
     found: Answers = {}
     general: dict[str, dict[str, Any]] = {}
-    timings: dict[str, Rounds] = {}  # one for all models with the base model's layers, one for each classifier
+    timings: dict[
+        str, Rounds
+    ] = {}  # one for all models with the base model's layers, one for each classifier
     for candidate in candidates:
         classifies = candidate.config.train.method in CLASSIFYING
         for seed in candidate.seeds:
@@ -104,7 +106,9 @@ def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
     from stages.core.inference.engine import get_engine
     from stages.core.inference.general import ask_general
 
-    name, config, folder = candidate.name, candidate.config, candidate.get_folder(seed)
+    name = candidate.name
+    config = candidate.config
+    folder = candidate.get_folder(seed)
     tokenizer = get_tokenizer(BaseModel(str(folder), None, None))
     with get_engine(config, get_base_model(config.model, config.seed), tokenizer, folder) as engine:
         found = {name: ask(name, engine, tokenizer, config, test, config.prompt.short_instruction)}

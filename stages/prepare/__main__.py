@@ -43,8 +43,10 @@ def main(config: Config, tracker: Tracker) -> None:
     base = get_base_tokenizer(config.model)  # a network that fails should fail here
     tokenizer = get_tokenizer(base)
     with whole_folder(PREPARED) as folder:
-        findings, files = Findings(config.checks, folder / "findings.jsonl"), SplitFiles(folder)
-        reader, started = Reader(config, findings), time.perf_counter()
+        findings = Findings(config.checks, folder / "findings.jsonl")
+        files = SplitFiles(folder)
+        reader = Reader(config, findings)
+        started = time.perf_counter()
         files.write(reader.read())
         seconds = {"rows": time.perf_counter() - started}
         seen = inspect(config, tokenizer, files, findings)
@@ -57,7 +59,9 @@ def main(config: Config, tracker: Tracker) -> None:
             raise findings.error(REJECTED)
         check_splits(files.counts)
         shape = get_shape(config.model, base)
-        write_json(folder / "training_tokens.json", {"tokens": seen.tokens.count_budget(config, shape)})
+        write_json(
+            folder / "training_tokens.json", {"tokens": seen.tokens.count_budget(config, shape)}
+        )
     REJECTED.unlink(missing_ok=True)
     tokens = seen.tokens
     figures = describe(tokens.counts, config.model.max_length, tokens.over_limit, tokens.truncated)
@@ -66,7 +70,12 @@ def main(config: Config, tracker: Tracker) -> None:
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
     log.info("\n%s\n\n%s\n%s", table(figures), seen.preview.text(), figures["estimate"]["sentence"])
     log.info("%s", plan(config, files.counts["test"]))
-    facts = {"format": reader.format, "source": reader.source.facts, "rows": reader.rows, **files.counts}
+    facts = {
+        "format": reader.format,
+        "source": reader.source.facts,
+        "rows": reader.rows,
+        **files.counts,
+    }
     numbers = {**facts, "findings": findings.counts, **figures, "seconds": seconds | seen.seconds}
     write_summary("prepare", numbers)
     tracker.log_summary(numbers)

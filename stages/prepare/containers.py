@@ -49,13 +49,18 @@ def _unreadable(name: str, number: int, text: bytes, error: orjson.JSONDecodeErr
     except UnicodeDecodeError as wrong:
         return _not_utf8(name, number, text, wrong)
     what = f"column {error.colno}: not JSON: {error.msg}"
-    return Finding("bad_json", name, number + error.lineno - 1, "", what, "write one JSON object a line")
+    return Finding(
+        "bad_json", name, number + error.lineno - 1, "", what, "write one JSON object a line"
+    )
 
 
 def _not_utf8(name: str, first: int, text: bytes, error: UnicodeDecodeError) -> Finding:
     """The finding about a text that begins in line `first`, with the line and the byte in it."""
-    line, byte = first + text.count(b"\n", 0, error.start), error.start - text.rfind(b"\n", 0, error.start)
-    return Finding("encoding", name, line, "", f"byte {byte} is not UTF-8", "save the file as UTF-8")
+    line = first + text.count(b"\n", 0, error.start)
+    byte = error.start - text.rfind(b"\n", 0, error.start)
+    return Finding(
+        "encoding", name, line, "", f"byte {byte} is not UTF-8", "save the file as UTF-8"
+    )
 
 
 def _read_json(stream: BinaryIO, name: str) -> Rows:
@@ -73,7 +78,9 @@ def _read_json(stream: BinaryIO, name: str) -> Rows:
 
 
 def _read_table(stream: BinaryIO, name: str, delimiter: str) -> Rows:
-    csv.field_size_limit(2**31 - 1)  # a document is longer than the 128 KiB that csv takes for a mistake
+    csv.field_size_limit(
+        2**31 - 1
+    )  # a document is longer than the 128 KiB that csv takes for a mistake
     bad: list[tuple[int, Finding]] = []  # lines that are not UTF-8
     reader = csv.reader(_decode(stream, name, bad), delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -84,7 +91,9 @@ def _read_table(stream: BinaryIO, name: str, delimiter: str) -> Rows:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Finding("bad_json", name, first, "", f"not CSV: {error}", "mend the quotes of this row")
+            yield Finding(
+                "bad_json", name, first, "", f"not CSV: {error}", "mend the quotes of this row"
+            )
             continue
         if wrong := [finding for line, finding in bad if line >= first]:
             yield wrong[0]
@@ -128,9 +137,15 @@ def _read_parquet(stream: BinaryIO, name: str) -> Rows:
         for batch in ParquetFile(file).iter_batches(BATCH):
             for value in _to_rows(batch):
                 number += 1
-                yield Row(name, number, value) if isinstance(value, dict) else _unknown_value(name, number, value)
+                yield (
+                    Row(name, number, value)
+                    if isinstance(value, dict)
+                    else _unknown_value(name, number, value)
+                )
     except ArrowException as error:
-        yield Finding("bad_json", name, number + 1, "", f"not Parquet: {error}", "write the file again")
+        yield Finding(
+            "bad_json", name, number + 1, "", f"not Parquet: {error}", "write the file again"
+        )
 
 
 def _to_rows(batch: Any) -> list[Any]:
@@ -146,7 +161,9 @@ def _to_rows(batch: Any) -> list[Any]:
 def _unknown_value(name: str, number: int, error: Exception) -> Finding:
     if isinstance(error, UnicodeDecodeError):
         return _not_utf8(name, number, b"", error)
-    return Finding("bad_json", name, number, "", f"a value that cannot be read: {error}", "leave it out")
+    return Finding(
+        "bad_json", name, number, "", f"a value that cannot be read: {error}", "leave it out"
+    )
 
 
 def _read_text(stream: BinaryIO, name: str) -> Rows:
@@ -182,7 +199,9 @@ def read_matches(stream: BinaryIO, name: str, pattern: re.Pattern[str]) -> Rows:
             yield Row(name, number, match.groupdict())
         else:
             todo = "mend the line, or the expression"
-            yield Finding("bad_json", name, number, "", "a line that data.lines does not match", todo)
+            yield Finding(
+                "bad_json", name, number, "", "a line that data.lines does not match", todo
+            )
 
 
 READERS: dict[str, Callable[[BinaryIO, str], Rows]] = {

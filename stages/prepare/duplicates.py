@@ -14,7 +14,9 @@ def normalise(text: str) -> str:
 
 def normalised(messages: list[Message]) -> str:
     """All that messages say."""
-    return "\n".join(f"{m['role']}: {normalise(m['content'])}{m.get('tool_calls', '')}" for m in messages)
+    return "\n".join(
+        f"{m['role']}: {normalise(m['content'])}{m.get('tool_calls', '')}" for m in messages
+    )
 
 
 class Seen:
@@ -32,7 +34,15 @@ class Seen:
         if first == int(record.id, 16):
             return [Finding("duplicate", file, line, "", found, "keep one", record.id)]
         return [
-            Finding("normalised_duplicate", file, line, "", f"{found} but for case or spaces", "keep one", record.id)
+            Finding(
+                "normalised_duplicate",
+                file,
+                line,
+                "",
+                f"{found} but for case or spaces",
+                "keep one",
+                record.id,
+            )
         ]
 
     def take(self, record: Record, split: str) -> None:
@@ -43,5 +53,7 @@ class Seen:
 def _hash(record: Record) -> int:
     rest = [record.rejected] if record.rejected else []
     weights = [message.get("weight") for message in record.messages]
-    text = f"{normalised(record.messages + rest)}\n{record.desirable}\n{record.tools or ''}\n{weights}"
+    text = (
+        f"{normalised(record.messages + rest)}\n{record.desirable}\n{record.tools or ''}\n{weights}"
+    )
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())

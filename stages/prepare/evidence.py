@@ -25,7 +25,9 @@ def check_evidence(config: Config, files: SplitFiles) -> list[Finding]:
 def plan(config: Config, rows: int) -> str:
     """The smallest gain that so many test rows show, in a sentence."""
     settings = config.evaluate
-    low, high = (get_smallest_gain(rows, differ, settings.margin, settings.confidence) for differ in DIFFER)
+    low, high = (
+        get_smallest_gain(rows, differ, settings.margin, settings.confidence) for differ in DIFFER
+    )
     return (
         f"With {rows:,} test rows, answers that are right or wrong and a margin of {settings.margin}, a gain of "
         f"{low:.3f} is shown with a chance of {POWER:.0%} where two arms differ on {DIFFER[0]:.0%} of the rows, and "

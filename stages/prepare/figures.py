@@ -46,7 +46,9 @@ class Counts:
         return np.array(self._arrays[name], dtype=np.int64)
 
 
-def describe(counts: Mapping[str, Counts], limit: int, over_limit: int, truncated: int) -> dict[str, Any]:
+def describe(
+    counts: Mapping[str, Counts], limit: int, over_limit: int, truncated: int
+) -> dict[str, Any]:
     """What a person wants to know of the data before training.
 
     Args:
@@ -60,14 +62,19 @@ def describe(counts: Mapping[str, Counts], limit: int, over_limit: int, truncate
         return np.concatenate([of_split.column(name) for of_split in counts.values()])
 
     rows = sum(map(len, counts.values()))
-    epochs, billed = cookbook_epochs(rows), int(np.minimum(column("tokens"), limit).sum())
+    epochs = cookbook_epochs(rows)
+    billed = int(np.minimum(column("tokens"), limit).sum())
     return {
         **{name: distribution(column(name)) for name in ("messages", "tokens", "trained_tokens")},
         "without_system": int(column("without_system").sum()),
         "without_user": int(column("without_user").sum()),
         "over_limit": over_limit,
         "truncated": truncated,
-        "cookbook": {"epochs": epochs, "billed_tokens_per_epoch": billed, "billed_tokens": epochs * billed},
+        "cookbook": {
+            "epochs": epochs,
+            "billed_tokens_per_epoch": billed,
+            "billed_tokens": epochs * billed,
+        },
     }
 
 
@@ -77,7 +84,14 @@ def distribution(values: np.ndarray) -> dict[str, float]:
         return {}
     p5, median, p95 = np.quantile(values, [0.05, 0.5, 0.95]).tolist()
     ends = {"min": int(values.min()), "max": int(values.max())}
-    return {"sum": int(values.sum()), **ends, "mean": float(values.mean()), "median": median, "p5": p5, "p95": p95}
+    return {
+        "sum": int(values.sum()),
+        **ends,
+        "mean": float(values.mean()),
+        "median": median,
+        "p5": p5,
+        "p95": p95,
+    }
 
 
 def table(figures: dict[str, Any]) -> str:

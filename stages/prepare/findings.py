@@ -60,7 +60,8 @@ class Findings:
         passed = True
         for finding in findings:
             done = action or getattr(self._checks, finding.code)
-            severity, key = SEVERITY[done], (done, finding.code)
+            severity = SEVERITY[done]
+            key = (done, finding.code)
             self._severities[key] += 1
             if len(self._first[key]) < self._checks.shown:
                 self._first[key].append(finding)
@@ -82,7 +83,8 @@ class Findings:
         """The count of each kind and its first rows, the severest first."""
         lines = []
         for action, code in sorted(self._first, key=lambda key: list(SEVERITY).index(key[0])):
-            found, count = self._first[action, code], self._severities[action, code]
+            found = self._first[action, code]
+            count = self._severities[action, code]
             lines.append(f"{SEVERITY[action]} {code}: {count:,}")
             for finding in found:
                 where = f"{finding.file}:{finding.line}" if finding.line else finding.file

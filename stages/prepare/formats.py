@@ -15,7 +15,9 @@ def _chat(value: Value) -> Sample:
     tools_at = "tools" if value.get("tools") else "functions"  # the form before tools
     parallel = value.get("parallel_tool_calls")
     turns = _turns("messages", value)
-    return Sample("chat", "messages", turns, tools=value.get(tools_at), tools_at=tools_at, parallel=parallel)
+    return Sample(
+        "chat", "messages", turns, tools=value.get(tools_at), tools_at=tools_at, parallel=parallel
+    )
 
 
 def _openai_preference(value: Value) -> Sample:
@@ -34,7 +36,12 @@ def _openai_preference(value: Value) -> Sample:
     )
 
 
-SHAREGPT = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "function_call": "assistant"}
+SHAREGPT = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "function_call": "assistant",
+}
 SHAREGPT |= {"observation": "tool", "function_response": "tool"}  # the others have their own names
 SHAREGPT_KEYS = {"role": "from", "content": "value", "tool_calls": "value"}
 
@@ -42,8 +49,14 @@ SHAREGPT_KEYS = {"role": "from", "content": "value", "tool_calls": "value"}
 def _sharegpt(value: Value) -> Sample:
     turns = _turns("conversations", value)
     if turns is not None:
-        turns = [Turn(turn.field, _sharegpt_message(turn.message), names=SHAREGPT_KEYS) for turn in turns]
-        turns = [*_made("system", "system", value.get("system")), *turns] if value.get("system") else turns
+        turns = [
+            Turn(turn.field, _sharegpt_message(turn.message), names=SHAREGPT_KEYS) for turn in turns
+        ]
+        turns = (
+            [*_made("system", "system", value.get("system")), *turns]
+            if value.get("system")
+            else turns
+        )
     return Sample("chat", "conversations", turns, tools=value.get("tools"))
 
 
@@ -66,20 +79,40 @@ def _evals(value: Value) -> Sample:
 
 
 def _preference(value: Value) -> Sample:
-    better, worse = parse_json(value["chosen"]), parse_json(value["rejected"])
+    better = parse_json(value["chosen"])
+    worse = parse_json(value["rejected"])
     if "prompt" in value:
-        turns, where, start = _prompt("prompt", value), "prompt", 0
-    elif isinstance(better, list) and isinstance(worse, list):  # TRL: an implicit prompt is what they share
-        where, start = "chosen", _shared(better, worse)
+        turns = _prompt("prompt", value)
+        where = "prompt"
+        start = 0
+    elif isinstance(better, list) and isinstance(
+        worse, list
+    ):  # TRL: an implicit prompt is what they share
+        where = "chosen"
+        start = _shared(better, worse)
         turns = [Turn(f"chosen[{i}]", message) for i, message in enumerate(better[:start])]
     elif isinstance(better, str) and isinstance(worse, str):
         prompt = better[: _shared(better, worse)].rpartition(" ")[0]
-        turns, where, start = _made("chosen", "user", prompt), "chosen", len(prompt)
-        better, worse = better[start:], worse[start:]
+        turns = _made("chosen", "user", prompt)
+        where = "chosen"
+        start = len(prompt)
+        better = better[start:]
+        worse = worse[start:]
     else:
-        turns, where, start = [], "chosen", 0
-    chosen, rejected = _completion("chosen", better, start), _completion("rejected", worse, start)
-    return Sample("preference", where, turns, chosen, rejected, ("chosen", "rejected"), tools=value.get("tools"))
+        turns = []
+        where = "chosen"
+        start = 0
+    chosen = _completion("chosen", better, start)
+    rejected = _completion("rejected", worse, start)
+    return Sample(
+        "preference",
+        where,
+        turns,
+        chosen,
+        rejected,
+        ("chosen", "rejected"),
+        tools=value.get("tools"),
+    )
 
 
 def _shared(a: Any, b: Any) -> int:
@@ -93,18 +126,26 @@ def _prompt_completion(value: Value) -> Sample:
 
 
 def _unpaired(value: Value) -> Sample:
-    completion, desirable = _completion("completion", value["completion"]), as_boolean(value["label"])
+    completion = _completion("completion", value["completion"])
+    desirable = as_boolean(value["label"])
     prompt = _prompt("prompt", value)
-    return Sample("unpaired", "prompt", prompt, completion, tools=value.get("tools"), desirable=desirable)
+    return Sample(
+        "unpaired", "prompt", prompt, completion, tools=value.get("tools"), desirable=desirable
+    )
 
 
 def _instruction(value: Value) -> Sample:
-    asked, more = value["instruction"], value.get("input")
+    asked = value["instruction"]
+    more = value.get("input")
     turns = _made("system", "system", value["system"]) if value.get("system") else []
     if more and not isinstance(more, str):
         turns += _made("input", "user", more)
     else:
-        turns += _made("instruction", "user", f"{asked}\n\n{more}" if more and isinstance(asked, str) else asked)
+        turns += _made(
+            "instruction",
+            "user",
+            f"{asked}\n\n{more}" if more and isinstance(asked, str) else asked,
+        )
     return Sample("chat", "instruction", turns, _made("output", "assistant", value["output"]))
 
 
@@ -112,7 +153,11 @@ def _labelled(value: Value) -> Sample:
     label = value["label"]
     target = label if label is None else str(label)
     return Sample(
-        "chat", "text", _made("text", "user", value["text"]), _made("label", "assistant", target), label=target
+        "chat",
+        "text",
+        _made("text", "user", value["text"]),
+        _made("label", "assistant", target),
+        label=target,
     )
 
 
@@ -163,7 +208,9 @@ class Format:
 
     def fits(self, value: Value) -> bool:
         """Whether a row has them."""
-        return set(self.columns) <= set(value) and (not self.either or bool(set(self.either) & set(value)))
+        return set(self.columns) <= set(value) and (
+            not self.either or bool(set(self.either) & set(value))
+        )
 
     def describe(self) -> str:
         """The columns, for a message."""
@@ -172,7 +219,9 @@ class Format:
 
 FORMATS: dict[str, Format] = {  # from the most telling columns to the least
     "chat": Format(("messages",), _chat),
-    "openai-preference": Format(("input", "preferred_output", "non_preferred_output"), _openai_preference),
+    "openai-preference": Format(
+        ("input", "preferred_output", "non_preferred_output"), _openai_preference
+    ),
     "sharegpt": Format(("conversations",), _sharegpt),
     "evals": Format(("input", "ideal"), _evals),
     "preference": Format(("chosen", "rejected"), _preference),

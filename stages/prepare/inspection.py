@@ -26,23 +26,34 @@ class Seen(NamedTuple):
     """`tokens` for tokens and signatures, `near_duplicates` for the search."""
 
 
-def inspect(config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFiles, findings: Findings) -> Seen:
+def inspect(
+    config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFiles, findings: Findings
+) -> Seen:
     """Look at every record, report what is found, and leave out or shorten what the configuration says."""
     from tqdm import tqdm
 
     started = time.perf_counter()
-    tokens, preview = TokenCheck(config, tokenizer), Preview(config, tokenizer)
+    tokens = TokenCheck(config, tokenizer)
+    preview = Preview(config, tokenizer)
     near = NearDuplicates(config.checks.near_duplicate_threshold, config.seed, files)
     dropped: dict[str, set[int]] = defaultdict(set)
     replaced: dict[str, dict[int, Record]] = defaultdict(dict)
-    with tqdm(total=sum(files.counts.values()), desc="tokens", unit="row", delay=2, mininterval=1) as bar:
+    with tqdm(
+        total=sum(files.counts.values()), desc="tokens", unit="row", delay=2, mininterval=1
+    ) as bar:
         for split in ORDER:
             row = 0
             for batch in files.batches(split):
                 near.add(batch)
                 places = [files.place(split, row + i) for i in range(len(batch))]
-                for record, (kept, found) in zip(batch, tokens.look(split, batch, places), strict=True):
-                    uncut = kept is None and found[-1].code == "too_long" and config.checks.too_long == "truncate"
+                for record, (kept, found) in zip(
+                    batch, tokens.look(split, batch, places), strict=True
+                ):
+                    uncut = (
+                        kept is None
+                        and found[-1].code == "too_long"
+                        and config.checks.too_long == "truncate"
+                    )
                     if not findings.add(found, "drop" if uncut else None) or kept is None:
                         dropped[split].add(row)
                     elif kept is not record:
@@ -61,16 +72,22 @@ def inspect(config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFi
 
 
 def _report_pairs(
-    config: Config, pairs: Sequence[Pair], files: SplitFiles, dropped: dict[str, set[int]], findings: Findings
+    config: Config,
+    pairs: Sequence[Pair],
+    files: SplitFiles,
+    dropped: dict[str, set[int]],
+    findings: Findings,
 ) -> None:
     """Near-duplicates inside a split, and leaks between two; more leaks than the limit stop the stage."""
-    checks, counts = config.checks, files.counts
+    checks = config.checks
+    counts = files.counts
     leaks = [pair for pair in pairs if pair.first[0] != pair.second[0]]
     leaked = {row for pair in leaks for row in (pair.first, pair.second) if row[0] != "train"}
     share = len(leaked) / max(counts["validation"] + counts["test"], 1)
     too_many = share > checks.leak_limit
     for pair in pairs:
-        (first_file, first_line), (file, line) = files.place(*pair.first), files.place(*pair.second)
+        (first_file, first_line) = files.place(*pair.first)
+        (file, line) = files.place(*pair.second)
         other = f"{first_file}:{first_line}" if first_file != file else f"line {first_line}"
         found = f"{pair.similarity:.0%} like {other}"
         if pair.first[0] == pair.second[0]:

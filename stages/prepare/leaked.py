@@ -11,7 +11,9 @@ from typing import Any
 NOT_SECRET = {"Public IP (ipv4)"}
 # What every form that they know has: a long word, with a digit unless it is very long, or one of a few words and heads.
 # The detectors need 80 microseconds a row, this look 10; a test holds it against their own patterns.
-POSSIBLE = re.compile(r"://|PRIVATE KEY|AKC|AP[\dA-F]|eyJ|_authToken|[xX][oO][xX][a-zA-Z]-|\S{20}|(?=\S{0,10}\d)\S{11}")
+POSSIBLE = re.compile(
+    r"://|PRIVATE KEY|AKC|AP[\dA-F]|eyJ|_authToken|[xX][oO][xX][a-zA-Z]-|\S{20}|(?=\S{0,10}\d)\S{11}"
+)
 
 
 def may_hold_a_secret(text: str) -> bool:
@@ -21,7 +23,11 @@ def may_hold_a_secret(text: str) -> bool:
 
 def kinds_of_secrets(text: str) -> list[str]:
     """The names of the kinds of secrets in a text."""
-    return [detector.secret_type for detector in detectors() if any(True for _ in detector.analyze_string(text))]
+    return [
+        detector.secret_type
+        for detector in detectors()
+        if any(True for _ in detector.analyze_string(text))
+    ]
 
 
 @cache
@@ -31,4 +37,8 @@ def detectors() -> list[Any]:
     from detect_secrets.plugins.base import RegexBasedDetector
 
     kinds: dict[str, Any] = get_mapping_from_secret_type_to_class()
-    return [kind() for name, kind in kinds.items() if issubclass(kind, RegexBasedDetector) and name not in NOT_SECRET]
+    return [
+        kind()
+        for name, kind in kinds.items()
+        if issubclass(kind, RegexBasedDetector) and name not in NOT_SECRET
+    ]

@@ -37,13 +37,24 @@ def to_message(turn: Turn, report: Report) -> Message | None:
         report("message_missing_key", turn.field, what, 'write {"role": "...", "content": "..."}')
         return None
     # An empty column of a Parquet file is no key that somebody wrote.
-    message = {key: value for key, value in given.items() if value is not None or key in {"role", "content"}}
+    message = {
+        key: value
+        for key, value in given.items()
+        if value is not None or key in {"role", "content"}
+    }
     missing = {"role", "content"} - set(message) - ({"content"} if has_calls(message) else set())
     if missing:
-        report("message_missing_key", turn.field, f"no {' and no '.join(sorted(missing))}", "add it")
+        report(
+            "message_missing_key", turn.field, f"no {' and no '.join(sorted(missing))}", "add it"
+        )
     unknown = sorted(map(str, set(message) - KEYS))
     if unknown:
-        report("message_unrecognized_key", turn.field, f"unknown {shown(', '.join(unknown))}", "remove it")
+        report(
+            "message_unrecognized_key",
+            turn.field,
+            f"unknown {shown(', '.join(unknown))}",
+            "remove it",
+        )
     role = turn.role
     if role is None:
         todo = f"use one of {', '.join(ROLES)}"
@@ -57,7 +68,11 @@ def to_message(turn: Turn, report: Report) -> Message | None:
     if role is None or content is None:
         return None
     made: Message = {"role": role, "content": content}
-    made |= {key: str(message[key]) for key in ("name", "tool_call_id", "reasoning_content") if key in message}
+    made |= {
+        key: str(message[key])
+        for key in ("name", "tool_call_id", "reasoning_content")
+        if key in message
+    }
     made |= {"tool_calls": calls} if calls else {}
     return made | ({"weight": int(weight)} if weight is not None and role == "assistant" else {})
 
@@ -72,7 +87,12 @@ def to_tools(tools: Any, field: str, report: Report) -> list[dict[str, Any]]:
     tools = parse_json(tools)
     if not isinstance(tools, list):
         if tools:
-            report("bad_tools", field, f"{shown(tools)} in place of a list", f"give a list: {DEFINITION}")
+            report(
+                "bad_tools",
+                field,
+                f"{shown(tools)} in place of a list",
+                f"give a list: {DEFINITION}",
+            )
         return []
     made = []
     for i, tool in enumerate(tools):
@@ -89,16 +109,30 @@ def _to_content(turn: Turn, message: Message, report: Report) -> str | None:
     content = message.get("content")
     field = turn.at("content")
     if isinstance(content, list) and content and turn.own:
-        parts = [part if isinstance(part, dict) else {"type": type(part).__name__} for part in content]
-        others = sorted({shown(part.get("type")) for part in parts if not isinstance(part.get("text"), str)})
+        parts = [
+            part if isinstance(part, dict) else {"type": type(part).__name__} for part in content
+        ]
+        others = sorted(
+            {shown(part.get("type")) for part in parts if not isinstance(part.get("text"), str)}
+        )
         if others:
-            report("unsupported_content", field, f"a part of type {', '.join(others)}", "leave text parts alone")
+            report(
+                "unsupported_content",
+                field,
+                f"a part of type {', '.join(others)}",
+                "leave text parts alone",
+            )
             return None
         content = "".join(part["text"] for part in parts)
     if content is None and has_calls(message):
         return ""
     if not isinstance(content, str):
-        report("missing_content", field, f"{shown(content)} in place of a text", "give a text that is not empty")
+        report(
+            "missing_content",
+            field,
+            f"{shown(content)} in place of a text",
+            "give a text that is not empty",
+        )
         return None
     # A result of a tool may be empty, and that an answer of spaces is no target is for the checks of the whole row.
     empty = not content if turn.role == "assistant" else not content.strip()
@@ -108,16 +142,20 @@ def _to_content(turn: Turn, message: Message, report: Report) -> str | None:
 
 
 def _to_calls(turn: Turn, message: Message, report: Report) -> list[dict[str, Any]]:
-    calls, field = message.get("tool_calls", []), turn.at("tool_calls")
+    calls = message.get("tool_calls", [])
+    field = turn.at("tool_calls")
     if message.get("function_call"):  # the form before tools
-        calls, field = [message["function_call"]], turn.at("function_call")
+        calls = [message["function_call"]]
+        field = turn.at("function_call")
     if not isinstance(calls, list):
         report("bad_tools", field, f"{shown(calls)} in place of a list", "give a list of calls")
         return []
     made = []
     for i, call in enumerate(calls):
         function = call.get("function", call) if isinstance(call, dict) else None
-        arguments = parse_json(function.get("arguments") or {}) if isinstance(function, dict) else None
+        arguments = (
+            parse_json(function.get("arguments") or {}) if isinstance(function, dict) else None
+        )
         at = f"{field}[{i}]" if field.endswith(".tool_calls") else field
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             report("bad_tools", at, "no call of a function", CALL)
@@ -125,5 +163,11 @@ def _to_calls(turn: Turn, message: Message, report: Report) -> list[dict[str, An
             report("bad_tools", at, "arguments that are no JSON object", CALL)
         else:
             kept = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-            made.append({**kept, "type": "function", "function": {"name": function["name"], "arguments": arguments}})
+            made.append(
+                {
+                    **kept,
+                    "type": "function",
+                    "function": {"name": function["name"], "arguments": arguments},
+                }
+            )
     return made

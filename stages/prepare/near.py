@@ -21,7 +21,9 @@ WORDS = 3  # in a shingle
 COMMON = 0.1  # a shingle in more of the rows than this is a template's and no content
 COMMON_ROWS = 20
 CHECKED = 20_000  # pairs in memory at once
-ORDER = SPLITS[::-1]  # test first: of two rows of different splits the later one is the one to leave out
+ORDER = SPLITS[
+    ::-1
+]  # test first: of two rows of different splits the later one is the one to leave out
 Shingles = set[str]
 
 
@@ -39,7 +41,9 @@ class NearDuplicates:
     """Takes the records of all splits in `ORDER`, then finds the pairs."""
 
     def __init__(self, threshold: float, seed: int, files: SplitFiles) -> None:
-        self._threshold, self._seed, self._files = threshold, seed, files
+        self._threshold = threshold
+        self._seed = seed
+        self._files = files
         self._signatures = np.empty((sum(files.counts.values()), PERMUTATIONS), np.uint32)
         self._taken = 0
         self._template: Shingles | None = None
@@ -51,7 +55,10 @@ class NearDuplicates:
         parts = [_shingles(record) for record in records]
         if self._template is None:
             self._template = _common(parts)
-        sets = [list(self._content(asked)) + [f"answer {s}" for s in answered] for asked, answered in parts]
+        sets = [
+            list(self._content(asked)) + [f"answer {s}" for s in answered]
+            for asked, answered in parts
+        ]
         matrix = RMinHash.digest_matrix_from_token_sets(sets, PERMUTATIONS, self._seed)
         self._signatures[self._taken : self._taken + len(sets)] = matrix.to_rows()
         self._taken += len(sets)
@@ -61,12 +68,19 @@ class NearDuplicates:
         candidates = self._candidates()
         nearest: dict[int, Pair] = {}
         for start in range(0, len(candidates), CHECKED):
-            pairs = [(int(pair >> 32), int(pair & 0xFFFFFFFF)) for pair in candidates[start : start + CHECKED].tolist()]
+            pairs = [
+                (int(pair >> 32), int(pair & 0xFFFFFFFF))
+                for pair in candidates[start : start + CHECKED].tolist()
+            ]
             texts = self._texts({row for pair in pairs for row in pair})
             for first, second in pairs:
                 similarity = min(self._similarities(texts[first][0], texts[second][0]))
-                if similarity >= self._threshold and (second not in nearest or nearest[second].similarity < similarity):
-                    nearest[second] = Pair(self._place(first), self._place(second), similarity, texts[second][1])
+                if similarity >= self._threshold and (
+                    second not in nearest or nearest[second].similarity < similarity
+                ):
+                    nearest[second] = Pair(
+                        self._place(first), self._place(second), similarity, texts[second][1]
+                    )
         return [nearest[row] for row in sorted(nearest)]
 
     def _candidates(self) -> np.ndarray:
@@ -74,7 +88,9 @@ class NearDuplicates:
         the one before it."""
         found = np.empty(0, np.uint64)
         width = band_width(self._threshold)
-        factors = np.random.default_rng(self._seed).integers(1, 2**63, width, dtype=np.uint64) | np.uint64(1)
+        factors = np.random.default_rng(self._seed).integers(
+            1, 2**63, width, dtype=np.uint64
+        ) | np.uint64(1)
         for start in range(0, PERMUTATIONS - width + 1, width):
             band = self._signatures[:, start : start + width].astype(np.uint64)
             keys = (band * factors).sum(axis=1, dtype=np.uint64)  # modulo 2 ** 64
@@ -83,7 +99,9 @@ class NearDuplicates:
             follows = np.flatnonzero(sorted_keys[1:] == sorted_keys[:-1]) + 1
             starts = np.flatnonzero(np.r_[True, sorted_keys[1:] != sorted_keys[:-1]])
             firsts = starts[np.searchsorted(starts, follows, side="right") - 1]
-            pairs = [order[before] << np.uint64(32) | order[follows] for before in (firsts, follows - 1)]
+            pairs = [
+                order[before] << np.uint64(32) | order[follows] for before in (firsts, follows - 1)
+            ]
             found = np.union1d(found, np.concatenate(pairs))
         return found
 
@@ -93,12 +111,16 @@ class NearDuplicates:
         start = 0
         for split in ORDER:
             size = self._files.counts[split]
-            picked = self._files.pick(split, {row - start for row in rows if start <= row < start + size})
+            picked = self._files.pick(
+                split, {row - start for row in rows if start <= row < start + size}
+            )
             texts |= {start + row: (_shingles(record), record.id) for row, record in picked.items()}
             start += size
         return texts
 
-    def _similarities(self, a: tuple[Shingles, Shingles], b: tuple[Shingles, Shingles]) -> tuple[float, float]:
+    def _similarities(
+        self, a: tuple[Shingles, Shingles], b: tuple[Shingles, Shingles]
+    ) -> tuple[float, float]:
         return _jaccard(self._content(a[0]), self._content(b[0])), _jaccard(a[1], b[1])
 
     def _content(self, shingles: Shingles) -> Shingles:
@@ -129,7 +151,11 @@ def _shingle(text: str) -> Shingles:
     words = text.split()
     if len(text) > 20 * len(words):  # a script without spaces
         words = list(text)
-    return {" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1))} if words else set()
+    return (
+        {" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1))}
+        if words
+        else set()
+    )
 
 
 def _common(parts: Sequence[tuple[Shingles, Shingles]]) -> Shingles:

@@ -36,14 +36,19 @@ class Shown:
     @property
     def trained(self) -> int:
         """Tokens whose loss counts."""
-        return sum(len(pieces) for pieces, segment in zip(self.pieces, self.segments, strict=True) if segment.trained)
+        return sum(
+            len(pieces)
+            for pieces, segment in zip(self.pieces, self.segments, strict=True)
+            if segment.trained
+        )
 
 
 class Preview:
     """Keeps the first training rows, the longest one and the first that was truncated."""
 
     def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
-        self._config, self._tokenizer = config, tokenizer
+        self._config = config
+        self._tokenizer = tokenizer
         self._first: list[Record] = []
         self._longest: tuple[int, Record] | None = None
         self._truncated: Record | None = None
@@ -73,7 +78,9 @@ class Preview:
         """Write the HTML page."""
         from jinja2 import Environment, FileSystemLoader
 
-        environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True
+        )
         page = environment.get_template("preview.html.j2").render(
             rows=self.rows, figures=figures, model=self._config.model, data=self._config.data
         )
@@ -83,9 +90,17 @@ class Preview:
         """The first row for a terminal, trained text between marks."""
         lines = []
         for row in self.rows[:1]:
-            marked = "".join(f"{MARKS[0]}{s.text}{MARKS[1]}" if s.trained else s.text for s in row.segments)
-            shown = marked if len(marked) <= width else f"{marked[: width // 2]}\n … \n{marked[-width // 2 :]}"
-            lines.append(f"{row.why}, {row.tokens} tokens, {row.trained} trained between {MARKS[0]} and {MARKS[1]}:")
+            marked = "".join(
+                f"{MARKS[0]}{s.text}{MARKS[1]}" if s.trained else s.text for s in row.segments
+            )
+            shown = (
+                marked
+                if len(marked) <= width
+                else f"{marked[: width // 2]}\n … \n{marked[-width // 2 :]}"
+            )
+            lines.append(
+                f"{row.why}, {row.tokens} tokens, {row.trained} trained between {MARKS[0]} and {MARKS[1]}:"
+            )
             lines += [f"  {line}" for line in shown.rstrip("\n").split("\n")]
         return "\n".join(lines)
 
@@ -95,7 +110,9 @@ class Preview:
 
     def _pieces(self, text: str) -> list[str]:
         """The parts of a text that its tokens stand for; tokens that share a character share its part."""
-        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         starts = [start for start, _ in spans]
         ends = [*starts[1:], len(text)]
         return [text[start:end] for start, end in zip(starts, ends, strict=True)]

@@ -19,9 +19,18 @@ from stages.prepare.samples import Sample
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 
-NAMES = {name: name for name in SPLITS} | {"dev": "validation", "valid": "validation", "val": "validation"}
+NAMES = {name: name for name in SPLITS} | {
+    "dev": "validation",
+    "valid": "validation",
+    "val": "validation",
+}
 SUGGESTED = {"question": "prompt", "query": "prompt", "input": "prompt"}
-SUGGESTED |= {"answer": "completion", "response": "completion", "output": "completion", "target": "completion"}
+SUGGESTED |= {
+    "answer": "completion",
+    "response": "completion",
+    "output": "completion",
+    "target": "completion",
+}
 SUGGESTED |= {"content": "text", "body": "text", "category": "label"}
 
 
@@ -38,7 +47,9 @@ class Reader:
     """Reads a source once; its counts are right when the records are used up."""
 
     def __init__(self, config: Config, findings: Findings) -> None:
-        self._data, self._checks, self._kinds = config.data, config.checks, set(config.train.kinds)
+        self._data = config.data
+        self._checks = config.checks
+        self._kinds = set(config.train.kinds)
         self._findings = findings
         self.source = Source(config.data)
         self._splitter = Splitter(config.data.split, config.seed, self.source.given_splits())
@@ -72,7 +83,9 @@ class Reader:
     def _read(self, row: Row) -> tuple[Record | None, list[Finding]]:
         if not isinstance(row.value, dict):
             what = f"{type(row.value).__name__} in place of an object"
-            return None, [Finding("data_type", row.file, row.line, "", what, 'write {"messages": [...]}')]
+            return None, [
+                Finding("data_type", row.file, row.line, "", what, 'write {"messages": [...]}')
+            ]
         value: dict[str, Any] = rename(row.value, self._data.columns)
         self.format = self.format or detect(value)
         form = FORMATS[self.format] if self.format else None
@@ -89,11 +102,22 @@ class Reader:
         """What the rest of the configuration expects of a row."""
         found = []
         if sample.kind not in self._kinds:
-            what, todo = f"a record of kind {sample.kind}", f"training learns from {', '.join(sorted(self._kinds))}"
-            found.append(Finding("wrong_kind", row.file, row.line, "", what, f"{todo}; choose another train option"))
+            what = f"a record of kind {sample.kind}"
+            todo = f"training learns from {', '.join(sorted(self._kinds))}"
+            found.append(
+                Finding(
+                    "wrong_kind",
+                    row.file,
+                    row.line,
+                    "",
+                    what,
+                    f"{todo}; choose another train option",
+                )
+            )
         column = self._data.split.column
         if column and _split_name(row.value.get(column)) not in SPLITS:
-            what, todo = shown(row.value.get(column)), f"use one of {', '.join(NAMES)}"
+            what = shown(row.value.get(column))
+            todo = f"use one of {', '.join(NAMES)}"
             found.append(Finding("unknown_split", row.file, row.line, column, what, todo))
         return found
 
@@ -117,7 +141,8 @@ class Reader:
         return replace(finding, field=theirs + finding.field[len(root) :]) if theirs else finding
 
     def _about_all(self) -> list[Finding]:
-        name, found = self._data.name, []
+        name = self._data.name
+        found = []
         if self.records < self._checks.min_rows:
             what = f"{self.records} sound rows"
             todo = f"give at least {self._checks.min_rows} (checks.min_rows)"
@@ -127,7 +152,10 @@ class Reader:
         if len(once) * 2 < len(self.labels):
             todo = "give more rows of it, or join it to another"
             field = self._data.label or self._data.columns.get("label", "label")
-            found += [Finding("label_seen_once", name, 0, field, f"{shown(label)} in one row", todo) for label in once]
+            found += [
+                Finding("label_seen_once", name, 0, field, f"{shown(label)} in one row", todo)
+                for label in once
+            ]
         return found
 
 
@@ -142,9 +170,24 @@ def _plain(value: Any) -> Any:
 
 
 def _unknown_format(row: Row, value: dict[str, Any], wanted: Format | None) -> Finding:
-    expected = wanted.describe() if wanted else "; or ".join(form.describe() for form in FORMATS.values())
+    expected = (
+        wanted.describe() if wanted else "; or ".join(form.describe() for form in FORMATS.values())
+    )
     guess = {ours: theirs for theirs, ours in SUGGESTED.items() if theirs in value}
-    pair = next((p for p in (("prompt", "completion"), ("text", "label")) if set(p) <= set(guess)), ())
+    pair = next(
+        (p for p in (("prompt", "completion"), ("text", "label")) if set(p) <= set(guess)), ()
+    )
     mapping = ", ".join(f"{ours}: {guess[ours]}" for ours in pair)
-    todo = f"perhaps -S '+data.columns={{{mapping}}}'" if mapping else f"expected {expected}; name yours: data.columns"
-    return Finding("unknown_format", row.file, row.line, "", f"columns {', '.join(sorted(map(str, value)))}", todo)
+    todo = (
+        f"perhaps -S '+data.columns={{{mapping}}}'"
+        if mapping
+        else f"expected {expected}; name yours: data.columns"
+    )
+    return Finding(
+        "unknown_format",
+        row.file,
+        row.line,
+        "",
+        f"columns {', '.join(sorted(map(str, value)))}",
+        todo,
+    )

@@ -51,7 +51,9 @@ class Source:
             yield from self._read_hub(source)
         elif isinstance(source, WheelSource):
             self.facts |= {"sha256": source.sha256, "member": source.member}
-            yield from _read_files(str(get_member(source)), PurePosixPath(source.member).name, self._lines)
+            yield from _read_files(
+                str(get_member(source)), PurePosixPath(source.member).name, self._lines
+            )
         else:
             for split, path in _by_split(source.path):
                 yield from _given(_read_files(path, None, self._lines), split)
@@ -71,12 +73,21 @@ class Source:
         self.facts |= {"id": source.id, "commit": commit}
         for split, name in _by_split(source.split):
             try:
-                rows = load_dataset(source.id, source.configuration, split=name, revision=commit, streaming=True)
+                rows = load_dataset(
+                    source.id, source.configuration, split=name, revision=commit, streaming=True
+                )
                 names = _names_of_tags(getattr(rows, "features", None) or {})
                 numbered = enumerate((_name_tags(dict(value), names) for value in rows), start=1)
-                yield from _given((Row(f"{source.id}:{name}", n, value) for n, value in numbered), split)
-            except (OSError, ValueError) as error:  # what datasets raises for a wrong id, split or configuration
-                raise UserError(f"data.source {source.id!r}, split {name!r}: {hide_passwords(str(error))}") from None
+                yield from _given(
+                    (Row(f"{source.id}:{name}", n, value) for n, value in numbered), split
+                )
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # what datasets raises for a wrong id, split or configuration
+                raise UserError(
+                    f"data.source {source.id!r}, split {name!r}: {hide_passwords(str(error))}"
+                ) from None
 
 
 def _names_of_tags(features: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -128,10 +139,14 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
         files = open_files(pattern, "rb")
         there = [file for file in files if file.fs.exists(file.path)]
     except ImportError as error:
-        install = "pip install -c constraints.txt '.[s3]'" if pattern.startswith("s3:") else str(error)
+        install = (
+            "pip install -c constraints.txt '.[s3]'" if pattern.startswith("s3:") else str(error)
+        )
         raise UserError(f"{pattern}: this kind of URL needs a package more: {install}") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{pattern}: cannot be opened (data.source.path): {hide_passwords(str(error))}") from None
+        raise UserError(
+            f"{pattern}: cannot be opened (data.source.path): {hide_passwords(str(error))}"
+        ) from None
     if not there:
         raise UserError(
             f"{pattern}: there is no such file (data.source.path, relative to the root of the repository). A queued or "
@@ -155,14 +170,20 @@ def _read_file(file: Any, name: str, lines: re.Pattern[str] | None) -> Rows:
         OSError,
     ) as error:  # cut off, no archive at all, a network that went away
         what = hide_passwords(str(error))
-        raise UserError(f"{name}: cannot be read to its end: {what}. Look at the file, or at the network.") from None
+        raise UserError(
+            f"{name}: cannot be read to its end: {what}. Look at the file, or at the network."
+        ) from None
 
 
 def _reader(path: str, lines: re.Pattern[str] | None) -> Callable[[BinaryIO, str], Rows]:
-    kinds = [suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in PACKED]
+    kinds = [
+        suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in PACKED
+    ]
     if not kinds or kinds[-1] not in READERS:
         expected = f"expected {', '.join(READERS)}, also with {', '.join(PACKED)} behind"
-        raise UserError(f"{path}: its name does not tell its kind; {expected}; of a folder give a glob: folder/*.jsonl")
+        raise UserError(
+            f"{path}: its name does not tell its kind; {expected}; of a folder give a glob: folder/*.jsonl"
+        )
     if lines and kinds[-1] in TEXT:
         return partial(read_matches, pattern=lines)
     return READERS[kinds[-1]]

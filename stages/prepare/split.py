@@ -11,7 +11,9 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.prepare.duplicates import normalised
 
-GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples modulo 1 fill [0, 1) more evenly than those of any other number
+GOLDEN = (
+    math.sqrt(5) - 1
+) / 2  # its multiples modulo 1 fill [0, 1) more evenly than those of any other number
 
 
 class Splitter:
@@ -31,7 +33,8 @@ class Splitter:
         """
         shares = {"test": split.test, "validation": split.validation}
         self._shares = {name: share for name, share in shares.items() if name not in given}
-        self._split, self._seed = split, seed
+        self._split = split
+        self._seed = seed
         self._dealt: Counter[str] = Counter()
         self._chosen: dict[str, str] = {}
 
@@ -43,8 +46,11 @@ class Splitter:
         given = record.meta.pop("split", None) if self._split.column else given
         if given in {"validation", "test"} or self._split.column:
             return str(given)
-        group, label = record.meta.get("group"), record.meta.get("label")
-        key = group or normalised(record.messages if record.kind in {"text", "prompt"} else record.prompt)
+        group = record.meta.get("group")
+        label = record.meta.get("label")
+        key = group or normalised(
+            record.messages if record.kind in {"text", "prompt"} else record.prompt
+        )
         if not label or group or not self._split.stratify:
             return self._at(self._uniform(key))
         digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]

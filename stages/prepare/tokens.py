@@ -30,7 +30,8 @@ class TokenCheck:
     """Counts and checks the records of all splits."""
 
     def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
-        self._config, self._tokenizer = config, tokenizer
+        self._config = config
+        self._tokenizer = tokenizer
         self._shows_tools = "tools" in str(tokenizer.chat_template)
         self.counts = {split: Counts() for split in SPLITS}
         self.over_limit = self.truncated = 0
@@ -42,7 +43,9 @@ class TokenCheck:
         made = [self._split(record, place) for record, place in zip(records, places, strict=True)]
         examples = encode_segments(self._tokenizer, [chat for chat, _ in made])
         looked: list[tuple[Record | None, list[Finding]]] = []
-        for record, place, (_, refused), example in zip(records, places, made, examples, strict=True):
+        for record, place, (_, refused), example in zip(
+            records, places, made, examples, strict=True
+        ):
             if refused:
                 looked.append((None, refused))
                 self.counts[split].add(record, example)
@@ -57,26 +60,40 @@ class TokenCheck:
             return split_record(self._tokenizer, record, self._config.prompt.short_instruction), []
         except TemplateError as error:
             todo = "change the row, or choose another model"
-            return [], [Finding("template_refuses", *place, "messages", str(error), todo, record.id)]
+            return [], [
+                Finding("template_refuses", *place, "messages", str(error), todo, record.id)
+            ]
 
     def _check(self, record: Record, place: Place, example: Example) -> list[Finding]:
         findings = []
         if record.tools and not self._shows_tools:
-            what, todo = "the model's chat template leaves tools out", "choose a model that was trained on tools"
+            what = "the model's chat template leaves tools out"
+            todo = "choose a model that was trained on tools"
             findings.append(Finding("unseen_tools", *place, "tools", what, todo, record.id))
-        return findings if record.kind == "prompt" else findings + self._check_trained(record, place, example)
+        return (
+            findings
+            if record.kind == "prompt"
+            else findings + self._check_trained(record, place, example)
+        )
 
     def _fit(
         self, split: str, record: Record, place: Place, example: Example
     ) -> tuple[Record | None, Example, list[Finding]]:
         """The record or a shortened one, its example, and the finding that it is too long."""
-        limit, needed = self._config.model.max_length, self._needed(split, record, example)
+        limit = self._config.model.max_length
+        needed = self._needed(split, record, example)
         if needed <= limit or record.kind == "text":  # prose is cut into pieces anyway
             return record, example, []
         self.over_limit += 1
         what = f"{needed:,} tokens, more than model.max_length={limit:,}"
-        todo = "shorten it, raise model.max_length where the model allows it, or set checks.too_long"
-        shorter = self._shorten(split, record, needed - limit) if self._config.checks.too_long == "truncate" else None
+        todo = (
+            "shorten it, raise model.max_length where the model allows it, or set checks.too_long"
+        )
+        shorter = (
+            self._shorten(split, record, needed - limit)
+            if self._config.checks.too_long == "truncate"
+            else None
+        )
         if shorter:
             self.truncated += 1
             record, example, cut = shorter
@@ -88,19 +105,19 @@ class TokenCheck:
     def _check_trained(self, record: Record, place: Place, example: Example) -> list[Finding]:
         learned = [token for token, counts in zip(*example, strict=True) if counts]
         if set(learned) <= {self._tokenizer.eos_token_id}:
-            what, todo = "no token of the answer is trained", "look at what the chat template makes of it"
+            what = "no token of the answer is trained"
+            todo = "look at what the chat template makes of it"
             return [Finding("no_trained_token", *place, "messages", what, todo, record.id)]
         if self._tokenizer.eos_token_id not in learned:
-            what, todo = (
-                "the end of the turn is not trained",
-                "choose a model whose template ends turns",
-            )
+            what = "the end of the turn is not trained"
+            todo = "choose a model whose template ends turns"
             return [Finding("no_end_token", *place, "messages", what, todo, record.id)]
         return []
 
     def _needed(self, split: str, record: Record, example: Example) -> int:
         """Tokens of training, and in the test split also of the longer question and of the answer to it."""
-        prompt, limit = self._config.prompt, self._config.model.max_length
+        prompt = self._config.prompt
+        limit = self._config.model.max_length
         needed = len(example.ids)
         if split != "test" or record.kind == "text":
             return needed
@@ -110,21 +127,32 @@ class TokenCheck:
         size = sum(len(message["content"].encode("utf-8", "replace")) + 32 for message in asked)
         if size + prompt.max_new_tokens <= limit and not record.tools:
             return needed
-        return max(needed, len(encode_prompt(self._tokenizer, asked, record.tools)) + prompt.max_new_tokens)
+        return max(
+            needed, len(encode_prompt(self._tokenizer, asked, record.tools)) + prompt.max_new_tokens
+        )
 
-    def _shorten(self, split: str, record: Record, excess: int) -> tuple[Record, Example, int] | None:
+    def _shorten(
+        self, split: str, record: Record, excess: int
+    ) -> tuple[Record, Example, int] | None:
         """The record without the beginning of the longest message of its prompt, its example, the tokens cut."""
         if not record.prompt:
             return None
         longest = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
         content = record.prompt[longest]["content"]
-        offsets = self._tokenizer(content, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        offsets = self._tokenizer(content, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         cut = excess + SPARE
         if cut >= len(offsets):
             return None
         messages: list[Any] = list(record.messages)
         messages[longest] = {**messages[longest], "content": content[offsets[cut][0] :]}
-        given = {"kind": record.kind, "tools": record.tools, "rejected": record.rejected, "desirable": record.desirable}
+        given = {
+            "kind": record.kind,
+            "tools": record.tools,
+            "rejected": record.rejected,
+            "desirable": record.desirable,
+        }
         shorter = Record.of(messages, meta=record.meta, **given)
         chat, _ = self._split(shorter, ("", 0))
         [example] = encode_segments(self._tokenizer, [chat])
@@ -134,8 +162,11 @@ class TokenCheck:
     def estimate(self, config: Config, shape: Shape | None) -> dict[str, Any]:
         """Of training on the rows of its split."""
         train = self.counts["train"]
-        limit, dtype = config.model.max_length, config.model.dtype
-        rows, tokens, trained = len(train), int(train.column("tokens").sum()), int(train.column("trained_tokens").sum())
+        limit = config.model.max_length
+        dtype = config.model.dtype
+        rows = len(train)
+        tokens = int(train.column("tokens").sum())
+        trained = int(train.column("trained_tokens").sum())
         return estimate(config.train, shape, rows, tokens, trained, limit, dtype)
 
     def count_budget(self, config: Config, shape: Shape | None) -> int | None:
@@ -144,4 +175,6 @@ class TokenCheck:
         if config.prompt.search.budget != "training":
             return None
         train = self.counts["train"]
-        return count_forward_tokens(config.train, shape, len(train), int(train.column("tokens").sum()))
+        return count_forward_tokens(
+            config.train, shape, len(train), int(train.column("tokens").sum())
+        )

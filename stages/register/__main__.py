@@ -40,16 +40,27 @@ def main(config: Config, tracker: Tracker) -> None:
     check_weights(candidate, report)
     champion = tracker.safely(lambda: find_champion(config))
     conditions = check_gate(config.register_.gate, report, candidate.name)
-    if all(condition.passed for condition in conditions):  # else it would not decide, and may be costly
+    if all(
+        condition.passed for condition in conditions
+    ):  # else it would not decide, and may be costly
         conditions += check_champion(candidate, report, champion)
     card = render_card(candidate, report, conditions)
-    version, outcome = None, "the gate is closed"
+    version = None
+    outcome = "the gate is closed"
     if all(condition.passed for condition in conditions):
         version, outcome = register(candidate, report, champion, card, tracker)
     write_bytes(CARD, card.encode())
-    reasons = [f"{'passed' if condition.passed else 'failed'}: {condition.sentence}" for condition in conditions]
+    reasons = [
+        f"{'passed' if condition.passed else 'failed'}: {condition.sentence}"
+        for condition in conditions
+    ]
     log.info("%s\n  %s", outcome, "\n  ".join(reasons))
-    result = {"registered": version is not None, "version": version, "outcome": outcome, "reasons": reasons}
+    result = {
+        "registered": version is not None,
+        "version": version,
+        "outcome": outcome,
+        "reasons": reasons,
+    }
     write_summary("register", result)
     tracker.log_summary(result)
     tracker.log_artifact(CARD)

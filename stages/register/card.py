@@ -11,14 +11,18 @@ from stages.register.gate import Condition, describe_purpose
 from stages.register.registry import lineage_tags
 
 
-def render_card(candidate: Candidate, report: dict[str, Any], conditions: Sequence[Condition]) -> str:
+def render_card(
+    candidate: Candidate, report: dict[str, Any], conditions: Sequence[Condition]
+) -> str:
     """Markdown for `reports/model_card.md` and for the description of the registered version."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     config = candidate.config
     training = candidate.read_training()
     loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
+    environment = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False  # noqa: S701
+    )
     return environment.get_template("model_card.md.j2").render(
         name=config.register_.name,
         alias=config.register_.alias,
@@ -32,5 +36,8 @@ def render_card(candidate: Candidate, report: dict[str, Any], conditions: Sequen
         task=TASKS.get(config.train.method),
         labels=training.get("labels"),
         max_length=get_limit(config),
-        tags={key.removeprefix(PREFIX): value for key, value in lineage_tags(candidate, report).items()},
+        tags={
+            key.removeprefix(PREFIX): value
+            for key, value in lineage_tags(candidate, report).items()
+        },
     )

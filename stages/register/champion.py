@@ -50,12 +50,19 @@ def get_answers_to_keep(candidate: Candidate) -> dict[str, Any]:
         "method": config.train.method,
         "instruction": config.prompt.short_instruction,
         "max_new_tokens": config.prompt.max_new_tokens,
-        "max_length": get_limit(config) if config.train.method in CLASSIFYING else config.model.max_length,
+        "max_length": get_limit(config)
+        if config.train.method in CLASSIFYING
+        else config.model.max_length,
     }
-    return {"asked": asked, "answers": {answer.id: answer.text for answer in candidate.read_predictions()[0]}}
+    return {
+        "asked": asked,
+        "answers": {answer.id: answer.text for answer in candidate.read_predictions()[0]},
+    }
 
 
-def check_champion(candidate: Candidate, report: Mapping[str, Any], champion: Champion | None) -> list[Condition]:
+def check_champion(
+    candidate: Candidate, report: Mapping[str, Any], champion: Champion | None
+) -> list[Condition]:
     """The condition that the one-sided lower bound of `new - champion` lies above zero; none where it does not apply.
 
     A model that is no better takes the champion's place with a chance of at most 1 - confidence, so that noise does not
@@ -70,7 +77,9 @@ def check_champion(candidate: Candidate, report: Mapping[str, Any], champion: Ch
     if champion is None or not candidate.config.register_.gate.require_beating_champion:
         return []
     if champion.model_sha256 == report["lineage"]["model_sha256"]:
-        return [Condition(True, f"the champion, version {champion.version}, has these very weights")]
+        return [
+            Condition(True, f"the champion, version {champion.version}, has these very weights")
+        ]
     return [_compare(candidate, report, champion)]
 
 
@@ -93,17 +102,29 @@ def _compare(candidate: Candidate, report: Mapping[str, Any], champion: Champion
         f"of {gap.value:+.3f}, with {report['looks']['confidence']:.4g} confidence at least {gap.bound_low:+.3f}, "
         "and more than 0 wanted"
     )
-    sentence += f" (it had not answered {asked:,} of the rows before and was asked for them now)" if asked else ""
-    return Condition(True, sentence) if gap.bound_low > 0 else Condition(False, f"{sentence}. {OVERRIDE}")
+    sentence += (
+        f" (it had not answered {asked:,} of the rows before and was asked for them now)"
+        if asked
+        else ""
+    )
+    return (
+        Condition(True, sentence)
+        if gap.bound_low > 0
+        else Condition(False, f"{sentence}. {OVERRIDE}")
+    )
 
 
-def _get_answers(config: Config, champion: Champion, records: Sequence[Record]) -> tuple[list[Prediction], int]:
+def _get_answers(
+    config: Config, champion: Champion, records: Sequence[Record]
+) -> tuple[list[Prediction], int]:
     """The champion's answers to these rows, and to how many of them it was asked now."""
     import mlflow
 
     kept = read_json(Path(mlflow.artifacts.download_artifacts(f"{champion.uri}/{ANSWERS}")))
     missing = [record for record in records if record.id not in kept["answers"]]
-    texts = kept["answers"] | (ask_champion(config, champion, kept["asked"], missing) if missing else {})
+    texts = kept["answers"] | (
+        ask_champion(config, champion, kept["asked"], missing) if missing else {}
+    )
     return [Prediction(r.id, CHAMPION_ARM, texts[r.id], 0, 0, 0.0) for r in records], len(missing)
 
 
@@ -144,5 +165,7 @@ def _as_asked(config: Config, asked: Mapping[str, Any]) -> Config:
         "model": {"max_length": asked["max_length"]},
         "prompt": {"max_new_tokens": asked["max_new_tokens"]},
     }
-    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changed.items()}
+    sections = {
+        name: getattr(config, name).model_copy(update=values) for name, values in changed.items()
+    }
     return config.model_copy(update=sections)

@@ -30,11 +30,15 @@ def check_gate(gate: Gate, report: Mapping[str, Any], arm: str) -> list[Conditio
         conditions.append(Condition(False, _explain_look(report)))
     if gate.verdict is not None:
         found = report["verdict"]
-        conditions.append(Condition(found == gate.verdict, f"verdict {found!r}, {gate.verdict!r} wanted"))
+        conditions.append(
+            Condition(found == gate.verdict, f"verdict {found!r}, {gate.verdict!r} wanted")
+        )
     metric = report["primary_metric"]
     value = report["arms"][arm][metric]["value"]
     wanted = f"at least {gate.min_primary_metric} wanted"
-    conditions.append(Condition(value >= gate.min_primary_metric, f"{metric} {value:.3f}, {wanted}"))
+    conditions.append(
+        Condition(value >= gate.min_primary_metric, f"{metric} {value:.3f}, {wanted}")
+    )
     return [*conditions, _check_purpose(gate, report["forgetting"])]
 
 
@@ -44,7 +48,8 @@ def describe_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> str:
     if forgetting is None:
         return f"{name}: what it forgot was not measured"
     suite = forgetting["abilities"][OVERALL]
-    tuned, base = suite["tuned"]["value"], suite["base"]["value"]
+    tuned = suite["tuned"]["value"]
+    base = suite["base"]["value"]
     return f"{name}: it answers {tuned:.3f} of the general suite, the base model {base:.3f}"
 
 
@@ -68,8 +73,11 @@ def _check_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> Conditio
         why = "It is measured with evaluate.forgetting=true, but never of a classifier, which answers nothing else"
         return Condition(False, f"{purpose}, {wanted}. {why}. {remedy}")
     gap = forgetting["abilities"][OVERALL]["difference"]
-    lost, at_most = -gap["value"], -gap["ci_low"]
-    sentence = f"{purpose}; a loss of {lost:.3f}, by the end of its interval up to {at_most:.3f}, {wanted}"
+    lost = -gap["value"]
+    at_most = -gap["ci_low"]
+    sentence = (
+        f"{purpose}; a loss of {lost:.3f}, by the end of its interval up to {at_most:.3f}, {wanted}"
+    )
     if at_most <= gate.max_forgetting:
         return Condition(True, sentence)
     return Condition(False, f"{sentence}. {remedy}")

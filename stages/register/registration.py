@@ -24,7 +24,11 @@ AWAY = (
 
 
 def register(
-    candidate: Candidate, report: dict[str, Any], champion: Champion | None, card: str, tracker: Tracker
+    candidate: Candidate,
+    report: dict[str, Any],
+    champion: Champion | None,
+    card: str,
+    tracker: Tracker,
 ) -> tuple[str | None, str]:
     """Log the model, prove that it comes back the same, and give it a version and the alias.
 
@@ -46,7 +50,10 @@ def register(
     if version is None:
         return None, AWAY
     purpose = describe_purpose(config.register_.gate, report["forgetting"])
-    return version, f"registered as {name} version {version}, alias {config.register_.alias}, {purpose}"
+    return (
+        version,
+        f"registered as {name} version {version}, alias {config.register_.alias}, {purpose}",
+    )
 
 
 def check_weights(candidate: Candidate, report: dict[str, Any]) -> None:
@@ -68,12 +75,19 @@ def _load(candidate: Candidate) -> tuple[Any, Any]:
     if config.train.method in CLASSIFYING:
         return load_classifier(config, folder)
     tokenizer = get_tokenizer(BaseModel(str(folder), None, None))
-    return get_tuned_model(get_base_model(config.model, config.seed), config.model.dtype, folder), tokenizer
+    return get_tuned_model(
+        get_base_model(config.model, config.seed), config.model.dtype, folder
+    ), tokenizer
 
 
 def _get_probes(config: Config, tokenizer: Any) -> list[list[int]]:
     """Token ids of what the model is asked for some test rows."""
     records = read_records("test")[:PROBES]
     if config.train.method in CLASSIFYING:
-        return [reading.ids for reading in read_texts(tokenizer, [r.question for r in records], get_limit(config))]
-    return [encode_prompt(tokenizer, build_prompt(r, config.prompt.short_instruction)) for r in records]
+        return [
+            reading.ids
+            for reading in read_texts(tokenizer, [r.question for r in records], get_limit(config))
+        ]
+    return [
+        encode_prompt(tokenizer, build_prompt(r, config.prompt.short_instruction)) for r in records
+    ]

@@ -22,7 +22,9 @@ def find_champion(config: Config) -> Champion | None:
     from mlflow.exceptions import MlflowException
 
     try:
-        version = mlflow.MlflowClient().get_model_version_by_alias(config.register_.name, config.register_.alias)
+        version = mlflow.MlflowClient().get_model_version_by_alias(
+            config.register_.name, config.register_.alias
+        )
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -31,7 +33,9 @@ def find_champion(config: Config) -> Champion | None:
     return Champion(str(version.version), uri, version.tags.get(PREFIX + "model_sha256", "unknown"))
 
 
-def log_model(candidate: Candidate, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]) -> Any:
+def log_model(
+    candidate: Candidate, model: Any, tokenizer: Any, tracker: Tracker, report: dict[str, Any]
+) -> Any:
     """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data.
 
     Its answers to the test rows are among its artifacts: a later model is compared with them.
@@ -39,7 +43,10 @@ def log_model(candidate: Candidate, model: Any, tokenizer: Any, tracker: Tracker
     import mlflow
 
     config = candidate.config
-    pins = [f"{name}=={versions()[name].split('+')[0]}" for name in ("mlflow", "torch", "transformers", "accelerate")]
+    pins = [
+        f"{name}=={versions()[name].split('+')[0]}"
+        for name in ("mlflow", "torch", "transformers", "accelerate")
+    ]
     with mlflow.start_run(run_id=tracker.run_id):
         info = mlflow.transformers.log_model(
             {"model": model, "tokenizer": tokenizer},
@@ -69,24 +76,34 @@ def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[l
     import torch
 
     loaded = mlflow.transformers.load_model(model_uri, return_type="components")
-    back = loaded["model"].to(model.device).eval()  # in the type it was saved in, as whoever loads it gets it
+    back = (
+        loaded["model"].to(model.device).eval()
+    )  # in the type it was saved in, as whoever loads it gets it
     if loaded["tokenizer"].chat_template != tokenizer.chat_template:
-        raise UserError("the logged model came back with another chat template; it is not registered")
+        raise UserError(
+            "the logged model came back with another chat template; it is not registered"
+        )
     with torch.inference_mode():
         for prompt in prompts:
             ids = torch.tensor([prompt], device=model.device)
             if not torch.equal(model(ids).logits, back(ids).logits):
-                raise UserError("the logged model came back with other logits; it is not registered")
+                raise UserError(
+                    "the logged model came back with other logits; it is not registered"
+                )
 
 
-def create_version(candidate: Candidate, model_id: str, report: dict[str, Any], description: str) -> str:
+def create_version(
+    candidate: Candidate, model_id: str, report: dict[str, Any], description: str
+) -> str:
     """Register the logged model, describe it, give it the alias. Returns the version."""
     import mlflow
 
     client = mlflow.MlflowClient()
     config = candidate.config
     name = config.register_.name
-    version = mlflow.register_model(f"models:/{model_id}", name, tags=lineage_tags(candidate, report)).version
+    version = mlflow.register_model(
+        f"models:/{model_id}", name, tags=lineage_tags(candidate, report)
+    ).version
     client.update_model_version(name, version, description)
     client.set_registered_model_alias(name, config.register_.alias, version)
     return str(version)
@@ -108,7 +125,9 @@ def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]
         "primary_value": repr(report["arms"][candidate.name][metric]["value"]),
         "git_commit": lineage["git_commit"],
         "git_dirty": str(lineage["git_dirty"]).lower(),
-        "config_sha256": config_sha256(candidate.run),  # the gate's settings too, which the verdict has not seen
+        "config_sha256": config_sha256(
+            candidate.run
+        ),  # the gate's settings too, which the verdict has not seen
         "data": lineage["data"],
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
         "base_model": base["name"],

@@ -30,7 +30,9 @@ def main(cfg: DictConfig) -> None:
     config = parse(cfg)
     candidate = get_candidate(config, config.candidate)
     if candidate.config.train.dry_run and os.environ.get("DVC_STAGE"):
-        raise UserError("train.dry_run writes nothing: run `python -m stages.train train.dry_run=true` outside DVC")
+        raise UserError(
+            "train.dry_run writes nothing: run `python -m stages.train train.dry_run=true` outside DVC"
+        )
     with track(config, candidate.stage) as tracker:
         if candidate.config.train.dry_run:
             rehearse(candidate, tracker)

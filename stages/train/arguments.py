@@ -15,7 +15,9 @@ EAGER_TOKENS = 512  # see choose_attention
 KEPT = 3  # checkpoints: the last, the best, and the one before, in case the last is cut off
 
 
-def get_arguments(method: "Method", given: dict[str, Any], folder: str, lower_is_better: bool) -> Any:
+def get_arguments(
+    method: "Method", given: dict[str, Any], folder: str, lower_is_better: bool
+) -> Any:
     """The arguments of a method's trainer.
 
     Args:
@@ -45,17 +47,25 @@ def get_arguments(method: "Method", given: dict[str, Any], folder: str, lower_is
         "load_best_model_at_end": evaluates != "no",
         "metric_for_best_model": f"eval_{train.best.metric}",
         "greater_is_better": not lower_is_better,
-        **({"save_steps": given["eval_steps"]} if evaluates == "steps" and "eval_steps" in given else {}),
+        **(
+            {"save_steps": given["eval_steps"]}
+            if evaluates == "steps" and "eval_steps" in given
+            else {}
+        ),
         **method.ours,
     }
     taken = (set(ours) - {"bf16", "ddp_find_unused_parameters"}) & set(given)
     if taken:
         raise UserError(f"train.args.{min(taken)}: this one is Tuneproof's to set; remove it")
-    passed = {key: value for key, value in given.items() if key != "torch_compile"}  # `compile_layers` does it
+    passed = {
+        key: value for key, value in given.items() if key != "torch_compile"
+    }  # `compile_layers` does it
     try:
         return method.arguments(**{**ours, **passed})
     except (TypeError, ValueError) as error:
-        raise UserError(f"train.args: {_name(method.arguments)} does not take them: {error}") from None
+        raise UserError(
+            f"train.args: {_name(method.arguments)} does not take them: {error}"
+        ) from None
 
 
 def _name(kind: type) -> str:
@@ -88,7 +98,9 @@ def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
     from stages.train.trainers.packing import PER_ROW, can_pack
 
     compiled = train.args.get("torch_compile")
-    packs = train.method == "sft" and model.device.type == "cpu" and not compiled and can_pack(model)
+    packs = (
+        train.method == "sft" and model.device.type == "cpu" and not compiled and can_pack(model)
+    )
     if train.attention == PER_ROW and not packs:
         raise UserError(
             f"train.attention={PER_ROW} is for train.method=sft, a CPU, layers that are not compiled and models whose "

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 def get_trainer(
-    method: "Method", records: Sequence[Record], validation: Sequence[Record], tracker: "Tracker", folder: str
+    method: "Method",
+    records: Sequence[Record],
+    validation: Sequence[Record],
+    tracker: "Tracker",
+    folder: str,
 ) -> Any:
     """The trainer with the model loaded and the adapter added.
 
@@ -40,19 +44,32 @@ def get_trainer(
     from stages.train.monitoring.validation import Validation
 
     config = method.config
-    train, held_out = method.get_examples(records), method.get_examples(validation)
+    train = method.get_examples(records)
+    held_out = method.get_examples(validation)
     train, ids = mix_replay(method, train, [record.id for record in records], Path(folder))
-    wanted = Validation(config, method.tokenizer, validation) if config.train.best.metric != "loss" else None
+    wanted = (
+        Validation(config, method.tokenizer, validation)
+        if config.train.best.metric != "loss"
+        else None
+    )
     given = choose_auto(method, len(train))
     arguments = get_arguments(method, given, folder, wanted.lower_is_better if wanted else True)
-    if arguments.n_gpu > 1:  # else transformers would wrap the model in `DataParallel`, which TRL refuses
-        log.warning("This machine has %d GPUs; launcher=single uses one of them, launcher=ddp all.", arguments.n_gpu)
+    if (
+        arguments.n_gpu > 1
+    ):  # else transformers would wrap the model in `DataParallel`, which TRL refuses
+        log.warning(
+            "This machine has %d GPUs; launcher=single uses one of them, launcher=ddp all.",
+            arguments.n_gpu,
+        )
         arguments._n_gpu = 1
     model = method.get_model()
     model.set_attn_implementation(choose_attention(config.train, model, max(train["length"])))
     journal = Journal(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
-    common |= {"processing_class": method.tokenizer, "peft_config": get_adapter(config.train, method.task_type)}
+    common |= {
+        "processing_class": method.tokenizer,
+        "peft_config": get_adapter(config.train, method.task_type),
+    }
     try:
         trainer: Any = method.make_trainer(journal, **common)
     except ValueError as error:  # TRL's and peft's own checks of what they are given
@@ -62,7 +79,11 @@ def get_trainer(
     trainer.validation = wanted
     trainer.remove_callback(ProgressCallback)
     prefix = "" if method.seed == config.seed else f"seed_{method.seed}."
-    for callback in (OneLine(journal), Live(tracker, journal, prefix), *_get_flow(trainer, config.train)):
+    for callback in (
+        OneLine(journal),
+        Live(tracker, journal, prefix),
+        *_get_flow(trainer, config.train),
+    ):
         trainer.add_callback(callback)
     return trainer
 
@@ -71,7 +92,9 @@ def choose_auto(method: "Method", rows: int) -> dict[str, Any]:
     """`train.args` with numbers in the place of `auto`; what was chosen, and why, is a fact of the method."""
     shape = get_shape(method.config.model, method.base)
     given, why = resolve(method.config.train, shape.hidden if shape else None, rows)
-    method.facts["auto"] = {key: {"value": given[key], "why": reason} for key, reason in why.items()}
+    method.facts["auto"] = {
+        key: {"value": given[key], "why": reason} for key, reason in why.items()
+    }
     for key, reason in why.items():
         log.info("train.args.%s: %s (%s)", key, given[key], reason)
     return given
@@ -85,10 +108,16 @@ def _get_flow(trainer: Any, train: TrainConfig) -> list[Any]:
     def agree(due: bool) -> bool:
         if trainer.args.world_size == 1:
             return due
-        return bool(trainer.accelerator.gather(torch.tensor([due], device=trainer.args.device)).any())
+        return bool(
+            trainer.accelerator.gather(torch.tensor([due], device=trainer.args.device)).any()
+        )
 
     patience = train.best.patience
     return [
         Checkpoints(train.checkpoint_minutes, agree),
-        *([EarlyStoppingCallback(patience)] if patience and trainer.args.load_best_model_at_end else []),
+        *(
+            [EarlyStoppingCallback(patience)]
+            if patience and trainer.args.load_best_model_at_end
+            else []
+        ),
     ]

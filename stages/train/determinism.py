@@ -43,7 +43,8 @@ def describe(attention: str | None = None) -> dict[str, Any]:
 def _on_cpu(settings: dict[str, Any]) -> dict[str, Any]:
     import torch
 
-    threads, capability = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    threads = torch.get_num_threads()
+    capability = torch.backends.cpu.get_cpu_capability()
     return {
         "device": "cpu",
         "deterministic": True,
@@ -72,7 +73,8 @@ def _on_cuda(settings: dict[str, Any]) -> dict[str, Any]:
         what = "Nothing on the same kind and number of GPUs with the same versions; others round sums otherwise."
     else:
         what = (
-            f"The last digits, from run to run, and by them the course of training: {_unordered(settings)}. {SWITCH}."
+            "The last digits, from run to run, and by them the course of training: "
+            f"{_unordered(settings)}. {SWITCH}."
         )
     return {
         "device": torch.cuda.get_device_name(),
@@ -94,11 +96,17 @@ def _unordered(settings: dict[str, Any]) -> str:
         "flash_attention_2": "its backward pass adds by atomics unless FLASH_ATTENTION_DETERMINISTIC=1",
         "eager": "its products are cuBLAS's",
     }
-    known = of_attention.get(attention, "whether its backward pass adds in a fixed order is not known")
+    known = of_attention.get(
+        attention, "whether its backward pass adds in a fixed order is not known"
+    )
     return f"cuBLAS may split a sum among streams, and of attention {attention}, {known}"
 
 
 def _processes() -> int:
     from torch import distributed
 
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return (
+        distributed.get_world_size()
+        if distributed.is_available() and distributed.is_initialized()
+        else 1
+    )

@@ -16,7 +16,11 @@ SHOWN = 5  # rows in a message
 
 def check_lengths(records: Sequence[Record], lengths: Sequence[int], limit: int) -> None:
     """Raise a `UserError` that names the records of more than `limit` tokens."""
-    too_long = [f"{r.id} ({length} tokens)" for r, length in zip(records, lengths, strict=True) if length > limit]
+    too_long = [
+        f"{r.id} ({length} tokens)"
+        for r, length in zip(records, lengths, strict=True)
+        if length > limit
+    ]
     if too_long:
         raise UserError(
             f"{len(too_long)} training row(s) are longer than model.max_length={limit}: "
@@ -35,7 +39,9 @@ def make_example(example: Example) -> dict[str, Any]:
 
 def take_share(records: Sequence[Record], share: float, seed: int) -> list[Record]:
     """A share of the records in their order: drawn by their ids, so that a smaller share is a part of a larger one."""
-    drawn = sorted(records, key=lambda record: sha256_json([seed, record.id]))[: max(1, round(share * len(records)))]
+    drawn = sorted(records, key=lambda record: sha256_json([seed, record.id]))[
+        : max(1, round(share * len(records)))
+    ]
     kept = {record.id for record in drawn}
     return [record for record in records if record.id in kept]
 
@@ -54,7 +60,9 @@ class LeftPadding:
         def pad(key: str, value: int) -> torch.Tensor:
             return torch.tensor([[value] * (width - len(e[key])) + e[key] for e in examples])
 
-        mask = torch.tensor([[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples])
+        mask = torch.tensor(
+            [[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples]
+        )
         weights = [[e["weight"]] * width for e in examples if "weight" in e]
         return {
             **({"weight": torch.tensor(weights)} if weights else {}),

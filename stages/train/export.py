@@ -17,7 +17,9 @@ MEASURED = ("seconds", "peak_memory_bytes", "expected_over_measured", "tokens_pe
 """Of the headline numbers those that differ from run to run, although the weights are the same."""
 
 
-def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: Path, measured: Path) -> None:
+def save(
+    trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: Path, measured: Path
+) -> None:
     """Write weights as safetensors, tokenizer with chat template, and `training.json` into the folder `to`.
 
     Args:
@@ -31,7 +33,8 @@ def save(trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: 
     trainer.save_model(str(to))
     if not trainer.is_world_process_zero():
         return
-    config, base = method.config, method.base
+    config = method.config
+    base = method.base
     adapter = to / "adapter_config.json"
     if adapter.exists():  # it names the folder where this machine keeps the base model
         write_json(adapter, read_json(adapter) | {"base_model_name_or_path": method.name})

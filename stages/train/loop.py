@@ -24,15 +24,22 @@ def expect(method: "Method", train: "Dataset") -> dict[str, Any]:
     """What `prepare` says before training, said again on the machine that trains."""
     from stages.train.examples import IGNORED
 
-    config, tokens = method.config, sum(train["length"])
-    chosen = {key: fact["value"] for key, fact in method.facts["auto"].items()}  # and said when the trainer was made
+    config = method.config
+    tokens = sum(train["length"])
+    chosen = {
+        key: fact["value"] for key, fact in method.facts["auto"].items()
+    }  # and said when the trainer was made
     # The replay rows are among the rows of `train` here, with their true lengths: not to be counted twice.
     mixed_in = config.train.replay.model_copy(update={"share": 0.0})
-    resolved = config.train.model_copy(update={"args": config.train.args | chosen, "replay": mixed_in})
+    resolved = config.train.model_copy(
+        update={"args": config.train.args | chosen, "replay": mixed_in}
+    )
     labels = train["labels"] if method.config.train.method == "sft" else []
     trained = sum(label != IGNORED for row in labels for label in row)
     shape = get_shape(config.model, method.base)
-    expected = estimate(resolved, shape, len(train), tokens, trained, config.model.max_length, config.model.dtype)
+    expected = estimate(
+        resolved, shape, len(train), tokens, trained, config.model.max_length, config.model.dtype
+    )
     log.info(expected["sentence"])
     return expected
 
@@ -52,15 +59,23 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
     """
     from peft.helpers import disable_input_dtype_casting
 
-    expected, energy = expect(method, trainer.train_dataset), method.config.energy
-    journal, checkpoint = trainer.journal, find(folder)
-    trainer.args.eval_on_start = checkpoint is None  # when a sharded model is where it is; a checkpoint has it already
+    expected = expect(method, trainer.train_dataset)
+    energy = method.config.energy
+    journal = trainer.journal
+    checkpoint = find(folder)
+    trainer.args.eval_on_start = (
+        checkpoint is None
+    )  # when a sharded model is where it is; a checkpoint has it already
     if checkpoint:
         log.info(
-            "Going on from step %d, where an earlier run of the very same was cut off.", go_on(checkpoint, journal)
+            "Going on from step %d, where an earlier run of the very same was cut off.",
+            go_on(checkpoint, journal),
         )
     # Autocast multiplies in bfloat16 whatever the adapter's type; peft's cast to float32 before it is time and memory.
-    with measure(energy) as used, disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
+    with (
+        measure(energy) as used,
+        disable_input_dtype_casting(trainer.model, active=trainer.args.bf16),
+    ):
         journal.start()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = journal.seconds
@@ -69,7 +84,10 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
     measured = {"seconds": seconds, "peak_memory_bytes": peak_memory()}
     off = {name: expected[name] / value for name, value in measured.items() if name in expected}
     if off:
-        log.info("Expected over measured: %s", ", ".join(f"{name} {ratio:.2f}" for name, ratio in off.items()))
+        log.info(
+            "Expected over measured: %s",
+            ", ".join(f"{name} {ratio:.2f}" for name, ratio in off.items()),
+        )
     return {
         "training_loss": journal.loss / max(trainer.state.global_step, 1),
         "validation_loss_before": before["eval_loss"],
@@ -80,7 +98,11 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
         "expected_over_measured": off,
         "tokens_per_second": journal.tokens / seconds,
         "trained_parameters": sum(trained),
-        **({"chosen": {key: fact["value"] for key, fact in auto.items()}} if (auto := method.facts["auto"]) else {}),
+        **(
+            {"chosen": {key: fact["value"] for key, fact in auto.items()}}
+            if (auto := method.facts["auto"])
+            else {}
+        ),
         **({"energy": {"country": energy.country, **asdict(used)}} if energy.measure else {}),
     }
 
@@ -90,8 +112,15 @@ def get_validation(trainer: Any) -> dict[str, Any]:
     step = trainer.state.best_global_step or trainer.state.global_step
     rows = [row for row in trainer.state.log_history if row["step"] == step and "eval_loss" in row]
     found = rows[-1] if rows else trainer.evaluate()
-    times = ("runtime", "_per_second", "_time", "num_tokens")  # the last is TRL's count, which forgets interruptions
-    kept = {key.removeprefix("eval_"): value for key, value in found.items() if key.startswith("eval_")}
+    times = (
+        "runtime",
+        "_per_second",
+        "_time",
+        "num_tokens",
+    )  # the last is TRL's count, which forgets interruptions
+    kept = {
+        key.removeprefix("eval_"): value for key, value in found.items() if key.startswith("eval_")
+    }
     numbers = {f"validation_{key}": value for key, value in kept.items() if not key.endswith(times)}
     return {**numbers, "best_step": step}
 

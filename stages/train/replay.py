@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.data.prompts import Segment, TemplateError, encode_segments, split_chat, split_user_turn
+from stages.core.data.prompts import (
+    Segment,
+    TemplateError,
+    encode_segments,
+    split_chat,
+    split_user_turn,
+)
 from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
@@ -27,7 +33,9 @@ FACTS = "replay.json"
 POLL_SECONDS = 0.5  # between two looks whether the first process has written the rows
 
 
-def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Path) -> tuple["Dataset", list[str]]:
+def mix_replay(
+    method: "Method", examples: "Dataset", ids: list[str], folder: Path
+) -> tuple["Dataset", list[str]]:
     """The training examples with the replay rows after them.
 
     Args:
@@ -56,7 +64,9 @@ def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Pa
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
     repeated = [{"row": len(ids) + i % len(rows), **encoded[i % len(rows)]} for i in range(wanted)]
-    task, replayed = weigh(method.config.train.replay.share, examples["labels"], [row["labels"] for row in repeated])
+    task, replayed = weigh(
+        method.config.train.replay.share, examples["labels"], [row["labels"] for row in repeated]
+    )
     method.replay = folder / FILE
     method.facts["replay"] = {
         **read_json(folder / FACTS),
@@ -71,7 +81,9 @@ def mix_replay(method: "Method", examples: "Dataset", ids: list[str], folder: Pa
     return mixed, [*ids, *(row.id for row in rows)]
 
 
-def weigh(share: float, task: Sequence[list[int]], replay: Sequence[list[int]]) -> tuple[float, float]:
+def weigh(
+    share: float, task: Sequence[list[int]], replay: Sequence[list[int]]
+) -> tuple[float, float]:
     """Weights of a target token of the task and of one of the replay rows.
 
     With them the replay rows have their share of the loss over an epoch, however long their answers are: a task whose
@@ -82,7 +94,9 @@ def weigh(share: float, task: Sequence[list[int]], replay: Sequence[list[int]]) 
         task: the labels of the task's examples.
         replay: of the replay rows of an epoch.
     """
-    ours, theirs = (sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay))
+    ours, theirs = (
+        sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay)
+    )
     return (1 - share) * (ours + theirs) / max(ours, 1), share * (ours + theirs) / max(theirs, 1)
 
 
@@ -92,8 +106,11 @@ def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, A
     Raises:
         UserError: the chat template refuses a row, or it is longer than the model's limit.
     """
-    limit, source = method.config.model.max_length, method.config.train.replay.source
-    examples = encode_segments(method.tokenizer, [_split(method.tokenizer, row, source) for row in rows])
+    limit = method.config.model.max_length
+    source = method.config.train.replay.source
+    examples = encode_segments(
+        method.tokenizer, [_split(method.tokenizer, row, source) for row in rows]
+    )
     for row, example in zip(rows, examples, strict=True):
         if len(example.ids) > limit:
             raise UserError(
@@ -122,7 +139,11 @@ def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:
     except TemplateError as error:
         raise UserError(f"train.replay.source={source}: {row.id}: {error}") from None
     last = segments[-1]
-    return [*segments[:-1], Segment(last.text.removesuffix(tokenizer.eos_token), True)] if row.unfinished else segments
+    return (
+        [*segments[:-1], Segment(last.text.removesuffix(tokenizer.eos_token), True)]
+        if row.unfinished
+        else segments
+    )
 
 
 def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:

@@ -31,7 +31,9 @@ def read_chats(path: Path, count: int, seed: int) -> list[ReplayRow]:
         UserError: the file is not there, is empty, or has a line that is no answered chat.
     """
     if not path.is_file():
-        raise UserError(f"train.replay.source={path}: there is no such file; give a JSONL file of chats, or {SELF}")
+        raise UserError(
+            f"train.replay.source={path}: there is no such file; give a JSONL file of chats, or {SELF}"
+        )
     lines = [(n, line) for n, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
     rows = [_parse(path, number, line) for number, line in lines]
     if not rows:
@@ -45,7 +47,11 @@ def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
     try:
         value = orjson.loads(line)
         messages = value["messages"]
-        empty = [m for m in messages if not (m.get("tool_calls") or (isinstance(m["content"], str) and m["content"]))]
+        empty = [
+            m
+            for m in messages
+            if not (m.get("tool_calls") or (isinstance(m["content"], str) and m["content"]))
+        ]
         if messages[-1]["role"] != "assistant" or empty:
             raise ValueError
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
@@ -53,4 +59,6 @@ def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
             f"train.replay.source={path}, line {number}: expected an object whose `messages` each have a `role` and a "
             "`content`, the last one the assistant's answer. Correct or remove the line."
         ) from None
-    return ReplayRow(f"replay-{number}", messages, bool(value.get("unfinished")), value.get("tools") or [])
+    return ReplayRow(
+        f"replay-{number}", messages, bool(value.get("unfinished")), value.get("tools") or []
+    )

@@ -84,44 +84,71 @@ class _Writer:
     """Writes parts; the model is loaded for the first one that is not in the cache."""
 
     def __init__(self, method: "Method") -> None:
-        self._method, self._config, self._tokenizer = method, method.config, method.tokenizer
+        self._method = method
+        self._config = method.config
+        self._tokenizer = method.tokenizer
         self._opening, self._closing = split_user_turn(self._tokenizer)
         self._model: Any = None
-        base, dtype = method.base, str(get_dtype(self._config.model.dtype))
+        base = method.base
+        dtype = str(get_dtype(self._config.model.dtype))
         weights = base.sha256 or base.revision or base.path
         recipe = [RECIPE, PART, TEMPERATURE, TOP_P, QUESTION_TOKENS, ANSWER_TOKENS, SHORTEST]
-        made_of = [weights, dtype, self._config.train.quantization, self._tokenizer.chat_template, recipe]
+        made_of = [
+            weights,
+            dtype,
+            self._config.train.quantization,
+            self._tokenizer.chat_template,
+            recipe,
+        ]
         self._key = sha256_json([*made_of, self._config.model.max_length, self._config.seed])[:24]
 
     def get_part(self, number: int) -> Path:
         """The folder with `rows.jsonl` and `facts.json` of a part."""
-        return cached_folder(f"replay/{self._key}-{number}", lambda folder: self._write(number, folder))
+        return cached_folder(
+            f"replay/{self._key}-{number}", lambda folder: self._write(number, folder)
+        )
 
     def _write(self, number: int, folder: Path) -> None:
         started = time.perf_counter()
         questions = self._ask(number)
         prompts = [self._encode(self._opening + text + self._closing) for text in questions]
-        answers = self._generate(prompts, ANSWER_TOKENS, f"replay answers, part {number + 1}") if prompts else []
+        answers = (
+            self._generate(prompts, ANSWER_TOKENS, f"replay answers, part {number + 1}")
+            if prompts
+            else []
+        )
         rows = [
             {
-                "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer.text}],
+                "messages": [
+                    {"role": "user", "content": text},
+                    {"role": "assistant", "content": answer.text},
+                ],
                 "unfinished": answer.completion_tokens == ANSWER_TOKENS,
             }
             for text, answer in zip(questions, answers, strict=True)
             if answer.text.strip()
         ]
         write_jsonl(folder / "rows.jsonl", rows)
-        write_json(folder / "facts.json", {"asked": PART, "kept": len(rows), "seconds": time.perf_counter() - started})
+        write_json(
+            folder / "facts.json",
+            {"asked": PART, "kept": len(rows), "seconds": time.perf_counter() - started},
+        )
 
     def _ask(self, number: int) -> list[str]:
         """Questions that ended by themselves and are neither empty nor a repetition."""
         seed = (self._config.seed << 20) + number
         title = f"replay questions, part {number + 1}"
-        drawn = self._generate([self._encode(self._opening)] * PART, QUESTION_TOKENS, title, choose=sample(seed))
-        texts = [answer.text.strip() for answer in drawn if answer.completion_tokens < QUESTION_TOKENS]
+        drawn = self._generate(
+            [self._encode(self._opening)] * PART, QUESTION_TOKENS, title, choose=sample(seed)
+        )
+        texts = [
+            answer.text.strip() for answer in drawn if answer.completion_tokens < QUESTION_TOKENS
+        ]
         return list(dict.fromkeys(text for text in texts if len(text) >= SHORTEST))
 
-    def _generate(self, prompts: list[list[int]], tokens: int, title: str, **others: Any) -> list[Any]:
+    def _generate(
+        self, prompts: list[list[int]], tokens: int, title: str, **others: Any
+    ) -> list[Any]:
         from stages.core.models.generation import end_tokens, generate
 
         model = self._get_model()
@@ -133,7 +160,13 @@ class _Writer:
             )
         limit = self._config.model.batch_tokens
         return generate(
-            model, self._tokenizer, prompts, max_new_tokens=tokens, batch_tokens=limit, title=title, **others
+            model,
+            self._tokenizer,
+            prompts,
+            max_new_tokens=tokens,
+            batch_tokens=limit,
+            title=title,
+            **others,
         )
 
     def _encode(self, text: str) -> list[int]:
@@ -143,5 +176,7 @@ class _Writer:
         if self._model is None:
             log.info("%s writes replay rows, once; they stay in the cache.", self._method.name)
             config = self._config
-            self._model = get_model(self._method.base, config.model.dtype, config.train.quantization)
+            self._model = get_model(
+                self._method.base, config.model.dtype, config.train.quantization
+            )
         return self._model

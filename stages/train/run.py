@@ -45,7 +45,9 @@ def rehearse(candidate: Candidate, tracker: Tracker) -> None:
 
 def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
     """Train with a seed, then put the whole folder in its place. What is there already is left alone."""
-    config, folder, first = candidate.config, candidate.get_folder(seed), seed == candidate.seeds[0]
+    config = candidate.config
+    folder = candidate.get_folder(seed)
+    first = seed == candidate.seeds[0]
     plot = PLOTS / f"{candidate.stage}.json"
     written = [folder / "training.json", candidate.get_measured_file(seed)]
     written += [get_summary_file(candidate.stage), plot] if first else []
@@ -78,7 +80,11 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
         if (candidate.get_folder(seed) / "training.json").exists():
             with hold(candidate.read_training(seed)["key"]) as checkpoints:
                 shutil.rmtree(checkpoints)
-    unwanted = [path for path in (candidate.get_folder() / "seeds").glob("*") if path.name not in map(str, more)]
+    unwanted = [
+        path
+        for path in (candidate.get_folder() / "seeds").glob("*")
+        if path.name not in map(str, more)
+    ]
     for folder in unwanted:
         shutil.rmtree(folder)
         candidate.get_measured_file(int(folder.name)).unlink(missing_ok=True)
@@ -90,4 +96,6 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
 
 
 def _read_rows(config: Config) -> tuple[list[Record], list[Record]]:
-    return take_share(read_records("train"), config.train.share, config.seed), read_records("validation")
+    return take_share(read_records("train"), config.train.share, config.seed), read_records(
+        "validation"
+    )

@@ -37,7 +37,8 @@ def ask(base, config, monkeypatch):
     def make(**limits):
         return BaseAsker(config(), engine, tokenizer, train, Words(train), **limits)
 
-    make.engine, make.tokenizer = engine, tokenizer
+    make.engine = engine
+    make.tokenizer = tokenizer
     return make
 
 
@@ -53,8 +54,14 @@ def test_an_answer_that_was_allowed_is_not_asked_for_again(ask):
     asked_again = ask.engine.asked
     anew = ask(allowed=allowed)("constrained", ZERO_SHOT, records)
     assert [answer.token_ids for answer in known] == [answer.token_ids for answer in anew]
-    assert asked_again == sum(list(answer.token_ids) not in allowed for answer in answers) < len(records)
-    assert {answer.arm for answer in known} == {"constrained"} and [a.id for a in known] == [r.id for r in records]
+    assert (
+        asked_again
+        == sum(list(answer.token_ids) not in allowed for answer in answers)
+        < len(records)
+    )
+    assert {answer.arm for answer in known} == {"constrained"} and [a.id for a in known] == [
+        r.id for r in records
+    ]
     assert len({answer.shared_prompt_tokens for answer in known}) == 1
 
 

@@ -28,7 +28,10 @@ def test_every_arm_answers_every_row(prepared, workspace):
         and list(choices) == list(BASE_ARMS)
         and read_predictions("remote") == []
     )
-    assert read_predictions(CONSTRAINED_ARM) == [] and "24 different targets" in choices[CONSTRAINED_ARM]["reason"]
+    assert (
+        read_predictions(CONSTRAINED_ARM) == []
+        and "24 different targets" in choices[CONSTRAINED_ARM]["reason"]
+    )
     assert all(choices[arm]["left_out"] == {"rows": 0, "shots": 0} for arm in FREE_ARMS)
     assert all(p.cut == (p.completion_tokens == 8) for p in read_predictions("zero_shot"))
 
@@ -40,35 +43,68 @@ def test_shots_that_do_not_fit_are_left_out_and_counted(prepared, workspace):
         answers = read_predictions(arm)
         assert all(p.prompt_tokens <= 192 for p in answers)
         left_out = [p.shots_left_out for p in answers]
-        assert choices[arm]["left_out"] == {"rows": sum(map(bool, left_out)), "shots": sum(left_out)}
-    assert choices["few_shot"]["left_out"]["rows"] == 10 and choices["zero_shot"]["left_out"]["rows"] == 0
+        assert choices[arm]["left_out"] == {
+            "rows": sum(map(bool, left_out)),
+            "shots": sum(left_out),
+        }
+    assert (
+        choices["few_shot"]["left_out"]["rows"] == 10
+        and choices["zero_shot"]["left_out"]["rows"] == 0
+    )
 
 
 @pytest.fixture
 def classes(workspace):
     """Rows of three classes, in `data/prepared`."""
-    for name, numbers in {"train": range(30), "validation": range(30, 60), "test": range(60, 70)}.items():
-        write_jsonl(PREPARED / f"{name}.jsonl", [chat(f"Sort {n}.", ("a", "bb", "bbc")[n % 3]) for n in numbers])
+    for name, numbers in {
+        "train": range(30),
+        "validation": range(30, 60),
+        "test": range(60, 70),
+    }.items():
+        write_jsonl(
+            PREPARED / f"{name}.jsonl",
+            [chat(f"Sort {n}.", ("a", "bb", "bbc")[n % 3]) for n in numbers],
+        )
 
 
 def test_answers_are_held_to_a_closed_set_of_targets(classes, workspace):
     main(compose_config(*TINY, "prompt.shots=[2]", "evaluate=classes"))
     answers = read_predictions(CONSTRAINED_ARM)
-    assert len(answers) == 10 and {p.text for p in answers} <= {"a", "bb", "bbc"} and not any(p.cut for p in answers)
-    assert not {p.text for p in read_predictions("few_shot")} & {"a", "bb", "bbc"}  # an untrained model says no such
+    assert (
+        len(answers) == 10
+        and {p.text for p in answers} <= {"a", "bb", "bbc"}
+        and not any(p.cut for p in answers)
+    )
+    assert not {p.text for p in read_predictions("few_shot")} & {
+        "a",
+        "bb",
+        "bbc",
+    }  # an untrained model says no such
     choices = json.loads((workspace / "predictions/choices.json").read_text())
     tried = {trial["examples"] for trial in choices[CONSTRAINED_ARM]["trials"]}
-    assert tried == {"none", "drawn", "similar"} and choices[CONSTRAINED_ARM]["allowed_answers"] == 3
+    assert (
+        tried == {"none", "drawn", "similar"} and choices[CONSTRAINED_ARM]["allowed_answers"] == 3
+    )
 
 
 def test_a_thorough_search_fills_the_context_within_the_tokens_of_training(classes, workspace):
-    options = (*TINY, "search=thorough", "prompt.shots=[2]", "model.max_length=500", "evaluate=classes")
+    options = (
+        *TINY,
+        "search=thorough",
+        "prompt.shots=[2]",
+        "model.max_length=500",
+        "evaluate=classes",
+    )
     write_json(PREPARED / "training_tokens.json", {"tokens": 60_000})
     main(compose_config(*options))
     choices = json.loads((workspace / "predictions/choices.json").read_text())
     found = choices["few_shot"]
     shots = {trial["shots"] for trial in found["trials"]}
-    assert {2, 4} < shots and max(shots) > 4 and {trial["balanced"] for trial in found["trials"]} == {True, False}
+    assert (
+        {2, 4} < shots
+        and max(shots) > 4
+        and {trial["balanced"] for trial in found["trials"]} == {True, False}
+    )
     assert found["budget"] == 60_000 and 10_000 < found["tokens"] <= 60_000 and found["rows"] == 30
     assert found["left_out"]["rows"] == 0 and found["spread"]["order"]["candidates"] == 2
     again = (workspace / "predictions/few_shot.jsonl").read_text().count('"text"')
@@ -77,7 +113,9 @@ def test_a_thorough_search_fills_the_context_within_the_tokens_of_training(class
 
 def test_a_budget_of_training_that_prepare_did_not_count_is_said(prepared, workspace):
     write_json(PREPARED / "training_tokens.json", {"tokens": None})
-    with pytest.raises(SystemExit, match=r"training_tokens.json does not say .* run prepare with the same"):
+    with pytest.raises(
+        SystemExit, match=r"training_tokens.json does not say .* run prepare with the same"
+    ):
         main(compose_config(*TINY, "search=thorough"))
 
 
@@ -97,19 +135,30 @@ def server(tmp_path, monkeypatch):
 
 def run_with(server, *overrides):
     quick = ("prompt.search.draws=1", "prompt.search.reversed=false")
-    where = (f"prompt.remote.url={server.url}", "prompt.remote.model=big", "prompt.remote.retries=0")
-    main(compose_config(*TINY, "prompt.shots=[2]", *quick, "remote=local-server", *where, *overrides))
+    where = (
+        f"prompt.remote.url={server.url}",
+        "prompt.remote.model=big",
+        "prompt.remote.retries=0",
+    )
+    main(
+        compose_config(*TINY, "prompt.shots=[2]", *quick, "remote=local-server", *where, *overrides)
+    )
 
 
 def test_the_remote_arm_chooses_and_answers_as_the_others_do(prepared, workspace, server):
     run_with(server)
     answers = read_predictions("remote")
-    assert [(p.id, p.arm, p.text) for p in answers] == [(r.id, "remote", r.target) for r in prepared["test"]]
+    assert [(p.id, p.arm, p.text) for p in answers] == [
+        (r.id, "remote", r.target) for r in prepared["test"]
+    ]
     assert all(p.seconds > 0 and p.completion_tokens == 2 for p in answers)
     choices = json.loads((workspace / "predictions/choices.json").read_text())
     assert list(choices) == [*BASE_ARMS, "remote"] and "endpoint" not in choices["few_shot"]
     remote = choices["remote"]
-    assert [(trial["shots"], trial["score"]) for trial in remote["trials"]] == [(0, 0), (2, 1)] and remote["shots"] == 2
+    assert [(trial["shots"], trial["score"]) for trial in remote["trials"]] == [
+        (0, 0),
+        (2, 1),
+    ] and remote["shots"] == 2
     told = {"answered_by": ["big-0601"], "fingerprints": ["fp_1"], "cut": 0, "without_usage": 0}
     assert remote["endpoint"] == {"url": server.url, "model": "big", **told}
     numbers = json.loads((workspace / "metrics/baseline.json").read_text())
@@ -123,17 +172,27 @@ def test_the_remote_arm_shows_the_examples_of_few_shot(prepared, workspace, serv
     run_with(server, "prompt.instruction=Short.")
     with_shots = [body["messages"] for body in server.bodies if len(body["messages"]) > 2]
     chosen = Candidate("Short.", "drawn", 2, config().seed, "given", balanced=False)
-    shown = [message for shot in draw_shots(prepared["train"], chosen) for message in shot.messages[1:]]
+    shown = [
+        message for shot in draw_shots(prepared["train"], chosen) for message in shot.messages[1:]
+    ]
     assert len(server.bodies) == 6 + 6 + 10 and len(with_shots) == 6 + 10
-    assert all(said[:-1] == [{"role": "system", "content": "Short."}, *shown] for said in with_shots)
+    assert all(
+        said[:-1] == [{"role": "system", "content": "Short."}, *shown] for said in with_shots
+    )
     assert server.bodies[0]["max_tokens"] == 8 and server.bodies[0]["seed"] == config().seed
 
 
-def test_an_endpoint_that_fails_stops_before_the_base_model_works(prepared, workspace, server, monkeypatch):
-    monkeypatch.setattr("stages.baseline.__main__.get_base_model", lambda *_: pytest.fail("the base model was loaded"))
+def test_an_endpoint_that_fails_stops_before_the_base_model_works(
+    prepared, workspace, server, monkeypatch
+):
+    monkeypatch.setattr(
+        "stages.baseline.__main__.get_base_model",
+        lambda *_: pytest.fail("the base model was loaded"),
+    )
     server.respond = lambda body: failure(404, "there is no big")
     with pytest.raises(
-        SystemExit, match=r"^\nbaseline: prompt\.remote: big at http\S+ is not there: there is no big\. "
+        SystemExit,
+        match=r"^\nbaseline: prompt\.remote: big at http\S+ is not there: there is no big\. ",
     ):
         run_with(server)
 

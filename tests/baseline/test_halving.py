@@ -7,10 +7,14 @@ EQUAL = [Cost(100, 10)] * 16
 
 def test_candidates_are_halved_while_their_rows_double():
     plan = make_plan(EQUAL, 2, 120, budget=1e9)
-    assert plan.rungs == [(16, 15), (8, 30), (4, 60), (2, 120)] and plan.candidates == list(range(16))
+    assert plan.rungs == [(16, 15), (8, 30), (4, 60), (2, 120)] and plan.candidates == list(
+        range(16)
+    )
     assert make_plan(EQUAL[:2], 2, 48, budget=1e9).rungs == [(2, 48)]
     assert make_plan(EQUAL[:6], 2, 48, budget=1e9).rungs == [(6, 12), (3, 24), (2, 48)]
-    assert make_plan(EQUAL, 2, 20, budget=1e9).rungs == [(16, 20)]  # too few rows for a first round of a half
+    assert make_plan(EQUAL, 2, 20, budget=1e9).rungs == [
+        (16, 20)
+    ]  # too few rows for a first round of a half
 
 
 @pytest.mark.parametrize("budget", [400, 1_000, 4_000, 8_000, 40_000])

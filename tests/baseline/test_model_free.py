@@ -18,13 +18,18 @@ LOANS = [
 
 def test_the_constant_is_the_most_frequent_target():
     assert get_constant(LOANS) == "No entities found"
-    assert get_constant([chat("a", "z"), chat("b", "y")]) == "y"  # of equals the first, whatever the order
+    assert (
+        get_constant([chat("a", "z"), chat("b", "y")]) == "y"
+    )  # of equals the first, whatever the order
 
 
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        ("Silicon Valley BANK lends to the borrower.", "[Silicon Valley BANK - ORGANIZATION, borrower - PERSON]"),
+        (
+            "Silicon Valley BANK lends to the borrower.",
+            "[Silicon Valley BANK - ORGANIZATION, borrower - PERSON]",
+        ),
         ("Nobody is named.", "No entities found"),
         ("It ends with Silicon Valley", "No entities found"),  # half of a name is none
         ("", "No entities found"),
@@ -35,7 +40,11 @@ def test_entities_are_looked_up(question, answer):
 
 
 def test_whole_targets_are_looked_up_the_longest_first():
-    rows = [chat("fly to New York City", "New York City"), chat("from York to Bath", "York"), chat("to York", "York")]
+    rows = [
+        chat("fly to New York City", "New York City"),
+        chat("from York to Bath", "York"),
+        chat("to York", "York"),
+    ]
     dictionary = get_dictionary(rows)
     assert dictionary.coverage == 1
     assert dictionary.answer("Is NEW YORK CITY far from York?") == "New York City"

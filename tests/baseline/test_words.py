@@ -20,7 +20,18 @@ CITIES = {
     ),
     "Japanese": (
         "{}の首都は川沿いの大きな都市です。",
-        ["フランス", "ペルー", "チャド", "マルタ", "ガーナ", "ノルウェー", "日本", "キューバ", "ラオス", "フィジー"],
+        [
+            "フランス",
+            "ペルー",
+            "チャド",
+            "マルタ",
+            "ガーナ",
+            "ノルウェー",
+            "日本",
+            "キューバ",
+            "ラオス",
+            "フィジー",
+        ],
     ),
     "Thai": (
         "เมืองหลวงของ{}เป็นเมืองใหญ่ริมแม่น้ำ",
@@ -54,7 +65,9 @@ def test_an_indexed_question_is_found_by_itself_in_every_script(script):
     frame, names = CITIES[script]
     records = [chat(frame.format(name), name) for name in names]
     found = Words(records).search(records, 1)
-    assert sum(row[-1].id == record.id for row, record in zip(found, records, strict=True)) >= 0.9 * len(records)
+    assert sum(
+        row[-1].id == record.id for row, record in zip(found, records, strict=True)
+    ) >= 0.9 * len(records)
 
 
 @pytest.mark.parametrize("script", CITIES)
@@ -62,13 +75,30 @@ def test_a_name_alone_finds_its_sentence(script):
     frame, names = CITIES[script]
     records = [chat(frame.format(name), name) for name in names]
     found = Words(records).search([chat(name, "?") for name in names], 1)
-    assert sum(row[-1].target == name for row, name in zip(found, names, strict=True)) >= 0.9 * len(names)
+    assert sum(row[-1].target == name for row, name in zip(found, names, strict=True)) >= 0.9 * len(
+        names
+    )
 
 
 def test_marks_belong_to_their_letters_and_scripts_without_spaces_give_pairs():
     assert get_terms("హైదరాబాద్ తెలంగాణ") == ["హైదరాబాద్", "తెలంగాణ"]
-    assert get_terms("東京タワーはhigh 5m.") == ["東京", "京タ", "タワ", "ワー", "ーは", "high", "5m"]
-    assert get_terms("The Straße, ﬁve NAÏVE don't") == ["the", "strasse", "five", "naïve", "don", "t"]
+    assert get_terms("東京タワーはhigh 5m.") == [
+        "東京",
+        "京タ",
+        "タワ",
+        "ワー",
+        "ーは",
+        "high",
+        "5m",
+    ]
+    assert get_terms("The Straße, ﬁve NAÏVE don't") == [
+        "the",
+        "strasse",
+        "five",
+        "naïve",
+        "don",
+        "t",
+    ]
     assert get_terms("京") == ["京"] and get_terms("!? …") == []
     assert get_terms("زبان\u200cها") == get_terms("زبانها")  # with and without an invisible joiner
 

@@ -9,7 +9,9 @@ from stages.core.entrypoint import PRIMITIVES, plain_main
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, PRIMITIVES[1]), ("7", "7")])
-def test_products_of_each_shape_are_kept_for_few_shapes_unless_told_otherwise(monkeypatch, given, expected):
+def test_products_of_each_shape_are_kept_for_few_shapes_unless_told_otherwise(
+    monkeypatch, given, expected
+):
     monkeypatch.delenv(PRIMITIVES[0], raising=False)
     if given:
         monkeypatch.setenv(PRIMITIVES[0], given)

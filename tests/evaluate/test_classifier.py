@@ -7,7 +7,13 @@ import pytest
 
 from stages.core.config.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
 from stages.core.config.schema import parse
-from stages.core.data.predictions import GENERAL_BASE, Prediction, read_predictions, write_choices, write_predictions
+from stages.core.data.predictions import (
+    GENERAL_BASE,
+    Prediction,
+    read_predictions,
+    write_choices,
+    write_predictions,
+)
 from stages.core.data.records import read_records
 from stages.core.data.verdict import read_verdict, write_verdict
 from stages.core.environment.lineage import config_sha256
@@ -37,7 +43,10 @@ def prompted():
     write_predictions(REMOTE_ARM, [])
     choice = {"instruction": None, "shots": 0, "rows": 0, "trials": []}
     write_choices(dict.fromkeys(BASE_ARMS, choice))
-    write_json(GENERAL_BASE, {"answers": {}, "prose": {"nats": [], "tokens": []}, "harness": {"x": {}}, "seconds": 1.0})
+    write_json(
+        GENERAL_BASE,
+        {"answers": {}, "prose": {"nats": [], "tokens": []}, "harness": {"x": {}}, "seconds": 1.0},
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -54,7 +63,10 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     tuned = report["arms"]["tuned"]
     assert report["verdict"] == "fine-tune" and tuned[metric]["value"] == 1
     assert tuned["completion_tokens"] == 0 < tuned["prompt_tokens"]
-    assert set(report["arms"]) == {*MODEL_FREE_ARMS, *BASE_ARMS, "tuned"} and "break_even_requests" in report["costs"]
+    assert (
+        set(report["arms"]) == {*MODEL_FREE_ARMS, *BASE_ARMS, "tuned"}
+        and "break_even_requests" in report["costs"]
+    )
     assert report["forgetting"] is None and report["harness"] == []  # there is nothing to ask it
     assert json.loads(Path("predictions/general_tuned.json").read_text()) == {}
     assert json.loads(Path("metrics/register.json").read_text())["reasons"] == [
@@ -67,7 +79,10 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     assert pipeline.task == task
     checked = parse(config)
     kept = get_answers_to_keep(get_candidate(checked, "tuned"))
-    assert ask_champion(checked, find_champion(checked), kept["asked"], read_records("test")) == kept["answers"]
+    assert (
+        ask_champion(checked, find_champion(checked), kept["asked"], read_records("test"))
+        == kept["answers"]
+    )
     if method == "classify":
         assert [pipeline(f"1 {'!?'[n] * 8}")[0]["label"] for n in (0, 1)] == ["glad", "not sure"]
     else:
@@ -81,7 +96,11 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     write_rows(classified)
     prompted()
     Path("models/rivals/gone").mkdir(parents=True)  # of an earlier configuration
-    rival = ("+train@rivals.whole=classify", "rivals.whole.seeds=[43]", "+launcher@rivals.whole.launcher=single")
+    rival = (
+        "+train@rivals.whole=classify",
+        "rivals.whole.seeds=[43]",
+        "+launcher@rivals.whole.launcher=single",
+    )
     options = (*TINY, *QUICK, "evaluate=classes", "train=classify", *rival)
     for candidate in ("tuned", "whole"):
         train(compose_config(*options, f"candidate={candidate}"))
@@ -93,7 +112,9 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     assert {answer.arm for answer in read_predictions("rivals/whole")} == {"whole"}
     whole = get_candidate(parse(config), "whole")
     first, second = whole.read_predictions()
-    assert first == read_predictions("rivals/whole") and [a.id for a in first] == [a.id for a in second]
+    assert first == read_predictions("rivals/whole") and [a.id for a in first] == [
+        a.id for a in second
+    ]
     assert whole.read_training(43)["numbers"]["seconds"] > 0
     assert json.loads(whole.general.read_text()) == {}
     weights = sha256_file(Path("models/rivals/whole/model.safetensors"))
@@ -102,12 +123,16 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     register(config)
     version = mlflow.MlflowClient().get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
     assert version.tags["tuneproof.model_sha256"] == weights
-    assert version.tags["tuneproof.base_model"] == "tiny-random" and "its arm is `whole`" in version.description
+    assert (
+        version.tags["tuneproof.base_model"] == "tiny-random"
+        and "its arm is `whole`" in version.description
+    )
     assert version.tags["tuneproof.config_sha256"] == config_sha256(parse(config))
 
 
 def test_a_reward_model_answers_no_prompts(prepared):
     with pytest.raises(
-        SystemExit, match=r"train=reward makes a judge, which answers no prompts: run `dvc repro train`"
+        SystemExit,
+        match=r"train=reward makes a judge, which answers no prompts: run `dvc repro train`",
     ):
         evaluate(compose_config(*TINY, "train.method=reward", "tracking=disabled"))

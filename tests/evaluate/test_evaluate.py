@@ -44,17 +44,31 @@ def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_th
     assert set(report["arms"]) == {
         "constant", "nearest", "zero_shot", "few_shot", "retrieval", "tuned", "tuned_long"
     }  # fmt: skip
-    assert {c["arm"] for c in report["comparisons"] if c["against"] == "constant"} >= {"nearest", "few_shot", "tuned"}
+    assert {c["arm"] for c in report["comparisons"] if c["against"] == "constant"} >= {
+        "nearest",
+        "few_shot",
+        "tuned",
+    }
     assert report["answer"].startswith("Not enough evidence yet") and report["seeds"]["count"] == 1
-    assert any("no better in exact_match than always giving" in warning for warning in report["warnings"])
-    assert report["choices"]["few_shot"]["rows"] == 4 and len(report["choices"]["few_shot"]["trials"]) == 3
+    assert any(
+        "no better in exact_match than always giving" in warning for warning in report["warnings"]
+    )
+    assert (
+        report["choices"]["few_shot"]["rows"] == 4
+        and len(report["choices"]["few_shot"]["trials"]) == 3
+    )
     # Weights that did not change find the targets as likely as before, after the same prompt.
     perplexity = {
-        arm: numbers["perplexity"]["value"] for arm, numbers in report["arms"].items() if "perplexity" in numbers
+        arm: numbers["perplexity"]["value"]
+        for arm, numbers in report["arms"].items()
+        if "perplexity" in numbers
     }
     assert perplexity["tuned_long"] == pytest.approx(perplexity["zero_shot"], rel=1e-3)
     assert perplexity["few_shot"] != pytest.approx(perplexity["zero_shot"], rel=1e-3)
-    assert report["measures"]["perplexity"]["lower_is_better"] and not report["measures"]["accuracy"]["lower_is_better"]
+    assert (
+        report["measures"]["perplexity"]["lower_is_better"]
+        and not report["measures"]["accuracy"]["lower_is_better"]
+    )
     assert report["confusion"]["labels"] == sorted(f"number {n}" for n in range(30, 40))
     energy = report["costs"]["energy"]
     assert (
@@ -64,7 +78,11 @@ def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_th
     )
     assert report["curve"] is None and report["harness"] == [] and report["remote"] is None
     page = (folder / "reports/verdict.html").read_text()
-    assert "built-in method" not in page and "Does it still do other things?" in page and "tuned_long" in page
+    assert (
+        "built-in method" not in page
+        and "Does it still do other things?" in page
+        and "tuned_long" in page
+    )
     assert "default-src 'none'" in page  # whatever a model wrote, nothing is loaded from anywhere
     assert "General suite" in (folder / "reports/verdict.md").read_text()
     # The look is counted, in the report and in the ledger.
@@ -78,7 +96,9 @@ def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_th
 
 def test_a_sweep_is_judged_on_validation_rows_and_leaves_the_test_rows_unseen(prepared, workspace):
     (workspace / "data/prepared/test.jsonl").write_bytes(b"\n")  # nothing there to look at
-    settings = compose_config("experiment=sweep", *TINY, *QUICK, "evaluate.forgetting=false", "register=one-task")
+    settings = compose_config(
+        "experiment=sweep", *TINY, *QUICK, "evaluate.forgetting=false", "register=one-task"
+    )
     for stage in (baseline, train, evaluate, register):
         stage(settings)
     report = read_verdict(workspace)
@@ -91,5 +111,6 @@ def test_a_sweep_is_judged_on_validation_rows_and_leaves_the_test_rows_unseen(pr
     outcome = json.loads((workspace / "metrics/register.json").read_text())
     assert outcome["registered"] is False
     assert (
-        outcome["reasons"][0].startswith("failed: judged on validation rows") and "split=test" in outcome["reasons"][0]
+        outcome["reasons"][0].startswith("failed: judged on validation rows")
+        and "split=test" in outcome["reasons"][0]
     )

@@ -30,8 +30,12 @@ def clone(environment, tmp_path_factory):
     """A function that runs a command in a fresh repository with the files of the working tree."""
     folder = tmp_path_factory.mktemp("clone") / "tuneproof"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).exists() and not name.startswith("data/test_looks/"):  # the looks at the default's own rows
+    for name in subprocess.run(
+        listed, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines():
+        if (ROOT / name).exists() and not name.startswith(
+            "data/test_looks/"
+        ):  # the looks at the default's own rows
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     with (folder / QUICK[0]).open("a") as preset:
@@ -39,7 +43,13 @@ def clone(environment, tmp_path_factory):
 
     def execute(*command, fails=False, **more):
         done = subprocess.run(
-            command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, timeout=1800, check=False
+            command,
+            cwd=folder,
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            check=False,
         )
         assert bool(done.returncode) == fails, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -27,7 +27,12 @@ def looks(folder):
 
 
 def test_everything_is_there_and_one_mlflow_run_carries_it(run):
-    for path in ("reports/verdict.html", "reports/verdict.md", "models/tuned/training.json", "plots/arms.json"):
+    for path in (
+        "reports/verdict.html",
+        "reports/verdict.md",
+        "models/tuned/training.json",
+        "plots/arms.json",
+    ):
         assert (run.folder / path).stat().st_size > 100, path
     assert json.loads((run.folder / "metrics/register.json").read_text())["registered"] is True
     parent = get_runs(run.folder)["first"]
@@ -61,17 +66,26 @@ def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
     assert "Running stage 'baseline'" not in said
     assert said.count("Running stage 'train'") == 2
     # A share that was trained already comes from the cache, and nothing of the workspace but the file has changed.
-    assert "Running stage 'train'" not in run(sys.executable, "-m", "tools.learning_curve", "0.5", "1")
+    assert "Running stage 'train'" not in run(
+        sys.executable, "-m", "tools.learning_curve", "0.5", "1"
+    )
     assert set(run("git", "status", "--short").splitlines()) - set(before.splitlines()) == {
         " M data/learning_curve.json"
     }
     said = run("dvc", "repro")
     assert "Running stage 'evaluate'" in said and "Running stage 'train'" not in said
     curve = json.loads((run.folder / "reports/verdict.json").read_text())["curve"]
-    assert [(point["share"], len(point["seeds"])) for point in curve["points"]] == [(0.5, 2), (1.0, 2)]
-    assert json.loads((run.folder / "data/learning_curve.json").read_text())["same_for_all"] == {"max_steps": 4}
+    assert [(point["share"], len(point["seeds"])) for point in curve["points"]] == [
+        (0.5, 2),
+        (1.0, 2),
+    ]
+    assert json.loads((run.folder / "data/learning_curve.json").read_text())["same_for_all"] == {
+        "max_steps": 4
+    }
     assert curve["sentence"] in (run.folder / "reports/verdict.html").read_text()
-    assert "above 0 and up to 1" in run(sys.executable, "-m", "tools.learning_curve", "0.5", "2", fails=True)
+    assert "above 0 and up to 1" in run(
+        sys.executable, "-m", "tools.learning_curve", "0.5", "2", fails=True
+    )
 
 
 def test_an_edit_in_conf_does_not_run_with_old_values(run):
@@ -79,18 +93,33 @@ def test_an_edit_in_conf_does_not_run_with_old_values(run):
     text = path.read_text()
     path.write_text(text.replace("margin: 0.02", "margin: 0.03"))
     said = run("dvc", "repro", fails=True)
-    assert "conf/ has changed since params.yaml was composed" in said and "Running stage 'prepare'" not in said
+    assert (
+        "conf/ has changed since params.yaml was composed" in said
+        and "Running stage 'prepare'" not in said
+    )
     path.write_text(text)
     assert "Running stage 'prepare'" not in run("dvc", "repro")
 
 
 def test_only_what_a_change_concerns_runs_again(run):
-    said = run("dvc", "exp", "run", "-n", "slower", "-S", "experiment=smoke", "-S", "train.args.learning_rate=1e-4")
+    said = run(
+        "dvc",
+        "exp",
+        "run",
+        "-n",
+        "slower",
+        "-S",
+        "experiment=smoke",
+        "-S",
+        "train.args.learning_rate=1e-4",
+    )
     ran = {stage for stage in STAGES if f"Running stage '{stage}'" in said}
     assert ran == {"train", "evaluate", "register"}
     parent = get_runs(run.folder)["slower"]
     assert parent.data.params["train.args.learning_rate"] == "0.0001"
-    assert get_files(run.folder, parent) >= {"metrics/baseline.json"}, "also what came from the cache"
+    assert get_files(run.folder, parent) >= {"metrics/baseline.json"}, (
+        "also what came from the cache"
+    )
 
 
 def test_a_harmless_run_ends_where_its_answers_are_the_same(run):
@@ -106,15 +135,34 @@ def test_a_harmless_run_ends_where_its_answers_are_the_same(run):
 
 
 def test_a_bad_value_stops_before_any_work(run):
-    said = run("dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.micro_batch_tokens=none", fails=True)
+    said = run(
+        "dvc",
+        "exp",
+        "run",
+        "-S",
+        "experiment=smoke",
+        "-S",
+        "train.micro_batch_tokens=none",
+        fails=True,
+    )
     assert "train.micro_batch_tokens: should be a valid integer" in said and "Traceback" not in said
 
 
 def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, environment):
     before = looks(run.folder)
-    run("dvc", "exp", "run", "--queue", "-S", "experiment=smoke", "-S", "train.args.learning_rate=2e-4,3e-4")
+    run(
+        "dvc",
+        "exp",
+        "run",
+        "--queue",
+        "-S",
+        "experiment=smoke",
+        "-S",
+        "train.args.learning_rate=2e-4,3e-4",
+    )
     # Not waited for: a worker may miss DVC's signal to end, once the queue is empty, and would hold the command's pipe.
-    start, silent = ["dvc", "queue", "start", "-j", "2"], subprocess.DEVNULL
+    start = ["dvc", "queue", "start", "-j", "2"]
+    silent = subprocess.DEVNULL
     workers = subprocess.Popen(start, cwd=run.folder, env=environment, stdout=silent, stderr=silent)
     until = time.monotonic() + 1800
     while (said := run("dvc", "queue", "status")).count("Success") < 2:
@@ -123,7 +171,10 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, 
     run("dvc", "queue", "stop")
     workers.kill()
     workers.wait()
-    parents = {parent.data.params["train.args.learning_rate"]: parent for parent in get_runs(run.folder).values()}
+    parents = {
+        parent.data.params["train.args.learning_rate"]: parent
+        for parent in get_runs(run.folder).values()
+    }
     for rate in ("0.0002", "0.0003"):
         assert "primary.tuned" in parents[rate].data.metrics
     table = run("dvc", "exp", "show", "--csv")
@@ -145,7 +196,16 @@ def test_a_server_that_is_away_is_a_warning(run):
 
 def test_a_killed_train_starts_clean(run, environment):
     run("git", "checkout", "-q", "--", ".")
-    command = ["dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=5000", "train"]
+    command = [
+        "dvc",
+        "exp",
+        "run",
+        "-S",
+        "experiment=smoke",
+        "-S",
+        "train.args.max_steps=5000",
+        "train",
+    ]
     process = subprocess.Popen(
         command,
         cwd=run.folder,
@@ -162,5 +222,10 @@ def test_a_killed_train_starts_clean(run, environment):
     process.wait()
     assert not (run.folder / "models/tuned").exists()
     training = run.folder / "models/tuned/training.json"
-    said = run("dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=3", "train")
-    assert "Running stage 'train'" in said and json.loads(training.read_text())["numbers"]["steps"] == 3
+    said = run(
+        "dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=3", "train"
+    )
+    assert (
+        "Running stage 'train'" in said
+        and json.loads(training.read_text())["numbers"]["steps"] == 3
+    )

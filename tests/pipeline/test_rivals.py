@@ -35,7 +35,11 @@ def test_rivals_are_stages_of_their_own_and_everything_can_be_repeated(clone):
         f"Running stage '{stage}':" for stage in ("rivals@whole", "evaluate", "register")
     ]
     said = clone(sys.executable, "-m", "tools.repeat", "rivals")
-    assert "models/rivals/whole/model.safetensors" in said and " are the same." in said and "different" not in said
+    assert (
+        "models/rivals/whole/model.safetensors" in said
+        and " are the same." in said
+        and "different" not in said
+    )
     clone("git", "checkout", "-q", "--", ".")
     (clone.folder / "conf/rivals/mine.yaml").unlink()
     clone("dvc", "exp", "run", "-S", "experiment=smoke")

@@ -12,7 +12,9 @@ QUESTION, ANSWER = CHAT["messages"]
 
 
 def write(path, *lines):
-    path.write_bytes(b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines))
+    path.write_bytes(
+        b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
+    )
     return path
 
 
@@ -21,7 +23,9 @@ def read(config, path, *overrides):
     checked = config("checks.min_rows=1", *overrides)
     # Not among the overrides: to compose a configuration for each file takes a tenth of a second.
     source = checked.data.source.model_copy(update={"path": str(path)})
-    checked = checked.model_copy(update={"data": checked.data.model_copy(update={"source": source})})
+    checked = checked.model_copy(
+        update={"data": checked.data.model_copy(update={"source": source})}
+    )
     with TemporaryDirectory() as folder:
         found = Path(folder) / "findings.jsonl"
         findings = Findings(checked.checks, found)

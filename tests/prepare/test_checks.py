@@ -41,7 +41,9 @@ def test_a_finding_names_the_record_where_there_is_one(config, tmp_path):
     rows = [{"messages": [QUESTION, QUESTION, ANSWER]}, {"messages": [QUESTION]}]
     records, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows))
     named = {finding.code: finding.record for finding in findings}
-    assert named["turn_order"] == records[0].id and named["example_missing_assistant_message"] is None
+    assert (
+        named["turn_order"] == records[0].id and named["example_missing_assistant_message"] is None
+    )
 
 
 def test_a_finding_names_the_column_as_the_file_does(config, tmp_path):
@@ -56,7 +58,8 @@ def test_unknown_columns_with_usual_names_get_the_mapping_to_type(config, tmp_pa
 
 
 def test_only_what_is_learned_from_stays_when_the_last_answers_weigh_nothing(config, tmp_path):
-    first, last = {**ANSWER, "weight": 1}, {**ANSWER, "weight": 0}
+    first = {**ANSWER, "weight": 1}
+    last = {**ANSWER, "weight": 0}
     rows = [{"messages": [QUESTION, first, QUESTION, last]}, {"messages": [QUESTION, last]}]
     records, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows))
     assert records[0].messages == [QUESTION, first]
@@ -96,29 +99,48 @@ def test_the_quick_look_misses_nothing_that_a_detector_knows(pattern, data):
     assert may_hold_a_secret(data.draw(st.from_regex(pattern)))
 
 
-@pytest.mark.parametrize("text", ["The password is a secret.", "Call 8.8.8.8", "id 3f2a9c0d11aa22bb33cc44dd55ee66ff"])
+@pytest.mark.parametrize(
+    "text", ["The password is a secret.", "Call 8.8.8.8", "id 3f2a9c0d11aa22bb33cc44dd55ee66ff"]
+)
 def test_prose_holds_no_secret(text):
     assert kinds_of_secrets(text) == []
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 roles = st.sampled_from(["user", "assistant", "system", "tool", "function", "developer", "bot"])
 names = st.sampled_from(["f", "g"])
 calls = st.lists(
-    st.fixed_dictionaries({"function": st.fixed_dictionaries({"name": names, "arguments": st.just("{}")})})
+    st.fixed_dictionaries(
+        {"function": st.fixed_dictionaries({"name": names, "arguments": st.just("{}")})}
+    )
 )
-texts = st.text(max_size=5) | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": st.text(max_size=3)}))
+texts = st.text(max_size=5) | st.lists(
+    st.fixed_dictionaries({"type": st.just("text"), "text": st.text(max_size=3)})
+)
 messages = st.fixed_dictionaries(
     {"role": roles, "content": texts | json_values},
-    optional={"weight": st.sampled_from([0, 1]) | json_values, "tool_calls": calls | json_values, "name": json_values},
+    optional={
+        "weight": st.sampled_from([0, 1]) | json_values,
+        "tool_calls": calls | json_values,
+        "name": json_values,
+    },
 )
-chats = st.lists(messages | st.fixed_dictionaries({"from": roles, "value": texts}) | json_values, max_size=4)
-columns = {name for form in FORMATS.values() for name in form.columns} | {"tools", "parallel_tool_calls"}
-rows = st.fixed_dictionaries({}, optional={name: json_values | chats | st.text(max_size=5) for name in columns})
+chats = st.lists(
+    messages | st.fixed_dictionaries({"from": roles, "value": texts}) | json_values, max_size=4
+)
+columns = {name for form in FORMATS.values() for name in form.columns} | {
+    "tools",
+    "parallel_tool_calls",
+}
+rows = st.fixed_dictionaries(
+    {}, optional={name: json_values | chats | st.text(max_size=5) for name in columns}
+)
 
 
 @given(rows)

@@ -42,10 +42,19 @@ VARIANTS = [
     ("prompt", {"prompt": [QUESTION]}),
     ("chat", {"messages": [{"role": "user", "content": [PARTS]}, ANSWER]}),
     ("chat", {"messages": json.dumps(CHAT["messages"])}),
-    ("chat", {"messages": [{**message, "name": None, "tool_calls": None} for message in CHAT["messages"]]}),
+    (
+        "chat",
+        {
+            "messages": [
+                {**message, "name": None, "tool_calls": None} for message in CHAT["messages"]
+            ]
+        },
+    ),
 ]
 KINDS = "train.kinds=[chat, preference, unpaired, prompt, text]"
-SCHEMA = Draft202012Validator(json.loads((ROOT / "stages/core/data/record.schema.json").read_text()))
+SCHEMA = Draft202012Validator(
+    json.loads((ROOT / "stages/core/data/record.schema.json").read_text())
+)
 EXPECTED = {
     "chat": Record.of(CHAT["messages"]),
     "preference": Record.of(CHAT["messages"], kind="preference", rejected=WORSE),
@@ -82,10 +91,22 @@ def test_an_implicit_prompt_is_what_two_texts_share(config, tmp_path):
 def test_tools_are_kept_in_one_form(config, tmp_path):
     as_text = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     result = {"role": "tool", "tool_call_id": "1", "content": "2"}
-    messages = [QUESTION, {"role": "assistant", "content": None, "tool_calls": [as_text]}, result, ANSWER]
-    old = [QUESTION, {"role": "assistant", "content": None, "function_call": as_text["function"]}, ANSWER]
+    messages = [
+        QUESTION,
+        {"role": "assistant", "content": None, "tool_calls": [as_text]},
+        result,
+        ANSWER,
+    ]
+    old = [
+        QUESTION,
+        {"role": "assistant", "content": None, "function_call": as_text["function"]},
+        ANSWER,
+    ]
     old.insert(2, {"role": "function", "name": "add", "content": "2"})
-    sharegpt = [{"from": "human", "value": "q"}, {"from": "function_call", "value": json.dumps(CALL["function"])}]
+    sharegpt = [
+        {"from": "human", "value": "q"},
+        {"from": "function_call", "value": json.dumps(CALL["function"])},
+    ]
     sharegpt += [{"from": "observation", "value": "2"}, {"from": "gpt", "value": "a"}]
     rows = [
         {"messages": messages, "tools": [TOOL], "parallel_tool_calls": False},
@@ -96,16 +117,33 @@ def test_tools_are_kept_in_one_form(config, tmp_path):
     records, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows), *keep)
     assert [finding.code for finding in findings] == ["normalised_duplicate", "duplicate"]
     assert len(records) == 3 and all(map(in_schema, records))
-    assert all(record.tools == [TOOL] and record.messages[1]["tool_calls"] == [CALL] for record in records)
-    assert [message["role"] for message in records[1].messages] == ["user", "assistant", "tool", "assistant"]
-    [record], *_ = read(config, write(tmp_path / "s.jsonl", {"conversations": sharegpt, "tools": json.dumps([TOOL])}))
-    assert record.messages[1]["tool_calls"] == [CALL] and record.tools == [TOOL] and in_schema(record)
+    assert all(
+        record.tools == [TOOL] and record.messages[1]["tool_calls"] == [CALL] for record in records
+    )
+    assert [message["role"] for message in records[1].messages] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+    [record], *_ = read(
+        config,
+        write(tmp_path / "s.jsonl", {"conversations": sharegpt, "tools": json.dumps([TOOL])}),
+    )
+    assert (
+        record.messages[1]["tool_calls"] == [CALL] and record.tools == [TOOL] and in_schema(record)
+    )
 
 
 def test_weights_are_kept(config, tmp_path):
     row = {"messages": [QUESTION, {**ANSWER, "weight": 0}, QUESTION, {**ANSWER, "weight": 1}]}
     [record], *_ = read(config, write(tmp_path / "rows.jsonl", row))
-    assert [message.get("weight") for message in record.messages] == [None, 0, None, 1] and in_schema(record)
+    assert [message.get("weight") for message in record.messages] == [
+        None,
+        0,
+        None,
+        1,
+    ] and in_schema(record)
 
 
 def test_the_formats_in_the_schema_are_those_that_there_are(config):
@@ -116,15 +154,26 @@ def test_the_formats_in_the_schema_are_those_that_there_are(config):
 
 def test_a_label_a_group_and_kept_columns_stay_with_the_record(config, tmp_path):
     row = {"text": "q", "label": 3, "who": "me", "when": "now"}
-    records, *_ = read(config, write(tmp_path / "rows.jsonl", row), "data.group=who", "data.keep=[when]")
-    assert records[0].meta == {"label": "3", "group": "me", "columns": {"when": "now"}} and records[0].target == "3"
-    assert records[0].id == Record.of([QUESTION, {"role": "assistant", "content": "3"}]).id and in_schema(records[0])
+    records, *_ = read(
+        config, write(tmp_path / "rows.jsonl", row), "data.group=who", "data.keep=[when]"
+    )
+    assert (
+        records[0].meta == {"label": "3", "group": "me", "columns": {"when": "now"}}
+        and records[0].target == "3"
+    )
+    assert records[0].id == Record.of(
+        [QUESTION, {"role": "assistant", "content": "3"}]
+    ).id and in_schema(records[0])
 
 
 def test_an_instruction_takes_its_input_and_its_system(config, tmp_path):
     row = {"instruction": "Add.", "input": "1 2", "output": "3", "system": "You count."}
     records, *_ = read(config, write(tmp_path / "rows.jsonl", row))
-    assert [message["content"] for message in records[0].messages] == ["You count.", "Add.\n\n1 2", "3"]
+    assert [message["content"] for message in records[0].messages] == [
+        "You count.",
+        "Add.\n\n1 2",
+        "3",
+    ]
 
 
 def test_columns_of_other_names_are_mapped(config, tmp_path):
@@ -136,14 +185,20 @@ def test_columns_of_other_names_are_mapped(config, tmp_path):
 
 def test_a_developer_is_a_system(config, tmp_path):
     row = {"messages": [{"role": "developer", "content": "s"}, *CHAT["messages"]]}
-    assert read(config, write(tmp_path / "rows.jsonl", row))[0][0].messages[0] == {"role": "system", "content": "s"}
+    assert read(config, write(tmp_path / "rows.jsonl", row))[0][0].messages[0] == {
+        "role": "system",
+        "content": "s",
+    }
 
 
 ROWS = [{"text": f"q{n}, or\nnot", "label": "é"} for n in range(3)]
 
 
 def csv_of(rows, delimiter):
-    lines = [delimiter.join(rows[0]), *(delimiter.join(f'"{value}"' for value in row.values()) for row in rows)]
+    lines = [
+        delimiter.join(rows[0]),
+        *(delimiter.join(f'"{value}"' for value in row.values()) for row in rows),
+    ]
     return "\n".join(lines).encode()
 
 
@@ -153,16 +208,27 @@ def csv_of(rows, delimiter):
 def test_every_container_gives_the_same_rows(config, tmp_path, kind, packed, bom):
     if kind == "parquet":
         pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "x")
-        content, bom = (tmp_path / "x").read_bytes(), b""
+        content = (tmp_path / "x").read_bytes()
+        bom = b""
     else:
-        texts = {"csv": csv_of(ROWS, ","), "tsv": csv_of(ROWS, "\t"), "json": json.dumps(ROWS).encode()}
+        texts = {
+            "csv": csv_of(ROWS, ","),
+            "tsv": csv_of(ROWS, "\t"),
+            "json": json.dumps(ROWS).encode(),
+        }
         content = texts.get(kind) or b"\n".join(json.dumps(row).encode() for row in ROWS)
     path = tmp_path / f"rows.{kind}{packed}"
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": lambda data: pa.compress(data, "zstd", asbytes=True)}[packed]
+    pack = {
+        "": bytes,
+        ".gz": gzip.compress,
+        ".zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+    }[packed]
     path.write_bytes(pack(bom + content))
     records, findings, _ = read(config, path)
     assert findings == []
-    assert [(r.prompt[0]["content"], r.target) for r in records] == [(row["text"], "é") for row in ROWS]
+    assert [(r.prompt[0]["content"], r.target) for r in records] == [
+        (row["text"], "é") for row in ROWS
+    ]
 
 
 def test_a_glob_is_read_in_the_order_of_names(config, tmp_path):
@@ -170,7 +236,10 @@ def test_a_glob_is_read_in_the_order_of_names(config, tmp_path):
         write(tmp_path / f"{name}.jsonl", {"prompt": name, "completion": "x"}, {"prompt": 1})
     records, findings, _ = read(config, tmp_path / "*.jsonl")
     assert [record.prompt[0]["content"] for record in records] == ["a", "b"]
-    assert [(finding.file, finding.line) for finding in findings] == [("a.jsonl", 2), ("b.jsonl", 2)]
+    assert [(finding.file, finding.line) for finding in findings] == [
+        ("a.jsonl", 2),
+        ("b.jsonl", 2),
+    ]
 
 
 def test_a_container_that_is_not_known_is_named(config, tmp_path):

@@ -25,13 +25,21 @@ class Inspected:
         self.config = config
         self.tokenizer = get_tokenizer(get_base_tokenizer(config.model))
         self.tokenizer.chat_template = template or self.tokenizer.chat_template
-        files, self.all = SplitFiles(folder), Findings(config.checks, folder / "found.jsonl")
-        files.write(Placed(record, split, "rows", line) for line, (split, record) in enumerate(placed, start=1))
+        files = SplitFiles(folder)
+        self.all = Findings(config.checks, folder / "found.jsonl")
+        files.write(
+            Placed(record, split, "rows", line)
+            for line, (split, record) in enumerate(placed, start=1)
+        )
         self.tokens, self.preview, _ = inspect(config, self.tokenizer, files, self.all)
         self.all.close()
         self.findings = read_findings(folder / "found.jsonl")
-        self.records = {name: [r for b in files.batches(name) for r in b] for name in ("train", "validation", "test")}
-        self.files, self.failed = files, self.all.failed
+        self.records = {
+            name: [r for b in files.batches(name) for r in b]
+            for name in ("train", "validation", "test")
+        }
+        self.files = files
+        self.failed = self.all.failed
 
     def figures(self):
         return describe(self.tokens.counts, 4096, self.tokens.over_limit, self.tokens.truncated)
@@ -53,46 +61,70 @@ def test_a_row_over_the_limit_is_left_out(config, tmp_path, action, failed):
 
 
 def test_truncation_cuts_the_beginning_of_the_question_and_keeps_the_answer(config, tmp_path):
-    seen = Inspected(config("model.max_length=200", "checks.too_long=truncate"), tmp_path, ("train", LONG))
+    seen = Inspected(
+        config("model.max_length=200", "checks.too_long=truncate"), tmp_path, ("train", LONG)
+    )
     [record] = seen.records["train"]
     assert record.target == "answer" and record.prompt[0]["content"].endswith("word end")
     assert "start" not in record.prompt[0]["content"] and record.id != LONG.id
     assert seen.tokens.truncated == 1 and seen.figures()["tokens"]["max"] <= 200 and not seen.failed
-    assert [row.why for row in seen.preview.rows] == ["a training row", "truncated", "the longest training row"]
+    assert [row.why for row in seen.preview.rows] == [
+        "a training row",
+        "truncated",
+        "the longest training row",
+    ]
 
 
 def test_what_cannot_be_cut_is_dropped_and_said_so(config, tmp_path):
     whole = chat("q", "word " * 60)
-    seen = Inspected(config("model.max_length=200", "checks.too_long=truncate"), tmp_path, ("train", whole))
+    seen = Inspected(
+        config("model.max_length=200", "checks.too_long=truncate"), tmp_path, ("train", whole)
+    )
     assert seen.records["train"] == [] and '"dropped"' in (tmp_path / "found.jsonl").read_text()
 
 
 def test_a_test_row_must_leave_room_for_the_long_question_and_the_answer(config, tmp_path):
-    long = config("model.max_length=120", "prompt.max_new_tokens=60", "prompt.instruction='Say it in many words'")
-    seen = Inspected(long, tmp_path, ("test", chat("question " * 3, "a")), ("train", chat("question " * 4, "b")))
+    long = config(
+        "model.max_length=120",
+        "prompt.max_new_tokens=60",
+        "prompt.instruction='Say it in many words'",
+    )
+    seen = Inspected(
+        long, tmp_path, ("test", chat("question " * 3, "a")), ("train", chat("question " * 4, "b"))
+    )
     assert [(f.code, f.line) for f in seen.findings] == [("too_long", 1)]
 
 
 def test_a_row_that_the_template_refuses_is_a_finding(config, tmp_path):
-    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}x"
+    template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}x"
+    )
     seen = Inspected(config(), tmp_path, ("train", chat("q", "a", "system")), template=template)
     assert [(f.code, f.line) for f in seen.findings] == [("template_refuses", 1)]
     assert "no system here" in seen.findings[0].found and seen.failed
 
 
 def test_a_template_that_leaves_the_answer_out_trains_nothing_but_the_end(config, tmp_path):
-    seen = Inspected(config(), tmp_path, ("train", chat("q", "a")), template="{{ messages[0].content }}")
+    seen = Inspected(
+        config(), tmp_path, ("train", chat("q", "a")), template="{{ messages[0].content }}"
+    )
     assert [f.code for f in seen.findings] == ["no_trained_token"]
 
 
 def test_tools_that_the_template_does_not_show_are_a_warning(config, tmp_path):
-    record = Record.of(chat("q", "a").messages, tools=[{"type": "function", "function": {"name": "add"}}])
+    record = Record.of(
+        chat("q", "a").messages, tools=[{"type": "function", "function": {"name": "add"}}]
+    )
     seen = Inspected(config(), tmp_path, ("train", record))
     assert [f.code for f in seen.findings] == ["unseen_tools"] and seen.records["train"] == [record]
 
 
 TEXT = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-LEAKING = [("train", chat(TEXT, "a")), ("test", chat(f"{TEXT} more", "a")), ("test", chat("something else", "b"))]
+LEAKING = [
+    ("train", chat(TEXT, "a")),
+    ("test", chat(f"{TEXT} more", "a")),
+    ("test", chat("something else", "b")),
+]
 
 
 def test_a_leak_under_the_limit_costs_the_training_row(config, tmp_path):
@@ -106,22 +138,32 @@ def test_a_leak_under_the_limit_costs_the_training_row(config, tmp_path):
 def test_leaks_over_the_limit_fail_with_the_pairs(config, tmp_path):
     seen = Inspected(config("checks.leak_limit=0.1"), tmp_path, *LEAKING)
     assert seen.failed
-    assert "93% like line 2, but this is in train and that in test (50.0% of the held-out rows" in seen.all.table()
+    assert (
+        "93% like line 2, but this is in train and that in test (50.0% of the held-out rows"
+        in seen.all.table()
+    )
 
 
 def test_near_duplicates_in_a_split_are_a_warning(config, tmp_path):
     rows = [("train", chat(TEXT, "a")), ("train", chat(f"{TEXT} more", "a"))]
     seen = Inspected(config(), tmp_path, *rows)
-    assert [(f.code, f.line) for f in seen.findings] == [("near_duplicate", 2)] and len(seen.records["train"]) == 2
+    assert [(f.code, f.line) for f in seen.findings] == [("near_duplicate", 2)] and len(
+        seen.records["train"]
+    ) == 2
 
 
 def toy():
     """Chats with the counts of OpenAI's toy file: 3, 9, 2, 2, 3 messages, one without system, one without user."""
-    system, user, answer = ({"role": role, "content": role} for role in ("system", "user", "assistant"))
+    system, user, answer = (
+        {"role": role, "content": role} for role in ("system", "user", "assistant")
+    )
     chats = [
         [system, user, answer], [system, *[user, answer] * 4], [user, answer], [system, answer], [system, user, answer],
     ]  # fmt: skip
-    return [Record.of([{**m, "content": f"{m['content']} {n}"} for m in chat]) for n, chat in enumerate(chats)]
+    return [
+        Record.of([{**m, "content": f"{m['content']} {n}"} for m in chat])
+        for n, chat in enumerate(chats)
+    ]
 
 
 def test_the_figures_are_those_of_openai(config, tmp_path):
@@ -130,8 +172,15 @@ def test_the_figures_are_those_of_openai(config, tmp_path):
     assert seen.findings == []
     assert (figures["without_system"], figures["without_user"]) == (1, 1)
     messages = figures["messages"]
-    assert (messages["min"], messages["max"], messages["mean"], messages["median"]) == (2, 9, 3.8, 3.0)
-    lengths = [len(seen.tokenizer.apply_chat_template(r.messages)["input_ids"]) - 1 for r in toy()]  # "\n" is not read
+    assert (messages["min"], messages["max"], messages["mean"], messages["median"]) == (
+        2,
+        9,
+        3.8,
+        3.0,
+    )
+    lengths = [
+        len(seen.tokenizer.apply_chat_template(r.messages)["input_ids"]) - 1 for r in toy()
+    ]  # "\n" is not read
     assert seen.tokens.counts["train"].column("tokens").tolist() == lengths
     assert figures["cookbook"] == {
         "epochs": 20, "billed_tokens_per_epoch": sum(lengths), "billed_tokens": 20 * sum(lengths)
@@ -139,7 +188,9 @@ def test_the_figures_are_those_of_openai(config, tmp_path):
     assert "without a system message 1, without a user message 1" in table(figures)
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 25), (5, 20), (33, 3), (34, 3), (8333, 3), (8334, 2), (30000, 1)])
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(1, 25), (5, 20), (33, 3), (34, 3), (8333, 3), (8334, 2), (30000, 1)]
+)
 def test_openais_epochs(rows, epochs):
     assert cookbook_epochs(rows) == epochs
 
@@ -177,4 +228,6 @@ def test_the_shape_knows_its_weights(config, base):
 
 def test_a_record_without_weights_reads_as_it_was_written(tmp_path):
     record = replace(chat("q", "a"), meta={"label": "x"})
-    assert json.loads(record.dump())["meta"] == {"label": "x"} and Record.load(record.dump()) == record
+    assert (
+        json.loads(record.dump())["meta"] == {"label": "x"} and Record.load(record.dump()) == record
+    )

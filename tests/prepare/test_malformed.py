@@ -47,6 +47,10 @@ def test_the_files_are_those_that_are_expected():
 
 
 def test_every_code_that_one_pass_gives_is_in_a_file():
-    codes = {name for name, field in ChecksConfig.model_fields.items() if get_origin(field.annotation) is Literal}
+    codes = {
+        name
+        for name, field in ChecksConfig.model_fields.items()
+        if get_origin(field.annotation) is Literal
+    }
     seen = Counter(code for wanted in EXPECTED.values() for code, *_ in wanted.get("findings", []))
     assert set(seen) == codes - LATER

@@ -12,22 +12,30 @@ NEAR = TEXT.replace("sixteen", "17")  # 13 of 15 shingles are the same
 
 def find(tmp_path, *placed, threshold=0.8):
     files = SplitFiles(tmp_path)
-    files.write(Placed(record, split, "rows", line) for line, (split, record) in enumerate(placed, start=1))
+    files.write(
+        Placed(record, split, "rows", line) for line, (split, record) in enumerate(placed, start=1)
+    )
     near = NearDuplicates(threshold, 42, files)
     for split in SPLITS[::-1]:
         for batch in files.batches(split):
             near.add(batch)
     return [
-        (files.place(*pair.first)[1], files.place(*pair.second)[1], round(pair.similarity, 2)) for pair in near.find()
+        (files.place(*pair.first)[1], files.place(*pair.second)[1], round(pair.similarity, 2))
+        for pair in near.find()
     ]
 
 
 def test_a_near_row_is_found_in_its_split_and_across(tmp_path):
-    far = [("train", chat(f"{n} is quite another question about {n * 7} things", "a")) for n in range(40)]
+    far = [
+        ("train", chat(f"{n} is quite another question about {n * 7} things", "a"))
+        for n in range(40)
+    ]
     inside = find(tmp_path, *far, ("train", chat(TEXT, "a")), ("train", chat(NEAR, "a")))
     assert inside == [(41, 42, 0.88)]
     across = find(tmp_path, ("train", chat(TEXT, "a")), *far, ("test", chat(NEAR, "a")))
-    assert across == [(42, 1, 0.88)]  # the row of the test split comes first: the other one is left out
+    assert across == [
+        (42, 1, 0.88)
+    ]  # the row of the test split comes first: the other one is left out
 
 
 def test_another_answer_makes_another_row(tmp_path):
@@ -57,4 +65,7 @@ def test_bands_are_as_wide_as_the_recall_allows(threshold):
 
 def test_a_script_without_spaces_has_shingles(tmp_path):
     text = "这是一个关于合同和贷款以及抵押物的非常长的问题请列出其中所有的实体名称和地点" * 2
-    assert len(find(tmp_path, ("train", chat(text, "好")), ("test", chat(text[:-1] + "呢", "好")))) == 1
+    assert (
+        len(find(tmp_path, ("train", chat(text, "好")), ("test", chat(text[:-1] + "呢", "好"))))
+        == 1
+    )

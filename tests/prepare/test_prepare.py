@@ -34,7 +34,9 @@ def test_mistakes_stop_it_with_counts_and_first_rows_and_leave_the_whole_list(wo
     with pytest.raises(SystemExit) as stop:
         main(compose_config(*TINY))
     said = str(stop.value)
-    assert "error unknown_format: 12" in said and "and 7 more" in said and "error bad_json: 1" in said
+    assert (
+        "error unknown_format: 12" in said and "and 7 more" in said and "error bad_json: 1" in said
+    )
     assert "rows.jsonl:61: columns prompt; expected prompt and completion" in said
     assert len((workspace / "reports/findings.jsonl").read_text().splitlines()) == 13
     assert not (workspace / "data").exists() or not list((workspace / "data").iterdir())
@@ -61,16 +63,23 @@ def test_an_empty_split_is_refused(workspace):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "there is no such file"), (b"{", "error bad_json: 1"), (b"", "0 sound rows")]
+    ("content", "said"),
+    [(None, "there is no such file"), (b"{", "error bad_json: 1"), (b"", "0 sound rows")],
 )
 def test_a_failed_run_is_one_message_and_keeps_the_earlier_output(workspace, content, said):
     write(workspace / "rows.jsonl", *many(60))
     main(compose_config(*TINY))
     before = (workspace / "data/prepared/train.jsonl").read_bytes()
-    (workspace / "rows.jsonl").unlink() if content is None else (workspace / "rows.jsonl").write_bytes(content)
+    (workspace / "rows.jsonl").unlink() if content is None else (
+        workspace / "rows.jsonl"
+    ).write_bytes(content)
     with pytest.raises(SystemExit) as stop:
         main(compose_config(*TINY))
-    assert str(stop.value).startswith("\nprepare: ") and said in str(stop.value) and "rows" in str(stop.value)
+    assert (
+        str(stop.value).startswith("\nprepare: ")
+        and said in str(stop.value)
+        and "rows" in str(stop.value)
+    )
     assert (workspace / "data/prepared/train.jsonl").read_bytes() == before
 
 
@@ -95,7 +104,11 @@ def test_prepare_runs_without_torch(workspace):
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=workspace, env=environment, capture_output=True, check=False
+        [sys.executable, "-c", code],
+        cwd=workspace,
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
     assert (workspace / "reports/preview.html").exists()
@@ -124,13 +137,21 @@ POINTS = (  # the size of the output that is made, where that is killed, and the
     (3000, "dump", "2000", 60),
     (3000, "rename", ".prepared.aside", 60),  # all are
     (3000, "replace", "preview.html", 3000),  # they are in their place, but there is no report
-    (60, "rename", "prepared", 3000),  # the earlier ones have stepped aside, and the new ones are not in their place
+    (
+        60,
+        "rename",
+        "prepared",
+        3000,
+    ),  # the earlier ones have stepped aside, and the new ones are not in their place
 )
 
 
 def state(folder):
     there = folder / "data/prepared"
-    return {p.name: p.read_bytes() for p in (there if there.exists() else folder / "data/.prepared.aside").iterdir()}
+    return {
+        p.name: p.read_bytes()
+        for p in (there if there.exists() else folder / "data/.prepared.aside").iterdir()
+    }
 
 
 def test_a_killed_run_leaves_the_earlier_outputs_whole(workspace):
@@ -140,7 +161,9 @@ def test_a_killed_run_leaves_the_earlier_outputs_whole(workspace):
         write(workspace / "rows.jsonl", *many(size))
         given = [sys.executable, *command, *TINY, "tracking=disabled"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        status = subprocess.run(given, cwd=workspace, env=environment, capture_output=True, check=False).returncode
+        status = subprocess.run(
+            given, cwd=workspace, env=environment, capture_output=True, check=False
+        ).returncode
         return status, state(workspace)
 
     whole = {size: run(size, "-m", "stages.prepare") for size in (3000, 60)}

@@ -27,7 +27,9 @@ def test_the_split_is_a_share_and_stays_when_rows_are_added_or_moved(config):
     for records in (old, new + old[::-1]):
         chooser = splitter(config)
         found.append({record.id: chooser.choose(record, None) for record in records})
-    assert all(found[1][record.id] == split for record, split in zip(old, found[0].values(), strict=True))
+    assert all(
+        found[1][record.id] == split for record, split in zip(old, found[0].values(), strict=True)
+    )
     assert shares(found[0].values())["test"] == pytest.approx(0.25, abs=0.03)
 
 
@@ -83,9 +85,9 @@ def test_every_label_has_its_share_in_every_split(config):
     chosen = [(record.meta["label"], chooser.choose(record, None)) for record in rows]
     for label in {label for label, _ in chosen}:
         counts = shares([split for name, split in chosen if name == label])
-        assert counts["test"] == pytest.approx(0.25, abs=0.051) and counts["validation"] == pytest.approx(
-            0.1, abs=0.051
-        )
+        assert counts["test"] == pytest.approx(0.25, abs=0.051) and counts[
+            "validation"
+        ] == pytest.approx(0.1, abs=0.051)
 
 
 def test_appended_rows_move_no_labelled_row(config):
@@ -108,7 +110,10 @@ def test_given_splits_are_kept_and_the_missing_one_comes_out_of_train(config):
 
 
 def test_a_column_may_say_the_split(config, tmp_path):
-    rows = [{"prompt": f"q{n}", "completion": "a", "part": part} for n, part in enumerate(["train", "dev", "Test"])]
+    rows = [
+        {"prompt": f"q{n}", "completion": "a", "part": part}
+        for n, part in enumerate(["train", "dev", "Test"])
+    ]
     path = write(tmp_path / "rows.jsonl", *rows, {"prompt": "q", "completion": "a", "part": "tset"})
     overrides = ["data.split.column=part"]
     records, findings, _ = read(config, path, *overrides)

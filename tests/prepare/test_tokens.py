@@ -9,7 +9,8 @@ from tests.conftest import compose_config
 from tests.prepare.rows import read, write
 from tests.prepare.test_source import read_all
 
-TOKENS, TAGS = ["Ann", "Lee", "flew", "to", "Rome", "."], ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]
+TOKENS = ["Ann", "Lee", "flew", "to", "Rome", "."]
+TAGS = ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]
 RECORD = Record.of(
     [
         {"role": "user", "content": "Ann Lee flew to Rome ."},
@@ -41,18 +42,31 @@ def test_a_wrong_tag_is_named_as_the_file_names_its_column(config, tmp_path):
 
 
 def test_an_entity_that_begins_with_i_is_one_too(config, tmp_path):
-    tags = ["I-PER", "I-PER", "O", "O", "I-LOC", "O"]  # the scheme of CoNLL-2003 as it was published
-    assert read(config, write(tmp_path / "rows.jsonl", {"tokens": TOKENS, "tags": tags}))[0] == [RECORD]
+    tags = [
+        "I-PER",
+        "I-PER",
+        "O",
+        "O",
+        "I-LOC",
+        "O",
+    ]  # the scheme of CoNLL-2003 as it was published
+    assert read(config, write(tmp_path / "rows.jsonl", {"tokens": TOKENS, "tags": tags}))[0] == [
+        RECORD
+    ]
 
 
 def test_numbers_are_named_by_the_features_of_a_data_set(tmp_path):
     names = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
-    features = Features({"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))})
+    features = Features(
+        {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))}
+    )
     numbers = [names.index(tag) for tag in TAGS]
     (tmp_path / "hub").mkdir()
     rows = {"tokens": [TOKENS, ["Who"]], "ner_tags": [numbers, [-1]]}
     Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "hub/train.parquet")
-    checked = parse(compose_config("data=hub", "model=tiny-random", f"data.source.id={tmp_path / 'hub'}"))
+    checked = parse(
+        compose_config("data=hub", "model=tiny-random", f"data.source.id={tmp_path / 'hub'}")
+    )
     placed, findings, _ = read_all(checked, tmp_path)
     assert [row.record for row in placed] == [RECORD]
     assert findings.counts == {"bad_tags": 1, "too_few_rows": 1}

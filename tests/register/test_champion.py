@@ -7,7 +7,12 @@ import pytest
 from stages.baseline.__main__ import main as baseline
 from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import parse
-from stages.core.data.predictions import PREDICTIONS, Prediction, read_predictions, write_predictions
+from stages.core.data.predictions import (
+    PREDICTIONS,
+    Prediction,
+    read_predictions,
+    write_predictions,
+)
 from stages.core.data.records import PREPARED, Record, read_records
 from stages.core.data.verdict import read_verdict
 from stages.core.models.candidates import get_candidate
@@ -38,7 +43,9 @@ def registered(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DVC_ROOT", str(folder))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")  # else MLflow sets it, for all tests
+        patch.setenv(
+            "MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"
+        )  # else MLflow sets it, for all tests
         for split in NUMBERS:
             write_split(split)
         for stage in (baseline, train, evaluate, register):
@@ -61,7 +68,10 @@ def champion(registered, monkeypatch):
 
 
 def write_split(split):
-    write_jsonl(PREPARED / f"{split}.jsonl", [chat(f"Say {n}.", f"number {n}", "Answer.") for n in NUMBERS[split]])
+    write_jsonl(
+        PREPARED / f"{split}.jsonl",
+        [chat(f"Say {n}.", f"number {n}", "Answer.") for n in NUMBERS[split]],
+    )
 
 
 def candidate(*overrides):
@@ -97,7 +107,10 @@ def compare(champion, report):
 def test_a_better_model_replaces_the_champion_and_one_that_may_only_be_lucky_does_not(compare):
     (better,) = compare(8)
     assert better.passed
-    assert "exact_match 0.800; the champion, version 1, has 0.000 on the same 10 test rows" in better.sentence
+    assert (
+        "exact_match 0.800; the champion, version 1, has 0.000 on the same 10 test rows"
+        in better.sentence
+    )
     (lucky,) = compare(1)
     assert not lucky.passed and "+0.100, with 0.95 confidence at least -" in lucky.sentence
     assert "-S register.gate.require_beating_champion=false" in lucky.sentence
@@ -128,7 +141,9 @@ def test_the_answers_are_scored_by_todays_metric(compare):
     assert "numeric_match 0.800; the champion" in found.sentence
 
 
-def test_the_champion_is_asked_only_for_rows_that_it_has_not_answered(champion, compare, monkeypatch):
+def test_the_champion_is_asked_only_for_rows_that_it_has_not_answered(
+    champion, compare, monkeypatch
+):
     from stages.register import champion as module
 
     asked = []
@@ -145,7 +160,9 @@ def test_the_champion_is_asked_only_for_rows_that_it_has_not_answered(champion, 
     new = [chat(f"Say {n}.", f"number {n}", "Answer.") for n in (77, 78)]
     write_jsonl(PREPARED / "test.jsonl", [*known[3:], *new])
     (found,) = compare(8, "prompt.max_new_tokens=4", "prompt.short_instruction=Other.")
-    assert asked == [([record.id for record in new], 8, None)], "as it was asked when it was registered"
+    assert asked == [([record.id for record in new], 8, None)], (
+        "as it was asked when it was registered"
+    )
     assert found.passed and "had not answered 2 of the rows before" in found.sentence
 
 
@@ -160,14 +177,21 @@ def test_the_loaded_champion_answers_as_the_tuned_model_did(champion, monkeypatc
 
 
 @pytest.mark.parametrize("removed", ["test_answers.json", "model"])
-def test_a_champion_that_cannot_answer_closes_the_gate_and_says_what_to_do(compare, registered, removed):
+def test_a_champion_that_cannot_answer_closes_the_gate_and_says_what_to_do(
+    compare, registered, removed
+):
     (path,) = (registered / "mlartifacts").rglob(f"artifacts/{removed}")
     path.rename(path.with_name("gone"))
     write_jsonl(PREPARED / "test.jsonl", [*read_records("test"), chat("Say 77.", "number 77")])
     (found,) = compare(11)
     path.with_name("gone").rename(path)
-    assert not found.passed and found.sentence.startswith("the champion, version 1, cannot answer today's test rows (")
-    assert "models:/tuneproof-chat-jsonl/1" in found.sentence and "require_beating_champion=false" in found.sentence
+    assert not found.passed and found.sentence.startswith(
+        "the champion, version 1, cannot answer today's test rows ("
+    )
+    assert (
+        "models:/tuneproof-chat-jsonl/1" in found.sentence
+        and "require_beating_champion=false" in found.sentence
+    )
 
 
 def test_rows_of_one_group_count_as_one(compare, champion):
@@ -189,7 +213,10 @@ def test_the_gate_compares_and_a_replacement_becomes_version_two(prepared):
     for stage in (train, evaluate, register):
         stage(compose_config(*other))
     outcome = json.loads(Path("metrics/register.json").read_text())
-    assert outcome["registered"] is False and "the champion, version 1, has 0.000" in outcome["reasons"][-1]
+    assert (
+        outcome["registered"] is False
+        and "the champion, version 1, has 0.000" in outcome["reasons"][-1]
+    )
     register(compose_config(*other, "register.gate.require_beating_champion=false"))
     assert find_champion(parse(settings)).version == "2"
     kept = mlflow.artifacts.load_dict("models:/tuneproof-chat-jsonl/2/test_answers.json")
@@ -202,6 +229,8 @@ def test_bounds_cover_and_have_a_width_where_all_rows_agree():
 
     right = Scores(np.ones((20, 2)))
     found = difference(right, right, 0.95)
-    assert found.value == 0 and found.ci_low < found.bound_low < 0 < found.bound_high < found.ci_high
+    assert (
+        found.value == 0 and found.ci_low < found.bound_low < 0 < found.bound_high < found.ci_high
+    )
     wrong = Scores(np.tile([0.0, 1.0], (20, 1)))
     assert difference(right, wrong, 0.95).bound_low > 0.6

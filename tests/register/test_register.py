@@ -18,7 +18,12 @@ REPORT = {
     "verdict": "fine-tune",
     "primary_metric": "exact_match",
     "split": "test",
-    "looks": {"place": 1, "count": 1, "confidence": 0.95, "sentence": "The first model judged on these test rows."},
+    "looks": {
+        "place": 1,
+        "count": 1,
+        "confidence": 0.95,
+        "sentence": "The first model judged on these test rows.",
+    },
     "arms": {"tuned": {"exact_match": {"value": 0.7}}},
     "forgetting": None,
 }
@@ -65,9 +70,13 @@ def test_the_gate(changed, passed):
         (None, False),  # not measured is not passed
     ],
 )
-def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_forgot(forgetting, passed):
+def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_forgot(
+    forgetting, passed
+):
     assistant = check_gate(
-        GATE.model_copy(update={"purpose": "assistant"}), REPORT | {"forgetting": forgetting}, "tuned"
+        GATE.model_copy(update={"purpose": "assistant"}),
+        REPORT | {"forgetting": forgetting},
+        "tuned",
     )[-1]
     assert assistant.passed is passed
     assert ("-S register.gate.purpose=one-task" in assistant.sentence) is not passed
@@ -77,7 +86,10 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
         assert "what it forgot was not measured" in one_task.sentence
     else:
         tuned = forgetting["abilities"][0]["tuned"]["value"]
-        assert f"it answers {tuned:.3f} of the general suite, the base model 0.463" in one_task.sentence
+        assert (
+            f"it answers {tuned:.3f} of the general suite, the base model 0.463"
+            in one_task.sentence
+        )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,9 @@ def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
     assert outcome()["registered"] is False and outcome()["version"] is None
     assert any(reason.startswith("failed: verdict") for reason in outcome()["reasons"])
     assert "**failed**" in Path("reports/model_card.md").read_text()
-    assert mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}").search_registered_models() == []
+    assert (
+        mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}").search_registered_models() == []
+    )
 
 
 def test_an_assistant_that_forgot_or_was_not_asked_stays_out(evaluated):
@@ -142,7 +156,9 @@ def test_an_assistant_that_forgot_or_was_not_asked_stays_out(evaluated):
 def test_other_weights_than_those_that_were_judged_are_refused(evaluated):
     path = Path("models/tuned/adapter_model.safetensors")
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(SystemExit, match=r"reports/verdict.json is about other weights .* `dvc repro`"):
+    with pytest.raises(
+        SystemExit, match=r"reports/verdict.json is about other weights .* `dvc repro`"
+    ):
         register(compose_config(*TINY, *OPEN))
     assert not Path("metrics/register.json").exists()
 
@@ -159,15 +175,24 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
     version = client.get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
     report = read_verdict()
     assert version.tags["tuneproof.test_sha256"] == report["lineage"]["data_sha256"]["test"]
-    assert version.tags["tuneproof.config_sha256"] == config_sha256(parse(compose_config(*TINY, *OPEN)))
-    assert {"tuneproof.git_commit", "tuneproof.chat_template_sha256", "tuneproof.base_model_sha256"} <= set(
-        version.tags
+    assert version.tags["tuneproof.config_sha256"] == config_sha256(
+        parse(compose_config(*TINY, *OPEN))
     )
-    assert "## The gate" in version.description and "**Purpose:** a one-task model: " in version.description
+    assert {
+        "tuneproof.git_commit",
+        "tuneproof.chat_template_sha256",
+        "tuneproof.base_model_sha256",
+    } <= set(version.tags)
+    assert (
+        "## The gate" in version.description
+        and "**Purpose:** a one-task model: " in version.description
+    )
     assert "a one-task model: it answers 0.0" in version.tags["tuneproof.purpose"]
     assert version.tags["tuneproof.looks"] == "The first model judged on these test rows."
     model = client.get_logged_model(version.model_id or version.source.removeprefix("models:/"))
-    assert {metric.dataset_digest for metric in model.metrics} == {report["lineage"]["data_sha256"]["test"][:32]}
+    assert {metric.dataset_digest for metric in model.metrics} == {
+        report["lineage"]["data_sha256"]["test"][:32]
+    }
 
 
 def test_a_model_that_comes_back_changed_is_not_registered(evaluated, monkeypatch):
@@ -196,9 +221,29 @@ def test_a_registry_that_is_away_is_not_an_error(evaluated, monkeypatch):
 
 def test_the_verdict_names_what_it_rests_on(evaluated):
     report = read_verdict()
-    assert set(report) >= {"verdict", "recommended_arm", "primary_metric", "reasons", "arms", "comparisons", "costs"}
-    assert set(report["arms"]) == {"constant", "nearest", "zero_shot", "few_shot", "retrieval", "tuned"}
-    assert set(report["arms"]["tuned"]) >= {"exact_match", "prompt_tokens", "completion_tokens", "seconds_per_request"}
+    assert set(report) >= {
+        "verdict",
+        "recommended_arm",
+        "primary_metric",
+        "reasons",
+        "arms",
+        "comparisons",
+        "costs",
+    }
+    assert set(report["arms"]) == {
+        "constant",
+        "nearest",
+        "zero_shot",
+        "few_shot",
+        "retrieval",
+        "tuned",
+    }
+    assert set(report["arms"]["tuned"]) >= {
+        "exact_match",
+        "prompt_tokens",
+        "completion_tokens",
+        "seconds_per_request",
+    }
     assert {c["against"] for c in report["comparisons"] if c["arm"] == "tuned"} == {
         "constant", "nearest", "zero_shot", "few_shot", "retrieval"
     }  # fmt: skip

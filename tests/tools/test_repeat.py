@@ -31,7 +31,10 @@ def results(folder, text="yes", seconds=1.0, value=0.5, weights=b"w"):
         ({"seconds": 2.0}, []),
         ({"text": "no"}, ["predictions/seeds/tuned/43.jsonl"]),
         ({"value": 0.6}, ["reports/verdict.json"]),
-        ({"weights": b"v", "text": "no"}, ["models/tuned/model.safetensors", "predictions/seeds/tuned/43.jsonl"]),
+        (
+            {"weights": b"v", "text": "no"},
+            ["models/tuned/model.safetensors", "predictions/seeds/tuned/43.jsonl"],
+        ),
     ],
 )
 def test_times_do_not_count_and_all_else_does(tmp_path, capsys, change, differing):
@@ -49,11 +52,15 @@ def test_a_file_that_is_missing_differs(tmp_path, capsys):
 def test_a_name_that_nothing_has_is_said(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert len(find_revision("HEAD")) == 40
-    with pytest.raises(UserError, match="no-such-name: there is no such experiment, branch, tag or commit"):
+    with pytest.raises(
+        UserError, match="no-such-name: there is no such experiment, branch, tag or commit"
+    ):
         find_revision("no-such-name")
 
 
-def test_the_workspace_is_repeated_with_its_edits_and_a_difference_is_an_error(tmp_path, monkeypatch, capsys):
+def test_the_workspace_is_repeated_with_its_edits_and_a_difference_is_an_error(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["repeat"])
     subprocess.run(["git", "init", "-q"], check=True)

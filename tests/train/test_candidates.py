@@ -13,7 +13,12 @@ from stages.train.__main__ import main
 from tests.conftest import TINY, compose_config
 from tests.train.monitoring.test_resume import Killed, stop_at
 
-FAST = (*TINY, "train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")
+FAST = (
+    *TINY,
+    "train.args.num_train_epochs=1",
+    "train.args.learning_rate=1e-2",
+    "tracking=disabled",
+)
 RIVAL = (
     "+train@rivals.whole=full",
     "+launcher@rivals.whole.launcher=single",
@@ -38,12 +43,19 @@ def times():
 def test_seeds_differ_in_training_alone_and_each_is_a_whole_result(prepared):
     main(compose_config(*FAST, "train.seeds=[42,43]"))
     assert [path.name for path in SEEDS.iterdir()] == ["43"]  # 42 is the global one, and the first
-    first, second = (json.loads((folder / "training.json").read_text()) for folder in (TUNED, SEEDS / "43"))
-    assert (first["seed"], second["seed"]) == (42, 43) and first["base_model"] == second["base_model"]
+    first, second = (
+        json.loads((folder / "training.json").read_text()) for folder in (TUNED, SEEDS / "43")
+    )
+    assert (first["seed"], second["seed"]) == (42, 43) and first["base_model"] == second[
+        "base_model"
+    ]
     assert not same(weights(TUNED), weights(SEEDS / "43"))
     metrics = json.loads(Path("metrics/train.json").read_text())
     taken = json.loads(Path("models/measured/tuned/43.json").read_text())["numbers"]
-    assert metrics["seeds"]["43"] == second["numbers"] | taken and metrics["steps"] == first["numbers"]["steps"]
+    assert (
+        metrics["seeds"]["43"] == second["numbers"] | taken
+        and metrics["steps"] == first["numbers"]["steps"]
+    )
     assert metrics["tokens"] == second["numbers"]["tokens"]  # of the same rows
 
 
@@ -52,8 +64,17 @@ def test_dropout_and_new_weights_are_those_of_the_seed_whoever_is_first(prepared
     second = weights(SEEDS / "43")
     main(compose_config(*FAST, "train.seeds=[44,43]"))
     assert same(second, weights(SEEDS / "43"))
-    main(compose_config(*FAST, "train.adapter.lora_dropout=0.5", "train.seeds=[44]", "train.args.learning_rate=0"))
-    assert not same(weights(TUNED), weights(SEEDS / "44"))  # nothing was learned: the adapters were drawn otherwise
+    main(
+        compose_config(
+            *FAST,
+            "train.adapter.lora_dropout=0.5",
+            "train.seeds=[44]",
+            "train.args.learning_rate=0",
+        )
+    )
+    assert not same(
+        weights(TUNED), weights(SEEDS / "44")
+    )  # nothing was learned: the adapters were drawn otherwise
 
 
 def test_what_is_done_is_not_done_again_and_what_is_unwanted_goes(prepared):
@@ -63,12 +84,18 @@ def test_what_is_done_is_not_done_again_and_what_is_unwanted_goes(prepared):
     assert {path: time for path, time in times().items() if path in before} == before
     assert {path.name for path in SEEDS.iterdir()} == {"43", "44"}
     main(compose_config(*FAST))
-    assert not list(SEEDS.iterdir()) and "seeds" not in json.loads(Path("metrics/train.json").read_text())
+    assert not list(SEEDS.iterdir()) and "seeds" not in json.loads(
+        Path("metrics/train.json").read_text()
+    )
     assert times() == {TUNED / "training.json": before[TUNED / "training.json"]}
 
 
 def test_a_run_that_is_killed_in_a_later_seed_goes_on_there(prepared, monkeypatch):
-    often = ("train.checkpoint_minutes=0", "train.args.logging_steps=1", "train.args.per_device_train_batch_size=4")
+    often = (
+        "train.checkpoint_minutes=0",
+        "train.args.logging_steps=1",
+        "train.args.per_device_train_batch_size=4",
+    )
     main(compose_config(*FAST, *often))
     before = times()
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -84,7 +111,9 @@ def test_a_rival_is_trained_into_its_own_folder(prepared):
     main(compose_config(*FAST, *RIVAL, "candidate=whole", "rivals.whole.seeds=[43]"))
     assert not TUNED.exists() and not Path("metrics/train.json").exists()
     folder = Path("models/rivals/whole")
-    assert (folder / "model.safetensors").exists() and (folder / "seeds/43/model.safetensors").exists()
+    assert (folder / "model.safetensors").exists() and (
+        folder / "seeds/43/model.safetensors"
+    ).exists()
     assert json.loads(Path("metrics/rivals/whole.json").read_text())["seeds"]["43"]["steps"] == 2
     assert json.loads(Path("plots/rivals/whole.json").read_text())
 
@@ -99,8 +128,19 @@ def test_candidates_know_their_folders_and_files(config):
     checked = config(*RIVAL, "train.seeds=[42,43]")
     tuned, whole = tuned_candidates(checked)
     assert (tuned.seeds, whole.seeds) == ((42, 43), (42,))
-    assert [str(tuned.get_folder(seed)) for seed in tuned.seeds] == ["models/tuned", "models/tuned/seeds/43"]
+    assert [str(tuned.get_folder(seed)) for seed in tuned.seeds] == [
+        "models/tuned",
+        "models/tuned/seeds/43",
+    ]
     files = [str(c.get_predictions_file(seed)) for c in (tuned, whole) for seed in c.seeds]
-    assert files == ["predictions/tuned.jsonl", "predictions/seeds/tuned/43.jsonl", "predictions/rivals/whole.jsonl"]
+    assert files == [
+        "predictions/tuned.jsonl",
+        "predictions/seeds/tuned/43.jsonl",
+        "predictions/rivals/whole.jsonl",
+    ]
     assert get_candidate(checked, "whole").config.train.adapter is None and whole.run is checked
-    assert [get_recommended(checked, arm).name for arm in ("whole", "tuned", "few_shot")] == ["whole", "tuned", "tuned"]
+    assert [get_recommended(checked, arm).name for arm in ("whole", "tuned", "few_shot")] == [
+        "whole",
+        "tuned",
+        "tuned",
+    ]

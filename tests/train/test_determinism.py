@@ -30,7 +30,8 @@ def test_a_cpu_repeats_itself_with_as_many_threads(monkeypatch):
     found = json.loads(json.dumps(describe("eager")))
     assert (found["device"], found["deterministic"], found["threads"]) == ("cpu", True, 7)
     assert (
-        found["environment"] == {"OMP_NUM_THREADS": "7"} and "7 thread(s) in 1 process(es)" in found["what_may_differ"]
+        found["environment"] == {"OMP_NUM_THREADS": "7"}
+        and "7 thread(s) in 1 process(es)" in found["what_may_differ"]
     )
     assert found["mkldnn"] == torch.backends.mkldnn.is_available()
     assert found["interop_threads"] >= 1
@@ -39,7 +40,10 @@ def test_a_cpu_repeats_itself_with_as_many_threads(monkeypatch):
 def test_a_gpu_does_not_unless_told(gpu):
     found = json.loads(json.dumps(describe("sdpa")))
     assert (found["device"], found["deterministic"]) == ("A GPU", False)
-    assert "atomics" in found["what_may_differ"] and "full_determinism=true" in found["what_may_differ"]
+    assert (
+        "atomics" in found["what_may_differ"]
+        and "full_determinism=true" in found["what_may_differ"]
+    )
     assert {"cudnn_deterministic", "cudnn_benchmark", "allow_tf32"} <= found.keys()
 
 

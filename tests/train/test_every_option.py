@@ -32,7 +32,11 @@ HEAD = "AutoModelForSequenceClassification"
 
 def say(n: int, answer: str) -> list[dict[str, str]]:
     question = {"role": "user", "content": f"Say {'very ' * (n % 5)}{n}."}
-    return [{"role": "system", "content": "Answer."}, question, {"role": "assistant", "content": answer}]
+    return [
+        {"role": "system", "content": "Answer."},
+        question,
+        {"role": "assistant", "content": answer},
+    ]
 
 
 def label(n: int) -> Record:
@@ -40,7 +44,10 @@ def label(n: int) -> Record:
 
 
 def entities(n: int) -> Record:
-    question = {"role": "user", "content": f"Lender {n} pays {('Anna', 'Bert')[n % 2]} on behalf of Acme."}
+    question = {
+        "role": "user",
+        "content": f"Lender {n} pays {('Anna', 'Bert')[n % 2]} on behalf of Acme.",
+    }
     answer = f"[{('Anna', 'Bert')[n % 2]} - PER, Acme - ORG]"
     return Record.of([question, {"role": "assistant", "content": answer}])
 
@@ -48,7 +55,9 @@ def entities(n: int) -> Record:
 RECORDS: dict[str, Callable[[int], Record]] = {
     "chat": lambda n: Record.of(say(n, f"number {n}")),
     "preference": lambda n: Record.of(
-        say(n, f"number {n}"), kind="preference", rejected={"role": "assistant", "content": f"I do not know {n}"}
+        say(n, f"number {n}"),
+        kind="preference",
+        rejected={"role": "assistant", "content": f"I do not know {n}"},
     ),
     "unpaired": lambda n: Record.of(
         say(n, f"number {n}" if n % 2 else "no idea"), kind="unpaired", desirable=bool(n % 2)
@@ -86,13 +95,17 @@ CASES = {
     "lora": Case(RECORDS["chat"]),
     "dora": Case(RECORDS["chat"]),
     "rslora": Case(RECORDS["chat"]),
-    "qlora": Case(RECORDS["chat"], overrides=("model.source.hidden_size=64",)),  # the block of bitsandbytes
+    "qlora": Case(
+        RECORDS["chat"], overrides=("model.source.hidden_size=64",)
+    ),  # the block of bitsandbytes
     "full": Case(RECORDS["chat"], everything),
     "pretrain": Case(RECORDS["text"], everything),
     "dpo": Case(RECORDS["preference"]),
     "orpo": Case(RECORDS["preference"]),
     "kto": Case(RECORDS["unpaired"]),
-    "reward": Case(RECORDS["preference"], lambda name: "_proj" in name or name == "score.weight", kind=HEAD),
+    "reward": Case(
+        RECORDS["preference"], lambda name: "_proj" in name or name == "score.weight", kind=HEAD
+    ),
     "grpo": Case(RECORDS["chat"], overrides=GRPO, learns=False),
     "classify": Case(label, everything, kind=HEAD),
     "tag": Case(entities, everything, kind="AutoModelForTokenClassification"),
@@ -134,7 +147,9 @@ def test_what_should_change_changes_and_the_rest_does_not(workspace, config, opt
     overrides = (*FAST, f"train={option}", *case.overrides)
     records = prepare(case.records)
     main(compose_config(*TINY, *overrides))
-    method = get_method(config(*overrides, *(["train.quantization=null"] if option == "qlora" else [])))
+    method = get_method(
+        config(*overrides, *(["train.quantization=null"] if option == "qlora" else []))
+    )
     method.get_examples(records["train"])  # where the labels of a head come from
     before = weights_of(method.get_model())
     after = weights_of(get_tuned_model(method.base, "float32", TUNED, case.kind))
@@ -161,5 +176,7 @@ def test_four_bits_without_their_library_say_what_to_install(workspace, monkeypa
 @pytest.mark.parametrize("option", ["dpo", "orpo", "kto", "reward", "grpo", "pretrain"])
 def test_every_method_refuses_records_that_it_cannot_learn_from(config, option):
     wrong = RECORDS["text" if option != "pretrain" else "preference"](1)
-    with pytest.raises(UserError, match=r"records of kind (text|preference): train\.method=\w+ learns from"):
+    with pytest.raises(
+        UserError, match=r"records of kind (text|preference): train\.method=\w+ learns from"
+    ):
         get_method(config(f"train={option}")).get_examples([wrong])

@@ -37,7 +37,8 @@ REPLAY = ("train.replay.share=0.2", "train.replay.rows=4")
 def talker(tmp_path_factory, cache):
     """A folder with a tiny model that has learned the form of chats: it asks and answers, and comes to an end."""
     base = get_base_model(parse(compose_config(*TINY)).model, seed=42)
-    model, tokenizer = get_model(base, "float32").train(), get_tokenizer(base)
+    model = get_model(base, "float32").train()
+    tokenizer = get_tokenizer(base)
     texts = [CHAT.format(n=n, noun=NOUNS[n % 4], end="!" * (n % 3)) for n in range(10, 74)]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
@@ -58,16 +59,22 @@ def method(talker):
 
 
 def chats(path: Path, *rows):
-    write_jsonl(path, [{"messages": [{"role": role, "content": text} for role, text in row]} for row in rows])
+    write_jsonl(
+        path,
+        [{"messages": [{"role": role, "content": text} for role, text in row]} for row in rows],
+    )
 
 
 def test_the_base_model_writes_questions_and_its_own_answers(method, workspace):
     found = method(*REPLAY)
     rows, seconds = write_rows(found, 8)
     assert len(rows) == 8 == len({row.messages[0]["content"] for row in rows}) and seconds > 0
-    assert all([message["role"] for message in row.messages] == ["user", "assistant"] for row in rows)
+    assert all(
+        [message["role"] for message in row.messages] == ["user", "assistant"] for row in rows
+    )
     assert sum(row.messages[0]["content"].startswith("Say ") for row in rows) >= 6
-    model, tokenizer = get_model(found.base, "float32"), found.tokenizer
+    model = get_model(found.base, "float32")
+    tokenizer = found.tokenizer
     for row, learned in zip(rows[:3], encode_rows(found, rows), strict=False):
         prompt = torch.tensor([encode_prompt(tokenizer, row.messages[:1])])
         said = model.generate(prompt, do_sample=False, max_new_tokens=64)[0, prompt.shape[1] :]
@@ -76,7 +83,9 @@ def test_the_base_model_writes_questions_and_its_own_answers(method, workspace):
         assert tokenizer.decode(said, skip_special_tokens=True) == row.messages[1]["content"]
 
 
-def test_one_seed_writes_the_same_rows_and_a_larger_number_begins_with_them(method, workspace, monkeypatch, tmp_path):
+def test_one_seed_writes_the_same_rows_and_a_larger_number_begins_with_them(
+    method, workspace, monkeypatch, tmp_path
+):
     few, _ = write_rows(method(), 4)
     many, _ = write_rows(method(), 40)
     assert many[:4] == few and len(many) == 40
@@ -93,13 +102,18 @@ def test_rows_in_the_cache_are_not_written_again(method, workspace, monkeypatch)
 
 def test_a_model_that_writes_nothing_of_use_is_said_to(config, workspace, monkeypatch):
     monkeypatch.setattr(replay_writer, "QUESTION_TOKENS", 4)  # too few for SHORTEST characters
-    with pytest.raises(UserError, match=r"tiny-random wrote 0 useful rows in 32 attempts, 8 are wanted\. Lower train"):
+    with pytest.raises(
+        UserError,
+        match=r"tiny-random wrote 0 useful rows in 32 attempts, 8 are wanted\. Lower train",
+    ):
         write_rows(get_method(config()), 8)
 
 
 def test_a_template_that_ends_no_turn_of_the_user_is_refused(method, workspace):
     found = method("seed=11")
-    found.tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    found.tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    )
     with pytest.raises(UserError, match="does not end a user's turn by an end token"):
         write_rows(found, 4)
 
@@ -115,17 +129,28 @@ def test_the_share_is_that_of_all_rows_and_few_rows_are_repeated(method, prepare
     assert len(examples) == 24 + 16 and len(ids) == 24 + 6
     assert count_replay_rows(found.config.train, 24) == 16
     places = examples["row"][24:]
-    assert set(places) == set(range(24, 30)) and all(ids[place].startswith("replay-") for place in places)
+    assert set(places) == set(range(24, 30)) and all(
+        ids[place].startswith("replay-") for place in places
+    )
     facts = found.facts["replay"]
     assert (facts["different_rows"], facts["rows_an_epoch"], facts["share"]) == (6, 16, 0.4)
     assert facts["tokens_an_epoch"] == sum(examples["length"][24:])
 
 
-def test_the_share_is_that_of_the_loss_too_however_long_the_answers_are(method, prepared, workspace):
-    overrides = ("train.replay.share=0.25", "train.replay.rows=4", "train.args.learning_rate=1e-3", "train=full")
+def test_the_share_is_that_of_the_loss_too_however_long_the_answers_are(
+    method, prepared, workspace
+):
+    overrides = (
+        "train.replay.share=0.25",
+        "train.replay.rows=4",
+        "train.args.learning_rate=1e-3",
+        "train=full",
+    )
     found = method(*overrides)
     tracker = Tracker(found.config, None)
-    trainer = get_trainer(found, prepared["train"], prepared["validation"], tracker, str(workspace / "trl"))
+    trainer = get_trainer(
+        found, prepared["train"], prepared["validation"], tracker, str(workspace / "trl")
+    )
     rows = trainer.train_dataset
 
     def mean(part):
@@ -145,7 +170,11 @@ def test_the_share_is_that_of_the_loss_too_however_long_the_answers_are(method, 
 def test_without_a_share_nothing_is_mixed_in(method, prepared, workspace):
     found = method()
     examples, ids = mixed(found, prepared["train"], workspace)
-    assert len(examples) == len(ids) == 24 and "replay" not in found.facts and not (workspace / FILE).exists()
+    assert (
+        len(examples) == len(ids) == 24
+        and "replay" not in found.facts
+        and not (workspace / FILE).exists()
+    )
 
 
 def test_rows_of_a_file_keep_their_own_system_message(config, prepared, workspace):
@@ -154,22 +183,37 @@ def test_rows_of_a_file_keep_their_own_system_message(config, prepared, workspac
         [("system", "Be a pirate."), ("user", "Hello?"), ("assistant", "Arr!")],
         [("user", "Bye?"), ("assistant", "Bye.")],
     )
-    given = ("train.replay.share=0.1", "train.replay.source=general.jsonl", "prompt.short_instruction=Brief.")
+    given = (
+        "train.replay.share=0.1",
+        "train.replay.source=general.jsonl",
+        "prompt.short_instruction=Brief.",
+    )
     found = get_method(config(*given))
     examples, _ = mixed(found, prepared["train"], workspace)
     read = [found.tokenizer.decode(row["input_ids"]) for row in examples]
-    assert all("Brief." in text for text in read[:24]) and not any("Brief." in text for text in read[24:])
+    assert all("Brief." in text for text in read[:24]) and not any(
+        "Brief." in text for text in read[24:]
+    )
     assert "Be a pirate." in read[24] and "system" not in read[25]
-    learned = [found.tokenizer.decode([t for t in row["labels"] if t != IGNORED]) for row in examples]
+    learned = [
+        found.tokenizer.decode([t for t in row["labels"] if t != IGNORED]) for row in examples
+    ]
     assert learned[24:26] == ["Arr!<|im_end|>", "Bye.<|im_end|>"]
 
 
 def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace):
-    row = {"messages": [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One, two,"}]}
+    row = {
+        "messages": [
+            {"role": "user", "content": "Count."},
+            {"role": "assistant", "content": "One, two,"},
+        ]
+    }
     write_jsonl(Path("general.jsonl"), [{**row, "unfinished": True}])
     found = get_method(config("train.replay.share=0.05", "train.replay.source=general.jsonl"))
     examples, _ = mixed(found, prepared["train"], workspace)
-    assert found.tokenizer.decode([t for t in examples[-1]["labels"] if t != IGNORED]) == "One, two,"
+    assert (
+        found.tokenizer.decode([t for t in examples[-1]["labels"] if t != IGNORED]) == "One, two,"
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +226,14 @@ def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace
         ("[1]", "line 1: expected"),
         ("no JSON", "line 1: expected"),
         (
-            json.dumps({"messages": [{"role": "user", "content": "x" * 200}, {"role": "assistant", "content": "y"}]}),
+            json.dumps(
+                {
+                    "messages": [
+                        {"role": "user", "content": "x" * 200},
+                        {"role": "assistant", "content": "y"},
+                    ]
+                }
+            ),
             r"replay-1 has \d+ tokens, which is more than model.max_length=120",
         ),
     ],
@@ -190,15 +241,23 @@ def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace
 def test_a_file_that_is_no_use_is_named_with_its_line(config, prepared, workspace, content, said):
     if content is not None:
         Path("general.jsonl").write_text(content)
-    found = get_method(config("train.replay.share=0.2", "train.replay.source=general.jsonl", "model.max_length=120"))
+    found = get_method(
+        config(
+            "train.replay.share=0.2", "train.replay.source=general.jsonl", "model.max_length=120"
+        )
+    )
     with pytest.raises(UserError, match=said):
         mix_replay(found, found.get_examples(prepared["train"][:1] * 4), ["a"] * 4, workspace)
 
 
 def test_training_keeps_the_rows_beside_the_model_and_their_hash(talker, prepared):
     main(compose_config(*SMALL, *talker, *REPLAY))
-    facts, numbers = read_json(TUNED / "training.json"), read_json(Path("metrics/train.json"))
-    assert facts["replay"]["sha256"] == sha256_file(TUNED / FILE) and len(read_jsonl(TUNED / FILE)) == 4
+    facts = read_json(TUNED / "training.json")
+    numbers = read_json(Path("metrics/train.json"))
+    assert (
+        facts["replay"]["sha256"] == sha256_file(TUNED / FILE)
+        and len(read_jsonl(TUNED / FILE)) == 4
+    )
     assert facts["replay"]["source"] == "self"
     assert read_json(Path("models/measured/tuned/42.json"))["replay_writing_seconds"] > 0
     assert numbers["steps"] == 3 * 8  # (24 + 6) rows in batches of four
@@ -207,13 +266,17 @@ def test_training_keeps_the_rows_beside_the_model_and_their_hash(talker, prepare
     assert numbers["tokens"] == 3 * (task + facts["replay"]["tokens_an_epoch"])
 
 
-def test_a_killed_run_with_replay_rows_ends_with_the_very_weights(talker, prepared, monkeypatch, tmp_path):
+def test_a_killed_run_with_replay_rows_ends_with_the_very_weights(
+    talker, prepared, monkeypatch, tmp_path
+):
     more = (*talker, *REPLAY)
     whole = run(*more)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at(patch, 10)
         run(*more)
-    monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path / "empty"))  # the checkpoints' folder has the rows too
+    monkeypatch.setenv(
+        "TUNEPROOF_CACHE", str(tmp_path / "empty")
+    )  # the checkpoints' folder has the rows too
     monkeypatch.setattr(replay_writer, "get_model", None)
     main(compose_config(*SMALL, *more))
     same(whole, read())
@@ -225,20 +288,29 @@ def test_a_changed_file_of_chats_trains_anew(prepared):
     main(compose_config(*SMALL, *given))
     before = load_file(next(TUNED.glob("*.safetensors")))
     main(compose_config(*SMALL, *given))
-    assert all(torch.equal(value, load_file(next(TUNED.glob("*.safetensors")))[n]) for n, value in before.items())
+    assert all(
+        torch.equal(value, load_file(next(TUNED.glob("*.safetensors")))[n])
+        for n, value in before.items()
+    )
     chats(Path("general.jsonl"), [("user", "Hello?"), ("assistant", "Ahoy there!")])
     main(compose_config(*SMALL, *given))
-    assert any(not torch.equal(value, load_file(next(TUNED.glob("*.safetensors")))[n]) for n, value in before.items())
+    assert any(
+        not torch.equal(value, load_file(next(TUNED.glob("*.safetensors")))[n])
+        for n, value in before.items()
+    )
 
 
 def test_a_second_process_waits_for_the_first_ones_rows(config, prepared, workspace, monkeypatch):
     chats(Path("general.jsonl"), [("user", "Hello?"), ("assistant", "Arr!")])
     given = config("train.replay.share=0.1", "train.replay.source=general.jsonl")
-    first, second = get_method(given), get_method(given)
+    first = get_method(given)
+    second = get_method(given)
     monkeypatch.setenv("TUNEPROOF_WORKER", str(workspace))
     monkeypatch.setenv("RANK", "1")
     found = []
-    waiting = threading.Thread(target=lambda: found.append(mixed(second, prepared["train"], workspace)))
+    waiting = threading.Thread(
+        target=lambda: found.append(mixed(second, prepared["train"], workspace))
+    )
     looked = threading.Event()
     monkeypatch.setattr(replay, "time", SimpleNamespace(sleep=lambda _: looked.set()))
     waiting.start()
@@ -252,7 +324,8 @@ def test_a_second_process_waits_for_the_first_ones_rows(config, prepared, worksp
 def test_the_estimate_counts_the_replay_rows(config):
     from stages.core.planning.estimate import REPLAY_TOKENS, estimate
 
-    plain, more = config(), config("train.replay.share=0.2")
+    plain = config()
+    more = config("train.replay.share=0.2")
     one, other = (estimate(c.train, None, 80, 8000, 800, 512, "float32") for c in (plain, more))
     assert one["steps"] == 2 * 5 and other["steps"] == 2 * 7  # 80 and 100 rows in batches of 16
     assert other["tokens_per_epoch"] == 8000 + 20 * REPLAY_TOKENS
@@ -269,5 +342,7 @@ def test_replay_is_for_answers_to_chats():
 def test_a_loss_that_runs_away_names_replay_rows_as_such():
     from stages.train.monitoring.divergence import Watch
 
-    with pytest.raises(UserError, match=r"train\.jsonl and of train\.replay \(replay-…\): a, replay-1\. Lower"):
+    with pytest.raises(
+        UserError, match=r"train\.jsonl and of train\.replay \(replay-…\): a, replay-1\. Lower"
+    ):
         Watch(["a", "replay-1"]).look(float("nan"), 1, 1e-3, [0, 1])

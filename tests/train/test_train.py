@@ -47,11 +47,22 @@ def test_training_sees_the_prompt_that_is_generated_from(config, prepared):
 
 
 def test_an_answer_of_weight_0_is_read_and_not_learned(config, workspace):
-    turns = [("user", "One?", None), ("assistant", "1", 0), ("user", "Two?", None), ("assistant", "2", 1)]
-    messages = [{"role": role, "content": text} | ({} if w is None else {"weight": w}) for role, text, w in turns]
+    turns = [
+        ("user", "One?", None),
+        ("assistant", "1", 0),
+        ("user", "Two?", None),
+        ("assistant", "2", 1),
+    ]
+    messages = [
+        {"role": role, "content": text} | ({} if w is None else {"weight": w})
+        for role, text, w in turns
+    ]
     method = get_method(config())
     [row] = method.get_examples([Record.of(messages)])
-    assert method.tokenizer.decode([token for token in row["labels"] if token != IGNORED]) == "2<|im_end|>"
+    assert (
+        method.tokenizer.decode([token for token in row["labels"] if token != IGNORED])
+        == "2<|im_end|>"
+    )
     assert "assistant\n1<|im_end|>" in method.tokenizer.decode(row["input_ids"])
 
 
@@ -60,9 +71,14 @@ def test_plain_text_is_learned_whole_in_pieces_of_the_limit(config, workspace):
     records = [Record.of([{"role": "assistant", "content": text}], kind="text")]
     method = get_method(config("train.kinds=[text]", "model.max_length=32"))
     rows = method.get_examples(records)
-    assert [row["length"] for row in rows] == [32, 32, 32, 5] and {row["row"] for row in rows} == {0}
+    assert [row["length"] for row in rows] == [32, 32, 32, 5] and {row["row"] for row in rows} == {
+        0
+    }
     assert all(row["labels"] == [IGNORED, *row["input_ids"][1:]] for row in rows)
-    assert method.tokenizer.decode([token for row in rows for token in row["input_ids"]]) == text + "<|im_end|>"
+    assert (
+        method.tokenizer.decode([token for row in rows for token in row["input_ids"]])
+        == text + "<|im_end|>"
+    )
 
 
 def test_the_short_instruction_replaces_the_rows_own(config, prepared):
@@ -72,18 +88,24 @@ def test_the_short_instruction_replaces_the_rows_own(config, prepared):
 
 
 def test_rows_over_the_limit_are_named(config, prepared):
-    with pytest.raises(UserError, match=r"24 training row\(s\) are longer than model.max_length=20"):
+    with pytest.raises(
+        UserError, match=r"24 training row\(s\) are longer than model.max_length=20"
+    ):
         examples_of(config, prepared["train"], "model.max_length=20")
 
 
 def test_records_of_another_kind_are_refused(config, prepared):
-    with pytest.raises(UserError, match=r"records of kind chat: train.method=sft learns from text \(train.kinds\)"):
+    with pytest.raises(
+        UserError, match=r"records of kind chat: train.method=sft learns from text \(train.kinds\)"
+    ):
         examples_of(config, prepared["train"], "train.kinds=[text]")
 
 
 def test_the_folder_is_whole_and_names_no_path_of_this_machine(prepared, base):
     main(compose_config(*TINY, *FAST))
-    assert {"chat_template.jinja", "tokenizer.json", "training.json"} <= {path.name for path in TUNED.iterdir()}
+    assert {"chat_template.jinja", "tokenizer.json", "training.json"} <= {
+        path.name for path in TUNED.iterdir()
+    }
     assert not {"README.md", "training_args.bin"} & {path.name for path in TUNED.iterdir()}
     assert str(base.path) not in "".join(path.read_text() for path in TUNED.glob("*.json"))
 
@@ -102,7 +124,9 @@ def trainer_of(config, prepared, tmp_path, *overrides):
     checked = config(*FAST, *overrides)
     method = get_method(checked)
     tracker = Tracker(checked, None)
-    trainer = get_trainer(method, prepared["train"], prepared["validation"], tracker, str(tmp_path / "trl"))
+    trainer = get_trainer(
+        method, prepared["train"], prepared["validation"], tracker, str(tmp_path / "trl")
+    )
     return trainer, trainer.train_dataset, method.tokenizer
 
 
@@ -124,27 +148,40 @@ def test_micro_batches_do_not_change_the_gradient(config, prepared, tmp_path):
         gradients.append((loss, {name: p.grad for name, p in trainer.model.named_parameters()}))
     for loss, gradient in gradients[1:]:
         assert torch.allclose(loss, gradients[0][0], rtol=1e-5)
-        assert all(torch.allclose(gradient[n], gradients[0][1][n], atol=1e-6, rtol=1e-3) for n in gradient)
+        assert all(
+            torch.allclose(gradient[n], gradients[0][1][n], atol=1e-6, rtol=1e-3) for n in gradient
+        )
 
 
 def test_the_loss_is_that_of_transformers(config, prepared, base, tmp_path):
     trainer, rows, _ = trainer_of(config, prepared, tmp_path)
     model = get_model(base, "float32")
-    total, tokens = 0.0, 0
+    total = 0.0
+    tokens = 0
     for row in rows.select(range(5)):
-        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        ids = torch.tensor([row["input_ids"]])
+        labels = torch.tensor([row["labels"]])
         count = int((labels != IGNORED).sum())
-        total, tokens = total + float(model(ids, labels=labels).loss) * count, tokens + count
-    assert trainer.evaluate(rows.select(range(5)))["eval_loss"] == pytest.approx(total / tokens, rel=1e-5)
+        total = total + float(model(ids, labels=labels).loss) * count
+        tokens = tokens + count
+    assert trainer.evaluate(rows.select(range(5)))["eval_loss"] == pytest.approx(
+        total / tokens, rel=1e-5
+    )
 
 
 def test_micro_batches_stay_within_the_budget(config, prepared, tmp_path):
-    trainer, rows, tokenizer = trainer_of(config, prepared, tmp_path, "train.micro_batch_tokens=200")
+    trainer, rows, tokenizer = trainer_of(
+        config, prepared, tmp_path, "train.micro_batch_tokens=200"
+    )
     batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(24)])
     parts = list(trainer._micro_batches(batch))
     assert sum(len(part["input_ids"]) for part in parts) == 24
-    assert all(int(part["attention_mask"].sum()) <= 200 or len(part["input_ids"]) == 1 for part in parts)
-    assert sum(int(part["attention_mask"].sum()) for part in parts) == int(batch["attention_mask"].sum())
+    assert all(
+        int(part["attention_mask"].sum()) <= 200 or len(part["input_ids"]) == 1 for part in parts
+    )
+    assert sum(int(part["attention_mask"].sum()) for part in parts) == int(
+        batch["attention_mask"].sum()
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +206,9 @@ def test_attention_is_chosen_by_method_and_rows(config, base):
     assert choose_attention(plain, model, 100) == choose_attention(plain, model, 5000) == "per_row"
     assert choose_attention(compiled, model, 100) == "eager"
     assert choose_attention(compiled, model, 5000) == "sdpa"
-    assert choose_attention(config("train=lora", "train.attention=sdpa").train, model, 100) == "sdpa"
+    assert (
+        choose_attention(config("train=lora", "train.attention=sdpa").train, model, 100) == "sdpa"
+    )
     assert choose_attention(config("train=dpo").train, model, 100) == "eager"
     with pytest.raises(UserError, match=r"train\.attention=per_row is for train\.method=sft"):
         choose_attention(config("train=dpo", "train.attention=per_row").train, model, 100)
@@ -183,7 +222,11 @@ def test_a_cast_leaves_the_rotary_frequencies_alone(prepared, base):
     main(compose_config(*TINY, *FAST))
     model = get_tuned_model(base, "bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-    assert all(buffer.dtype == torch.float32 for name, buffer in model.named_buffers() if "inv_freq" in name)
+    assert all(
+        buffer.dtype == torch.float32
+        for name, buffer in model.named_buffers()
+        if "inv_freq" in name
+    )
 
 
 def test_a_smaller_share_is_a_part_of_a_larger_one(prepared):
@@ -198,16 +241,24 @@ def test_a_smaller_share_is_a_part_of_a_larger_one(prepared):
 
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_rows(prepared):
     with pytest.raises(SystemExit) as stop:
-        main(compose_config(*TINY, *FAST, "train.args.learning_rate=1e38", "train.args.warmup_steps=0"))
+        main(
+            compose_config(
+                *TINY, *FAST, "train.args.learning_rate=1e38", "train.args.warmup_steps=0"
+            )
+        )
     said = str(stop.value)
     assert "the loss is nan at step 2 (learning rate" in said or "training diverges" in said
-    assert "Lower train.args.learning_rate" in said and any(record.id in said for record in prepared["train"])
+    assert "Lower train.args.learning_rate" in said and any(
+        record.id in said for record in prepared["train"]
+    )
     assert not TUNED.exists() and not Path("metrics/train.json").exists()
 
 
 def test_a_loss_that_runs_away_stops_and_one_that_wavers_does_not():
     watch = Watch(["a", "b"])
-    for step, loss in enumerate((0.2, 9.0, 0.3, 7.0, 1.0), 1):  # the first batches may be of any kind
+    for step, loss in enumerate(
+        (0.2, 9.0, 0.3, 7.0, 1.0), 1
+    ):  # the first batches may be of any kind
         watch.look(loss, step, 1e-3, [0])
     for step in range(6, 200):
         watch.look(0.5 + 0.4 * (-1) ** step, step, 1e-3, [0])
@@ -235,21 +286,37 @@ def test_a_loss_that_runs_away_at_once_is_held_against_the_one_before_training()
 
 def test_a_short_training_that_runs_away_stops_at_its_last_step(prepared):
     wild = ("train=full", "train.args.learning_rate=1", "train.args.lr_scheduler_type=constant")
-    with pytest.raises(SystemExit, match=r"training diverges: .* before, .* at step 6 \(learning rate 1\)\. Rows"):
-        main(compose_config(*TINY, *FAST, *wild, "train.args.warmup_steps=0", "train.args.num_train_epochs=3"))
+    with pytest.raises(
+        SystemExit, match=r"training diverges: .* before, .* at step 6 \(learning rate 1\)\. Rows"
+    ):
+        main(
+            compose_config(
+                *TINY, *FAST, *wild, "train.args.warmup_steps=0", "train.args.num_train_epochs=3"
+            )
+        )
     assert not TUNED.exists() and not Path("metrics/train.json").exists()
 
 
 def test_too_little_memory_says_which_knob_to_turn(config):
-    with pytest.raises(UserError, match=r"lower train\.micro_batch_tokens \(now 768"), explain_memory(config().train):
+    with (
+        pytest.raises(UserError, match=r"lower train\.micro_batch_tokens \(now 768"),
+        explain_memory(config().train),
+    ):
         torch.empty(2**55)
-    with pytest.raises(RuntimeError, match="shape"), explain_memory(config().train):  # anything else stays what it is
+    with (
+        pytest.raises(RuntimeError, match="shape"),
+        explain_memory(config().train),
+    ):  # anything else stays what it is
         torch.ones(2) @ torch.ones(3, 1)
 
 
 def test_a_dry_run_does_two_steps_and_writes_nothing(prepared, workspace, monkeypatch, capsys):
     before = sorted(workspace.rglob("*"))
-    main(compose_config(*TINY, *FAST, "train.dry_run=true", "train.args.per_device_train_batch_size=4"))
+    main(
+        compose_config(
+            *TINY, *FAST, "train.dry_run=true", "train.args.per_device_train_batch_size=4"
+        )
+    )
     said = capsys.readouterr().err
     assert "Dry run: 2 steps" in said and "All 6 steps" in said
     assert sorted(workspace.rglob("*")) == before

@@ -17,4 +17,6 @@ Kind = Literal["chat", "preference", "unpaired", "prompt", "text"]
 class Section(BaseModel):
     """No unknown keys, no guessing of types (`"5"` is not a number), no change after the check."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )

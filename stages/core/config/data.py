@@ -57,7 +57,9 @@ class Split(Section):
     @model_validator(mode="after")
     def _leave_rows_for_training(self) -> "Split":
         if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must leave rows for training (a sum below 1)")
+            raise ValueError(
+                "validation and test together must leave rows for training (a sum below 1)"
+            )
         return self
 
 
@@ -116,7 +118,9 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _group_one_way(self) -> "DataConfig":
         if self.group and self.group_starts:
-            raise ValueError("group and group_starts exclude each other: name a column, or the rows where groups begin")
+            raise ValueError(
+                "group and group_starts exclude each other: name a column, or the rows where groups begin"
+            )
         if self.group_starts != sorted(set(self.group_starts)):
             raise ValueError("group_starts: give each row once, in rising order")
         return self

@@ -117,7 +117,9 @@ class EvaluateConfig(Section):
     @model_validator(mode="after")
     def _primary_is_measured(self) -> "EvaluateConfig":
         if self.primary_metric not in self.metrics:
-            raise ValueError(f"primary_metric {self.primary_metric!r} must be one of metrics {self.metrics}")
+            raise ValueError(
+                f"primary_metric {self.primary_metric!r} must be one of metrics {self.metrics}"
+            )
         if "perplexity" in self.metrics and not self.likelihood:
             raise ValueError("the metric perplexity needs evaluate.likelihood=true")
         return self

@@ -101,7 +101,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _classifiers_only_classify(self) -> "Config":
-        for key, section in {"train": self.train, **{f"rivals.{name}": it for name, it in self.rivals.items()}}.items():
+        for key, section in {
+            "train": self.train,
+            **{f"rivals.{name}": it for name, it in self.rivals.items()},
+        }.items():
             if section.method in CLASSIFYING and self.evaluate.likelihood:
                 what = f"what {key}.method={section.method} trains has no likelihood of texts"
                 raise ValueError(f"evaluate.likelihood: {what}; take the metric perplexity out")
@@ -114,11 +117,17 @@ class Config(Section):
     def _rivals_can_be_compared(self) -> "Config":
         for name, section in self.rivals.items():
             if name in RESERVED or name in self.evaluate.extra_arms:
-                raise ValueError(f"rivals.{name}: an arm has this name already; choose another name")
+                raise ValueError(
+                    f"rivals.{name}: an arm has this name already; choose another name"
+                )
             if not re.fullmatch(RIVAL_NAME, name):
-                raise ValueError(f"rivals.{name}: a rival's name has letters, digits, _ and - alone")
+                raise ValueError(
+                    f"rivals.{name}: a rival's name has letters, digits, _ and - alone"
+                )
             if section.method not in (*ANSWERING, *CLASSIFYING):
-                raise ValueError(f"rivals.{name}.method: {section.method} makes a judge, which answers no prompts")
+                raise ValueError(
+                    f"rivals.{name}.method: {section.method} makes a judge, which answers no prompts"
+                )
             if not set(self.train.kinds) <= set(section.kinds):
                 rows = ", ".join(self.train.kinds)
                 raise ValueError(
@@ -165,7 +174,9 @@ def list_texts(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str
 def _describe(problem: dict[str, Any]) -> str:
     # Pydantic puts the kind of a section into the path of a problem; nobody wrote it there.
     fields = [section.model_fields for section in _sections(Config)]
-    kinds = {kind for known in fields if "kind" in known for kind in get_args(known["kind"].annotation)}
+    kinds = {
+        kind for known in fields if "kind" in known for kind in get_args(known["kind"].annotation)
+    }
     key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
     if problem["type"] == "extra_forbidden":
         names = [field.alias or name for known in fields for name, field in known.items()]
@@ -176,7 +187,9 @@ def _describe(problem: dict[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not key:  # of sections that do not go together: the message names them
         return message
-    if problem["type"] == "value_error" and isinstance(problem["input"], dict):  # of a whole section, which is long
+    if problem["type"] == "value_error" and isinstance(
+        problem["input"], dict
+    ):  # of a whole section, which is long
         return f"{key}.{message}" if re.match(r"[\w.]+: ", message) else f"{key}: {message}"
     return f"{key}: {message}, got {problem['input']!r}"
 

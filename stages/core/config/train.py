@@ -139,7 +139,9 @@ class TrainConfig(Section):
     def get_effective(self) -> dict[str, Any]:
         """The settings on which the trained weights depend, apart from the seed that is taken."""
         settings = self.model_dump(exclude=WITHOUT_EFFECT)
-        settings["replay"] = self.replay.model_dump(exclude={"watch"}) if self.replay.share else None
+        settings["replay"] = (
+            self.replay.model_dump(exclude={"watch"}) if self.replay.share else None
+        )
         return settings
 
     @model_validator(mode="after")
@@ -147,17 +149,27 @@ class TrainConfig(Section):
         if self.method == "grpo" and self.reward.metric is None:
             raise ValueError("reward.metric: method grpo needs one, the name of a metric")
         if self.replay.share and (self.method != "sft" or "chat" not in self.kinds):
-            raise ValueError("replay.share must be 0: only answers to chats (method sft) are learned among replay rows")
+            raise ValueError(
+                "replay.share must be 0: only answers to chats (method sft) are learned among replay rows"
+            )
         if self.replay.share and (
             self.args.get("loss_type", "nll") != "nll" or self.args.get("label_smoothing_factor")
         ):
-            raise ValueError("replay.share weighs the loss: leave args.loss_type=nll and no label_smoothing_factor")
+            raise ValueError(
+                "replay.share weighs the loss: leave args.loss_type=nll and no label_smoothing_factor"
+            )
         if self.quantization is not None and self.adapter is None:
-            raise ValueError("quantization: needs an adapter, for quantized weights themselves are not trained")
+            raise ValueError(
+                "quantization: needs an adapter, for quantized weights themselves are not trained"
+            )
         if self.encoder and self.quantization:
-            raise ValueError("quantization: an encoder is not quantized; leave null, or choose encoder=none")
+            raise ValueError(
+                "quantization: an encoder is not quantized; leave null, or choose encoder=none"
+            )
         if self.encoder and self.method not in CLASSIFYING:
             raise ValueError(f"encoder: method {self.method} trains `model`; choose encoder=none")
         if self.best.metric != "loss" and self.method not in ANSWERING:
-            raise ValueError(f"best.metric: must be loss, for what {self.method} trains does not answer prompts")
+            raise ValueError(
+                f"best.metric: must be loss, for what {self.method} trains does not answer prompts"
+            )
         return self

@@ -41,7 +41,9 @@ def list_entities(text: str, kinds: Collection[str]) -> list[Entity]:
     A comma after anything but a known type belongs to the name, and so do brackets inside the list. The dash may be
     any, and without spaces where the type is in capitals or its script has none.
     """
-    return next((found for inside in _find_lists(text) if (found := _read_list(inside, kinds)[0])), [])
+    return next(
+        (found for inside in _find_lists(text) if (found := _read_list(inside, kinds)[0])), []
+    )
 
 
 def is_list(text: str, kinds: Collection[str]) -> bool:
@@ -91,7 +93,8 @@ def get_spans(tags: Sequence[str]) -> list[Span]:
     """The entities that tags mean. An I of another type than the word before, or after an O, begins one too."""
     spans: list[Span] = []
     for i, tag in enumerate(tags):
-        begins, kind = tag[0] == "B", tag[2:]
+        begins = tag[0] == "B"
+        kind = tag[2:]
         last = spans[-1] if spans else None
         if tag != OUTSIDE and not begins and last and (last.end, last.kind) == (i, kind):
             spans[-1] = last._replace(end=i + 1)
@@ -115,15 +118,21 @@ def align(text: str, words: Sequence[Place], entities: Sequence[Entity]) -> tupl
         The tags, and how many of the entities are not in the text.
     """
     starts, ends = ({place[side]: i for i, place in enumerate(words)} for side in (0, 1))
-    tags, after, lost = [OUTSIDE] * len(words), 0, 0
+    tags = [OUTSIDE] * len(words)
+    after = 0
+    lost = 0
     for name, kind in entities:
-        pattern = re.compile(r"\s*".join(map(re.escape, _WORD.findall(name))) or r"(?!)", re.IGNORECASE)
+        pattern = re.compile(
+            r"\s*".join(map(re.escape, _WORD.findall(name))) or r"(?!)", re.IGNORECASE
+        )
         found = [
             (match.start() < after, starts[match.start()], ends[match.end()])
             for match in _everywhere(pattern, text)
             if match.start() in starts and match.end() in ends
         ]
-        free = [where for where in found if all(tag == OUTSIDE for tag in tags[where[1] : where[2] + 1])]
+        free = [
+            where for where in found if all(tag == OUTSIDE for tag in tags[where[1] : where[2] + 1])
+        ]
         if not free:
             lost += 1
             continue
@@ -143,7 +152,9 @@ def find_tokens(words: Sequence[Place], offsets: Sequence[Place]) -> list[int | 
     found: list[int | None] = []
     token = 0
     for start, end in words:
-        while token < len(offsets) and offsets[token][1] <= start:  # also those that stand for no text: (0, 0)
+        while (
+            token < len(offsets) and offsets[token][1] <= start
+        ):  # also those that stand for no text: (0, 0)
             token += 1
         found.append(token if token < len(offsets) and offsets[token][0] < end else None)
     return found
@@ -155,7 +166,9 @@ def tags_of_words(tokens: Sequence[int | None], tags: Sequence[str]) -> list[str
     for i, token in enumerate(tokens):
         if token is None:
             found.append(OUTSIDE)
-        elif i and token == tokens[i - 1]:  # one token for two words: the second goes on with the first
+        elif (
+            i and token == tokens[i - 1]
+        ):  # one token for two words: the second goes on with the first
             found.append(found[-1].replace("B-", "I-", 1))
         else:
             found.append(tags[token])
@@ -193,8 +206,12 @@ def _read_list(inside: str, kinds: Collection[str]) -> tuple[list[Entity], str]:
 def _cut_known(piece: str, kinds: Collection[str]) -> tuple[str, str]:
     """The name and its type at the first dash after which a known type and nothing else stands; else no type."""
     for dash in re.finditer(_DASH, piece):
-        name, kind = piece[: dash.start()], piece[dash.end() :].strip()
-        apart = piece[dash.start() - 1 : dash.start()].isspace() or piece[dash.end() : dash.end() + 1].isspace()
+        name = piece[: dash.start()]
+        kind = piece[dash.end() :].strip()
+        apart = (
+            piece[dash.start() - 1 : dash.start()].isspace()
+            or piece[dash.end() : dash.end() + 1].isspace()
+        )
         if kind.lower() in kinds and (apart or kind == kind.upper()):
             return name, kind
     return piece, ""

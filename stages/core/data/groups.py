@@ -29,4 +29,8 @@ def count_groups(records: Sequence[Record]) -> int:
 
 def _name(record: Record) -> str:
     group = record.meta.get("group")
-    return f"group {group}" if group is not None else f"question {' '.join(record.question.casefold().split())}"
+    return (
+        f"group {group}"
+        if group is not None
+        else f"question {' '.join(record.question.casefold().split())}"
+    )

@@ -14,10 +14,13 @@ from stages.core.config.schema import Config
 from stages.core.storage.files import read_json, read_jsonl, write_json, write_jsonl
 
 PREDICTIONS = Path("predictions")
-GENERAL_BASE, GENERAL_TUNED = PREDICTIONS / "general_base.json", PREDICTIONS / "general_tuned.json"
+GENERAL_BASE = PREDICTIONS / "general_base.json"
+GENERAL_TUNED = PREDICTIONS / "general_tuned.json"
 EXTRA = PREDICTIONS / "extra"  # arms that the verdict does not go by
 CHOICES = PREDICTIONS / "choices.json"
-MEASURED = PREDICTIONS / "measured"  # a folder for each stage, because an output of DVC has one stage
+MEASURED = (
+    PREDICTIONS / "measured"
+)  # a folder for each stage, because an output of DVC has one stage
 TIMES = ("seconds", "energy_kwh")
 UNWRITTEN = (*TIMES, "token_ids")
 
@@ -57,10 +60,16 @@ def prompted_arms(config: Config) -> tuple[str, ...]:
 
 def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
     """Write the arm's answers, and beside them what they took."""
-    rows = [{key: value for key, value in asdict(row).items() if key not in UNWRITTEN} for row in predictions]
+    rows = [
+        {key: value for key, value in asdict(row).items() if key not in UNWRITTEN}
+        for row in predictions
+    ]
     write_jsonl(PREDICTIONS / f"{arm}.jsonl", rows)
     energy = [row.energy_kwh for row in predictions if row.energy_kwh is not None]
-    taken = {"seconds": sum(row.seconds for row in predictions), "energy_kwh": sum(energy) if energy else None}
+    taken = {
+        "seconds": sum(row.seconds for row in predictions),
+        "energy_kwh": sum(energy) if energy else None,
+    }
     write_json(_get_measured_file(arm), taken)
 
 
@@ -79,7 +88,13 @@ def read_predictions(arm: str) -> list[Prediction]:
 
 def write_choices(choices: Mapping[str, Mapping[str, Any]]) -> None:
     """Write how each arm chose its prompt, and beside that the seconds of its search."""
-    write_json(CHOICES, {arm: {k: v for k, v in choice.items() if k not in TIMES} for arm, choice in choices.items()})
+    write_json(
+        CHOICES,
+        {
+            arm: {k: v for k, v in choice.items() if k not in TIMES}
+            for arm, choice in choices.items()
+        },
+    )
     seconds = {arm: choice["seconds"] for arm, choice in choices.items() if "seconds" in choice}
     write_json(_get_measured_file("choices"), seconds)
 
@@ -92,7 +107,10 @@ def read_choices() -> dict[str, dict[str, Any]]:
     """
     seconds = read_json(_get_measured_file("choices"))
     found = read_json(CHOICES).items()
-    return {arm: {**choice, "seconds": seconds[arm]} if arm in seconds else choice for arm, choice in found}
+    return {
+        arm: {**choice, "seconds": seconds[arm]} if arm in seconds else choice
+        for arm, choice in found
+    }
 
 
 def _get_measured_file(name: str) -> Path:

@@ -34,7 +34,9 @@ class Segment(NamedTuple):
     trained: bool
 
 
-def build_prompt(record: Record, instruction: str | None, shots: Sequence[Record] = ()) -> list[Message]:
+def build_prompt(
+    record: Record, instruction: str | None, shots: Sequence[Record] = ()
+) -> list[Message]:
     """The messages that ask for a record's target.
 
     Args:
@@ -50,12 +52,18 @@ def build_prompt(record: Record, instruction: str | None, shots: Sequence[Record
     return system + turns + asked
 
 
-def encode_prompt(tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], tools: Tools = ()) -> list[int]:
+def encode_prompt(
+    tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], tools: Tools = ()
+) -> list[int]:
     """Token ids of the prompt, up to where the assistant begins to answer."""
-    return tokenizer(_render(tokenizer, prompt, tools, answer=True), add_special_tokens=False)["input_ids"]
+    return tokenizer(_render(tokenizer, prompt, tools, answer=True), add_special_tokens=False)[
+        "input_ids"
+    ]
 
 
-def split_user_turn(tokenizer: "PreTrainedTokenizerBase", before: Sequence[Message] = ()) -> tuple[str, str]:
+def split_user_turn(
+    tokenizer: "PreTrainedTokenizerBase", before: Sequence[Message] = ()
+) -> tuple[str, str]:
     """What a rendered chat has before the user's text, and what comes after the text.
 
     Args:
@@ -79,7 +87,9 @@ def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def split_chat(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], tools: Tools = ()) -> list[Segment]:
+def split_chat(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], tools: Tools = ()
+) -> list[Segment]:
     """The rendered chat in parts, each answer of weight 1 (or of none) a trained part that ends its turn.
 
     Messages after the last trained answer are left out: nothing is learned from them. Where the template has no end of
@@ -100,7 +110,8 @@ def split_chat(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], to
         if not answered.startswith(asked):
             raise TemplateError(_explain(asked, answered))
         if not asked.startswith(before):
-            segments, before = [], ""  # the template renders earlier answers otherwise (without their thoughts)
+            segments = []
+            before = ""  # the template renders earlier answers otherwise (without their thoughts)
         answer = _cut_after_end(answered[len(asked) :], tokenizer.eos_token)
         ended = answer if answer.endswith(tokenizer.eos_token) else answer + tokenizer.eos_token
         segments += [Segment(asked[len(before) :], False), Segment(ended, True)]
@@ -108,7 +119,9 @@ def split_chat(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], to
     return segments
 
 
-def encode_segments(tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Sequence[Segment]]) -> list[Example]:
+def encode_segments(
+    tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Sequence[Segment]]
+) -> list[Example]:
     """Token ids of many chats in one call. Each part is tokenized alone, as generation tokenizes the prompt alone."""
     texts = [segment.text for chat in chats for segment in chat]
     encoded = iter(_tokenize(tokenizer, texts))
@@ -129,11 +142,15 @@ def _tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[li
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if isinstance(backend, Tokenizer):  # twice as fast as by its wrapper
-        return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [
+            encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)
+        ]
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
-def split_record(tokenizer: "PreTrainedTokenizerBase", record: Record, instruction: str | None) -> list[Segment]:
+def split_record(
+    tokenizer: "PreTrainedTokenizerBase", record: Record, instruction: str | None
+) -> list[Segment]:
     """What training sees of a record that is asked with `instruction`; of a `prompt` the prompt alone.
 
     Raises:
@@ -147,7 +164,9 @@ def split_record(tokenizer: "PreTrainedTokenizerBase", record: Record, instructi
     return split_chat(tokenizer, [*prompt, record.messages[-1]], record.tools)
 
 
-def _render(tokenizer: "PreTrainedTokenizerBase", messages: list[Message], tools: Tools, *, answer: bool) -> str:
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], tools: Tools, *, answer: bool
+) -> str:
     from jinja2 import TemplateError as JinjaError
 
     try:

@@ -34,7 +34,9 @@ class Record:
     """`label`, `group`, and in `columns` those that `data.keep` names; no part of the content."""
 
     @classmethod
-    def of(cls, messages: list[Message], *, meta: dict[str, Any] | None = None, **content: Any) -> "Record":
+    def of(
+        cls, messages: list[Message], *, meta: dict[str, Any] | None = None, **content: Any
+    ) -> "Record":
         """The record of this content (`kind`, `tools`, `rejected`, `desirable`)."""
         given = {name: value for name, value in content.items() if value not in (None, [], "chat")}
         digest = sha256_json({"messages": messages, **given} if given else messages)
@@ -60,7 +62,11 @@ class Record:
     def dump(self) -> bytes:
         """One line of JSON without the fields that say nothing."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        kept = {name: value for name, value in values.items() if value is not None and value not in ({}, [])}
+        kept = {
+            name: value
+            for name, value in values.items()
+            if value is not None and value not in ({}, [])
+        }
         return orjson.dumps(kept, option=orjson.OPT_APPEND_NEWLINE)
 
     @classmethod

@@ -27,12 +27,18 @@ _CHILLUS = {
 }
 _CHILLU = regex.compile("|".join(_CHILLUS))
 # Letters of the same word, which keyboards of Arabic, Persian and Urdu give different codes; the tatweel is ornament.
-_VARIANTS = str.maketrans("\u064a\u0649\u0643\u06c1\u066b\u066c", "\u06cc\u06cc\u06a9\u0647.,", "\u0640")
+_VARIANTS = str.maketrans(
+    "\u064a\u0649\u0643\u06c1\u066b\u066c", "\u06cc\u06cc\u06a9\u0647.,", "\u0640"
+)
 _OWN_MEANING = ("<super>", "<sub>", "<fraction>")  # 10² is not 102
 # Scripts without spaces between words: those whose lines only a dictionary can break, Chinese and Japanese.
-UNSPACED = r"[[\p{L}\p{M}\p{N}]&&[\p{Line_Break=SA}\p{scx=Hani}\p{scx=Hira}\p{scx=Kana}\p{scx=Bopo}]]"
+UNSPACED = (
+    r"[[\p{L}\p{M}\p{N}]&&[\p{Line_Break=SA}\p{scx=Hani}\p{scx=Hira}\p{scx=Kana}\p{scx=Bopo}]]"
+)
 """A set of `regex` (V1). `scx` is the extension of a script: with it the long-vowel mark belongs to both kana."""
-_WORD = regex.compile(rf"(?V1)(?={UNSPACED})\X|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d])+")
+_WORD = regex.compile(
+    rf"(?V1)(?={UNSPACED})\X|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d])+"
+)
 
 
 def clean(text: str) -> str:

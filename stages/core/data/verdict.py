@@ -44,7 +44,9 @@ def check_verdict(stable: Mapping[str, Any]) -> None:
 
     error = best_match(Draft202012Validator(read_json(SCHEMA)).iter_errors(stable))
     if error:
-        raise ValueError(f"{VERDICT} does not follow {SCHEMA.name}: {error.json_path}: {error.message}")
+        raise ValueError(
+            f"{VERDICT} does not follow {SCHEMA.name}: {error.json_path}: {error.message}"
+        )
 
 
 def read_verdict(folder: Path = Path()) -> dict[str, Any]:

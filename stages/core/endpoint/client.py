@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 REFUSABLE = ("max_tokens", "temperature", "seed")  # what some models do not take
-_REFUSED = re.compile(r"(?i)unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not (permitted|allowed)|extra_")
+_REFUSED = re.compile(
+    r"(?i)unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not (permitted|allowed)|extra_"
+)
 _KEPT = "What it has answered is kept: run again to go on."
 
 
@@ -52,8 +54,10 @@ class Client:
         Raises:
             UserError: the package openai or the key is missing, or the address is none.
         """
-        self.endpoint, self.section = endpoint, section
-        self._key, self._refused = _get_key(endpoint, section), set[str]()
+        self.endpoint = endpoint
+        self.section = section
+        self._key = _get_key(endpoint, section)
+        self._refused = set[str]()
         self._openai = self._connect()
 
     def _connect(self) -> "OpenAI":
@@ -63,11 +67,18 @@ class Client:
             raise UserError(
                 f"{self.section} needs the package openai: `pip install -c constraints.txt '.[remote]'`"
             ) from None
-        here, key = self.endpoint, self._key or "none"  # without any the package would send OPENAI_API_KEY to everyone
+        here = self.endpoint
+        key = self._key or "none"  # without any the package would send OPENAI_API_KEY to everyone
         try:
-            return OpenAI(base_url=here.url, api_key=key, timeout=here.timeout, max_retries=here.retries)
-        except Exception as error:  # of the library below, which refuses the address, or that of a proxy
-            raise UserError(f"{self.section}.url: {here.url} cannot be used: {self._clean(error)}") from None
+            return OpenAI(
+                base_url=here.url, api_key=key, timeout=here.timeout, max_retries=here.retries
+            )
+        except (
+            Exception
+        ) as error:  # of the library below, which refuses the address, or that of a proxy
+            raise UserError(
+                f"{self.section}.url: {here.url} cannot be used: {self._clean(error)}"
+            ) from None
 
     def close(self) -> None:
         """End the connections."""
@@ -102,11 +113,18 @@ class Client:
             try:
                 return self._openai.chat.completions.with_raw_response.create(**given)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = next((name for name in REFUSABLE if name in given and _refuses(error, name)), None)
+                refused = next(
+                    (name for name in REFUSABLE if name in given and _refuses(error, name)), None
+                )
                 if refused is None:
                     raise self._explain(error) from None
                 if refused not in self._refused:
-                    log.info("%s: %s refuses %s and is asked without it", self.section, self.endpoint.model, refused)
+                    log.info(
+                        "%s: %s refuses %s and is asked without it",
+                        self.section,
+                        self.endpoint.model,
+                        refused,
+                    )
                 self._refused.add(refused)
             except openai.OpenAIError as error:
                 raise self._explain(error) from None
@@ -115,8 +133,10 @@ class Client:
         """What went wrong and what to do, in one message."""
         import openai
 
-        at, here = self.section, self.endpoint
-        said, tries = self._clean(error), f"{here.retries + 1} time(s)"
+        at = self.section
+        here = self.endpoint
+        said = self._clean(error)
+        tries = f"{here.retries + 1} time(s)"
         key = f"the key in {here.key_variable}" if here.key_variable else "a request without a key"
         found = {
             openai.APITimeoutError: f"did not answer within {here.timeout} s, asked {tries}. Raise {at}.timeout or "
@@ -139,7 +159,9 @@ class Client:
     def _clean(self, error: object) -> str:
         """What a server or a library said, in a line, without the key."""
         body = getattr(error, "body", None)
-        inside = (body.get("message") or body.get("detail")) if isinstance(body, dict) else None  # OpenAI's, FastAPI's
+        inside = (
+            (body.get("message") or body.get("detail")) if isinstance(body, dict) else None
+        )  # OpenAI's, FastAPI's
         text = str(inside or body or error)
         text = text.replace(self._key, "…") if self._key else text
         return " ".join(text.split())[:300].rstrip(". ") or type(error).__name__
@@ -157,7 +179,9 @@ def _get_key(endpoint: Endpoint, section: str) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise UserError(f"{section}: set the environment variable {variable} to the key of {endpoint.url}")
+        raise UserError(
+            f"{section}: set the environment variable {variable} to the key of {endpoint.url}"
+        )
     if not re.fullmatch(r"[\x21-\x7e]+", key):  # the library would quote it in its error
         raise UserError(
             f"{section}: the environment variable {variable} holds no key: it has spaces or letters beyond ASCII"
@@ -167,7 +191,8 @@ def _get_key(endpoint: Endpoint, section: str) -> str | None:
 
 def _read(completion: Any, seconds: float) -> Reply:
     """The reply of the server; whatever is missing raises, for then it speaks another language."""
-    choice, usage = completion.choices[0], completion.usage
+    choice = completion.choices[0]
+    usage = completion.usage
     text = choice.message.content or ""
     if not text and choice.message.tool_calls:
         text = orjson.dumps([_read_call(call) for call in choice.message.tool_calls]).decode()

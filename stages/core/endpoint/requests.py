@@ -50,10 +50,14 @@ def chat(endpoint: Endpoint, requests: Sequence[Request], section: str) -> list[
     from filelock import FileLock
 
     asked = [_describe(endpoint, request) for request in requests]
-    folder = cached_folder(f"replies/{sha256_json([endpoint.url, endpoint.model])[:16]}", lambda _: None)
+    folder = cached_folder(
+        f"replies/{sha256_json([endpoint.url, endpoint.model])[:16]}", lambda _: None
+    )
     files = [folder / f"{sha256_json(value)}.json" for value in asked]
     with FileLock(folder / ".lock"):
-        missing = {path: value for path, value in zip(files, asked, strict=True) if not path.exists()}
+        missing = {
+            path: value for path, value in zip(files, asked, strict=True) if not path.exists()
+        }
         if missing:
             _ask_all(Client(endpoint, section), missing)
     replies = {path: Reply(**read_json(path)["reply"]) for path in set(files)}
@@ -64,7 +68,8 @@ def _ask_all(client: Client, missing: Mapping[Path, dict[str, Any]]) -> None:
     """Ask, and write each reply as it comes."""
     from tqdm import tqdm
 
-    title, stopped = client.section.rpartition(".")[2], Event()
+    title = client.section.rpartition(".")[2]
+    stopped = Event()
 
     def ask(path: Path, asked: dict[str, Any]) -> None:
         if stopped.is_set():
@@ -94,18 +99,31 @@ def _describe(endpoint: Endpoint, request: Request) -> dict[str, Any]:
     """All that the answer hangs on: the address, and what is sent."""
     tools = {"tools": list(request.tools)} if request.tools else {}
     given = {"max_tokens": request.max_tokens, "temperature": 0, "seed": request.seed, **tools}
-    return {"url": endpoint.url, "model": endpoint.model, "messages": to_api(request.messages), **given}
+    return {
+        "url": endpoint.url,
+        "model": endpoint.model,
+        "messages": to_api(request.messages),
+        **given,
+    }
 
 
 def to_api(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """The messages of a record as the API takes them: arguments as text, an id for every call, no fields of ours."""
-    made, unanswered = list[dict[str, Any]](), list[str]()
+    made = list[dict[str, Any]]()
+    unanswered = list[str]()
     for message in messages:
-        kept: dict[str, Any] = {key: message[key] for key in ("role", "content", "name") if key in message}
+        kept: dict[str, Any] = {
+            key: message[key] for key in ("role", "content", "name") if key in message
+        }
         if message.get("tool_calls"):
-            calls = [{"id": f"call_{len(made)}_{i}", **call} for i, call in enumerate(message["tool_calls"])]
+            calls = [
+                {"id": f"call_{len(made)}_{i}", **call}
+                for i, call in enumerate(message["tool_calls"])
+            ]
             unanswered = [call["id"] for call in calls]
-            kept["tool_calls"] = [{**call, "function": _with_text(call["function"])} for call in calls]
+            kept["tool_calls"] = [
+                {**call, "function": _with_text(call["function"])} for call in calls
+            ]
         elif message["role"] == "tool":
             next_id = unanswered.pop(0) if unanswered else "call"
             kept["tool_call_id"] = message.get("tool_call_id", next_id)

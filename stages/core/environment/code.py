@@ -43,4 +43,8 @@ def _digest(path: Path) -> str:
 
 def _is_text(node: ast.AST) -> bool:
     """Whether a statement is a docstring, of a class, a function or an attribute."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

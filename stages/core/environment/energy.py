@@ -42,9 +42,12 @@ def measure(settings: EnergyConfig) -> Iterator[Energy]:
         yield used
     finally:
         tracker.stop()
-        found = getattr(tracker, "final_emissions_data", None)  # CodeCarbon logs its own defects and goes on
+        found = getattr(
+            tracker, "final_emissions_data", None
+        )  # CodeCarbon logs its own defects and goes on
         if found is not None:
-            used.kwh, used.co2_kg = found.energy_consumed, found.emissions
+            used.kwh = found.energy_consumed
+            used.co2_kg = found.emissions
 
 
 def _get_tracker(country: str) -> Any:
@@ -56,11 +59,15 @@ def _get_tracker(country: str) -> Any:
             f"energy.measure needs CodeCarbon ({error}): `pip install -c constraints.txt '.[energy]'`, "
             "or energy=unmeasured"
         ) from None
-    if country not in DataSource().get_global_energy_mix_data():  # it would take the world's mean, and say so nowhere
+    if (
+        country not in DataSource().get_global_energy_mix_data()
+    ):  # it would take the world's mean, and say so nowhere
         raise UserError(
             f"energy.country: CodeCarbon does not know {country!r}; give a country's three letters of ISO 3166"
         )
-    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it speaks before it has read its log level
+    logging.getLogger("codecarbon").setLevel(
+        logging.ERROR
+    )  # it speaks before it has read its log level
     return OfflineEmissionsTracker(
         country_iso_code=country,
         tracking_mode="process",

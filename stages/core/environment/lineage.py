@@ -57,7 +57,9 @@ def hardware() -> dict[str, str | int]:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in _lines(info) if line.startswith("model name")]
+    names = [
+        line.split(":", 1)[1].strip() for line in _lines(info) if line.startswith("model name")
+    ]
     return names[0] if names else platform.processor() or platform.machine()
 
 

@@ -30,7 +30,10 @@ def get_runs() -> list[str]:
 
 def is_sharded() -> bool:
     """Whether each worker will hold a part of the model only: accelerate says so to the workers that it starts."""
-    return any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in ("FSDP", "DEEPSPEED"))
+    return any(
+        os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true"
+        for kind in ("FSDP", "DEEPSPEED")
+    )
 
 
 @contextmanager

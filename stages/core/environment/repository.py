@@ -17,7 +17,17 @@ def git_commit() -> str:
 
 def git_dirty() -> bool:
     """Whether tracked files differ from the commit, leaving out what the pipeline itself writes."""
-    return bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!params.yaml"))
+    return bool(
+        _git(
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            ".",
+            ":!dvc.lock",
+            ":!params.yaml",
+        )
+    )
 
 
 def _git(*arguments: str) -> str:

@@ -61,7 +61,11 @@ def ask(
         )
         for r, a, (_, left_out) in zip(records, answers, fitted, strict=True)
     ]
-    return _read_targets(engine, tokenizer, found, prompts, records) if config.evaluate.likelihood else found
+    return (
+        _read_targets(engine, tokenizer, found, prompts, records)
+        if config.evaluate.likelihood
+        else found
+    )
 
 
 def fit_prompts(
@@ -110,7 +114,9 @@ def _fit(
 ) -> tuple[list[int], int]:
     """The prompt with as many of the last shots as fit into `limit` tokens, and how many of the first were left out."""
     for first in range(len(shots) + 1):
-        ids = encode_prompt(tokenizer, build_prompt(record, instruction, shots[first:]), record.tools)
+        ids = encode_prompt(
+            tokenizer, build_prompt(record, instruction, shots[first:]), record.tools
+        )
         if len(ids) <= limit:
             return ids, first
     raise UserError(

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
-from stages.core.data.entities import NO_ENTITIES, find_tokens, get_words, read_tags, tags_of_words, write_entities
+from stages.core.data.entities import (
+    NO_ENTITIES,
+    find_tokens,
+    get_words,
+    read_tags,
+    tags_of_words,
+    write_entities,
+)
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
 from stages.core.environment.energy import measure
@@ -39,23 +46,36 @@ def ask_classifier(
     write = _write_tags if config.train.method == "tag" else _write_label
     found: dict[int, tuple[str, float]] = {}
     lengths = [len(reading.ids) for reading in readings]
-    with measure(config.energy) as used, tqdm(total=len(records), desc=arm, unit="row", mininterval=1) as bar:
+    with (
+        measure(config.energy) as used,
+        tqdm(total=len(records), desc=arm, unit="row", mininterval=1) as bar,
+    ):
         for rows in batches(lengths, config.model.batch_tokens):
             started = time.perf_counter()
             chosen = choose(model, tokenizer, [readings[i] for i in rows])
-            texts = [write(model.config, records[i], readings[i], c) for i, c in zip(rows, chosen, strict=True)]
+            texts = [
+                write(model.config, records[i], readings[i], c)
+                for i, c in zip(rows, chosen, strict=True)
+            ]
             seconds = (time.perf_counter() - started) / len(rows)
             found |= {i: (text, seconds) for i, text in zip(rows, texts, strict=True)}
             bar.update(len(rows))
     energy = None if used.kwh is None else used.kwh / len(records)
-    return [Prediction(r.id, arm, found[i][0], lengths[i], 0, found[i][1], energy) for i, r in enumerate(records)]
+    return [
+        Prediction(r.id, arm, found[i][0], lengths[i], 0, found[i][1], energy)
+        for i, r in enumerate(records)
+    ]
 
 
-def choose(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading]) -> list[Any]:
+def choose(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading]
+) -> list[Any]:
     """The number of the likeliest label of each text, or of each token of it."""
     import torch
 
-    inputs = tokenizer.pad({"input_ids": [reading.ids for reading in readings]}, return_tensors="pt")
+    inputs = tokenizer.pad(
+        {"input_ids": [reading.ids for reading in readings]}, return_tensors="pt"
+    )
     with torch.inference_mode():
         return model(**inputs.to(model.device)).logits.argmax(-1).tolist()
 

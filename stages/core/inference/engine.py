@@ -63,7 +63,9 @@ def get_engine(
         UserError: vLLM is not installed, or its server does not start.
     """
     dtype = config.model.dtype
-    load = partial(get_tuned_model, base, dtype, tuned) if tuned else partial(get_model, base, dtype)
+    load = (
+        partial(get_tuned_model, base, dtype, tuned) if tuned else partial(get_model, base, dtype)
+    )
     if not isinstance(config.engine, VllmEngine):
         yield Local(load(), tokenizer, config.model.batch_tokens)
         return
@@ -82,8 +84,12 @@ def get_engine(
 class Local:
     """Generation in this process."""
 
-    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", batch_tokens: int) -> None:
-        self._model, self._tokenizer, self._batch_tokens = model, tokenizer, batch_tokens
+    def __init__(
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", batch_tokens: int
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._batch_tokens = batch_tokens
 
     def generate(
         self,
@@ -123,7 +129,10 @@ class Vllm:
         parallel: int,
         load: "Callable[[], PreTrainedModel]",
     ) -> None:
-        self._server, self._tokenizer, self._parallel, self._load = server, tokenizer, parallel, load
+        self._server = server
+        self._tokenizer = tokenizer
+        self._parallel = parallel
+        self._load = load
 
     def generate(
         self,
@@ -160,7 +169,14 @@ class Vllm:
         seconds = (perf_counter() - started) / len(prompts)
         answers = [future.result() for future in futures]
         return [
-            Answer(self._decode(found.ids), len(prompt), len(found.ids), seconds, found.cut, tuple(found.ids))
+            Answer(
+                self._decode(found.ids),
+                len(prompt),
+                len(found.ids),
+                seconds,
+                found.cut,
+                tuple(found.ids),
+            )
             for prompt, found in zip(prompts, answers, strict=True)
         ]
 
@@ -179,23 +195,34 @@ class Vllm:
 
 def _find_program(engine: VllmEngine) -> list[str]:
     name, *rest = engine.command
-    program = shutil.which(name) or shutil.which(repository_root() / name)  # not in the copy of a queued experiment
+    program = shutil.which(name) or shutil.which(
+        repository_root() / name
+    )  # not in the copy of a queued experiment
     if not program:
-        raise UserError(f"engine.command: there is no {name}: run `make vllm`, or choose engine=transformers")
+        raise UserError(
+            f"engine.command: there is no {name}: run `make vllm`, or choose engine=transformers"
+        )
     return [program, *rest]
 
 
 def _get_arguments(config: Config, base: BaseModel, weights: str) -> list[str]:
     arguments = ["--dtype", str(get_dtype(config.model.dtype)).removeprefix("torch.")]
     arguments += ["--max-model-len", str(config.model.max_length), "--enable-prefix-caching"]
-    arguments += ["--generation-config", "vllm"]  # the model's end tokens, but no penalties of it: as with our own
+    arguments += [
+        "--generation-config",
+        "vllm",
+    ]  # the model's end tokens, but no penalties of it: as with our own
     arguments += ["--seed", str(config.seed)]
     arguments += ["--revision", base.revision] if base.revision and weights == base.path else []
     return [*arguments, "--trust-remote-code"] if base.trust_remote_code else arguments
 
 
 def _get_weights(
-    base: BaseModel, dtype: str, tokenizer: "PreTrainedTokenizerBase", tuned: Path | None, target: Path
+    base: BaseModel,
+    dtype: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    tuned: Path | None,
+    target: Path,
 ) -> str:
     """What the server loads: the base model, a whole tuned one, or an adapter merged as `get_tuned_model` merges it."""
     if not tuned or not (tuned / "adapter_config.json").exists():

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "general_suite"
 MAX_NEW_TOKENS = 48
 EMPTY: Message = {"role": "system", "content": ""}
-WITHOUT_SYSTEM = 1 / 3  # of each category's items are asked without the template's system message too
+WITHOUT_SYSTEM = (
+    1 / 3
+)  # of each category's items are asked without the template's system message too
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,14 @@ class Item:
 
 def read_items() -> list[Item]:
     """All items, in the order of the file."""
-    return [Item(**orjson.loads(line)) for line in (FOLDER / "items.jsonl").read_bytes().splitlines()]
+    return [
+        Item(**orjson.loads(line)) for line in (FOLDER / "items.jsonl").read_bytes().splitlines()
+    ]
 
 
-def ask_general(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: Config) -> dict[str, Any]:
+def ask_general(
+    engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: Config
+) -> dict[str, Any]:
     """What a model knows beside the task.
 
     Returns:
@@ -52,26 +58,39 @@ def ask_general(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
     if config.evaluate.harness.tasks:
         from stages.core.inference.harness import ask_harness
 
-        found["harness"] = ask_harness(engine.get_model(), tokenizer, config.evaluate.harness, config.seed)
+        found["harness"] = ask_harness(
+            engine.get_model(), tokenizer, config.evaluate.harness, config.seed
+        )
     return {**found, "seconds": time.perf_counter() - started}
 
 
-def _ask_suite(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", seed: int) -> dict[str, dict[str, Any]]:
+def _ask_suite(
+    engine: "Engine", tokenizer: "PreTrainedTokenizerBase", seed: int
+) -> dict[str, dict[str, Any]]:
     items = read_items()
     found = {"answers": _ask_items(engine, tokenizer, items, [], "general suite")}
     if replaces_system(tokenizer):
         title = "general suite, empty system message"
-        found["answers_without_system"] = _ask_items(engine, tokenizer, draw_items(items, seed), [EMPTY], title)
+        found["answers_without_system"] = _ask_items(
+            engine, tokenizer, draw_items(items, seed), [EMPTY], title
+        )
     return {**found, "prose": read_prose(engine.get_model(), tokenizer)}
 
 
 def _ask_items(
-    engine: "Engine", tokenizer: "PreTrainedTokenizerBase", items: Sequence[Item], before: list[Message], title: str
+    engine: "Engine",
+    tokenizer: "PreTrainedTokenizerBase",
+    items: Sequence[Item],
+    before: list[Message],
+    title: str,
 ) -> dict[str, str]:
     """The answers by id, each item asked after the messages `before`."""
     from stages.core.data.prompts import encode_prompt
 
-    prompts = [encode_prompt(tokenizer, [*before, {"role": "user", "content": item.prompt}]) for item in items]
+    prompts = [
+        encode_prompt(tokenizer, [*before, {"role": "user", "content": item.prompt}])
+        for item in items
+    ]
     answers = engine.generate(prompts, max_new_tokens=MAX_NEW_TOKENS, title=title)
     return {item.id: answer.text for item, answer in zip(items, answers, strict=True)}
 
@@ -81,7 +100,11 @@ def draw_items(items: Sequence[Item], seed: int) -> list[Item]:
     drawn: set[str] = set()
     for category in dict.fromkeys(item.category for item in items):
         ids = [item.id for item in items if item.category == category]
-        drawn.update(sorted(ids, key=lambda name: sha256_json([seed, name]))[: round(WITHOUT_SYSTEM * len(ids))])
+        drawn.update(
+            sorted(ids, key=lambda name: sha256_json([seed, name]))[
+                : round(WITHOUT_SYSTEM * len(ids))
+            ]
+        )
     return [item for item in items if item.id in drawn]
 
 
@@ -98,7 +121,9 @@ def replaces_system(tokenizer: "PreTrainedTokenizerBase") -> bool:
         return False
 
 
-def read_prose(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[float]]:
+def read_prose(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+) -> dict[str, list[float]]:
     """Negative log-likelihood (nats) and tokens of each paragraph of the prose, the first token left out."""
     from stages.core.models.likelihood import get_nats
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def ask_harness(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: HarnessConfig, seed: int
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: HarnessConfig,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Run the tasks; nothing is asked, and {} returned, where there are none.
 
@@ -41,7 +44,9 @@ def ask_harness(
             f"evaluate.harness.tasks needs lm-evaluation-harness ({error}): "
             "`pip install -c constraints.txt '.[harness]'`, or evaluate.harness.tasks=[]"
         ) from None
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that it got a model and not a name
+    logging.getLogger("lm_eval").setLevel(
+        logging.ERROR
+    )  # it warns that it got a model and not a name
     manager = TaskManager(include_path=settings.folder)
     _check_names(settings, manager.all_tasks)
     try:
@@ -58,7 +63,9 @@ def ask_harness(
             fewshot_random_seed=seed,
         )
     except (OSError, ImportError) as error:  # no network, no such file, an extra of one task
-        raise UserError(f"evaluate.harness.tasks: the harness could not prepare {settings.tasks}: {error}") from error
+        raise UserError(
+            f"evaluate.harness.tasks: the harness could not prepare {settings.tasks}: {error}"
+        ) from error
     return {name: _summarise(results, name) for name in _outermost(results)}
 
 
@@ -69,7 +76,9 @@ def _check_names(settings: HarnessConfig, known: Sequence[str]) -> None:
             close = difflib.get_close_matches(task, known, n=3)
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
             where = f" nor {settings.folder}" if settings.folder else ""
-            raise UserError(f"evaluate.harness.tasks: neither the harness{where} has a task {task!r}{hint}")
+            raise UserError(
+                f"evaluate.harness.tasks: neither the harness{where} has a task {task!r}{hint}"
+            )
 
 
 def _outermost(results: dict[str, Any]) -> list[str]:
@@ -86,7 +95,9 @@ def _leaves(results: dict[str, Any], name: str) -> list[str]:
 def _summarise(results: dict[str, Any], name: str) -> dict[str, Any]:
     rows = [row for leaf in _leaves(results, name) for row in results["samples"][leaf]]
     metrics = {}
-    for key, value in results["results"][name].items():  # such as `acc,none` and `exact_match,strict-match`
+    for key, value in results["results"][
+        name
+    ].items():  # such as `acc,none` and `exact_match,strict-match`
         metric, _, filtered = key.partition(",")
         if filtered and not metric.endswith("_stderr"):
             scores = [row[metric] for row in rows if row["filter"] == filtered and metric in row]

@@ -21,7 +21,9 @@ import orjson
 from stages.core.errors import UserError
 
 NAME = "tuneproof"  # under which the server serves its only model
-READY_SECONDS, REQUEST_SECONDS, STOP_SECONDS = 5, 600, 20
+READY_SECONDS = 5
+REQUEST_SECONDS = 600
+STOP_SECONDS = 20
 LOG_LINES = 30  # in a message
 
 
@@ -40,7 +42,9 @@ class Server:
 
     def __init__(self, command: list[str], log: Path) -> None:
         """Start `command` with an address added; what it says goes to the file `log`."""
-        self._log, self._port, self._closed = log, _free_port(), False
+        self._log = log
+        self._port = _free_port()
+        self._closed = False
         address = ["--host", "127.0.0.1", "--port", str(self._port), "--served-model-name", NAME]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -60,15 +64,23 @@ class Server:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise UserError(f"engine: vLLM ended with status {self._process.returncode}{self._tail()}")
+                raise UserError(
+                    f"engine: vLLM ended with status {self._process.returncode}{self._tail()}"
+                )
             with suppress(OSError, http.client.HTTPException):
                 if self._request("GET", "/health", None, READY_SECONDS)[0] == http.HTTPStatus.OK:
                     return
             time.sleep(0.1)
-        raise UserError(f"engine: vLLM was not ready after engine.start_seconds={seconds}{self._tail()}")
+        raise UserError(
+            f"engine: vLLM was not ready after engine.start_seconds={seconds}{self._tail()}"
+        )
 
     def complete(
-        self, prompt: list[int], max_new_tokens: int, choices: list[str] | None = None, ignore_eos: bool = False
+        self,
+        prompt: list[int],
+        max_new_tokens: int,
+        choices: list[str] | None = None,
+        ignore_eos: bool = False,
     ) -> Completion:
         """The greedy answer.
 
@@ -92,11 +104,17 @@ class Server:
         if choices is not None:
             body["structured_outputs"] = {"choice": choices}
         try:
-            status, content = self._request("POST", "/v1/completions", orjson.dumps(body), REQUEST_SECONDS)
+            status, content = self._request(
+                "POST", "/v1/completions", orjson.dumps(body), REQUEST_SECONDS
+            )
         except (OSError, http.client.HTTPException) as error:
-            raise UserError(f"engine: vLLM does not answer any more ({error!r}){self._tail()}") from None
+            raise UserError(
+                f"engine: vLLM does not answer any more ({error!r}){self._tail()}"
+            ) from None
         if status != http.HTTPStatus.OK:
-            raise UserError(f"engine: vLLM answered {status}: {content.decode(errors='replace')[:2000]}{self._tail()}")
+            raise UserError(
+                f"engine: vLLM answered {status}: {content.decode(errors='replace')[:2000]}{self._tail()}"
+            )
         choice: dict[str, Any] = orjson.loads(content)["choices"][0]
         if choice["prompt_token_ids"] != prompt:
             raise RuntimeError("vLLM read other tokens than it was sent")
@@ -114,14 +132,20 @@ class Server:
         finally:
             self._closed = True  # the number of the group may soon be another's
             with suppress(ProcessLookupError):  # there is no such group any more
-                os.killpg(self._process.pid, signal.SIGKILL)  # workers too that outlived their parent
+                os.killpg(
+                    self._process.pid, signal.SIGKILL
+                )  # workers too that outlived their parent
                 self._process.wait()
                 for _ in range(100):
                     os.killpg(self._process.pid, 0)
                     time.sleep(0.05)
 
-    def _request(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)  # minds no proxy
+    def _request(
+        self, method: str, path: str, body: bytes | None, timeout: float
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=timeout
+        )  # minds no proxy
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
@@ -130,7 +154,9 @@ class Server:
             connection.close()
 
     def _tail(self) -> str:
-        return "; its log ends:\n" + "\n".join(self._log.read_text(errors="replace").splitlines()[-LOG_LINES:])
+        return "; its log ends:\n" + "\n".join(
+            self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        )
 
 
 def _free_port() -> int:

@@ -26,15 +26,21 @@ class JsonMetric(RowMetric, ABC):
 
     advice = "mend the targets that the schema refuses, or the schema"
 
-    def prepare(self, references: Sequence[str], schema: Mapping[str, Any] | str | None = None) -> None:
+    def prepare(
+        self, references: Sequence[str], schema: Mapping[str, Any] | str | None = None
+    ) -> None:
         """Take the schema.
 
         Raises:
             ValueError: it is none, or a reference has no JSON value.
         """
         self.validator = compile_schema(schema)
-        if (bad := next((text for text in references if not read_json_answer(text, None)), None)) is not None:
-            raise ValueError(f"the target {bad!r:.200} has no JSON value; mend it or choose another metric")
+        if (
+            bad := next((text for text in references if not read_json_answer(text, None)), None)
+        ) is not None:
+            raise ValueError(
+                f"the target {bad!r:.200} has no JSON value; mend it or choose another metric"
+            )
         self.bare = all(is_json(text, None) for text in references)
 
     def well_formed(self, prediction: str) -> bool:
@@ -55,15 +61,23 @@ def is_json(text: str, validator: Validator | None) -> bool:
 
 def read_json_answer(text: str, validator: Validator | None) -> list[Any]:
     """The JSON value in `text`, or nothing where there is none or the schema refuses it."""
-    return [value for value in islice(_values(text), 1) if validator is None or validator.is_valid(value)]
+    return [
+        value
+        for value in islice(_values(text), 1)
+        if validator is None or validator.is_valid(value)
+    ]
 
 
 def _values(text: str) -> Iterator[Any]:
     """What can be read as JSON, the likeliest first."""
     whole = [(piece, None) for piece in (text, *re.findall(r"(?is)```(?:json)?\s(.*?)```", text))]
-    for piece, start in whole + [(text, match.start()) for match in re.finditer(r"\{|\[\s*\{", text)]:
+    for piece, start in whole + [
+        (text, match.start()) for match in re.finditer(r"\{|\[\s*\{", text)
+    ]:
         with suppress(ValueError, RecursionError):
-            value = _DECODER.decode(piece) if start is None else _DECODER.raw_decode(piece, start)[0]
+            value = (
+                _DECODER.decode(piece) if start is None else _DECODER.raw_decode(piece, start)[0]
+            )
             json.dumps(value)  # what is nested too deep for this is for the comparison as well
             yield value
 

@@ -17,7 +17,9 @@ WHOLE = "(?s)(.*)"
 _START = regex.compile(r"(?<![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|\p{N}[.,:/])(?=\S)")
 _END = regex.compile(r"(?<=\S)(?![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|[.,:/]\p{N})")
 _MARKDOWN = regex.compile(r"[*`~]+|(?<!\w)_+|_+(?!\w)|(?m:^\s*(?:#+|>|[-+])\s)")
-_QUOTES = regex.compile(r"""^[\p{Ps}\p{Pi}"'*_]+|[\p{Pe}\p{Pf}"'*_.,:;!?。、،؟।۔]+$""")  # around a label
+_QUOTES = regex.compile(
+    r"""^[\p{Ps}\p{Pi}"'*_]+|[\p{Pe}\p{Pf}"'*_.,:;!?。、،؟।۔]+$"""
+)  # around a label
 _DENIED = regex.compile(r"\b(?:not|no|never|non|isn't|isn’t)\s(?:an?\s|the\s)?$")
 _NEAR = 16  # characters before a label in which it may be denied
 _ENGLISH = regex.compile(r"\b[ai]\s\p{L}")  # the article or the pronoun, no label
@@ -60,7 +62,10 @@ class LabelMetric(RowMetric, ABC):
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
         """For each answer a target with the one label that it names somewhere: see `LabelFinder`."""
         finder = LabelFinder(self.targets)
-        return [text if self.well_formed(text) else self.targets.get(finder(text) or "", text) for text in predictions]
+        return [
+            text if self.well_formed(text) else self.targets.get(finder(text) or "", text)
+            for text in predictions
+        ]
 
     @classmethod
     def confusion(
@@ -72,7 +77,8 @@ class LabelMetric(RowMetric, ABC):
         """
         compiled = re.compile(pattern or WHOLE)
         pairs = [
-            (read_label(r, compiled), read_label(p, compiled)) for p, r in zip(predictions, references, strict=True)
+            (read_label(r, compiled), read_label(p, compiled))
+            for p, r in zip(predictions, references, strict=True)
         ]
         labels = sorted({wanted for wanted, _ in pairs if wanted is not None})
         place: dict[str | None, int] = {name: index for index, name in enumerate(labels)}
@@ -94,13 +100,17 @@ class LabelFinder:
     def __init__(self, labels: Iterable[str]) -> None:
         """Take the labels, which are folded."""
         given = list(labels)
-        self._labels = {_QUOTES.sub("", label) or label: label for label in given} | {label: label for label in given}
+        self._labels = {_QUOTES.sub("", label) or label: label for label in given} | {
+            label: label for label in given
+        }
         self._longest = max(map(len, self._labels), default=0)
 
     def __call__(self, text: str) -> str | None:
         """The label; None where there is none or more than one."""
         plain = fold(_MARKDOWN.sub(" ", text))
-        found = [(start, label) for start, label in self._find(plain) if not _ENGLISH.match(plain, start)]
+        found = [
+            (start, label) for start, label in self._find(plain) if not _ENGLISH.match(plain, start)
+        ]
         denied = any(_DENIED.search(plain, max(0, start - _NEAR), start) for start, _ in found)
         labels = {label for _, label in found}
         return labels.pop() if len(labels) == 1 and not denied else None

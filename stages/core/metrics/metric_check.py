@@ -31,7 +31,11 @@ def check_metrics(metrics: Metrics, records: Sequence[Record], seed: int) -> Non
     Raises:
         UserError: a metric fails, with a row, the script of its target, and what to do; or it refuses a target.
     """
-    rows = random.Random(seed).sample(list(records), SAMPLE) if len(records) > SAMPLE else list(records)
+    rows = (
+        random.Random(seed).sample(list(records), SAMPLE)
+        if len(records) > SAMPLE
+        else list(records)
+    )
     for name in metrics.names:
         best = metrics.best(name)
         if best is not None and rows:
@@ -45,9 +49,17 @@ def _check(metrics: Metrics, name: str, rows: Sequence[Record], best: float) -> 
     off = np.abs(perfect.values - best) > TOLERANCE
     if off.any():
         first = int(off.argmax())
-        raise _error(reader, rows[first], f"gives a perfect answer {perfect.values[first]:.3f}, not {best:g},")
+        raise _error(
+            reader,
+            rows[first],
+            f"gives a perfect answer {perfect.values[first]:.3f}, not {best:g},",
+        )
     if abs(perfect.value - best) > TOLERANCE:
-        raise _error(reader, rows[0], f"gives perfect answers {perfect.value:.3f}, not {best:g}, such as that")
+        raise _error(
+            reader,
+            rows[0],
+            f"gives perfect answers {perfect.value:.3f}, not {best:g}, such as that",
+        )
     adds_nothing = (perfect.rows == 0).all(axis=1)
     doubtful = (row for row, empty in zip(rows, adds_nothing, strict=True) if empty)
     if unread := next((row for row in doubtful if not reader.well_formed(row.target)), None):
@@ -60,7 +72,9 @@ def _check(metrics: Metrics, name: str, rows: Sequence[Record], best: float) -> 
 
 
 def _score(metrics: Metrics, name: str, rows: Sequence[Record], texts: Sequence[str]) -> Scores:
-    answers = [Prediction(row.id, "", text, 0, 0, 0.0) for row, text in zip(rows, texts, strict=True)]
+    answers = [
+        Prediction(row.id, "", text, 0, 0, 0.0) for row, text in zip(rows, texts, strict=True)
+    ]
     return metrics.score_records(answers, rows)[name]
 
 

@@ -21,7 +21,10 @@ class Metrics:
     """The chosen metrics, each a folder under `stages/core/metrics` (a team's own is one more folder)."""
 
     def __init__(
-        self, names: Sequence[str], options: Mapping[str, Mapping[str, Any]], primary: str | None = None
+        self,
+        names: Sequence[str],
+        options: Mapping[str, Mapping[str, Any]],
+        primary: str | None = None,
     ) -> None:
         """Load the modules.
 
@@ -35,15 +38,21 @@ class Metrics:
         """
         import evaluate
 
-        known = sorted(path.name for path in METRICS.iterdir() if (path / f"{path.name}.py").exists())
+        known = sorted(
+            path.name for path in METRICS.iterdir() if (path / f"{path.name}.py").exists()
+        )
         for name in [*names, *options]:
             if name not in known:
-                raise UserError(f"evaluate.metrics: there is no metric {name!r}; there are {', '.join(known)}")
+                raise UserError(
+                    f"evaluate.metrics: there is no metric {name!r}; there are {', '.join(known)}"
+                )
         self.names = list(names)
         self._options = options
         self._modules = {name: evaluate.load(str(METRICS / name / f"{name}.py")) for name in names}
         if primary and self._modules[primary].lower_is_better:
-            raise UserError(f"evaluate.primary_metric: of {primary} less is better; choose one of which more is better")
+            raise UserError(
+                f"evaluate.primary_metric: of {primary} less is better; choose one of which more is better"
+            )
 
     def score(
         self,
@@ -73,11 +82,19 @@ class Metrics:
             found[name] = Scores(rows_found, module.aggregate, module.row_values, module.bounds)
         return found
 
-    def score_records(self, answers: Sequence[Prediction], records: Sequence[Record]) -> dict[str, Scores]:
+    def score_records(
+        self, answers: Sequence[Prediction], records: Sequence[Record]
+    ) -> dict[str, Scores]:
         """The same for answers to records, against their targets. An arm without a model has no likelihoods."""
-        rows = [{**asdict(r), "prediction": asdict(a)} for a, r in zip(answers, records, strict=True)]
+        rows = [
+            {**asdict(r), "prediction": asdict(a)} for a, r in zip(answers, records, strict=True)
+        ]
         without_model = bool(answers) and answers[0].arm in MODEL_FREE_ARMS
-        names = [name for name, module in self._modules.items() if not (without_model and module.needs_likelihood)]
+        names = [
+            name
+            for name, module in self._modules.items()
+            if not (without_model and module.needs_likelihood)
+        ]
         texts = [answer.text for answer in answers]
         return self.score(texts, [record.target for record in records], rows, names)
 
@@ -96,7 +113,9 @@ class Metrics:
             module.prepare(list(references), **self._options.get(name, {}))
         return module
 
-    def well_formed(self, name: str, answers: Sequence[str], references: Sequence[str]) -> list[bool]:
+    def well_formed(
+        self, name: str, answers: Sequence[str], references: Sequence[str]
+    ) -> list[bool]:
         """Which answers have the form of a target, right or wrong, so that a program could use them as they are.
 
         A label is one of the labels of the targets, a list of entities is a list and no more, JSON is valid JSON by the
@@ -156,11 +175,14 @@ class Metrics:
         """Whether of a metric less is better."""
         return self._modules[name].lower_is_better
 
-    def confusion(self, answers: Sequence[Prediction], records: Sequence[Record]) -> dict[str, list[Any]] | None:
+    def confusion(
+        self, answers: Sequence[Prediction], records: Sequence[Record]
+    ) -> dict[str, list[Any]] | None:
         """Labels against answers, if one of the metrics knows labels: see `LabelMetric.confusion`."""
         for name, module in self._modules.items():
             if hasattr(module, "confusion"):
-                texts, targets = [answer.text for answer in answers], [record.target for record in records]
+                texts = [answer.text for answer in answers]
+                targets = [record.target for record in records]
                 return module.confusion(texts, targets, **self._options.get(name, {}))
         return None
 

@@ -33,7 +33,9 @@ class RowMetric(evaluate.Metric, ABC):
     """What to do where the metric does not score perfect answers so, or empty ones as well."""
 
     @abstractmethod
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
         """What a row adds to each sum; as many numbers for every row. By default the sums are a ratio's two parts.
 
         Args:
@@ -44,7 +46,10 @@ class RowMetric(evaluate.Metric, ABC):
         """
 
     def contribute_all(
-        self, predictions: Sequence[str], references: Sequence[str], records: Sequence[dict[str, Any]]
+        self,
+        predictions: Sequence[str],
+        references: Sequence[str],
+        records: Sequence[dict[str, Any]],
     ) -> list[Sequence[float]]:
         """What each row adds; for a metric that is better off with all rows at once."""
         return [self.contribute(*row) for row in zip(predictions, references, records, strict=True)]
@@ -85,9 +90,13 @@ class RowMetric(evaluate.Metric, ABC):
         return self.aggregate(rows)
 
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
+        features = datasets.Features(
+            {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+        )
         text = self.__doc__ or ""
-        return evaluate.MetricInfo(description=text, citation="", inputs_description=text, features=features)
+        return evaluate.MetricInfo(
+            description=text, citation="", inputs_description=text, features=features
+        )
 
     def _compute(
         self,

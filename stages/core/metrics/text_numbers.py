@@ -12,7 +12,8 @@ from stages.core.data.unicode_text import clean, fold, plain_digits
 # Malayalam; Thai; Chinese, Japanese.
 _SIZES = {
     10**2: "hundred hundert ร้อย 百",
-    10**3: "thousand tausend mille тыс тысяч тысяча тысячи ألف آلاف ہزار हज़ार हजार వేలు వేల ആയിരം พัน 千",
+    10
+    ** 3: "thousand tausend mille тыс тысяч тысяча тысячи ألف آلاف ہزار हज़ार हजार వేలు వేల ആയിരം พัน 千",
     10**4: "หมื่น 万 萬",
     10**5: "lakh lakhs لاکھ लाख లక్ష లక్షలు లక్షల ലക്ഷം แสน",
     10**6: "million millions millionen mn mio millón millones "
@@ -55,7 +56,9 @@ def find_numbers(text: str, decimal: str) -> list[Number]:
         text: in any script.
         decimal: `.` or `,`, what stands before tenths; the other one stands between thousands.
     """
-    text = plain_digits(clean(text)).translate({0x066B: decimal, 0x066C: "." if decimal == "," else ",", 0xFF0E: "."})
+    text = plain_digits(clean(text)).translate(
+        {0x066B: decimal, 0x066C: "." if decimal == "," else ",", 0xFF0E: "."}
+    )
     marked = [match["found"] for match in _MARKED.finditer(text)]
     return [_read(match, decimal) for match in _NUMBER.finditer(marked[-1] if marked else text)]
 
@@ -74,8 +77,12 @@ def _read(match: regex.Match[str], decimal: str) -> Number:
     digits = regex.sub(rf"[^\d{point}]", "", match["digits"]).replace(decimal, ".")
     exponent = f"e{match['exponent'].replace('−', '-')}" if match["exponent"] else ""
     value = float(digits + exponent) * _get_magnitude(match)
-    return Number(-value if match["sign"] in ("-", "−", "–") else value, bool(match["percent"]), match[0])
+    return Number(
+        -value if match["sign"] in ("-", "−", "–") else value, bool(match["percent"]), match[0]
+    )
 
 
 def _get_magnitude(match: regex.Match[str]) -> int:
-    return _ATTACHED.get(match["attached"] or "") or _MAGNITUDES.get(fold(match["magnitude"] or ""), 1)
+    return _ATTACHED.get(match["attached"] or "") or _MAGNITUDES.get(
+        fold(match["magnitude"] or ""), 1
+    )

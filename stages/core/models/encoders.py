@@ -32,7 +32,9 @@ def get_encoder(config: Config) -> BaseModel:
     if isinstance(source, WheelSource):
         folder = get_member(source)
         if not (folder / WEIGHTS).exists():
-            raise UserError(f"train.encoder.source.member {source.member!r}: no folder with a {WEIGHTS} in it")
+            raise UserError(
+                f"train.encoder.source.member {source.member!r}: no folder with a {WEIGHTS} in it"
+            )
     else:
         key = f"encoder-{source.hidden_size}-{source.layers}-{source.heads}-{config.seed}-{VERSION}"
         folder = cached_folder(f"models/{key}", lambda to: _make_random(source, config.seed, to))
@@ -65,12 +67,18 @@ def _make_tokenizer() -> Any:
 
     marks = ["[PAD]", "[CLS]", "[SEP]"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(marks + alphabet)}, merges=[]))
+    tokens = Tokenizer(
+        models.BPE(vocab={token: i for i, token in enumerate(marks + alphabet)}, merges=[])
+    )
     tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokens.decoder = decoders.ByteLevel()
     tokens.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(mark, marks.index(mark)) for mark in marks[1:]]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokens, pad_token=marks[0], cls_token=marks[1], sep_token=marks[2], model_max_length=POSITIONS
+        tokenizer_object=tokens,
+        pad_token=marks[0],
+        cls_token=marks[1],
+        sep_token=marks[2],
+        model_max_length=POSITIONS,
     )

@@ -79,7 +79,9 @@ def generate(
     cache = _prefill_prefix(model, prompts[0][:prefix]) if prefix else None
     prefix_seconds = (time.perf_counter() - started) / len(prompts)
     answers: dict[int, Answer] = {}
-    with tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None) as bar:
+    with tqdm(
+        total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None
+    ) as bar:
         for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
             started = time.perf_counter()
             rests = [prompts[i][prefix:] for i in batch]
@@ -89,15 +91,21 @@ def generate(
             seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
             for i, ids in zip(batch, completions, strict=True):
                 text = tokenizer.decode(ids, skip_special_tokens=True)
-                answers[i] = Answer(text, len(prompts[i]), len(ids), seconds, ids[-1] not in ends, tuple(ids))
+                answers[i] = Answer(
+                    text, len(prompts[i]), len(ids), seconds, ids[-1] not in ends, tuple(ids)
+                )
             bar.update(len(batch))
     return [answers[i] for i in range(len(prompts))]
 
 
 def common_prefix(prompts: Sequence[Prompt]) -> int:
     """How many tokens all prompts begin with, leaving each at least one of its own."""
-    first, last = min(prompts), max(prompts)  # the two that differ earliest in lexical order
-    shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    first = min(prompts)
+    last = max(prompts)  # the two that differ earliest in lexical order
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+        min(len(first), len(last)),
+    )
     return min(shared, min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
 
 
@@ -114,7 +122,9 @@ def batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
 
 
 def _prefill_prefix(model: "PreTrainedModel", prefix: Prompt) -> "Cache":
-    return model(torch.tensor([prefix], device=model.device), use_cache=True, logits_to_keep=1).past_key_values
+    return model(
+        torch.tensor([prefix], device=model.device), use_cache=True, logits_to_keep=1
+    ).past_key_values
 
 
 def _decode_batch(
@@ -131,7 +141,9 @@ def _decode_batch(
     """Completions of one batch: `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row."""
     width = max(map(len, rests))
     ids = torch.tensor([[pad] * (width - len(r)) + r for r in rests], device=model.device)
-    mask = torch.tensor([[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device)
+    mask = torch.tensor(
+        [[1] * prefix + [0] * (width - len(r)) + [1] * len(r) for r in rests], device=model.device
+    )
     cache, token = _prefill(model, ids, mask, prefix_cache, choose)
     position = mask.sum(-1, keepdim=True)
     rows = list(range(len(rests)))  # which completion each row of the shrinking batch belongs to
@@ -145,9 +157,18 @@ def _decode_batch(
         if len(going) < len(rows):
             keep = torch.tensor(going, device=model.device)
             cache.batch_select_indices(keep)
-            rows, token, mask, position = [rows[i] for i in going], token[keep], mask[keep], position[keep]
+            rows = [rows[i] for i in going]
+            token = token[keep]
+            mask = mask[keep]
+            position = position[keep]
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        out = model(token[:, None], attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+        out = model(
+            token[:, None],
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+        )
         token = choose(out.logits[:, -1], rows)
         position = position + 1
     return completions
@@ -161,9 +182,12 @@ def _prefill(
     choose: Choosing,
 ) -> tuple["Cache", torch.Tensor]:
     """The cache of a whole batch and each row's first token, computed a few rows at a time without needless padding."""
-    prefix, width = mask.shape[1] - ids.shape[1], ids.shape[1]
+    prefix = mask.shape[1] - ids.shape[1]
+    width = ids.shape[1]
     limit = PREFILL_TOKENS if ids.device.type == "cpu" else PREFILL_TOKENS_GPU
-    caches, tokens, start = [], [], 0
+    caches = []
+    tokens = []
+    start = 0
     while start < len(ids):
         longest = int(mask[start, prefix:].sum())  # rows come longest first
         rows = slice(start, start + max(1, limit // longest))

@@ -11,13 +11,14 @@ from stages.core.models.generation import Prompt, batches
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-PASS_TOKENS = (
-    1024  # padded, in one forward pass: logits of 50,000 tokens of vocabulary stay at 0.4 GB; 4,096 were slower
-)
+# Padded, in one forward pass: logits of 50,000 tokens of vocabulary stay at 0.4 GB; 4,096 were slower.
+PASS_TOKENS = 1024
 
 
 @torch.inference_mode()
-def get_nats(model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]], title: str) -> list[float]:
+def get_nats(
+    model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]], title: str
+) -> list[float]:
     """Negative log-likelihood (nats, summed over its tokens) of each text's second part after its first.
 
     Args:
@@ -38,11 +39,23 @@ def get_nats(model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]], t
 
 def _read(model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]]) -> list[float]:
     """Padded on the left, so that what is predicted ends in the last column and few columns need logits."""
-    width, longest = max(len(a) + len(b) for a, b in texts), max(len(b) for _, b in texts)
-    ids = torch.tensor([[0] * (width - len(a) - len(b)) + a + b for a, b in texts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(a) - len(b)) + [1] * (len(a) + len(b)) for a, b in texts]).to(model.device)
+    width = max(len(a) + len(b) for a, b in texts)
+    longest = max(len(b) for _, b in texts)
+    ids = torch.tensor(
+        [[0] * (width - len(a) - len(b)) + a + b for a, b in texts], device=model.device
+    )
+    mask = torch.tensor(
+        [[0] * (width - len(a) - len(b)) + [1] * (len(a) + len(b)) for a, b in texts]
+    ).to(model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    columns = torch.arange(width - longest - 1, width - 1, device=model.device)  # each predicts its right neighbour
-    out = model(ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=columns)
+    columns = torch.arange(
+        width - longest - 1, width - 1, device=model.device
+    )  # each predicts its right neighbour
+    out = model(
+        ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=columns
+    )
     losses = cross_entropy(out.logits.transpose(1, 2).float(), ids[:, -longest:], reduction="none")
-    return [float(row[longest - len(told) :].sum()) for row, (_, told) in zip(losses, texts, strict=True)]
+    return [
+        float(row[longest - len(told) :].sum())
+        for row, (_, told) in zip(losses, texts, strict=True)
+    ]

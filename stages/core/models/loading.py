@@ -25,7 +25,9 @@ def weights_sha256(folder: Path = TUNED) -> str:
     """
     digests = [sha256_file(path) for path in sorted(folder.glob("*.safetensors"))]
     if not digests:
-        raise UserError(f"{folder} has no weights (*.safetensors): run `dvc repro`, which trains them")
+        raise UserError(
+            f"{folder} has no weights (*.safetensors): run `dvc repro`, which trains them"
+        )
     return digests[0] if len(digests) == 1 else sha256_json(digests)
 
 
@@ -46,7 +48,9 @@ def get_tokenizer(base: BaseModel, chats: bool = True) -> "PreTrainedTokenizerBa
         )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     if tokenizer.pad_token is None:
-        raise UserError(f"{base.path}: its tokenizer has no token to pad with and no end token; choose another model")
+        raise UserError(
+            f"{base.path}: its tokenizer has no token to pad with and no end token; choose another model"
+        )
     tokenizer.padding_side = "left" if chats else "right"
     return tokenizer
 
@@ -54,7 +58,10 @@ def get_tokenizer(base: BaseModel, chats: bool = True) -> "PreTrainedTokenizerBa
 def _tokenizer_class(base: BaseModel) -> Any:
     """What `AutoTokenizer` would choose: asking it imports torch, which takes seconds."""
     config = Path(base.path) / "tokenizer_config.json"
-    if config.exists() and read_json(config).get("tokenizer_class") in {"TokenizersBackend", "PreTrainedTokenizerFast"}:
+    if config.exists() and read_json(config).get("tokenizer_class") in {
+        "TokenizersBackend",
+        "PreTrainedTokenizerFast",
+    }:
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast
@@ -64,7 +71,11 @@ def _tokenizer_class(base: BaseModel) -> Any:
 
 
 def get_model(
-    base: BaseModel, dtype: str, quantization: dict[str, Any] | None = None, kind: str = CAUSAL, **others: Any
+    base: BaseModel,
+    dtype: str,
+    quantization: dict[str, Any] | None = None,
+    kind: str = CAUSAL,
+    **others: Any,
 ) -> "PreTrainedModel":
     """The base model in evaluation mode, on the GPU where there is one.
 
@@ -80,14 +91,21 @@ def get_model(
     """
     if quantization is None:
         model = _load(base, get_dtype(dtype), kind, **others).eval()
-        return model if is_sharded() else model.to(get_device())  # accelerate puts each process's part onto its GPU
+        return (
+            model if is_sharded() else model.to(get_device())
+        )  # accelerate puts each process's part onto its GPU
     from transformers import BitsAndBytesConfig
 
     unknown = set(quantization) - set(inspect.signature(BitsAndBytesConfig).parameters)
     if unknown:
-        raise UserError(f"train.quantization.{min(unknown)}: transformers.BitsAndBytesConfig has no such argument")
+        raise UserError(
+            f"train.quantization.{min(unknown)}: transformers.BitsAndBytesConfig has no such argument"
+        )
     try:
-        others |= {"quantization_config": BitsAndBytesConfig(**quantization), "device_map": {"": get_device()}}
+        others |= {
+            "quantization_config": BitsAndBytesConfig(**quantization),
+            "device_map": {"": get_device()},
+        }
         return _load(base, get_dtype(dtype), kind, **others).eval()
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
@@ -96,7 +114,9 @@ def get_model(
         ) from None
 
 
-def get_tuned_model(base: BaseModel, dtype: str, tuned: Path = TUNED, kind: str = CAUSAL) -> "PreTrainedModel":
+def get_tuned_model(
+    base: BaseModel, dtype: str, tuned: Path = TUNED, kind: str = CAUSAL
+) -> "PreTrainedModel":
     """The tuned model, an adapter merged in float32 before the cast: the very weights that `register` ships."""
     import torch
     from peft import PeftModel
@@ -105,11 +125,19 @@ def get_tuned_model(base: BaseModel, dtype: str, tuned: Path = TUNED, kind: str 
     if (tuned / "adapter_config.json").exists():
         others = {}
         if (tuned / "config.json").exists():  # that of a classifier, with its labels
-            others["config"] = AutoConfig.from_pretrained(tuned, trust_remote_code=base.trust_remote_code)
-        model = PeftModel.from_pretrained(_load(base, torch.float32, kind, **others), str(tuned)).merge_and_unload()
+            others["config"] = AutoConfig.from_pretrained(
+                tuned, trust_remote_code=base.trust_remote_code
+            )
+        model = PeftModel.from_pretrained(
+            _load(base, torch.float32, kind, **others), str(tuned)
+        ).merge_and_unload()
     else:
-        model = _load(BaseModel(str(tuned), None, None, base.trust_remote_code), torch.float32, kind)
-    for parameter in model.parameters():  # not the buffers: rotary frequencies stay float32, as when loaded from disk
+        model = _load(
+            BaseModel(str(tuned), None, None, base.trust_remote_code), torch.float32, kind
+        )
+    for parameter in (
+        model.parameters()
+    ):  # not the buffers: rotary frequencies stay float32, as when loaded from disk
         parameter.data = parameter.data.to(get_dtype(dtype))
     return model.to(get_device()).eval()
 
@@ -145,4 +173,6 @@ def _load(base: BaseModel, dtype: "torch.dtype", kind: str, **others: Any) -> "P
     except OSError as error:
         if error.errno is not None:  # of the operating system
             raise
-        raise UserError(f"{base.path}: {error} Only safetensors are loaded, because a pickle can run code.") from None
+        raise UserError(
+            f"{base.path}: {error} Only safetensors are loaded, because a pickle can run code."
+        ) from None

@@ -20,15 +20,24 @@ from stages.core.config.train import CLASSIFYING, Accelerate, Slurm, TrainConfig
 from stages.core.errors import UserError
 
 AUTO = "auto"
-TARGET_EPOCHS, MIN_EPOCHS, MAX_EPOCHS = 3, 1, 25
-MIN_EXAMPLES, MAX_EXAMPLES = 100, 25_000
-BATCHES, STEPS = (64, 32, 16, 8, 4), 40
-FULL_RATE, ADAPTER_GAIN = 5e-5, 10
-WIDTH, POWER = 2000, 0.781
-CORRECTING, CORRECTION = ("dpo", "orpo", "kto", "grpo"), 50
+TARGET_EPOCHS = 3
+MIN_EPOCHS = 1
+MAX_EPOCHS = 25
+MIN_EXAMPLES = 100
+MAX_EXAMPLES = 25_000
+BATCHES = (64, 32, 16, 8, 4)
+STEPS = 40
+FULL_RATE = 5e-5
+ADAPTER_GAIN = 10
+WIDTH = 2000
+POWER = 0.781
+CORRECTING = ("dpo", "orpo", "kto", "grpo")
+CORRECTION = 50
 
 
-def resolve(train: TrainConfig, hidden: int | None, rows: int) -> tuple[dict[str, Any], dict[str, str]]:
+def resolve(
+    train: TrainConfig, hidden: int | None, rows: int
+) -> tuple[dict[str, Any], dict[str, str]]:
     """`train.args` with numbers for `auto`. Elsewhere than in these three arguments `auto` stays what it is.
 
     Args:
@@ -47,7 +56,8 @@ def resolve(train: TrainConfig, hidden: int | None, rows: int) -> tuple[dict[str
         "per_device_train_batch_size": lambda: _batch_size(train, rows),
         "learning_rate": lambda: _learning_rate(train, hidden),
     }
-    args, reasons = dict(train.args), {}
+    args = dict(train.args)
+    reasons = {}
     for key, rule in rules.items():
         if args.get(key) == AUTO:
             args[key], reasons[key] = rule()
@@ -97,7 +107,9 @@ def number(args: dict[str, Any], key: str, default: float) -> float:
     """
     value = args.get(key)
     if isinstance(value, str | bool | list | dict):
-        raise UserError(f"train.args.{key} is {value!r}, expected a number; give one, or remove it for {default}")
+        raise UserError(
+            f"train.args.{key} is {value!r}, expected a number; give one, or remove it for {default}"
+        )
     return default if value is None else value
 
 
@@ -115,9 +127,12 @@ def _epochs(rows: int) -> tuple[int, str]:
 
 
 def _batch_size(train: TrainConfig, rows: int) -> tuple[int, str]:
-    answers, parts = _answers(train, train.args), _parts(train, train.args)
+    answers = _answers(train, train.args)
+    parts = _parts(train, train.args)
     batch = next((b for b in BATCHES if math.ceil(rows * answers / b) >= STEPS), BATCHES[-1])
-    unit = answers // math.gcd(answers, parts)  # with this many on each device all answers to a question are together
+    unit = answers // math.gcd(
+        answers, parts
+    )  # with this many on each device all answers to a question are together
     size = max(unit, batch // parts // unit * unit)
     what = f"{rows:,} rows, {answers} answers to each" if answers > 1 else f"{rows:,} rows"
     split = f", in {parts} parts by processes and gradient_accumulation_steps" if parts > 1 else ""
@@ -126,16 +141,23 @@ def _batch_size(train: TrainConfig, rows: int) -> tuple[int, str]:
 
 
 def _learning_rate(train: TrainConfig, hidden: int | None) -> tuple[float, str]:
-    rate, words = FULL_RATE, [f"{FULL_RATE:g}"]
+    rate = FULL_RATE
+    words = [f"{FULL_RATE:g}"]
     if train.adapter is not None:
-        rate, words = rate * ADAPTER_GAIN, [*words, f"times {ADAPTER_GAIN} for adapters"]
+        rate = rate * ADAPTER_GAIN
+        words = [*words, f"times {ADAPTER_GAIN} for adapters"]
     if train.method in CLASSIFYING:
         words.append("as for BERT")
     else:
         rate *= (WIDTH / (hidden or WIDTH)) ** POWER
-        words.append(f"times ({WIDTH} / {hidden})^{POWER} for its width" if hidden else "for a model of unknown width")
+        words.append(
+            f"times ({WIDTH} / {hidden})^{POWER} for its width"
+            if hidden
+            else "for a model of unknown width"
+        )
     if train.method in CORRECTING:
-        rate, words = rate / CORRECTION, [*words, f"a {CORRECTION}th of it for {train.method}"]
+        rate = rate / CORRECTION
+        words = [*words, f"a {CORRECTION}th of it for {train.method}"]
     return float(f"{rate:.1e}"), ", ".join(words)
 
 

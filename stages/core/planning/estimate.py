@@ -19,15 +19,29 @@ from stages.core.planning.model_dimensions import Shape
 EFFICIENCY = 0.58
 BFLOAT16_GAIN = 2.0  # ... what bfloat16 gains where the processor multiplies it, ...
 PROCESS_BYTES = 1.1e9  # ... what the process takes before its first step, weights apart, ...
-ACTIVATION_BYTES = 10.0  # ... and what a token keeps for each input and output of a layer's linear maps.
-RECOMPUTES = ("gradient_checkpointing", "activation_checkpointing")  # transformers' two names for one thing
+ACTIVATION_BYTES = (
+    10.0  # ... and what a token keeps for each input and output of a layer's linear maps.
+)
+RECOMPUTES = (
+    "gradient_checkpointing",
+    "activation_checkpointing",
+)  # transformers' two names for one thing
 # A replay row of the default model (`stages/train/replay_writer.py`): its tokens, and those of the answer.
-REPLAY_TOKENS, REPLAY_TRAINED = 125, 61
-OPTIMIZER_BYTES = 16  # AdamW: weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020)
+REPLAY_TOKENS = 125
+REPLAY_TRAINED = 61
+OPTIMIZER_BYTES = (
+    16  # AdamW: weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020)
+)
 
 
 def estimate(
-    train: TrainConfig, shape: Shape | None, rows: int, tokens: int, trained: int, limit: int, dtype: str
+    train: TrainConfig,
+    shape: Shape | None,
+    rows: int,
+    tokens: int,
+    trained: int,
+    limit: int,
+    dtype: str,
 ) -> dict[str, Any]:
     """Steps and tokens of training, and where they can be known before, seconds and peak memory.
 
@@ -45,11 +59,22 @@ def estimate(
         UserError: an argument to count with is no number.
     """
     replayed = count_replay_rows(train, rows)  # their tokens are not known before they are written
-    rows, tokens, trained = rows + replayed, tokens + replayed * REPLAY_TOKENS, trained + replayed * REPLAY_TRAINED
+    rows = rows + replayed
+    tokens = tokens + replayed * REPLAY_TOKENS
+    trained = trained + replayed * REPLAY_TRAINED
     args, reasons = resolve(train, shape.hidden if shape else None, rows)
     steps, seen = _get_steps(train, args, rows)
-    known = {"tokens_per_epoch": tokens, "steps": steps, "tokens": round(tokens * seen), "auto": reasons}
-    counted = f"{tokens:,} tokens an epoch, {steps:,} steps" if train.method == "sft" else f"{steps:,} steps"
+    known = {
+        "tokens_per_epoch": tokens,
+        "steps": steps,
+        "tokens": round(tokens * seen),
+        "auto": reasons,
+    }
+    counted = (
+        f"{tokens:,} tokens an epoch, {steps:,} steps"
+        if train.method == "sft"
+        else f"{steps:,} steps"
+    )
     also = "".join(f" {key}={args[key]}: {reason}." for key, reason in reasons.items())
     if shape is None or _unknown(train):
         why = _unknown(train) or "the model's configuration does not tell its size"
@@ -68,7 +93,13 @@ def estimate(
         f"machine multiplies matrices now, {speed / 1e9:,.0f} GFLOP/s{' (bfloat16)' if fast else ''}, without "
         f"evaluation; train reports how far it was off."
     )
-    return {**known, "seconds": seconds, "peak_memory_bytes": peak, "sentence": sentence, "how": how}
+    return {
+        **known,
+        "seconds": seconds,
+        "peak_memory_bytes": peak,
+        "sentence": sentence,
+        "how": how,
+    }
 
 
 def count_forward_tokens(train: TrainConfig, shape: Shape | None, rows: int, tokens: int) -> int:
@@ -120,7 +151,9 @@ def operations(train: TrainConfig, shape: Shape, tokens: int, trained: int) -> f
 
 def memory(train: TrainConfig, shape: Shape, tokens: int, weight_bytes: int) -> float:
     """Bytes at the peak: the process, the weights, the optimizer, and the activations of one micro-batch."""
-    h, kv, i = shape.hidden, shape.key_value, shape.intermediate
+    h = shape.hidden
+    kv = shape.key_value
+    i = shape.intermediate
     activations = ACTIVATION_BYTES * shape.layers * (4 * h + 2 * kv + 3 * i) * tokens
     if train.adapter is None:
         return PROCESS_BYTES + OPTIMIZER_BYTES * shape.parameters + activations

@@ -24,7 +24,9 @@ class Shape:
     @property
     def layer_parameters(self) -> int:
         """Weights of the linear maps of one layer."""
-        return 2 * self.hidden * (self.hidden + self.key_value) + 3 * self.hidden * self.intermediate
+        return (
+            2 * self.hidden * (self.hidden + self.key_value) + 3 * self.hidden * self.intermediate
+        )
 
     @property
     def parameters(self) -> int:
@@ -34,7 +36,9 @@ class Shape:
 
     def adapter_parameters(self, rank: int) -> int:
         """Weights of adapters of this rank on every linear map."""
-        h, kv, i = self.hidden, self.key_value, self.intermediate
+        h = self.hidden
+        kv = self.key_value
+        i = self.intermediate
         return self.layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + i))
 
 
@@ -43,7 +47,9 @@ def get_shape(model: ModelConfig, base: BaseModel) -> Shape | None:
     source = model.source
     if isinstance(source, RandomSource):
         width = source.hidden_size
-        return Shape(width, source.sizes["intermediate_size"], source.layers, 258, width, tied=False)
+        return Shape(
+            width, source.sizes["intermediate_size"], source.layers, 258, width, tied=False
+        )
     config = _read_config(base)
     try:
         heads = config["num_attention_heads"]

@@ -53,7 +53,9 @@ class Spread:
     def interval(self, confidence: float) -> Estimate:
         """The two-sided interval, which always holds the measured value."""
         alpha = (1 - confidence) / 2
-        return Estimate(self.value, min(self.low(alpha), self.value), max(self.high(alpha), self.value))
+        return Estimate(
+            self.value, min(self.low(alpha), self.value), max(self.high(alpha), self.value)
+        )
 
     def _reach(self, alpha: float) -> float:
         from scipy.special import stdtrit
@@ -110,13 +112,16 @@ def compare(ours: Runs, theirs: Runs, groups: np.ndarray | None = None) -> Sprea
         theirs: another's, of the same metric and rows.
         groups: for each row the number of its group, shape (rows,); null takes rows as independent.
     """
-    first, second = _as_runs(ours), _as_runs(theirs)
+    first = _as_runs(ours)
+    second = _as_runs(theirs)
     ends = _get_ends(first)
     win_and_loss = [ends[1] - ends[0], ends[0] - ends[1]] if ends else []  # Bonett and Price, 2012
     return _get_spread([first, second], groups, win_and_loss)
 
 
-def difference(ours: Runs, theirs: Runs, confidence: float, groups: np.ndarray | None = None) -> Bounds:
+def difference(
+    ours: Runs, theirs: Runs, confidence: float, groups: np.ndarray | None = None
+) -> Bounds:
     """`compare` as an interval and as one-sided bounds."""
     spread = compare(ours, theirs, groups)
     found = spread.interval(confidence)
@@ -133,7 +138,9 @@ def _get_ends(runs: Sequence[Scores]) -> list[float]:
     return list(runs[0].bounds or ())
 
 
-def _get_spread(arms: Sequence[Sequence[Scores]], groups: np.ndarray | None, added: Sequence[float]) -> Spread:
+def _get_spread(
+    arms: Sequence[Sequence[Scores]], groups: np.ndarray | None, added: Sequence[float]
+) -> Spread:
     """Of the mean over the runs of the first arm, less that of the second where there is one."""
     counted = max(_count_rows(runs) for runs in arms)
     means = [_leave_out(runs, groups) for runs in arms]
@@ -169,14 +176,18 @@ def _count_rows(runs: Sequence[Scores]) -> int:
     return max(int(np.any(scores.rows != 0, axis=1).sum()) for scores in runs)
 
 
-def _add_rows(value: float, variance: float, count: int, added: Sequence[float]) -> tuple[float, float]:
+def _add_rows(
+    value: float, variance: float, count: int, added: Sequence[float]
+) -> tuple[float, float]:
     """The mean and its variance as if rows with these values had been measured too."""
     if not added:
         return value, variance
     n = max(count, 1)
     total = n + len(added)
     centre = (n * value + sum(added)) / total
-    squares = n * max(n - 1, 1) * variance + n * value**2 + sum(x * x for x in added) - total * centre**2
+    squares = (
+        n * max(n - 1, 1) * variance + n * value**2 + sum(x * x for x in added) - total * centre**2
+    )
     return centre, max(squares, 0.0) / total**2
 
 

@@ -34,7 +34,9 @@ def get_rows_needed(spread: Spread, margin: float, rows: int, alpha: float) -> R
     gap = abs(spread.centre - margin)
     spare = float(ndtri((1 + RANGE) / 2)) * spread.standard_error
     reach = float(ndtri(1 - alpha) + ndtri(POWER)) * spread.standard_error
-    low = max(int(np.ceil(rows * (reach / (gap + spare)) ** 2)), rows + 1)  # the rows that are there have not told
+    low = max(
+        int(np.ceil(rows * (reach / (gap + spare)) ** 2)), rows + 1
+    )  # the rows that are there have not told
     high = int(np.ceil(rows * (reach / (gap - spare)) ** 2)) if gap > spare else None
     return RowsNeeded(low, None if high is None else max(low, high))
 

@@ -10,7 +10,8 @@ Aggregate = Callable[[np.ndarray], np.ndarray]
 
 def ratio(sums: np.ndarray) -> np.ndarray:
     """The first of two sums over the second, along the last axis; 0/0 is 1."""
-    top, bottom = sums[..., 0], sums[..., 1]
+    top = sums[..., 0]
+    bottom = sums[..., 1]
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), 1.0)
 
 
@@ -41,7 +42,9 @@ class Scores:
     def binary(self) -> bool:
         """Whether each row is right or wrong and counts once."""
         plain = self.rows.shape[1] == 2 and self.aggregate(np.array([1.0, 2.0])) == 0.5  # noqa: PLR2004
-        return bool(plain and (self.rows[:, 1] == 1).all() and np.isin(self.rows[:, 0], (0, 1)).all())
+        return bool(
+            plain and (self.rows[:, 1] == 1).all() and np.isin(self.rows[:, 0], (0, 1)).all()
+        )
 
     def at(self, indices: np.ndarray) -> np.ndarray:
         """The metric over the rows at indices of shape (..., rows), shape (...)."""

@@ -18,7 +18,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     The earlier `target` steps aside by a rename; one that a killed process left aside comes back first.
     """
-    partial, aside = target.with_name(f".{target.name}.partial"), target.with_name(f".{target.name}.aside")
+    partial = target.with_name(f".{target.name}.partial")
+    aside = target.with_name(f".{target.name}.aside")
     if aside.exists() and not target.exists():
         aside.rename(target)
     for left in (partial, aside):
@@ -68,7 +69,9 @@ def read_json(path: Path) -> Any:
     try:
         return orjson.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UserError(f"{path} is not there: run `dvc repro`, which runs the stage that writes it") from None
+        raise UserError(
+            f"{path} is not there: run `dvc repro`, which runs the stage that writes it"
+        ) from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -80,7 +83,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     try:
         return [orjson.loads(line) for line in path.read_bytes().splitlines() if line]
     except FileNotFoundError:
-        raise UserError(f"{path} is not there: run `dvc repro`, which runs the stage that writes it") from None
+        raise UserError(
+            f"{path} is not there: run `dvc repro`, which runs the stage that writes it"
+        ) from None
 
 
 def sha256_file(path: Path) -> str:

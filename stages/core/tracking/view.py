@@ -37,7 +37,9 @@ def save_view(client: "MlflowClient", experiment: str) -> None:
         experiment: its id. The columns of arms are those that its newest executions have.
     """
     runs = client.search_runs([experiment], "metrics.`difference` > -1000000000", max_results=MOST)
-    found = dict.fromkeys(key for run in runs for key in run.data.metrics if key.startswith("primary."))
+    found = dict.fromkeys(
+        key for run in runs for key in run.data.metrics if key.startswith("primary.")
+    )
     arms = sorted(set(found) - {CANDIDATE})
     tags = [f"tags.`{PREFIX}{key}`" for key in ("verdict", "primary_metric")]
     columns = [*tags, *(f"metrics.`{key}`" for key in (CANDIDATE, *DECISIVE, *arms))]

@@ -66,8 +66,16 @@ def _judge(evidence: Evidence, looks: Looks) -> Judged:
         evidence.groups,
         # Alpha is divided by the number of this run's candidates anyway.
         looks=max(1, (looks.place or 1) - len(evidence.candidates) + 1),
-        cost={arm: amount for arm, amount in costs[TUNED_ARM].per_request.items() if amount is not None},
-        cheaper={(name, arm): saves for name, found in costs.items() for arm, saves in found.cheaper.items()},
+        cost={
+            arm: amount
+            for arm, amount in costs[TUNED_ARM].per_request.items()
+            if amount is not None
+        },
+        cheaper={
+            (name, arm): saves
+            for name, found in costs.items()
+            for arm, saves in found.cheaper.items()
+        },
     )
 
 
@@ -106,7 +114,13 @@ def _describe_arms(evidence: Evidence) -> Report:
                 **{name: asdict(found) for name, found in evidence.estimates[arm].items()},
                 **headline(answers),
                 "health": asdict(
-                    get_health(evidence.primary, evidence.metrics, evidence.records, answers, evidence.targets)
+                    get_health(
+                        evidence.primary,
+                        evidence.metrics,
+                        evidence.records,
+                        answers,
+                        evidence.targets,
+                    )
                 ),
             }
             for arm, answers in evidence.predictions.items()
@@ -132,7 +146,10 @@ def _describe_gain(evidence: Evidence, judged: Judged, candidate: str) -> Report
         "gain": asdict(split_gain(rival, formed, ours, theirs)),
         "seeds": get_seeds(votes, judged.verdict.verdict, values),
         "comparisons": [asdict(comparison) for comparison in judged.comparisons],
-        "slices": [asdict(part) for part in compare_slices(settings, records, ours, theirs, evidence.groups)],
+        "slices": [
+            asdict(part)
+            for part in compare_slices(settings, records, ours, theirs, evidence.groups)
+        ],
         "confusion": _confusion(evidence, candidate),
     }
 
@@ -149,11 +166,16 @@ def _get_smallest_gain(config: Config, ours: Scores, theirs: Scores) -> float | 
 def _confusion(evidence: Evidence, candidate: str) -> Report | None:
     """Labels against answers for the candidate and the best prompted arm, where a metric knows labels."""
     arms = (candidate, evidence.best_prompted)
-    tables = {arm: evidence.metrics.confusion(evidence.predictions[arm], evidence.records) for arm in arms}
+    tables = {
+        arm: evidence.metrics.confusion(evidence.predictions[arm], evidence.records) for arm in arms
+    }
     found = {arm: table for arm, table in tables.items() if table}
     if not found:
         return None
-    return {"labels": found[candidate]["labels"], "arms": {arm: table["matrix"] for arm, table in found.items()}}
+    return {
+        "labels": found[candidate]["labels"],
+        "arms": {arm: table["matrix"] for arm, table in found.items()},
+    }
 
 
 def _compare_abilities(evidence: Evidence, candidate: Candidate) -> Report:
@@ -161,7 +183,11 @@ def _compare_abilities(evidence: Evidence, candidate: Candidate) -> Report:
     base = read_json(GENERAL_BASE)
     tuned = read_json(candidate.general)
     confidence = evidence.config.evaluate.confidence
-    harness = compare_harness(base.get("harness", {}), tuned["harness"], confidence) if "harness" in tuned else []
+    harness = (
+        compare_harness(base.get("harness", {}), tuned["harness"], confidence)
+        if "harness" in tuned
+        else []
+    )
     targets = [record.target for record in evidence.records]
     task = targets + [answer.text for answer in evidence.predictions[candidate.name]]
     train = candidate.config.train

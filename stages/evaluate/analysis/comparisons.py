@@ -29,7 +29,13 @@ class Comparison:
 
 
 def describe_pair(
-    pair: tuple[str, str], metric: str, spread: Spread, *, margin: float, confidence: float, rows: int
+    pair: tuple[str, str],
+    metric: str,
+    spread: Spread,
+    *,
+    margin: float,
+    confidence: float,
+    rows: int,
 ) -> Comparison:
     """A comparison as the report has it.
 
@@ -47,7 +53,9 @@ def describe_pair(
     high = spread.high(alpha)
     needed = get_rows_needed(spread, margin, rows, alpha) if low <= margin <= high else None
     p_value = _get_p_value(spread, margin)
-    return Comparison(*pair, metric, found.value, found.ci_low, found.ci_high, low, high, p_value, needed)
+    return Comparison(
+        *pair, metric, found.value, found.ci_low, found.ci_high, low, high, p_value, needed
+    )
 
 
 def _get_p_value(spread: Spread, margin: float) -> float:

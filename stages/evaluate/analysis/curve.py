@@ -60,25 +60,42 @@ def fit_curve(
     """
     ordered = sorted(points, key=lambda point: point.rows)
     sizes = np.array([point.rows for point in ordered], float)
-    rng, tail = np.random.default_rng(seed), 100 * (1 - confidence) / 2
+    rng = np.random.default_rng(seed)
+    tail = 100 * (1 - confidence) / 2
     weights = _draw_rows(len(ordered[0].scores[0].rows), groups, rng)
     of_seeds = [_score(point, weights) for point in ordered]
     means = np.array([[np.mean(point.values) for point in ordered]])
     draws = np.stack([_draw_seeds(values, rng) for values in of_seeds], axis=1)
-    floor = 0.5 / len(ordered[0].scores[0].rows)  # no failure at all counts as half a row: zero has no logarithm
+    floor = 0.5 / len(
+        ordered[0].scores[0].rows
+    )  # no failure at all counts as half a row: zero has no logarithm
 
     def between(size: float) -> dict[str, float]:
         """The fitted metric at a size, with the range of all fits that reach there."""
-        fitted, drawn = _fit(means, sizes, size, floor), _fit(draws, sizes, size, floor)
-        low, high = np.percentile(drawn.min(axis=0), tail), np.percentile(drawn.max(axis=0), 100 - tail)
-        return {"rows": float(size), "value": float(fitted[0, 0]), "ci_low": float(low), "ci_high": float(high)}
+        fitted = _fit(means, sizes, size, floor)
+        drawn = _fit(draws, sizes, size, floor)
+        low = np.percentile(drawn.min(axis=0), tail)
+        high = np.percentile(drawn.max(axis=0), 100 - tail)
+        return {
+            "rows": float(size),
+            "value": float(fitted[0, 0]),
+            "ci_low": float(low),
+            "ci_high": float(high),
+        }
 
     most = sizes[-1]
-    gains, drawn = (_fit(v, sizes, 2 * most, floor) - _start(v, sizes, floor) for v in (means, draws))
+    gains, drawn = (
+        _fit(v, sizes, 2 * most, floor) - _start(v, sizes, floor) for v in (means, draws)
+    )
     doubling = _get_doubling(gains, drawn, tail)
     return {
         "points": [
-            {"share": p.share, "rows": p.rows, "seeds": p.values, **asdict(estimate(p.scores, confidence, groups))}
+            {
+                "share": p.share,
+                "rows": p.rows,
+                "seeds": p.values,
+                **asdict(estimate(p.scores, confidence, groups)),
+            }
             for p in ordered
         ],
         "fit": [between(size) for size in np.geomspace(sizes[0], 2 * most, GRID)],
@@ -146,7 +163,13 @@ def _fit(values: np.ndarray, sizes: np.ndarray, size: float, floor: float) -> np
     if size <= sizes[-1]:  # the others go on from the last point
         return law[None]
     return np.stack(
-        [law, *(1 - np.exp(failures[:, -1] + s * np.log(size / sizes[-1])) for s in _slopes(failures, sizes))]
+        [
+            law,
+            *(
+                1 - np.exp(failures[:, -1] + s * np.log(size / sizes[-1]))
+                for s in _slopes(failures, sizes)
+            ),
+        ]
     )
 
 
@@ -171,7 +194,11 @@ def _slopes(failures: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
 def _sentence(points: Sequence[Point], doubling: dict[str, float], confidence: float) -> str:
     seen = ", ".join(f"{np.mean(point.values):.3f} with {point.rows:,} rows" for point in points)
     seeds = len(points[0].scores)
-    how = f"{len(points)} points, {seeds} seeds each" if seeds > 1 else f"{len(points)} points, one seed"
+    how = (
+        f"{len(points)} points, {seeds} seeds each"
+        if seeds > 1
+        else f"{len(points)} points, one seed"
+    )
     luck = "test rows and seeds" if seeds > 1 else "test rows, that of training not measured"
     return (
         f"{seen}; doubling the rows should add about {doubling['low']:.2f} to {doubling['high']:.2f} if the trend "

@@ -71,7 +71,11 @@ def score_arms(metrics: Metrics, records: Sequence[Record], predictions: Predict
 
 
 def gather(
-    config: Config, records: Sequence[Record], metrics: Metrics, predictions: Predictions, scores: ArmScores
+    config: Config,
+    records: Sequence[Record],
+    metrics: Metrics,
+    predictions: Predictions,
+    scores: ArmScores,
 ) -> Evidence:
     """Put together what `baseline`, `train` and the answers to these rows have given.
 
@@ -89,19 +93,26 @@ def gather(
     contest = Contest.of(answered, list(candidates))
     runs = _get_runs(metrics, records, scores, candidates)
     estimates = {
-        arm: {name: estimate(found, settings.confidence, groups) for name, found in of_metric.items()}
+        arm: {
+            name: estimate(found, settings.confidence, groups) for name, found in of_metric.items()
+        }
         for arm, of_metric in runs.items()
     }
-    best_prompted = max(contest.prompted, key=lambda arm: estimates[arm][settings.primary_metric].value)
+    best_prompted = max(
+        contest.prompted, key=lambda arm: estimates[arm][settings.primary_metric].value
+    )
     training = read_records("train")
     measured = _measure(config, len(training), predictions, scores, candidates, groups)
     costs = {
-        name: get_costs(settings.prices, measured, name, best_prompted, settings.confidence) for name in candidates
+        name: get_costs(settings.prices, measured, name, best_prompted, settings.confidence)
+        for name in candidates
     }
     return Evidence(
         config=config,
         records=records,
-        targets=sorted({record.target for record in (*records, *training) if record.kind != "prompt"}),
+        targets=sorted(
+            {record.target for record in (*records, *training) if record.kind != "prompt"}
+        ),
         metrics=metrics,
         predictions=predictions,
         scores=scores,
@@ -116,9 +127,15 @@ def gather(
 
 
 def _get_runs(
-    metrics: Metrics, records: Sequence[Record], scores: ArmScores, candidates: Mapping[str, Candidate]
+    metrics: Metrics,
+    records: Sequence[Record],
+    scores: ArmScores,
+    candidates: Mapping[str, Candidate],
 ) -> dict[str, dict[str, list[Scores]]]:
-    runs = {arm: {name: [found] for name, found in of_metric.items()} for arm, of_metric in scores.items()}
+    runs = {
+        arm: {name: [found] for name, found in of_metric.items()}
+        for arm, of_metric in scores.items()
+    }
     for name, candidate in candidates.items():
         for answers in candidate.read_predictions()[1:]:
             for metric, found in metrics.score_records(answers, records).items():
@@ -142,7 +159,9 @@ def _measure(
         training={name: _get_numbers(candidate) for name, candidate in candidates.items()},
         timings=read_timings(),
         training_rows=training_rows,
-        right={arm: of_metric[primary].values for arm, of_metric in scores.items()} if binary else None,
+        right={arm: of_metric[primary].values for arm, of_metric in scores.items()}
+        if binary
+        else None,
         groups=groups,
     )
 
@@ -150,4 +169,7 @@ def _measure(
 def _get_numbers(candidate: Candidate) -> dict[str, Any]:
     """What its training took, the writing of replay rows included."""
     training = candidate.read_training()
-    return {**training["numbers"], "seconds": training["numbers"]["seconds"] + training["replay_writing_seconds"]}
+    return {
+        **training["numbers"],
+        "seconds": training["numbers"]["seconds"] + training["replay_writing_seconds"],
+    }

@@ -95,14 +95,27 @@ def compare_general(
     remedy, command = _get_remedy(gap.value, train)
     reliability = _get_reliability(items, base, tuned)
     return Forgetting(
-        abilities, before, after, ratio, sentence, sheets, reliability, describe_answers(sheets), remedy, command
+        abilities,
+        before,
+        after,
+        ratio,
+        sentence,
+        sheets,
+        reliability,
+        describe_answers(sheets),
+        remedy,
+        command,
     )
 
 
-def _compare(category: str, items: Sequence[Item], base: Answers, tuned: Answers, confidence: float) -> Ability:
+def _compare(
+    category: str, items: Sequence[Item], base: Answers, tuned: Answers, confidence: float
+) -> Ability:
     before, after = (_scores(items, answers["answers"]) for answers in (base, tuned))
     gap = compare(after, before).interval(confidence)
-    return Ability(category, len(items), estimate(before, confidence), estimate(after, confidence), gap)
+    return Ability(
+        category, len(items), estimate(before, confidence), estimate(after, confidence), gap
+    )
 
 
 def _scores(items: Sequence[Item], texts: Texts) -> Scores:
@@ -118,7 +131,9 @@ def _get_reliability(items: Sequence[Item], base: Answers, tuned: Answers) -> Re
     variance = sum(len(part) * part.var(ddof=1) for part in parts) / len(items) ** 2
     # Pairs, for the refusals alternate a harmful request and a harmless one: every second item is not half of each.
     second = np.arange(len(items)) // 2 % 2 == 1
-    return Reliability(float(np.sqrt(variance)), (float(lost[~second].mean()), float(lost[second].mean())))
+    return Reliability(
+        float(np.sqrt(variance)), (float(lost[~second].mean()), float(lost[second].mean()))
+    )
 
 
 def _get_remedy(gap: float, train: TrainConfig) -> tuple[str, str] | tuple[None, None]:
@@ -139,7 +154,9 @@ def _perplexity(nats: np.ndarray, tokens: np.ndarray) -> float:
     return float(np.exp(nats.sum() / tokens.sum()))
 
 
-def _perplexity_ratio(base: dict[str, list[float]], tuned: dict[str, list[float]], confidence: float) -> Estimate:
+def _perplexity_ratio(
+    base: dict[str, list[float]], tuned: dict[str, list[float]], confidence: float
+) -> Estimate:
     """Both models read the same tokens, so that the ratio's logarithm is the difference of their mean losses."""
     lost = np.array(tuned["nats"]) - np.array(base["nats"])
     rows = np.stack([lost, np.array(base["tokens"], float)], axis=1)

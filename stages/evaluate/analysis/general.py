@@ -38,7 +38,9 @@ def passes(item: Item, text: str) -> bool:
     """
     kind = item.check.get("kind")
     if kind not in KINDS:
-        raise ValueError(f"{item.id}: its check is of the unknown kind {kind!r}; there are {', '.join(sorted(KINDS))}")
+        raise ValueError(
+            f"{item.id}: its check is of the unknown kind {kind!r}; there are {', '.join(sorted(KINDS))}"
+        )
     return KINDS[kind](item.check, text.strip())
 
 
@@ -65,7 +67,8 @@ def _json_keys(check: Check, text: str) -> bool:
 
 
 def _lines(check: Check, text: str) -> bool:
-    found, start = [line.strip() for line in text.splitlines() if line.strip()], check.get("starts_with", "")
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    start = check.get("starts_with", "")
     return len(found) == check["count"] and all(line.startswith(start) for line in found)
 
 
@@ -82,7 +85,9 @@ def _max_words(check: Check, text: str) -> bool:
 
 
 def _on_topic(check: Check, text: str) -> bool:
-    about = check.get("about")  # beginnings of words: where given, an answer to the question has one of them
+    about = check.get(
+        "about"
+    )  # beginnings of words: where given, an answer to the question has one of them
     return not about or any(_has(text, beginning, r"\w*") for beginning in about)
 
 
@@ -90,9 +95,13 @@ KINDS: dict[str, Callable[[Check, str], bool]] = {
     "equals": lambda check, text: _plain(text) in map(_plain, check["any"]),
     "contains": lambda check, text: any(_has(text, phrase) for phrase in check["any"]),
     "contains_all": lambda check, text: all(_has(text, phrase) for phrase in check["all"]),
-    "some_of": lambda check, text: sum(_has(text, word, "(?:e?s)?") for word in check["of"]) >= check["count"],
+    "some_of": lambda check, text: (
+        sum(_has(text, word, "(?:e?s)?") for word in check["of"]) >= check["count"]
+    ),
     "number": _number,
-    "regex": lambda check, text: re.search(check["pattern"], text, re.IGNORECASE | re.DOTALL) is not None,
+    "regex": lambda check, text: (
+        re.search(check["pattern"], text, re.IGNORECASE | re.DOTALL) is not None
+    ),
     "json_keys": _json_keys,
     "lines": _lines,
     "max_words": _max_words,

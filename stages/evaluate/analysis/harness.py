@@ -22,7 +22,9 @@ class HarnessResult:
     difference: Estimate
 
 
-def compare_harness(base: dict[str, Any], tuned: dict[str, Any], confidence: float) -> list[HarnessResult]:
+def compare_harness(
+    base: dict[str, Any], tuned: dict[str, Any], confidence: float
+) -> list[HarnessResult]:
     """Compare two results of `stages.core.inference.harness.ask_harness`.
 
     Metrics that are no mean over items (BLEU, perplexity) are left out: nothing can be paired there.
@@ -36,12 +38,15 @@ def compare_harness(base: dict[str, Any], tuned: dict[str, Any], confidence: flo
         UserError: the two were asked other tasks or other items.
     """
     if _items(base) != _items(tuned):
-        raise UserError("evaluate.harness: base and tuned model answered other items: run `dvc repro -f baseline`")
+        raise UserError(
+            "evaluate.harness: base and tuned model answered other items: run `dvc repro -f baseline`"
+        )
     return [
         _compare(task, metric, old["scores"], new["scores"], confidence)
         for task, before in base.items()
         for metric, old in before["metrics"].items()
-        if old["scores"] is not None and (new := tuned[task]["metrics"][metric])["scores"] is not None
+        if old["scores"] is not None
+        and (new := tuned[task]["metrics"][metric])["scores"] is not None
     ]
 
 
@@ -49,7 +54,13 @@ def _items(found: dict[str, Any]) -> dict[str, str]:
     return {task: summary["items_sha256"] for task, summary in found.items()}
 
 
-def _compare(task: str, metric: str, old: list[float], new: list[float], confidence: float) -> HarnessResult:
-    before, after = (Scores(np.column_stack([scores, np.ones(len(scores))])) for scores in (old, new))
+def _compare(
+    task: str, metric: str, old: list[float], new: list[float], confidence: float
+) -> HarnessResult:
+    before, after = (
+        Scores(np.column_stack([scores, np.ones(len(scores))])) for scores in (old, new)
+    )
     gap = compare(after, before).interval(confidence)
-    return HarnessResult(task, metric, len(old), estimate(before, confidence), estimate(after, confidence), gap)
+    return HarnessResult(
+        task, metric, len(old), estimate(before, confidence), estimate(after, confidence), gap
+    )

@@ -45,7 +45,11 @@ class Gain:
 
 
 def get_health(
-    metric: str, metrics: Metrics, records: Sequence[Record], answers: Sequence[Prediction], targets: Sequence[str]
+    metric: str,
+    metrics: Metrics,
+    records: Sequence[Record],
+    answers: Sequence[Prediction],
+    targets: Sequence[str],
 ) -> Health:
     """Look at the answers of one arm.
 
@@ -98,11 +102,15 @@ def find_warnings(report: Mapping[str, Any]) -> list[str]:
     for answer, names in alike.items():
         least = min(arms[arm]["health"]["commonest_share"] for arm in names)
         rows = f"{'at least ' if len(names) > 1 and least < 1 else ''}{least:.0%} of the rows"
-        found.append(f"{join(names)} {'give' if len(names) > 1 else 'gives'} one answer, {shorten(answer)}, to {rows}.")
+        found.append(
+            f"{join(names)} {'give' if len(names) > 1 else 'gives'} one answer, {shorten(answer)}, to {rows}."
+        )
     no_better = [arm for arm, numbers in arms.items() if numbers[metric]["value"] <= constant]
     if no_better:
         verb = "are" if len(no_better) > 1 else "is"
-        found.append(f"{join(no_better)} {verb} no better in {metric} than always giving the most frequent answer.")
+        found.append(
+            f"{join(no_better)} {verb} no better in {metric} than always giving the most frequent answer."
+        )
     for arm, numbers in arms.items():
         cut = numbers["health"]["cut"]
         if cut and cut > OFTEN_CUT:

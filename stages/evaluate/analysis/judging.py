@@ -76,17 +76,25 @@ def judge(
     """
     settings = config.evaluate
     rows = len(runs[contest.arms[0]][settings.primary_metric][0].rows)
-    rule = Rule(settings.margin, settings.confidence, settings.useful, config.checks.min_test_rows, looks)
+    rule = Rule(
+        settings.margin, settings.confidence, settings.useful, config.checks.min_test_rows, looks
+    )
 
     def decide_on(chosen: Runs) -> tuple[Verdict, dict[Pair, Spread]]:
         primary = {arm: chosen[arm][settings.primary_metric] for arm in contest.arms}
         spreads = _compare_all(primary, groups)
-        estimates = {arm: estimate(scores, settings.confidence, groups) for arm, scores in primary.items()}
+        estimates = {
+            arm: estimate(scores, settings.confidence, groups) for arm, scores in primary.items()
+        }
         return decide(_get_field(contest, estimates, spreads, cost, cheaper), rule, rows), spreads
 
     verdict, spreads = decide_on(runs)
     count = max(len(runs[arm][settings.primary_metric]) for arm in contest.tuned)
-    alone = [decide_on(_take(runs, contest.tuned, seed))[0] for seed in range(count)] if count > 1 else []
+    alone = (
+        [decide_on(_take(runs, contest.tuned, seed))[0] for seed in range(count)]
+        if count > 1
+        else []
+    )
     return Judged(verdict, _describe(config, contest, runs, spreads, groups, rows), alone)
 
 
@@ -97,10 +105,20 @@ def _get_field(
     cost: Mapping[str, float] | None,
     cheaper: Mapping[Pair, bool] | None,
 ) -> Field:
-    return Field(contest.model_free, contest.prompted, contest.tuned, estimates, spreads, cheaper or {}, cost or {})
+    return Field(
+        contest.model_free,
+        contest.prompted,
+        contest.tuned,
+        estimates,
+        spreads,
+        cheaper or {},
+        cost or {},
+    )
 
 
-def _compare_all(primary: Mapping[str, Sequence[Scores]], groups: np.ndarray | None) -> dict[Pair, Spread]:
+def _compare_all(
+    primary: Mapping[str, Sequence[Scores]], groups: np.ndarray | None
+) -> dict[Pair, Spread]:
     """Each arm minus each other one; one of the two directions is computed."""
     spreads: dict[Pair, Spread] = {}
     for second, first in combinations(primary, 2):
@@ -113,7 +131,10 @@ def _compare_all(primary: Mapping[str, Sequence[Scores]], groups: np.ndarray | N
 def _take(runs: Runs, tuned: Sequence[str], seed: int) -> Runs:
     """The runs with one seed of the tuned arms; an arm with fewer seeds keeps its last one."""
     return {
-        arm: {name: [found[min(seed, len(found) - 1)]] if arm in tuned else found for name, found in of_metric.items()}
+        arm: {
+            name: [found[min(seed, len(found) - 1)]] if arm in tuned else found
+            for name, found in of_metric.items()
+        }
         for arm, of_metric in runs.items()
     }
 
@@ -135,9 +156,19 @@ def _describe(
         if primary:
             pairs += [(arm, other) for arm in contest.prompted for other in contest.model_free]
             pairs += [(arm, contest.model_free[0]) for arm in contest.model_free[1:]]
-        pairs = [(arm, other) for arm, other in pairs if metric in runs[arm] and metric in runs[other]]
+        pairs = [
+            (arm, other) for arm, other in pairs if metric in runs[arm] and metric in runs[other]
+        ]
         for pair in pairs:
-            spread = spreads[pair] if primary else compare(runs[pair[0]][metric], runs[pair[1]][metric], groups)
+            spread = (
+                spreads[pair]
+                if primary
+                else compare(runs[pair[0]][metric], runs[pair[1]][metric], groups)
+            )
             margin = settings.margin if primary else 0.0
-            found.append(describe_pair(pair, metric, spread, margin=margin, confidence=settings.confidence, rows=rows))
+            found.append(
+                describe_pair(
+                    pair, metric, spread, margin=margin, confidence=settings.confidence, rows=rows
+                )
+            )
     return found

@@ -101,7 +101,9 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _read_files(folder: Path) -> list[Look]:
     """Those of the ledger, the first look first."""
-    return sorted((_read(path) for path in folder.glob("*.json")), key=lambda look: (look.place, look.key))
+    return sorted(
+        (_read(path) for path in folder.glob("*.json")), key=lambda look: (look.place, look.key)
+    )
 
 
 def _read(path: Path) -> Look:
@@ -119,6 +121,8 @@ def _read_mlflow(tracker: Tracker, test_sha256: str) -> list[Look]:
     """The looks at this split that are tags of runs, the oldest first."""
     found = []
     for tags in tracker.find_tags("test_sha256", test_sha256):
-        with suppress(KeyError, TypeError, orjson.JSONDecodeError):  # a tag that another version wrote
+        with suppress(
+            KeyError, TypeError, orjson.JSONDecodeError
+        ):  # a tag that another version wrote
             found += [Look(**look) for look in orjson.loads(tags["looks"])]
     return found

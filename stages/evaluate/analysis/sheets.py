@@ -33,7 +33,9 @@ class Sheet:
     """... and how often."""
 
 
-def get_sheets(items: Sequence[Item], base: Answers, tuned: Answers, task: Sequence[str]) -> list[Sheet]:
+def get_sheets(
+    items: Sequence[Item], base: Answers, tuned: Answers, task: Sequence[str]
+) -> list[Sheet]:
     """The sheets of both models below the template's system message, then below an empty one where it was asked.
 
     Args:
@@ -52,16 +54,30 @@ def _list_sheets(base: Answers, tuned: Answers) -> list[tuple[str, str, Texts]]:
     models = {"base": base, "tuned": tuned}
     return [
         *((name, "template", answers["answers"]) for name, answers in models.items()),
-        *((name, "empty", answers.get("answers_without_system", {})) for name, answers in models.items()),
+        *(
+            (name, "empty", answers.get("answers_without_system", {}))
+            for name, answers in models.items()
+        ),
     ]
 
 
-def _get_sheet(items: Sequence[Item], model: str, system: str, texts: Texts, task_format: TaskFormat) -> Sheet:
+def _get_sheet(
+    items: Sequence[Item], model: str, system: str, texts: Texts, task_format: TaskFormat
+) -> Sheet:
     asked = [item for item in items if item.id in texts]
     failed = [texts[item.id] for item in asked if not passes(item, texts[item.id])]
     in_format = sum(task_format.has(text) for text in failed)
     [(text, count)] = Counter(texts[item.id].strip() for item in asked).most_common(1) or [("", 0)]
-    return Sheet(model, system, len(asked), len(asked) - len(failed), in_format, len(failed) - in_format, text, count)
+    return Sheet(
+        model,
+        system,
+        len(asked),
+        len(asked) - len(failed),
+        in_format,
+        len(failed) - in_format,
+        text,
+        count,
+    )
 
 
 def describe_answers(sheets: Sequence[Sheet]) -> str:
@@ -86,7 +102,8 @@ def _describe_empty(sheets: Sequence[Sheet]) -> str:
     empty = {sheet.model: sheet for sheet in sheets if sheet.system == "empty"}
     if len(empty) < 2:  # noqa: PLR2004
         return ""
-    base, tuned = empty["base"], empty["tuned"]
+    base = empty["base"]
+    tuned = empty["tuned"]
     return (
         f" With an empty system message instead of the template's ({tuned.items} of the items, drawn by the seed): "
         f"{tuned.right / tuned.items:.3f} after tuning, {base.right / base.items:.3f} before; {tuned.in_task_format} "

@@ -32,7 +32,11 @@ class Slice:
 
 
 def compare_slices(
-    settings: EvaluateConfig, records: Sequence[Record], ours: Scores, theirs: Scores, groups: np.ndarray | None
+    settings: EvaluateConfig,
+    records: Sequence[Record],
+    ours: Scores,
+    theirs: Scores,
+    groups: np.ndarray | None,
 ) -> list[Slice]:
     """Every part of at least `FEW` rows.
 
@@ -44,21 +48,27 @@ def compare_slices(
         theirs: those of the best prompted arm.
         groups: see `stages.core.data.groups`.
     """
-    wins, found = ours.value > theirs.value, []
+    wins = ours.value > theirs.value
+    found = []
     for name in settings.slices:
         for value, rows in _parts(name, records):
             if len(rows) < FEW:
                 continue
-            a, b = ours.of(rows), theirs.of(rows)
+            a = ours.of(rows)
+            b = theirs.of(rows)
             inside = None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
             gap = compare(a, b, inside).interval(settings.confidence)
-            found.append(Slice(name, value, len(rows), a.value, b.value, gap, bool(wins and gap.ci_high < 0)))
+            found.append(
+                Slice(name, value, len(rows), a.value, b.value, gap, bool(wins and gap.ci_high < 0))
+            )
     return found
 
 
 def _parts(name: str, records: Sequence[Record]) -> Iterator[tuple[str, np.ndarray]]:
     if name == "length":
-        lengths = np.array([sum(len(message["content"]) for message in record.prompt) for record in records])
+        lengths = np.array(
+            [sum(len(message["content"]) for message in record.prompt) for record in records]
+        )
         for part in np.array_split(np.argsort(lengths, kind="stable"), PARTS):
             if len(part):
                 yield f"{lengths[part].min():,} to {lengths[part].max():,} characters", part

@@ -77,7 +77,9 @@ def get_quality(report: Report) -> str:
     seeds = report["seeds"]["count"]
     which = f"{ours} (the first of its {seeds} training seeds)" if seeds > 1 else ours
     if counts:
-        rest = [f"always answering {answer} gets {round(arms[CONSTANT_ARM][metric]['value'] * counts['rows']):,}"]
+        rest = [
+            f"always answering {answer} gets {round(arms[CONSTANT_ARM][metric]['value'] * counts['rows']):,}"
+        ]
         rest += [f"{arm} {round(arms[arm][metric]['value'] * counts['rows']):,}" for arm in free]
         return (
             f"Of {counts['rows']:,} requests {counts['right']:,} come out right with {which} instead of "

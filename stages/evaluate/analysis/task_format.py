@@ -32,7 +32,8 @@ class TaskFormat:
         self._marks = {
             mark
             for mark, count in of_task.items()
-            if (mark[0] == "whole" or count >= FREQUENT * len(task)) and usual[mark] <= RARE * len(general)
+            if (mark[0] == "whole" or count >= FREQUENT * len(task))
+            and usual[mark] <= RARE * len(general)
         }
 
     def has(self, text: str) -> bool:

@@ -86,7 +86,13 @@ def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
     if rows < rule.min_rows:
         why = f"{rows} rows were judged; below {rule.min_rows} (checks.min_test_rows) nothing is decided."
         return Verdict("not-enough-evidence", None, why)
-    found = judge.fine_tune() or judge.neither() or judge.no_model() or judge.prompt() or judge.undecided()
+    found = (
+        judge.fine_tune()
+        or judge.neither()
+        or judge.no_model()
+        or judge.prompt()
+        or judge.undecided()
+    )
     return judge.hold_against_useful(found)
 
 
@@ -143,16 +149,25 @@ class _Judge:
         winners = [
             arm
             for arm in rivals
-            if self._beats(arm, CONSTANT_ARM, alpha) and all(self._adds_nothing(m, arm, alpha) for m in models)
+            if self._beats(arm, CONSTANT_ARM, alpha)
+            and all(self._adds_nothing(m, arm, alpha) for m in models)
         ]
         if not winners:
             return None
         arm = self._best(winners)
-        return Verdict("no-model", arm, f"No model is better than {arm} by {self._rule.margin:.3f}; it needs none.")
+        return Verdict(
+            "no-model",
+            arm,
+            f"No model is better than {arm} by {self._rule.margin:.3f}; it needs none.",
+        )
 
     def prompt(self) -> Verdict | None:
         alpha = self._alpha / max(len(self._arms.prompted), 1)
-        enough = [p for p in self._arms.prompted if all(self._adds_nothing(t, p, alpha) for t in self._arms.tuned)]
+        enough = [
+            p
+            for p in self._arms.prompted
+            if all(self._adds_nothing(t, p, alpha) for t in self._arms.tuned)
+        ]
         winners = self._useful_prompts()
         if not enough or not winners:
             return None
@@ -167,12 +182,16 @@ class _Judge:
         margin = f"{self._rule.margin:.3f}"
         rivals = [*self._arms.model_free, *self._arms.prompted]
         no_better = [arm for arm in rivals if self._adds_nothing(tuned, arm, alpha)]
-        unclear = [arm for arm in rivals if arm not in no_better and not self._beats(tuned, arm, alpha)]
+        unclear = [
+            arm for arm in rivals if arm not in no_better and not self._beats(tuned, arm, alpha)
+        ]
         names = ", ".join(unclear)
         if not no_better:
             why = f"Whether {tuned} is better than {names} by {margin} cannot be told from these rows."
         else:
-            open_question = f"whether it is better than {names}" if unclear else "which arm is the best"
+            open_question = (
+                f"whether it is better than {names}" if unclear else "which arm is the best"
+            )
             why = f"{tuned} is not better than {', '.join(no_better)} by {margin}; {open_question} cannot be told."
         return Verdict("not-enough-evidence", self._fallback(), why)
 
@@ -196,12 +215,15 @@ class _Judge:
         if not all(self._beats(arm, other, alpha) for other in self._arms.model_free):
             return False
         return all(
-            self._beats(arm, other, alpha) or self._as_good_and_cheaper(arm, other) for other in self._arms.prompted
+            self._beats(arm, other, alpha) or self._as_good_and_cheaper(arm, other)
+            for other in self._arms.prompted
         )
 
     def _as_good_and_cheaper(self, arm: str, other: str) -> bool:
         spread = self._arms.spreads[arm, other]
-        return spread.low(self._tuned_alpha()) > -self._rule.margin and self._arms.cheaper.get((arm, other), False)
+        return spread.low(self._tuned_alpha()) > -self._rule.margin and self._arms.cheaper.get(
+            (arm, other), False
+        )
 
     def _tuned_alpha(self) -> float:
         return self._alpha / (max(len(self._arms.tuned), 1) * self._rule.looks)
@@ -215,7 +237,11 @@ class _Judge:
     def _useful_prompts(self) -> list[str]:
         """Prompted arms that beat every arm without a model."""
         alpha = self._alpha / max(len(self._arms.prompted), 1)
-        return [p for p in self._arms.prompted if all(self._beats(p, m, alpha) for m in self._arms.model_free)]
+        return [
+            p
+            for p in self._arms.prompted
+            if all(self._beats(p, m, alpha) for m in self._arms.model_free)
+        ]
 
     def _fallback(self) -> str | None:
         """What is worth using while tuning is undecided: a prompt, else an arm without a model, else nothing."""
@@ -230,8 +256,18 @@ class _Judge:
         """The cheapest of those that are not worse than the best of them by the margin."""
         best = self._best(arms)
         alpha = self._alpha
-        good = [arm for arm in arms if arm == best or self._arms.spreads[arm, best].low(alpha) > -self._rule.margin]
-        return min(good, key=lambda arm: (self._arms.cost.get(arm, float("inf")), -self._arms.estimates[arm].value))
+        good = [
+            arm
+            for arm in arms
+            if arm == best or self._arms.spreads[arm, best].low(alpha) > -self._rule.margin
+        ]
+        return min(
+            good,
+            key=lambda arm: (
+                self._arms.cost.get(arm, float("inf")),
+                -self._arms.estimates[arm].value,
+            ),
+        )
 
     def _best(self, arms: Sequence[str]) -> str:
         return max(arms, key=lambda arm: self._arms.estimates[arm].value)

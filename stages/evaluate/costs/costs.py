@@ -44,7 +44,9 @@ class Costs:
     """`country`, `training_kwh`, `training_co2_kg`, and `request_kwh` for each arm; null where it was not measured."""
 
 
-def get_costs(prices: Prices, measured: Measurements, candidate: str, alternative: str, confidence: float) -> Costs:
+def get_costs(
+    prices: Prices, measured: Measurements, candidate: str, alternative: str, confidence: float
+) -> Costs:
     """All scenarios, and what the deciding one says.
 
     Args:
@@ -77,7 +79,8 @@ def get_costs(prices: Prices, measured: Measurements, candidate: str, alternativ
         break_even_reason=_break_even(decisive, alternative),
         cheaper={arm: arm in decisive.payback and decisive.payback[arm].cheaper for arm in others},
         cheaper_reasons={
-            arm: decisive.payback[arm].reason if arm in decisive.payback else f"{_unknown(arm)}." for arm in others
+            arm: decisive.payback[arm].reason if arm in decisive.payback else f"{_unknown(arm)}."
+            for arm in others
         },
         worth=decisive.worth,
         sentence=_say(prices, measured, decisive, candidate, alternative),
@@ -86,11 +89,18 @@ def get_costs(prices: Prices, measured: Measurements, candidate: str, alternativ
 
 
 def _evaluating(prices: Prices, measured: Measurements) -> float:
-    here = [a.seconds for arm, answers in measured.predictions.items() if arm != REMOTE_ARM for a in answers]
+    here = [
+        a.seconds
+        for arm, answers in measured.predictions.items()
+        if arm != REMOTE_ARM
+        for a in answers
+    ]
     paid = sum(here) / 3600 * prices.machine.per_hour
     if REMOTE_ARM not in measured.predictions:
         return paid
-    remote = price_requests(prices.scenario, prices, measured.predictions[REMOTE_ARM], measured.timings, tuned=False)
+    remote = price_requests(
+        prices.scenario, prices, measured.predictions[REMOTE_ARM], measured.timings, tuned=False
+    )
     return paid + (0.0 if remote is None else float(remote.sum()))
 
 
@@ -110,12 +120,19 @@ def _energy(measured: Measurements, candidate: str) -> dict[str, Any] | None:
     }
 
 
-def _say(prices: Prices, measured: Measurements, found: Scenario, candidate: str, alternative: str) -> str:
+def _say(
+    prices: Prices, measured: Measurements, found: Scenario, candidate: str, alternative: str
+) -> str:
     labelling = get_labelling(prices, measured)
     once = f"training {found.training:,.4g} {prices.currency}"
-    once += f", labelling {measured.training_rows:,} rows {labelling:,.4g} {prices.currency}" if labelling else ""
+    once += (
+        f", labelling {measured.training_rows:,} rows {labelling:,.4g} {prices.currency}"
+        if labelling
+        else ""
+    )
     text = f"Costs in the scenario {prices.scenario}: {once}. {_break_even(found, alternative)}."
-    ours, theirs = found.per_right_answer[candidate], found.per_right_answer[alternative]
+    ours = found.per_right_answer[candidate]
+    theirs = found.per_right_answer[alternative]
     if ours is None or theirs is None:
         return text
     return (

@@ -65,7 +65,11 @@ class Outlay:
             saving: of a request, above zero also at its lower end.
         """
         error = self.training_error
-        return Bounds(self.once / saving.value, (self.once - error) / saving.high, (self.once + error) / saving.low)
+        return Bounds(
+            self.once / saving.value,
+            (self.once - error) / saving.high,
+            (self.once + error) / saving.low,
+        )
 
     def is_paid_back(self, saving: Bounds) -> bool:
         """Whether the horizon pays it back for certain."""

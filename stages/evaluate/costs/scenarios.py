@@ -53,7 +53,12 @@ class Scenario:
 
 
 def get_scenario(
-    name: str, formula: str, prices: Prices, measured: Measurements, candidate: str, confidence: float
+    name: str,
+    formula: str,
+    prices: Prices,
+    measured: Measurements,
+    candidate: str,
+    confidence: float,
 ) -> Scenario:
     """All arms in one scenario.
 
@@ -75,8 +80,12 @@ def get_scenario(
     return Scenario(
         formula=formula,
         training=training[candidate][0],
-        per_request={arm: None if cost is None else float(cost.mean()) for arm, cost in priced.items()},
-        per_right_answer={arm: _per_right_answer(cost, measured.right, arm) for arm, cost in priced.items()},
+        per_request={
+            arm: None if cost is None else float(cost.mean()) for arm, cost in priced.items()
+        },
+        per_right_answer={
+            arm: _per_right_answer(cost, measured.right, arm) for arm, cost in priced.items()
+        },
         payback={
             arm: get_payback(
                 known[arm] - known[candidate],
@@ -111,7 +120,9 @@ def get_labelling(prices: Prices, measured: Measurements) -> float:
     return prices.training.per_labelled_row * measured.training_rows
 
 
-def _outlay(prices: Prices, measured: Measurements, training: Mapping[str, tuple[float, float]], arm: str) -> Outlay:
+def _outlay(
+    prices: Prices, measured: Measurements, training: Mapping[str, tuple[float, float]], arm: str
+) -> Outlay:
     """What an arm costs apart from its requests."""
     amount, error = training.get(arm, (0.0, 0.0))
     labels = arm in training or arm in USES_LABELS
@@ -124,7 +135,9 @@ def _outlay(prices: Prices, measured: Measurements, training: Mapping[str, tuple
     )
 
 
-def _per_right_answer(cost: np.ndarray | None, right: Mapping[str, np.ndarray] | None, arm: str) -> float | None:
+def _per_right_answer(
+    cost: np.ndarray | None, right: Mapping[str, np.ndarray] | None, arm: str
+) -> float | None:
     if cost is None or right is None or not right[arm].any():
         return None
     return float(cost.mean() / right[arm].mean())

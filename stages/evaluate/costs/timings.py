@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from stages.core.inference.engine import Engine
 
 TIMINGS = PREDICTIONS / "timings.json"
-SHORT, LONG = 64, 256  # tokens of context at which an answer's tokens are timed
+SHORT = 64
+LONG = 256  # tokens of context at which an answer's tokens are timed
 FRESH_PROMPTS = 2  # of LONG tokens, to time prompts: they fill the cores of a CPU; a GPU takes a whole batch of them
 STEPS = 4  # tokens of an answer that are timed
 BASE = "base"
@@ -58,11 +59,17 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
     """
     import torch
 
-    machine, random = config.evaluate.prices.machine, Random(config.seed)
+    machine = config.evaluate.prices.machine
+    random = Random(config.seed)
     long = min(LONG, config.model.max_length - STEPS - 2)
     short = long * SHORT // LONG
-    most = max(1, config.model.batch_tokens // (long + STEPS + 2))  # the engine would cut a larger batch in two
-    levels = {"batches": min(machine.batch_size, most), "server": min(machine.concurrent_requests, most)}
+    most = max(
+        1, config.model.batch_tokens // (long + STEPS + 2)
+    )  # the engine would cut a larger batch in two
+    levels = {
+        "batches": min(machine.batch_size, most),
+        "server": min(machine.concurrent_requests, most),
+    }
     prompts = levels["batches"] if torch.cuda.is_available() else FRESH_PROMPTS
     ids = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
 
@@ -94,28 +101,38 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
     return [measure() for _ in range(machine.repeats)]
 
 
-def time_classifier(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config) -> Rounds:
+def time_classifier(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config
+) -> Rounds:
     """Time a classifier, whose answer costs what reading the text costs."""
     from stages.core.inference.classifying import choose
     from stages.core.models.classifier import Reading
 
-    machine, random = config.evaluate.prices.machine, Random(config.seed)
+    machine = config.evaluate.prices.machine
+    random = Random(config.seed)
     levels = {"batches": machine.batch_size, "server": machine.concurrent_requests}
 
     def measure(rows: int) -> Rates:
-        texts = [Reading(random.choices(range(len(tokenizer)), k=SHORT), [], cut=False) for _ in range(rows)]
+        texts = [
+            Reading(random.choices(range(len(tokenizer)), k=SHORT), [], cut=False)
+            for _ in range(rows)
+        ]
         started = time.perf_counter()
         choose(model, tokenizer, texts)
         token = (time.perf_counter() - started) / (rows * SHORT)
         return Rates(token, token, 0.0, 0.0)  # an encoder has no prefix to reuse
 
-    rounds = [{level: measure(rows) for level, rows in levels.items()} for _ in range(machine.repeats + 1)]
+    rounds = [
+        {level: measure(rows) for level, rows in levels.items()} for _ in range(machine.repeats + 1)
+    ]
     return rounds[1:]
 
 
 def write_timings(models: dict[str, Rounds]) -> None:
     """Write the rounds of `base`, by which every arm is priced that has none of its own, and of other arms by name."""
-    write_json(TIMINGS, {name: [_as_dict(one) for one in rounds] for name, rounds in models.items()})
+    write_json(
+        TIMINGS, {name: [_as_dict(one) for one in rounds] for name, rounds in models.items()}
+    )
 
 
 def read_timings() -> dict[str, Rounds]:

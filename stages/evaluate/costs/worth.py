@@ -43,11 +43,16 @@ def get_worth(
     if value is None or right is None:
         return None
     net = {
-        arm: value * right[arm][None] - cost - outlays[arm].hosting - outlays[arm].once / outlays[arm].horizon
+        arm: value * right[arm][None]
+        - cost
+        - outlays[arm].hosting
+        - outlays[arm].once / outlays[arm].horizon
         for arm, cost in costs.items()
     }
     ranked = sorted(net, key=lambda arm: -net[arm].mean())
-    ahead = get_bounds(net[ranked[0]] - net[ranked[1]], confidence, groups) if len(ranked) > 1 else None
+    ahead = (
+        get_bounds(net[ranked[0]] - net[ranked[1]], confidence, groups) if len(ranked) > 1 else None
+    )
     mean = {arm: float(values.mean()) for arm, values in net.items()}
     return Worth(mean, ranked[0], ahead, _say(prices, ranked, mean, ahead))
 

@@ -11,7 +11,13 @@ SLICES = 40  # more are not readable; reports/verdict.json has them all
 def arm_rows(report: Mapping[str, Any], metrics: Sequence[str]) -> list[Row]:
     """Every arm, a panel for each metric."""
     rows = [
-        _interval(_panel(report, metric), arm, numbers[metric], kind=kind_of(report, arm), note=_tokens_note(numbers))
+        _interval(
+            _panel(report, metric),
+            arm,
+            numbers[metric],
+            kind=kind_of(report, arm),
+            note=_tokens_note(numbers),
+        )
         for metric in metrics
         for arm, numbers in report["arms"].items()
         if metric in numbers
@@ -28,7 +34,8 @@ def difference_rows(report: Mapping[str, Any]) -> list[Row]:
     for c in report["comparisons"]:
         if c["arm"] not in report["tuned_arms"]:
             continue
-        panel, label = _panel(report, c["metric"]), f"{c['arm']} − {c['against']}"
+        panel = _panel(report, c["metric"])
+        label = f"{c['arm']} − {c['against']}"
         margin = report["margin"] if c["metric"] == report["primary_metric"] else None
         gap = {"value": c["difference"], "ci_low": c["ci_low"], "ci_high": c["ci_high"]}
         note = f"at least {c['bound_low']:+.3f}, at most {c['bound_high']:+.3f}"
@@ -44,7 +51,13 @@ def slice_rows(report: Mapping[str, Any]) -> list[Row]:
     chosen = sorted(parts, key=lambda part: (not part["loses"], -part["rows"]))[:SLICES]
     rows = [
         {
-            **_interval(f"by {part['by']}", part["value"], part["difference"], note=f"{part['rows']} rows", zero=0.0),
+            **_interval(
+                f"by {part['by']}",
+                part["value"],
+                part["difference"],
+                note=f"{part['rows']} rows",
+                zero=0.0,
+            ),
             "kind": "worse" if part["loses"] else "tuned",
         }
         for part in parts
@@ -58,7 +71,13 @@ def forgetting_rows(report: Mapping[str, Any]) -> list[Row]:
     """The tuned model minus the base model on the general suite and on the harness's tasks."""
     abilities = report["forgetting"]["abilities"] if report["forgetting"] else []
     rows = [
-        _interval("general suite, tuned − base", a["category"], a["difference"], note=f"{a['items']} items", zero=0.0)
+        _interval(
+            "general suite, tuned − base",
+            a["category"],
+            a["difference"],
+            note=f"{a['items']} items",
+            zero=0.0,
+        )
         for a in abilities
     ]
     for task in report["harness"] or []:
@@ -82,7 +101,9 @@ def numbered(rows: list[Row], panel: str = "panel") -> list[Row]:
 
 def describe(estimate: Mapping[str, float], sign: str = "") -> str:
     """A value with its interval, in words for a tooltip."""
-    value, low, high = (format(estimate[key], f"{sign}.3f") for key in ("value", "ci_low", "ci_high"))
+    value, low, high = (
+        format(estimate[key], f"{sign}.3f") for key in ("value", "ci_low", "ci_high")
+    )
     return f"{value} ({low} to {high})".replace("-", "−")
 
 
@@ -105,7 +126,15 @@ def _interval(
 ) -> Row:
     numbers = {key: estimate[key] for key in ("value", "ci_low", "ci_high")}
     text = {"shown": describe(estimate, "+" if zero is not None else ""), "note": note}
-    return {"panel": panel, "label": label, **numbers, **text, "kind": kind, "zero": zero, "margin": margin}
+    return {
+        "panel": panel,
+        "label": label,
+        **numbers,
+        **text,
+        "kind": kind,
+        "zero": zero,
+        "margin": margin,
+    }
 
 
 def _set_axis(rows: Iterable[Row], low: float | None = None) -> None:
@@ -113,7 +142,8 @@ def _set_axis(rows: Iterable[Row], low: float | None = None) -> None:
     rows = list(rows)
     keys = ("value", "ci_low", "ci_high", "zero", "margin")
     ends = [row[key] for row in rows for key in keys if row[key] is not None]
-    start, end = min([*ends, *([] if low is None else [low])], default=0.0), max(ends, default=1.0)
+    start = min([*ends, *([] if low is None else [low])], default=0.0)
+    end = max(ends, default=1.0)
     for row in rows:
         row.update(low=start, high=end if end > start else start + 1.0)
 
@@ -123,4 +153,6 @@ def _tokens_note(numbers: Mapping[str, Any]) -> str:
 
 
 def _panel(report: Mapping[str, Any], metric: str) -> str:
-    return f"{metric} (lower is better)" if report["measures"][metric]["lower_is_better"] else metric
+    return (
+        f"{metric} (lower is better)" if report["measures"][metric]["lower_is_better"] else metric
+    )

@@ -32,7 +32,11 @@ def render_page(
     """
     metric = report["primary_metric"]
     labels = {"tokens": ("prompt tokens a request", metric), "curve": ("training rows", metric)}
-    specs = {name: fill_template(name, rows, *labels.get(name, ())) for name, rows in plots.items() if rows}
+    specs = {
+        name: fill_template(name, rows, *labels.get(name, ()))
+        for name, rows in plots.items()
+        if rows
+    }
     scripts = [_vega(), (TEMPLATES / "page.js").read_text("utf-8")]
     return (
         _environment()
@@ -59,7 +63,9 @@ def render_markdown(config: Config, report: Mapping[str, Any]) -> str:
     slices = sorted(report["slices"], key=lambda part: (not part["loses"], -part["rows"]))
     shown = MOST
     while True:
-        text = template.render(config=config, report=report, metrics=config.evaluate.metrics, slices=slices[:shown])
+        text = template.render(
+            config=config, report=report, metrics=config.evaluate.metrics, slices=slices[:shown]
+        )
         if len(text) <= GITHUB_LIMIT or not shown:
             return text[:GITHUB_LIMIT]
         shown //= 2
@@ -92,14 +98,22 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": _interval, "signed": _signed, "cell": _cell, "minus": _minus}
+    environment.filters |= {
+        "interval": _interval,
+        "signed": _signed,
+        "cell": _cell,
+        "minus": _minus,
+    }
     return environment
 
 
 def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
     """HTML of numbers alone: a value and its interval, which a narrow screen puts below."""
     value = estimate["difference"] if "p_value" in estimate else estimate["value"]
-    numbers = (_minus(format(number, f"{sign}.3f")) for number in (value, estimate["ci_low"], estimate["ci_high"]))
+    numbers = (
+        _minus(format(number, f"{sign}.3f"))
+        for number in (value, estimate["ci_low"], estimate["ci_high"])
+    )
     return "{} <small>({} to {})</small>".format(*numbers)
 
 

@@ -49,7 +49,9 @@ def get_plots(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, li
     }
 
 
-def fill_template(name: str, rows: list[Row], x_label: str = "", y_label: str = "") -> dict[str, Any]:
+def fill_template(
+    name: str, rows: list[Row], x_label: str = "", y_label: str = ""
+) -> dict[str, Any]:
     """The Vega-Lite specification of a plot for the page, which has titles of its own and sets the width.
 
     Args:
@@ -74,14 +76,17 @@ def fill_template(name: str, rows: list[Row], x_label: str = "", y_label: str = 
     return {key: value for key, value in template.content.items() if key != "title"}
 
 
-def fold_labels(confusion: Mapping[str, Any]) -> tuple[list[str], dict[str, list[list[int]]], list[str]]:
+def fold_labels(
+    confusion: Mapping[str, Any],
+) -> tuple[list[str], dict[str, list[list[int]]], list[str]]:
     """A confusion matrix of a readable size.
 
     Returns:
         its labels, its matrices (rows: targets, columns: answers and last another answer), and the labels that were
         folded into the last one because few rows have them.
     """
-    labels, arms = confusion["labels"], confusion["arms"]
+    labels = confusion["labels"]
+    arms = confusion["arms"]
     if len(labels) <= LABELS:
         return labels, arms, []
     rows_of = [sum(row) for row in next(iter(arms.values()))]
@@ -91,22 +96,35 @@ def fold_labels(confusion: Mapping[str, Any]) -> tuple[list[str], dict[str, list
     groups = [*([i] for i in kept), folded]
     answers = [*groups, [len(labels)]]
     small = {
-        arm: [[sum(matrix[i][j] for i in rows for j in columns) for columns in answers] for rows in groups]
+        arm: [
+            [sum(matrix[i][j] for i in rows for j in columns) for columns in answers]
+            for rows in groups
+        ]
         for arm, matrix in arms.items()
     }
-    return [*(labels[i] for i in kept), f"{len(folded)} other labels"], small, [labels[i] for i in folded]
+    return (
+        [*(labels[i] for i in kept), f"{len(folded)} other labels"],
+        small,
+        [labels[i] for i in folded],
+    )
 
 
 def _tokens(report: Mapping[str, Any]) -> list[Row]:
     """Points, and at what height their names stand: above those of their neighbours, from the lowest upwards."""
-    metric, arms = report["primary_metric"], report["arms"]
+    metric = report["primary_metric"]
+    arms = report["arms"]
     right = BEYOND * max(numbers["prompt_tokens"] for numbers in arms.values())
     line = max(numbers[metric]["ci_high"] for numbers in arms.values()) * LINE
     rows: list[Row] = []
     for arm, numbers in sorted(arms.items(), key=lambda item: item[1][metric]["value"]):
         tokens = numbers["prompt_tokens"]
         near = [row["name_at"] for row in rows if abs(row["prompt_tokens"] - tokens) < right / 3]
-        row = {"arm": arm, "prompt_tokens": tokens, **numbers[metric], "shown": describe(numbers[metric])}
+        row = {
+            "arm": arm,
+            "prompt_tokens": tokens,
+            **numbers[metric],
+            "shown": describe(numbers[metric]),
+        }
         height = max([numbers[metric]["value"], *(y + line for y in near)])
         rows.append({**row, "kind": kind_of(report, arm), "name_at": height, "right": right})
     return rows
@@ -130,7 +148,11 @@ def _curve(report: Mapping[str, Any]) -> list[Row]:
     if not report["curve"]:
         return []
     rival = report["best_prompted_arm"]
-    line = {"prompted": report["arms"][rival][report["primary_metric"]]["value"], "rival": rival, "kind": "tuned"}
+    line = {
+        "prompted": report["arms"][rival][report["primary_metric"]]["value"],
+        "rival": rival,
+        "kind": "tuned",
+    }
     parts = (("fitted", report["curve"]["fit"]), ("measured", report["curve"]["points"]))
     return [
         {"what": what, **{key: point[key] for key in KEYS}, "shown": describe(point), **line}

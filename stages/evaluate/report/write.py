@@ -38,7 +38,10 @@ def write_reports(
 
 
 def get_examples(
-    report: Mapping[str, Any], records: Sequence[Record], predictions: dict[str, list[Prediction]], scores: ArmScores
+    report: Mapping[str, Any],
+    records: Sequence[Record],
+    predictions: dict[str, list[Prediction]],
+    scores: ArmScores,
 ) -> dict[str, list[dict[str, Any]]]:
     """Rows on which the tuned arm and the best prompted one differ by the primary metric, each way round.
 
@@ -51,7 +54,8 @@ def get_examples(
     ours, theirs = (scores[arm][metric].values for arm in (tuned, rival))
     gain = ours - theirs
     better, worse = (
-        _instructive((i for i in range(len(records)) if sign * gain[i] > 0), records, abs(gain)) for sign in (1, -1)
+        _instructive((i for i in range(len(records)) if sign * gain[i] > 0), records, abs(gain))
+        for sign in (1, -1)
     )
     half = EXAMPLES // 2
 
@@ -73,9 +77,13 @@ def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str,
     tuned = arms[report["candidate"]]
     return {
         "verdict": report["verdict"],
-        **{arm: {m: numbers[m]["value"] for m in metrics if m in numbers} for arm, numbers in arms.items()},
+        **{
+            arm: {m: numbers[m]["value"] for m in metrics if m in numbers}
+            for arm, numbers in arms.items()
+        },
         "gain": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
-        "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"] - tuned["prompt_tokens"],
+        "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"]
+        - tuned["prompt_tokens"],
         "seconds_per_request": tuned["seconds_per_request"],
         "decisive": get_decisive(report),
     }
@@ -85,9 +93,15 @@ def get_decisive(report: Mapping[str, Any]) -> dict[str, Any]:
     """The few numbers that decide, for the run of the execution in MLflow (`stages.core.tracking.view`)."""
     gap = _decisive(report)
     candidate = report["candidate"]
-    values = {arm: numbers[report["primary_metric"]]["value"] for arm, numbers in report["arms"].items()}
+    values = {
+        arm: numbers[report["primary_metric"]]["value"] for arm, numbers in report["arms"].items()
+    }
     cost = report["costs"]["per_request"][candidate]
-    forgotten = report["forgetting"]["abilities"][0]["difference"]["value"] if report["forgetting"] else None
+    forgotten = (
+        report["forgetting"]["abilities"][0]["difference"]["value"]
+        if report["forgetting"]
+        else None
+    )
     numbers = {
         "primary": {**values, "candidate": values[candidate]},
         "difference": gap["difference"],

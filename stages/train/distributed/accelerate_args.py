@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "stages.train.distributed.worker"
-SHARDED = {"FSDP", "DEEPSPEED", "MEGATRON_LM"}  # of accelerate's types: what has no meaning on a CPU
+SHARDED = {
+    "FSDP",
+    "DEEPSPEED",
+    "MEGATRON_LM",
+}  # of accelerate's types: what has no meaning on a CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,13 @@ class Node:
     def flags(self) -> list[str]:
         """Of `accelerate launch`."""
         machines = ["--num_machines", str(self.count), "--machine_rank", str(self.rank)]
-        return [*machines, "--main_process_ip", self.first_host, "--main_process_port", str(self.port)]
+        return [
+            *machines,
+            "--main_process_ip",
+            self.first_host,
+            "--main_process_port",
+            str(self.port),
+        ]
 
 
 def get_flags(launcher: Accelerate | Slurm, folder: Path, node: Node | None = None) -> "Namespace":
@@ -47,7 +57,9 @@ def get_flags(launcher: Accelerate | Slurm, folder: Path, node: Node | None = No
     try:
         flags = parser.parse_args([*own, *launcher.args, "--module", MODULE, str(folder.resolve())])
     except SystemExit:
-        raise UserError(f"train.launcher.args: `accelerate launch` does not take {launcher.args}; see above") from None
+        raise UserError(
+            f"train.launcher.args: `accelerate launch` does not take {launcher.args}; see above"
+        ) from None
     flags.num_processes = launcher.processes * (flags.num_machines or 1)
     _check_devices(launcher, flags)
     return flags
@@ -60,7 +72,9 @@ def _config_file(name: str | None) -> Path:
     for path in (found, ROOT / found):
         if path.is_file():
             return path.resolve()
-    raise UserError(f"train.launcher.config_file: {name} is not there, neither from here nor from {ROOT}")
+    raise UserError(
+        f"train.launcher.config_file: {name} is not there, neither from here nor from {ROOT}"
+    )
 
 
 def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
@@ -70,10 +84,14 @@ def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
     try:
         kind = load_config_from_file(flags.config_file).distributed_type.value
     except (ValueError, TypeError) as error:
-        raise UserError(f"train.launcher.config_file: accelerate does not take it: {error}") from None
+        raise UserError(
+            f"train.launcher.config_file: accelerate does not take it: {error}"
+        ) from None
     gpus = torch.cuda.device_count()
     if gpus and launcher.processes > gpus:
-        raise UserError(f"train.launcher.processes={launcher.processes}: this machine has {gpus} GPU(s)")
+        raise UserError(
+            f"train.launcher.processes={launcher.processes}: this machine has {gpus} GPU(s)"
+        )
     sharded = kind in SHARDED or flags.use_fsdp or flags.use_deepspeed
     if sharded and not gpus:
         raise UserError(

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-MISTAKE, DEFECT = ".mistake", ".defect"  # of the person, in one message; of Tuneproof or a library, with its traceback
+MISTAKE = ".mistake"
+DEFECT = ".defect"  # of the person, in one message; of Tuneproof or a library, with its traceback
 
 
 def leave(folder: Path, kind: str, said: str) -> NoReturn:

@@ -12,7 +12,8 @@ from stages.core.models.candidates import Candidate
 from stages.train.distributed.workers import run_workers, write_values
 
 # A head that no file has: accelerate loses it where the first process alone reads the weights.
-NEW_HEAD, LOADING = (*CLASSIFYING, "reward"), "--fsdp_cpu_ram_efficient_loading"
+NEW_HEAD = (*CLASSIFYING, "reward")
+LOADING = "--fsdp_cpu_ram_efficient_loading"
 
 
 def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
@@ -27,7 +28,8 @@ def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
         UserError: the launcher's values do not fit together or this machine, or a worker failed.
     """
     train = candidate.config.train
-    launcher, values = train.launcher, {"config": candidate.run.model_dump(by_alias=True), "seed": seed}
+    launcher = train.launcher
+    values = {"config": candidate.run.model_dump(by_alias=True), "seed": seed}
     if train.method in NEW_HEAD and not isinstance(launcher, Single):
         launcher = launcher.model_copy(update={"args": [f"{LOADING}=false", *launcher.args]})
     if isinstance(launcher, Slurm):

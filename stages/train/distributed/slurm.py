@@ -20,7 +20,10 @@ from stages.core.errors import UserError
 from stages.train.distributed.accelerate_args import ROOT, Node
 from stages.train.distributed.workers import run_workers, write_values
 
-PORTS = 20_000, 20_000  # the first one, and how many: the job's number chooses, so that every node knows it
+PORTS = (
+    20_000,
+    20_000,
+)  # the first one, and how many: the job's number chooses, so that every node knows it
 SECONDS = 2.0  # between two looks at a job
 LOG_LINES = 30  # in a message
 MESSAGE = "message"  # of a failure: a file in the folder of the task
@@ -72,9 +75,13 @@ def submit(launcher: Slurm, values: dict[str, Any], runs: Sequence[str]) -> None
         UserError: submitit is not installed or does not take the job, or the job failed.
     """
     executor = get_executor(launcher)
-    task = Task(launcher, Path(launcher.folder).resolve() / uuid.uuid4().hex[:8], list(runs), Path.cwd())
+    task = Task(
+        launcher, Path(launcher.folder).resolve() / uuid.uuid4().hex[:8], list(runs), Path.cwd()
+    )
     write_values(values, task.folder)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
+    )
     with ended_by_sigterm(), _explained():
         job = executor.submit(task)
         sys.stderr.write(f"job {job.job_id}; its logs are in {task.folder.parent}\n")
@@ -98,9 +105,16 @@ def get_executor(launcher: Slurm) -> Any:
         raise UserError(
             "train.launcher: kind=slurm needs submitit: pip install -c constraints.txt '.[slurm]'"
         ) from None
-    asked = {"name": "tuneproof", "nodes": launcher.nodes, "tasks_per_node": 1, "timeout_min": launcher.minutes}
+    asked = {
+        "name": "tuneproof",
+        "nodes": launcher.nodes,
+        "tasks_per_node": 1,
+        "timeout_min": launcher.minutes,
+    }
     with _explained():
-        executor = submitit.AutoExecutor(folder=Path(launcher.folder).resolve(), cluster=launcher.cluster)
+        executor = submitit.AutoExecutor(
+            folder=Path(launcher.folder).resolve(), cluster=launcher.cluster
+        )
         executor.update_parameters(**asked, **launcher.parameters)
     return executor
 
@@ -116,7 +130,9 @@ def _explained() -> Iterator[None]:
 
 def _follow(job: Any) -> None:
     """Show the first node's log until the job has ended."""
-    log, shown, done = job.task(0).paths.stderr, 0, False
+    log = job.task(0).paths.stderr
+    shown = 0
+    done = False
     while not done:
         done = job.done()
         if log.exists():
@@ -138,4 +154,6 @@ def _judge(job: Any, message: Path) -> None:
             raise UserError(f"job {job.job_id}: {message.read_text()}") from None
         log = "\n".join((job.task(0).stderr() or "").splitlines()[-LOG_LINES:])
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"job {job.job_id} ended as {job.state}: {reason}; its log ends:\n{log}") from None
+        raise UserError(
+            f"job {job.job_id} ended as {job.state}: {reason}; its log ends:\n{log}"
+        ) from None

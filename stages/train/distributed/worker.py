@@ -29,7 +29,9 @@ def main() -> None:
     """Train as the main process does, and leave a word behind when it fails."""
     folder = Path(sys.argv[1])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's warning to a job goes to all its processes; one answers
+    signal.signal(
+        signal.SIGUSR2, signal.SIG_IGN
+    )  # SLURM's warning to a job goes to all its processes; one answers
     if not is_main():
         logging.disable(logging.WARNING)
     try:

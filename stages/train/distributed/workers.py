@@ -34,7 +34,9 @@ def write_values(values: dict[str, Any], folder: Path) -> None:
     OmegaConf.save(OmegaConf.create(values), folder / VALUES)
 
 
-def run_workers(launcher: Accelerate | Slurm, folder: Path, runs: Sequence[str], node: Node | None = None) -> None:
+def run_workers(
+    launcher: Accelerate | Slurm, folder: Path, runs: Sequence[str], node: Node | None = None
+) -> None:
     """Run this machine's workers to their end.
 
     Args:
@@ -58,9 +60,15 @@ def run_workers(launcher: Accelerate | Slurm, folder: Path, runs: Sequence[str],
             launch_command(flags)
         except ChildFailedError as error:
             first = min(failure.timestamp for failure in error.failures.values())
-            early = {rank: f.exitcode for rank, f in error.failures.items() if f.timestamp <= first + SECOND}
+            early = {
+                rank: f.exitcode
+                for rank, f in error.failures.items()
+                if f.timestamp <= first + SECOND
+            }
             raise UserError(last_words(folder, early)) from None
-        except subprocess.CalledProcessError as error:  # where accelerate starts one process by itself
+        except (
+            subprocess.CalledProcessError
+        ) as error:  # where accelerate starts one process by itself
             raise UserError(last_words(folder, {0: error.returncode})) from None
         except SignalException as caught:
             if caught.sigval == signal.SIGINT:
@@ -79,7 +87,9 @@ def _environment(folder: Path, runs: Sequence[str]) -> Iterator[None]:
     path = os.pathsep.join(filter(None, (str(ROOT), before.get("PYTHONPATH"))))
     os.environ |= {WORKER: str(folder.resolve()), RUNS: " ".join(runs), "PYTHONPATH": path}
     if not torch.cuda.is_available():
-        os.environ["ACCELERATE_USE_CPU"] = "true"  # gloo; accelerate's own --cpu would start one process alone
+        os.environ["ACCELERATE_USE_CPU"] = (
+            "true"  # gloo; accelerate's own --cpu would start one process alone
+        )
     try:
         yield
     finally:

@@ -22,4 +22,6 @@ CLASSES = {
 def get_method(config: "Config", seed: int | None = None) -> "Method":
     """The method of `train.method`, with its tokenizer loaded; `seed` is that of training, null the global one."""
     module, name = CLASSES[config.train.method]
-    return getattr(import_module(f"{__name__}.{module}"), name)(config, config.seed if seed is None else seed)
+    return getattr(import_module(f"{__name__}.{module}"), name)(
+        config, config.seed if seed is None else seed
+    )

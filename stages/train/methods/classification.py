@@ -38,7 +38,9 @@ class Classify(Head):
         alone = [label for label, count in counts.items() if count == 1]
         first = f"{records[0].target!r:.{SHOWN}}"
         if len(counts) == 1:
-            raise UserError(f"train.method=classify: every training row has the label {first}; give rows of another")
+            raise UserError(
+                f"train.method=classify: every training row has the label {first}; give rows of another"
+            )
         if len(alone) > ALONE * len(records):
             raise UserError(
                 f"train.method=classify: {len(alone)} of {len(records)} training rows have a target that no other row "
@@ -71,13 +73,17 @@ class Tag(Head):
 
     def find_labels(self, records: Sequence[Record]) -> list[str]:
         """Where entities of each type begin and go on, and all else."""
-        self._kinds = {kind.lower(): kind for kind in find_kinds(record.target for record in records)}
+        self._kinds = {
+            kind.lower(): kind for kind in find_kinds(record.target for record in records)
+        }
         if not self._kinds:
             raise UserError(
                 f"train.method=tag: no training target lists entities as [NAME - TYPE, NAME - TYPE]; the first one is "
                 f"{records[0].target!r:.{SHOWN}}. Choose another method, such as train=lora"
             )
-        empty = Counter(record.target for record in records if not list_entities(record.target, self._kinds))
+        empty = Counter(
+            record.target for record in records if not list_entities(record.target, self._kinds)
+        )
         self.kept["no_entities"] = empty.most_common(1)[0][0] if empty else NO_ENTITIES
         return [OUTSIDE, *(f"{mark}-{kind}" for kind in self._kinds.values() for mark in "BI")]
 
@@ -90,7 +96,9 @@ class Tag(Head):
         found["entities"] += len(entities)
         found["entities_lost"] += lost
         labels = [IGNORED] * len(reading.ids)
-        for token, tag in reversed(list(zip(find_tokens(words, reading.offsets), tags, strict=True))):
+        for token, tag in reversed(
+            list(zip(find_tokens(words, reading.offsets), tags, strict=True))
+        ):
             if token is not None:
                 labels[token] = self.labels.index(tag)
         return labels
@@ -100,8 +108,12 @@ class Tag(Head):
         right = claimed = wanted = 0
         for row, target in zip(predicted, labels, strict=True):
             counts = target != IGNORED
-            ours, theirs = (set(get_spans([self.labels[i] for i in tags[counts]])) for tags in (row, target))
-            right, claimed, wanted = right + len(ours & theirs), claimed + len(ours), wanted + len(theirs)
+            ours, theirs = (
+                set(get_spans([self.labels[i] for i in tags[counts]])) for tags in (row, target)
+            )
+            right = right + len(ours & theirs)
+            claimed = claimed + len(ours)
+            wanted = wanted + len(theirs)
         return {"f1": 2 * right / (claimed + wanted) if claimed + wanted else 1.0}
 
     def get_collator(self) -> Any:

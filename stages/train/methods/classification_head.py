@@ -64,7 +64,8 @@ class Head(Method):
         Raises:
             UserError: it reads fewer tokens than `train.encoder.max_length`.
         """
-        train, numbers = self.config.train, {label: i for i, label in enumerate(self.labels)}
+        train = self.config.train
+        numbers = {label: i for i, label in enumerate(self.labels)}
         quantization = train.quantization and {"llm_int8_skip_modules": HEADS, **train.quantization}
         others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
         others["pad_token_id"] = self.tokenizer.pad_token_id
@@ -100,7 +101,9 @@ class Head(Method):
         split = "validation" if self.labels else "training"
         self.labels = self.labels or self.find_labels(records)
         found: Counter[str] = Counter()
-        readings = read_texts(self.tokenizer, [record.question for record in records], get_limit(self.config))
+        readings = read_texts(
+            self.tokenizer, [record.question for record in records], get_limit(self.config)
+        )
         rows: list[dict[str, Any]] = []
         for row, (record, reading) in enumerate(zip(records, readings, strict=True)):
             found["texts_cut"] += reading.cut
@@ -109,7 +112,9 @@ class Head(Method):
                 ids = {"input_ids": reading.ids, "attention_mask": [1] * len(reading.ids)}
                 rows.append({"row": row, **ids, "labels": labels, "length": len(reading.ids)})
         if not rows:
-            raise UserError(f"no {split} row has a label that a training row has: give more rows, or split otherwise")
+            raise UserError(
+                f"no {split} row has a label that a training row has: give more rows, or split otherwise"
+            )
         self._tell(split, found)
         return Dataset.from_list(rows)
 
@@ -131,10 +136,12 @@ class Head(Method):
 
     def make_trainer(self, journal: "Journal", **common: Any) -> LabelTrainer:
         """That of transformers, an adapter around the model where there is one."""
-        model, adapter = common.pop("model"), common.pop("peft_config")
+        model = common.pop("model")
+        adapter = common.pop("peft_config")
         if adapter is not None:
             transformers.set_seed(self.seed)  # peft draws the adapter's weights
-            quantized, checkpointing = bool(self.config.train.quantization), common["args"].gradient_checkpointing
+            quantized = bool(self.config.train.quantization)
+            checkpointing = common["args"].gradient_checkpointing
             model = add_adapter(model, adapter, quantized, checkpointing)
         return LabelTrainer(
             journal=journal,
@@ -158,14 +165,21 @@ class Head(Method):
 
     def _check_limit(self) -> None:
         limit = get_limit(self.config)
-        most = min(getattr(self.settings, "max_position_embeddings", limit), self.tokenizer.model_max_length)
+        most = min(
+            getattr(self.settings, "max_position_embeddings", limit),
+            self.tokenizer.model_max_length,
+        )
         if limit > most:
             key = "train.encoder.max_length" if self.config.train.encoder else "model.max_length"
             raise UserError(f"{key}: {self.name} reads at most {most} tokens, got {limit}")
-        self.tokenizer.model_max_length = limit  # as it is saved: whoever loads it cuts texts there too
+        self.tokenizer.model_max_length = (
+            limit  # as it is saved: whoever loads it cuts texts there too
+        )
 
     def _tell(self, split: str, found: Counter[str]) -> None:
         self.facts["labels"] |= {"names": self.labels, split: dict(found)}
         for what, count in found.items():
             if count and what in SAYINGS:
-                log.warning("%s: %d %s.", split, count, SAYINGS[what].format(limit=get_limit(self.config)))
+                log.warning(
+                    "%s: %d %s.", split, count, SAYINGS[what].format(limit=get_limit(self.config))
+                )

@@ -35,14 +35,25 @@ class Grpo(Method):
             UserError: records of other kinds, or a prompt that leaves no room for the longest answer.
         """
         self.check_kinds(records)
-        segments = [get_prompt(self.tokenizer, r, self.config.prompt.short_instruction) for r in records]
-        lengths = [len(e.ids) for e in encode_segments(self.tokenizer, [[segment] for segment in segments])]
+        segments = [
+            get_prompt(self.tokenizer, r, self.config.prompt.short_instruction) for r in records
+        ]
+        lengths = [
+            len(e.ids) for e in encode_segments(self.tokenizer, [[segment] for segment in segments])
+        ]
         answer = self.config.train.args.get("max_completion_length") or 0
-        check_lengths(records, [length + answer for length in lengths], self.config.model.max_length)
+        check_lengths(
+            records, [length + answer for length in lengths], self.config.model.max_length
+        )
         rows = zip(records, segments, lengths, strict=True)
         return Dataset.from_list(
             [
-                {"row": row, "prompt": segment.text, "record": record.dump().decode(), "length": length}
+                {
+                    "row": row,
+                    "prompt": segment.text,
+                    "record": record.dump().decode(),
+                    "length": length,
+                }
                 for row, (record, segment, length) in enumerate(rows)
             ]
         )
@@ -53,7 +64,9 @@ class Grpo(Method):
         Raises:
             UserError: there is no such metric or it refuses its options, or there are too few rows for a batch.
         """
-        train, args, rows = self.config.train, common["args"], common["train_dataset"]
+        train = self.config.train
+        args = common["args"]
+        rows = common["train_dataset"]
         reward = MetricReward(str(train.reward.metric), train.reward.options)
         prompts = args.generation_batch_size // args.num_generations
         if len(rows) < prompts:
@@ -83,7 +96,11 @@ class MetricReward:
         self.__name__ = metric  # for TRL's logs
 
     def __call__(
-        self, completions: Sequence[str], completion_ids: Sequence[list[int]], record: Sequence[str], **_: Any
+        self,
+        completions: Sequence[str],
+        completion_ids: Sequence[list[int]],
+        record: Sequence[str],
+        **_: Any,
     ) -> list[float]:
         """A number for each answer.
 
@@ -136,7 +153,9 @@ class GrpoTrainer(Resumable, GRPOTrainer):
         """None before the model has answered: `compute_loss` counts."""
         return 0
 
-    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **others: Any) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **others: Any
+    ) -> Any:
         """TRL's, counting the tokens of prompts and answers."""
         if self.model.training:
             tokens = inputs["prompt_mask"].sum() + inputs["completion_mask"].sum()

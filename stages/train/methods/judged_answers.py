@@ -4,7 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stages.core.data.prompts import Segment, build_prompt, encode_segments, split_chat, split_record
+from stages.core.data.prompts import (
+    Segment,
+    build_prompt,
+    encode_segments,
+    split_chat,
+    split_record,
+)
 from stages.core.data.records import Message, Record
 from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
@@ -14,10 +20,14 @@ Ids = list[int]
 
 def get_prompt(tokenizer: Any, record: Record, instruction: str | None) -> Segment:
     """The rendered prompt of a record, up to where the assistant begins to answer."""
-    return split_record(tokenizer, replace(record, kind="prompt", messages=record.prompt), instruction)[0]
+    return split_record(
+        tokenizer, replace(record, kind="prompt", messages=record.prompt), instruction
+    )[0]
 
 
-def get_answer(tokenizer: Any, record: Record, message: Message, instruction: str | None) -> Segment:
+def get_answer(
+    tokenizer: Any, record: Record, message: Message, instruction: str | None
+) -> Segment:
     """The message rendered as the answer to a record, with the end of its turn."""
     answer = {key: value for key, value in message.items() if key != "weight"}
     return split_chat(tokenizer, [*build_prompt(record, instruction), answer], record.tools)[-1]
@@ -36,19 +46,27 @@ class Judged(Method):
     prompt and `evaluate.likelihood` the answer.
     """
 
-    def encode(self, records: Sequence[Record], answers: Callable[[Record], list[Message]]) -> list[list[Ids]]:
+    def encode(
+        self, records: Sequence[Record], answers: Callable[[Record], list[Message]]
+    ) -> list[list[Ids]]:
         """For each record the token ids of its prompt and of each of its answers.
 
         Raises:
             UserError: a record is of a kind that is not learned from, or too long with one of its answers.
         """
         self.check_kinds(records)
-        tokenizer, instruction = self.tokenizer, self.config.prompt.short_instruction
+        tokenizer = self.tokenizer
+        instruction = self.config.prompt.short_instruction
         parts = [
-            [get_prompt(tokenizer, r, instruction), *(get_answer(tokenizer, r, m, instruction) for m in answers(r))]
+            [
+                get_prompt(tokenizer, r, instruction),
+                *(get_answer(tokenizer, r, m, instruction) for m in answers(r)),
+            ]
             for r in records
         ]
-        encoded = iter(encode_segments(tokenizer, [[segment] for part in parts for segment in part]))
+        encoded = iter(
+            encode_segments(tokenizer, [[segment] for part in parts for segment in part])
+        )
         rows = [[next(encoded).ids for _ in part] for part in parts]
         check_lengths(records, [get_length(row) for row in rows], self.config.model.max_length)
         return rows

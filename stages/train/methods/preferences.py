@@ -16,13 +16,21 @@ from stages.core.data.records import Record
 from stages.core.models.loading import get_model
 from stages.train.examples import IGNORED
 from stages.train.methods.judged_answers import Ids, Judged, get_length
-from stages.train.trainers.preferences import DpoTrainer, KtoTrainer, OrpoTrainer, RewardModelTrainer
+from stages.train.trainers.preferences import (
+    DpoTrainer,
+    KtoTrainer,
+    OrpoTrainer,
+    RewardModelTrainer,
+)
 
 if TYPE_CHECKING:
     from stages.train.monitoring.training_progress import Journal
 
 log = logging.getLogger(__name__)
-BALANCE = (1.0, 4 / 3)  # weight of all wanted rows over that of all unwanted ones: equation 8 of the KTO paper
+BALANCE = (
+    1.0,
+    4 / 3,
+)  # weight of all wanted rows over that of all unwanted ones: equation 8 of the KTO paper
 
 
 class Pairs(Judged):
@@ -32,7 +40,10 @@ class Pairs(Judged):
         """What `get_columns` says of each pair."""
         rows = self.encode(records, lambda record: [record.messages[-1], record.rejected or {}])
         return Dataset.from_list(
-            [{"row": i, **self.get_columns(*row), "length": get_length(row)} for i, row in enumerate(rows)]
+            [
+                {"row": i, **self.get_columns(*row), "length": get_length(row)}
+                for i, row in enumerate(rows)
+            ]
         )
 
     @abstractmethod
@@ -65,7 +76,9 @@ class Orpo(Pairs):
     @property
     def arguments(self) -> type:
         """TRL's."""
-        from trl.experimental.orpo import ORPOConfig  # it warns that it may change unless other trainers came before
+        from trl.experimental.orpo import (
+            ORPOConfig,
+        )  # it warns that it may change unless other trainers came before
 
         return ORPOConfig
 
@@ -102,7 +115,8 @@ class Reward(Pairs):
 
     def get_model(self) -> Any:
         """The base model with a new head of one score, drawn by the seed."""
-        train, dtype = self.config.train, self.config.model.dtype
+        train = self.config.train
+        dtype = self.config.model.dtype
         set_seed(self.seed)
         with suppress_seqcls_warning():  # that the head is new
             return get_model(
@@ -144,8 +158,16 @@ class Kto(Judged):
         rows = self.encode(records, lambda record: record.messages[-1:])
         return Dataset.from_list(
             [
-                {"row": i, "prompt_ids": row[0], "completion_ids": row[1], "label": label, "length": get_length(row)}
-                for i, (row, label) in enumerate(zip(rows, [bool(record.desirable) for record in records], strict=True))
+                {
+                    "row": i,
+                    "prompt_ids": row[0],
+                    "completion_ids": row[1],
+                    "label": label,
+                    "length": get_length(row),
+                }
+                for i, (row, label) in enumerate(
+                    zip(rows, [bool(record.desirable) for record in records], strict=True)
+                )
             ]
         )
 
@@ -165,7 +187,8 @@ def get_reference(model: Any, args: Any, peft_config: Any, **_: Any) -> Any:
 
 def weigh(labels: Sequence[bool], args: KTOConfig) -> None:
     """Say what to set where wanted and unwanted rows do not weigh about the same."""
-    wanted, unwanted = sum(labels), len(labels) - sum(labels)
+    wanted = sum(labels)
+    unwanted = len(labels) - sum(labels)
     even = unwanted * args.undesirable_weight / max(wanted, 1)
     least, most = (round(bound * even, 2) for bound in BALANCE)
     if unwanted and not least <= args.desirable_weight <= most:

@@ -35,7 +35,8 @@ class Answers(Method):
         from datasets import Dataset
 
         self.check_kinds(records)
-        limit, instruction = self.config.model.max_length, self.config.prompt.short_instruction
+        limit = self.config.model.max_length
+        instruction = self.config.prompt.short_instruction
         chats = [split_record(self.tokenizer, record, instruction) for record in records]
         rows: list[dict[str, Any]] = []
         for row, (record, (ids, trained)) in enumerate(

@@ -42,13 +42,23 @@ def get_key(config: Config, base: "BaseModel", seed: int) -> str:
     data = {split: digest for split, digest in data_sha256().items() if split != "test"}
     code = get_digests(list_code("train"))
     settings = config.train.get_effective()
-    together = [os.environ.get("WORLD_SIZE", "1"), getattr(config.train.launcher, "config_file", None)]
+    together = [
+        os.environ.get("WORLD_SIZE", "1"),
+        getattr(config.train.launcher, "config_file", None),
+    ]
     replay = config.train.replay
     chats = Path(replay.source) if replay.share else None
     settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
-    short, model = config.prompt.short_instruction, config.model.model_dump()
-    weights = [base.sha256, base.revision, base.path if base.sha256 is None and base.revision is None else None]
-    return sha256_json([config.seed, seed, data, short, model, weights, settings, versions(), code, together])[:24]
+    short = config.prompt.short_instruction
+    model = config.model.model_dump()
+    weights = [
+        base.sha256,
+        base.revision,
+        base.path if base.sha256 is None and base.revision is None else None,
+    ]
+    return sha256_json(
+        [config.seed, seed, data, short, model, weights, settings, versions(), code, together]
+    )[:24]
 
 
 @contextmanager
@@ -67,7 +77,9 @@ def hold(key: str) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"another process trains this configuration on these rows now ({folder})") from None
+        raise UserError(
+            f"another process trains this configuration on these rows now ({folder})"
+        ) from None
     try:
         _warn_of_other_code(folder)
         yield folder
@@ -81,9 +93,14 @@ def _warn_of_other_code(folder: Path) -> None:
     now = get_digests(list_other_code("train"))
     if noted.exists() and find(folder):
         before = read_json(noted)
-        changed = sorted(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
+        changed = sorted(
+            path for path in now.keys() | before.keys() if now.get(path) != before.get(path)
+        )
         if changed:
-            log.warning("Changed since the last checkpoint, on which no weight should depend: %s.", ", ".join(changed))
+            log.warning(
+                "Changed since the last checkpoint, on which no weight should depend: %s.",
+                ", ".join(changed),
+            )
     write_json(noted, now)
 
 
@@ -105,7 +122,9 @@ class Checkpoints(TrainerCallback):
 
     def __init__(self, minutes: float, agree: Any) -> None:
         """Take the time between two; `agree` lets the first process decide for all."""
-        self._seconds, self._agree, self._last = 60 * minutes, agree, time.monotonic()
+        self._seconds = 60 * minutes
+        self._agree = agree
+        self._last = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look at the clock."""

@@ -15,7 +15,8 @@ STEPS = 20  # ... before which only the last step is judged: batches of rows of 
 # More than this above the least so far is no noise of batches any more: nats for a loss that is near nothing, a share
 # for one that is large by nature (IPO begins at 25). A model of 7 nats at the worst can still be seen to go to the
 # 10.8 of one that knows nothing but its 49,152 tokens.
-RUNAWAY, SHARE = 3.0, 0.5
+RUNAWAY = 3.0
+SHARE = 0.5
 SHOWN = 8  # rows of a batch in a message
 
 
@@ -25,7 +26,8 @@ class Watch:
     def __init__(self, ids: Sequence[str]) -> None:
         """Take the ids of the training rows, by which a message names them."""
         self._ids = ids
-        self._mean, self._seen = 0.0, 0
+        self._mean = 0.0
+        self._seen = 0
         self._least: float | None = None
 
     def begin(self, loss: float) -> None:
@@ -39,9 +41,13 @@ class Watch:
 
     def load(self, kept: dict[str, Any]) -> None:
         """Go on from what `dump` gave."""
-        self._mean, self._seen, self._least = kept["mean"], kept["seen"], kept["least"]
+        self._mean = kept["mean"]
+        self._seen = kept["seen"]
+        self._least = kept["least"]
 
-    def look(self, loss: float, step: int, learning_rate: float, rows: Sequence[int], last: bool = False) -> None:
+    def look(
+        self, loss: float, step: int, learning_rate: float, rows: Sequence[int], last: bool = False
+    ) -> None:
         """Take the loss of a step.
 
         Args:
@@ -68,7 +74,11 @@ class Watch:
 
     def _message(self, what: str, step: int, learning_rate: float, rows: Sequence[int]) -> str:
         ids = [self._ids[i] for i in rows]
-        replayed = " and of train.replay (replay-…)" if any(name.startswith("replay-") for name in ids[:SHOWN]) else ""
+        replayed = (
+            " and of train.replay (replay-…)"
+            if any(name.startswith("replay-") for name in ids[:SHOWN])
+            else ""
+        )
         more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
         return (
             f"{what} at step {step} (learning rate {learning_rate:.3g}). Rows of the batch in "
@@ -86,7 +96,9 @@ def explain_memory(train: TrainConfig) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator knows no type of its own
+    except (
+        RuntimeError
+    ) as error:  # torch.OutOfMemoryError is one; the CPU's allocator knows no type of its own
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         first = str(error).splitlines()[0]

@@ -16,7 +16,9 @@ class OneLine(ProgressCallback):
         self._journal = journal
         self._shown: dict[str, str] = {}
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """Show the numbers that just came in."""
         if state.is_world_process_zero and self.training_bar is not None and logs:
             self._shown |= {key: f"{logs[key]:.3f}" for key in ("loss", "eval_loss") if key in logs}
@@ -35,11 +37,19 @@ class Live(TrainerCallback):
 
     def __init__(self, tracker: Tracker, journal: Journal, prefix: str = "") -> None:
         """Put `prefix` before the names: curves of several seeds in one run stay apart."""
-        self._tracker, self._journal, self._prefix = tracker, journal, prefix
+        self._tracker = tracker
+        self._journal = journal
+        self._prefix = prefix
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         """Log the numbers of this step, with the rate so far."""
-        numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        numbers = {
+            key: float(value)
+            for key, value in (logs or {}).items()
+            if isinstance(value, int | float)
+        }
         if self._journal.tokens:
             numbers |= {"tokens": self._journal.tokens, "tokens_per_second": self._journal.rate}
         named = {self._prefix + key: value for key, value in numbers.items()}

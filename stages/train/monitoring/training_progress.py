@@ -25,7 +25,9 @@ class Journal:
     @property
     def seconds(self) -> float:
         """Of training, evaluations left out."""
-        since = time.perf_counter() - self._running_since if self._running_since is not None else 0.0
+        since = (
+            time.perf_counter() - self._running_since if self._running_since is not None else 0.0
+        )
         return self._before + since
 
     @property
@@ -40,7 +42,8 @@ class Journal:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Do not count the seconds of the block."""
-        self._before, self._running_since = self.seconds, None
+        self._before = self.seconds
+        self._running_since = None
         try:
             yield
         finally:
@@ -48,11 +51,18 @@ class Journal:
 
     def dump(self) -> dict[str, Any]:
         """All of it, for JSON."""
-        kept = {"tokens": self.tokens, "loss": self.loss, "resumed_at": self.resumed_at, "seconds": self.seconds}
+        kept = {
+            "tokens": self.tokens,
+            "loss": self.loss,
+            "resumed_at": self.resumed_at,
+            "seconds": self.seconds,
+        }
         return {**kept, "watch": self.watch.dump()}
 
     def load(self, kept: dict[str, Any], step: int) -> None:
         """Go on from what `dump` gave at a step."""
-        self.tokens, self.loss, self._before = kept["tokens"], kept["loss"], kept["seconds"]
+        self.tokens = kept["tokens"]
+        self.loss = kept["loss"]
+        self._before = kept["seconds"]
         self.resumed_at = [*kept["resumed_at"], step]
         self.watch.load(kept["watch"])

@@ -24,12 +24,18 @@ class Validation:
         Raises:
             UserError: there is no such metric.
         """
-        best, self._config, self._tokenizer = config.train.best, config, tokenizer
-        self._metrics, self.name = Metrics([best.metric], {best.metric: best.options}), best.metric
-        self._records = random.Random(config.seed).sample(list(records), min(best.rows, len(records)))
+        best = config.train.best
+        self._config = config
+        self._tokenizer = tokenizer
+        self._metrics = Metrics([best.metric], {best.metric: best.options})
+        self.name = best.metric
+        self._records = random.Random(config.seed).sample(
+            list(records), min(best.rows, len(records))
+        )
         instruction = config.prompt.short_instruction
         self._prompts = [
-            encode_prompt(tokenizer, build_prompt(record, instruction), record.tools) for record in self._records
+            encode_prompt(tokenizer, build_prompt(record, instruction), record.tools)
+            for record in self._records
         ]
 
     @property
@@ -39,9 +45,13 @@ class Validation:
 
     def score(self, trainer: Any) -> dict[str, float]:
         """The metric of the model as it is now; each process answers its share of the rows."""
-        rank, world = trainer.args.process_index, trainer.args.world_size
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # a forward pass needs them all: all do the same
-            rank, world = 0, 1
+        rank = trainer.args.process_index
+        world = trainer.args.world_size
+        if (
+            trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+        ):  # a forward pass needs them all: all do the same
+            rank = 0
+            world = 1
         mine = range(rank, len(self._records), world)
         answers = self._answer(trainer, [self._prompts[i] for i in mine])
         if world > 1:
@@ -49,10 +59,15 @@ class Validation:
 
             answers = gather_object(answers)
         order = [i for first in range(world) for i in range(first, len(self._records), world)]
-        return {self.name: self._metrics.score_records(answers, [self._records[i] for i in order])[self.name].value}
+        return {
+            self.name: self._metrics.score_records(answers, [self._records[i] for i in order])[
+                self.name
+            ].value
+        }
 
     def _answer(self, trainer: Any, prompts: list[list[int]]) -> list[Prediction]:
-        model, config = trainer.accelerator.unwrap_model(trainer.model), self._config
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        config = self._config
         if not prompts:
             return []
         model.eval()
@@ -65,4 +80,7 @@ class Validation:
                 batch_tokens=config.model.batch_tokens,
                 title="validation",
             )
-        return [Prediction("", TUNED_ARM, a.text, a.prompt_tokens, a.completion_tokens, a.seconds) for a in found]
+        return [
+            Prediction("", TUNED_ARM, a.text, a.prompt_tokens, a.completion_tokens, a.seconds)
+            for a in found
+        ]

@@ -29,7 +29,10 @@ class EpochOrder(Sampler[int]):
 
     def __init__(self, rows: int, lengths: Sequence[int] | None, batch: int, seed: int) -> None:
         """Order `rows` rows in batches of `batch`, which is the global batch size."""
-        self._rows, self._lengths, self._batch, self._seed = rows, lengths, batch, seed
+        self._rows = rows
+        self._lengths = lengths
+        self._batch = batch
+        self._seed = seed
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -49,11 +52,14 @@ class Collator:
 
     def __init__(self, collate: Callable[[list[dict[str, Any]]], Any], keep_rows: bool) -> None:
         """Wrap `collate`; `keep_rows` adds the places of the rows to each batch, as `row`."""
-        self._collate, self._keep_rows = collate, keep_rows
+        self._collate = collate
+        self._keep_rows = keep_rows
 
     def __call__(self, examples: list[dict[str, Any]]) -> Any:
         """What the collator makes of them."""
-        batch = self._collate([{key: example[key] for key in example if key not in EXTRA} for example in examples])
+        batch = self._collate(
+            [{key: example[key] for key in example if key not in EXTRA} for example in examples]
+        )
         if not isinstance(batch, MutableMapping):  # GRPO takes the rows as they are
             return self._collate(examples)
         if self._keep_rows:
@@ -77,7 +83,9 @@ class Resumable:
         self.order: EpochOrder | None = None
         self.data_collator: Any = Collator(self.data_collator, keep_rows=False)
         model: Any = self.model  # type: ignore[attr-defined]
-        if hasattr(model, "create_or_update_model_card"):  # peft writes its own card beside every adapter
+        if hasattr(
+            model, "create_or_update_model_card"
+        ):  # peft writes its own card beside every adapter
             model.create_or_update_model_card = self.create_model_card
         self.add_callback(_Epochs(self))  # type: ignore[attr-defined]
 
@@ -91,23 +99,30 @@ class Resumable:
 
     def count_tokens(self, inputs: Any) -> int:
         """Tokens in a batch, padding left out."""
-        return int(sum(mask.sum() for key, mask in inputs.items() if key.endswith("attention_mask")))
+        return int(
+            sum(mask.sum() for key, mask in inputs.items() if key.endswith("attention_mask"))
+        )
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Forward and backward of one batch.
 
         Raises:
             UserError: the loss is no number, or training diverges.
         """
-        rows, tokens = self.take_rows(inputs), self.count_tokens(inputs)
+        rows = self.take_rows(inputs)
+        tokens = self.count_tokens(inputs)
         loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
         part, tokens, rows = self._of_all(float(loss), tokens, rows)
         self.journal.tokens += tokens
         self.journal.loss += part
-        scheduler, args = self.lr_scheduler, self.args  # type: ignore[attr-defined]
+        scheduler = self.lr_scheduler  # type: ignore[attr-defined]
+        args = self.args  # type: ignore[attr-defined]
         rate = scheduler.get_last_lr()[0] if scheduler else args.learning_rate
         whole = part * self.current_gradient_accumulation_steps  # type: ignore[attr-defined]  # its share of the step's
-        step, steps = self.state.global_step + 1, self.state.max_steps  # type: ignore[attr-defined]
+        step = self.state.global_step + 1  # type: ignore[attr-defined]
+        steps = self.state.max_steps  # type: ignore[attr-defined]
         self.journal.watch.look(whole, step, rate, rows, last=step == steps)
         return loss
 
@@ -118,7 +133,11 @@ class Resumable:
             return loss, tokens, rows
         mine = torch.tensor([[loss, tokens, *rows]], dtype=torch.float64, device=args.device)
         found = self.accelerator.gather(mine).cpu()  # type: ignore[attr-defined]
-        return float(found[:, 0].mean()), int(found[:, 1].sum()), found[:, 2:].flatten().int().tolist()
+        return (
+            float(found[:, 0].mean()),
+            int(found[:, 1].sum()),
+            found[:, 2:].flatten().int().tolist(),
+        )
 
     def evaluate(self, *args: Any, **others: Any) -> dict[str, float]:
         """As the trainer's, not counted as time of training; the first one is what the loss may not run away from."""
@@ -132,12 +151,15 @@ class Resumable:
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **others)  # type: ignore[misc]
         if self.validation:
             found = self.validation.score(self)
-            output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in found.items()})
+            output.metrics.update(
+                {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+            )
         return output
 
     def get_train_dataloader(self) -> Any:
         """Batches with the places of their rows."""
-        plain, self.data_collator = self.data_collator, Collator(self.data_collator._collate, keep_rows=True)
+        plain = self.data_collator
+        self.data_collator = Collator(self.data_collator._collate, keep_rows=True)
         try:
             return super().get_train_dataloader()  # type: ignore[misc]
         finally:
@@ -148,7 +170,9 @@ class Resumable:
         args: Any = self.args  # type: ignore[attr-defined]
         grouped = args.train_sampling_strategy == "group_by_length"
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self.order = EpochOrder(len(dataset), list(dataset["length"]) if grouped else None, batch, args.seed)
+        self.order = EpochOrder(
+            len(dataset), list(dataset["length"]) if grouped else None, batch, args.seed
+        )
         return self.order
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -32,9 +32,13 @@ def add_adapter(model: Any, adapter: Any, quantized: bool, checkpointing: bool) 
 
     if quantized:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
-    adapter.exclude_modules = adapter.exclude_modules or HEADS  # new: it is trained itself (`modules_to_save`)
+    adapter.exclude_modules = (
+        adapter.exclude_modules or HEADS
+    )  # new: it is trained itself (`modules_to_save`)
     model = get_peft_model(model, adapter)
-    for parameter in model.parameters():  # peft makes that of its own weights, and leaves the head's as it was
+    for (
+        parameter
+    ) in model.parameters():  # peft makes that of its own weights, and leaves the head's as it was
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model

@@ -27,8 +27,12 @@ def can_pack(model: Any) -> bool:
     """Whether each token of the model sees all before it and nothing else, by attention that can be exchanged."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    special = any(getattr(config, name, None) for name in ("sliding_window", "attn_logit_softcapping"))
-    whole = kinds == {"full_attention"} and not special and not getattr(model, "_is_stateful", False)
+    special = any(
+        getattr(config, name, None) for name in ("sliding_window", "attn_logit_softcapping")
+    )
+    whole = (
+        kinds == {"full_attention"} and not special and not getattr(model, "_is_stateful", False)
+    )
     return whole and model._supports_attention_backend and model._supports_sdpa
 
 
@@ -60,8 +64,11 @@ def attend(
         A tensor of shape (1, tokens, heads, width of a head), and no weights.
     """
     if row_lengths is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **others)
-    lengths, groups = list(row_lengths), query.shape[1] // key.shape[1]
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **others
+        )
+    lengths = list(row_lengths)
+    groups = query.shape[1] // key.shape[1]
     whole = (query, repeat_kv(key, groups), repeat_kv(value, groups))
     rows = zip(*(tensor.split(lengths, dim=2) for tensor in whole), strict=True)
     scale = scaling or query.shape[-1] ** -0.5
@@ -74,7 +81,9 @@ def _attend_row(
 ) -> torch.Tensor:
     length = query.shape[2]
     if length > PLAIN_TOKENS:
-        return functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, dropout_p=share)
+        return functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, dropout_p=share
+        )
     later = _later_tokens(query.dtype)[:length, :length]
     weights = torch.baddbmm(later, query[0], key[0].transpose(1, 2), alpha=scale).softmax(-1)
     return (functional.dropout(weights, share) @ value[0])[None]

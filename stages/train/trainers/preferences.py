@@ -40,16 +40,23 @@ class Mismatching(DataCollatorForUnpairedPreference):
         """Tensors of the rows and of the mismatched pairs."""
         answers = [example["completion_ids"] for example in examples]
         before = answers[-1:] + answers[:-1]
-        return super().torch_call([{**e, "KL_completion_ids": a} for e, a in zip(examples, before, strict=True)])
+        return super().torch_call(
+            [{**e, "KL_completion_ids": a} for e, a in zip(examples, before, strict=True)]
+        )
 
 
 class KtoTrainer(Resumable, KTOTrainer):
     """From `prompt_ids`, `completion_ids` and `label`."""
 
     def __init__(self, *, args: Any, processing_class: Any, **others: Any) -> None:
-        collator = Mismatching(processing_class.pad_token_id, pad_to_multiple_of=args.pad_to_multiple_of)
-        order, args.train_sampling_strategy = args.train_sampling_strategy, "sequential"  # the only one it lets pass
-        super().__init__(args=args, processing_class=processing_class, data_collator=collator, **others)
+        collator = Mismatching(
+            processing_class.pad_token_id, pad_to_multiple_of=args.pad_to_multiple_of
+        )
+        order = args.train_sampling_strategy
+        args.train_sampling_strategy = "sequential"  # the only one it lets pass
+        super().__init__(
+            args=args, processing_class=processing_class, data_collator=collator, **others
+        )
         args.train_sampling_strategy = order
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:

@@ -35,11 +35,14 @@ class TokenBudget(SFTTrainer):
         self._micro_batch_tokens = micro_batch_tokens
         self._packs = self.model.config._attn_implementation == PER_ROW
 
-    def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: Any, inputs: Batch, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Forward and backward of one batch in micro-batches: their losses are normalised over the whole batch."""
         parts = self._in_step(list(self._micro_batches(inputs)))
         state = self.accelerator.gradient_state
-        losses, synchronised = [], state.sync_gradients
+        losses = []
+        synchronised = state.sync_gradients
         for i, part in enumerate(parts):
             last = i == len(parts) - 1  # several processes add their gradients up once a batch
             state._set_sync_gradients(synchronised and last)  # by this DeepSpeed knows when to step
@@ -49,13 +52,23 @@ class TokenBudget(SFTTrainer):
         return torch.stack(losses).sum()
 
     def compute_loss(
-        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """Mean negative log-likelihood of the target tokens, by their weights where they have any. TRL's own on a GPU
         and for its other losses."""
-        plain = self.args.loss_type == "nll" and self.label_smoother is None and not self.aux_loss_enabled
+        plain = (
+            self.args.loss_type == "nll"
+            and self.label_smoother is None
+            and not self.aux_loss_enabled
+        )
         theirs = inputs["input_ids"].device.type != "cpu" or return_outputs or not plain
-        if theirs and "weight" not in inputs:  # TRL knows no weights; with other losses the schema allows none
+        if (
+            theirs and "weight" not in inputs
+        ):  # TRL knows no weights; with other losses the schema allows none
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         total = self._sum_of_losses(model, inputs)
         if num_items_in_batch is None:
@@ -73,16 +86,23 @@ class TokenBudget(SFTTrainer):
         rows = [dataloader.dataset[i] for i in range(len(dataloader.dataset))]
         parts = self._divide([len(row["input_ids"]) for row in rows])
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        rank, world = self.args.process_index, self.args.world_size
-        for i in range(rank, world * -(-len(parts) // world), world):  # as many forward passes in every process
-            inputs = self._prepare_inputs(self.data_collator([rows[k] for k in parts[i % len(parts)]]))
+        rank = self.args.process_index
+        world = self.args.world_size
+        for i in range(
+            rank, world * -(-len(parts) // world), world
+        ):  # as many forward passes in every process
+            inputs = self._prepare_inputs(
+                self.data_collator([rows[k] for k in parts[i % len(parts)]])
+            )
             with self.compute_loss_context_manager():
                 loss = self._sum_of_losses(model, inputs)
             if i < len(parts):
                 sums += torch.stack([loss.double(), (inputs["labels"] != IGNORED).sum().double()])
         total, tokens = self.accelerator.reduce(sums, "sum").tolist()
         metrics = {f"{metric_key_prefix}_loss": total / max(tokens, 1)}
-        return EvalLoopOutput(predictions=(), label_ids=None, metrics=metrics, num_samples=len(rows))
+        return EvalLoopOutput(
+            predictions=(), label_ids=None, metrics=metrics, num_samples=len(rows)
+        )
 
     def _sum_of_losses(self, model: Any, inputs: Batch) -> torch.Tensor:
         read = join(inputs) if self._packs else dict(inputs)
@@ -114,10 +134,15 @@ class TokenBudget(SFTTrainer):
             return parts
         count = torch.tensor([len(parts)], device=self.args.device)
         wanted = int(self.accelerator.gather(count).max())
-        while len(parts) < wanted:  # processes have as many rows each, so that there is one to split
+        while (
+            len(parts) < wanted
+        ):  # processes have as many rows each, so that there is one to split
             part = parts.pop(max(range(len(parts)), key=lambda i: len(parts[i]["input_ids"])))
             half = len(part["input_ids"]) // 2
-            parts += [{key: value[rows] for key, value in part.items()} for rows in (slice(half), slice(half, None))]
+            parts += [
+                {key: value[rows] for key, value in part.items()}
+                for rows in (slice(half), slice(half, None))
+            ]
         return parts
 
 

@@ -8,7 +8,9 @@ from stages.core.errors import UserError
 from tests.conftest import ROOT, compose_config
 
 OPTIONS = [
-    f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml")) if path.parent.name != "conf"
+    f"{path.parent.name}={path.stem}"
+    for path in sorted((ROOT / "conf").glob("*/*.yaml"))
+    if path.parent.name != "conf"
 ]
 REQUIRED = {
     "data=chat-jsonl": ["data.source.path=x.jsonl"],
@@ -42,7 +44,9 @@ def test_every_option_says_on_top_what_it_is(option):
 def test_params_yaml_is_the_composition_of_conf():
     composed = compose_config()
     OmegaConf.resolve(composed)
-    assert OmegaConf.load(ROOT / "params.yaml") == composed, "run `dvc exp run` and commit params.yaml"
+    assert OmegaConf.load(ROOT / "params.yaml") == composed, (
+        "run `dvc exp run` and commit params.yaml"
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,9 +55,18 @@ def test_params_yaml_is_the_composition_of_conf():
         ("seed=-1", "seed: should be greater than or equal to 0, got -1"),
         ("seed=many", "seed: should be a valid integer, got 'many'"),
         ("evaluate.confidence=1.5", "evaluate.confidence: should be less than 1, got 1.5"),
-        ("data.split.test=0.95", "data.split: validation and test together must leave rows for training"),
-        ("evaluate.primary_metric=rouge", "evaluate: primary_metric 'rouge' must be one of metrics"),
-        ("+train.micro_batch_token=3", "train.micro_batch_token: no such key; did you mean 'micro_batch_tokens'?"),
+        (
+            "data.split.test=0.95",
+            "data.split: validation and test together must leave rows for training",
+        ),
+        (
+            "evaluate.primary_metric=rouge",
+            "evaluate: primary_metric 'rouge' must be one of metrics",
+        ),
+        (
+            "+train.micro_batch_token=3",
+            "train.micro_batch_token: no such key; did you mean 'micro_batch_tokens'?",
+        ),
         ("~train.args", "train.args: is missing"),
         ("model.source.kind=whee", "model.source: "),
         ("data.source.sha256=abc", "data.source.sha256: "),
@@ -64,8 +77,14 @@ def test_params_yaml_is_the_composition_of_conf():
         ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
         ("register.gate.purpose=any", "register.gate.purpose: should be 'one-task' or 'assistant'"),
         ("train.seeds=[-1]", "train.seeds.0: should be greater than or equal to 0, got -1"),
-        ("+rivals={few_shot: ${train}}", "rivals.few_shot: an arm has this name already; choose another name"),
-        ("+rivals={a/b: ${train}}", "rivals.a/b: a rival's name has letters, digits, _ and - alone"),
+        (
+            "+rivals={few_shot: ${train}}",
+            "rivals.few_shot: an arm has this name already; choose another name",
+        ),
+        (
+            "+rivals={a/b: ${train}}",
+            "rivals.a/b: a rival's name has letters, digits, _ and - alone",
+        ),
         ("candidate=tagger", "candidate: there is no rival 'tagger'; there are tuned"),
     ],
 )
@@ -78,12 +97,27 @@ def test_a_bad_value_is_named_with_its_whole_key(override, said):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("rivals.tagger.micro_batch_tokens=3", "rivals.tagger.micro_batch_tokens: should be greater than or equal to"),
+        (
+            "rivals.tagger.micro_batch_tokens=3",
+            "rivals.tagger.micro_batch_tokens: should be greater than or equal to",
+        ),
         ("+rivals.tagger.arg=3", "rivals.tagger.arg: no such key; did you mean 'args'?"),
-        ("rivals.tagger.method=sft", "rivals.tagger.encoder: method sft trains `model`; choose encoder=none"),
-        ("rivals.tagger.quantization={load_in_4bit: true}", "rivals.tagger.quantization: needs an adapter"),
-        ("rivals.tagger.kinds=[text]", "rivals.tagger.kinds: a rival learns from the rows of the tuned model, whose"),
-        ("evaluate.likelihood=true", "evaluate.likelihood: what rivals.tagger.method=tag trains has no likelihood"),
+        (
+            "rivals.tagger.method=sft",
+            "rivals.tagger.encoder: method sft trains `model`; choose encoder=none",
+        ),
+        (
+            "rivals.tagger.quantization={load_in_4bit: true}",
+            "rivals.tagger.quantization: needs an adapter",
+        ),
+        (
+            "rivals.tagger.kinds=[text]",
+            "rivals.tagger.kinds: a rival learns from the rows of the tuned model, whose",
+        ),
+        (
+            "evaluate.likelihood=true",
+            "evaluate.likelihood: what rivals.tagger.method=tag trains has no likelihood",
+        ),
     ],
 )
 def test_a_rival_is_checked_as_train_is(override, said):
@@ -93,12 +127,16 @@ def test_a_rival_is_checked_as_train_is(override, said):
 
 
 def test_a_judge_is_no_rival():
-    with pytest.raises(UserError, match=r"rivals.full.method: reward makes a judge, which answers no prompts"):
+    with pytest.raises(
+        UserError, match=r"rivals.full.method: reward makes a judge, which answers no prompts"
+    ):
         parse(compose_config("rivals=full", "rivals.full.method=reward"))
 
 
 def test_several_rivals_are_chosen_at_once_and_watched_for():
-    config = parse(compose_config("rivals=[encoder-tag,full]", "rivals.full.best.metric=exact_match"))
+    config = parse(
+        compose_config("rivals=[encoder-tag,full]", "rivals.full.best.metric=exact_match")
+    )
     assert list(config.rivals) == ["tagger", "full"] and config.rivals_dependency == "models/rivals"
     assert config.rivals["tagger"].encoder.name == "all-minilm-l6-v2"
     assert config.rivals["full"].watch == "stages/core/metrics" != config.train.watch

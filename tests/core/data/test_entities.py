@@ -45,8 +45,18 @@ def test_names_are_found_in_the_text_and_listed_again(text, target):
 @pytest.mark.parametrize(
     ("text", "target", "again", "lost"),
     [
-        ("ACME  inc. and Ann", "[Acme Inc . - org, ann - PERSON]", "[ACME inc. - org, Ann - PERSON]", 0),
-        ("Acme hired Ann", "[Ann - PERSON, Acme - ORG]", "[Acme - ORG, Ann - PERSON]", 0),  # in another order
+        (
+            "ACME  inc. and Ann",
+            "[Acme Inc . - org, ann - PERSON]",
+            "[ACME inc. - org, Ann - PERSON]",
+            0,
+        ),
+        (
+            "Acme hired Ann",
+            "[Ann - PERSON, Acme - ORG]",
+            "[Acme - ORG, Ann - PERSON]",
+            0,
+        ),  # in another order
         ("Acme hired Ann", "[Ann - PERSON, Bob - PERSON]", "[Ann - PERSON]", 1),
         ("Acme hired Annabel", "[Ann - PERSON]", "No entities found", 1),  # a part of a word
         ("Acme Bank", "[Acme Bank - ORG, Bank - ORG]", "[Acme Bank - ORG]", 1),  # one in the other
@@ -60,12 +70,19 @@ def test_names_as_they_stand_in_the_text_win(text, target, again, lost):
 
 def test_an_occurrence_after_the_last_entity_comes_first():
     words = get_words("Ann met Bob and Ann")
-    tags, _ = align("Ann met Bob and Ann", words, [Entity("Bob", "PERSON"), Entity("Ann", "PERSON")])
+    tags, _ = align(
+        "Ann met Bob and Ann", words, [Entity("Bob", "PERSON"), Entity("Ann", "PERSON")]
+    )
     assert [i for i, tag in enumerate(tags) if tag != "O"] == [2, 4]
 
 
 def test_types_are_found_in_the_targets():
-    targets = ["[Ann - PER, Acme - ORG]", "[Bob - PER, B - A Inc, Rome - LOC, Acme - ORG]", "none", "[Acme - org]"]
+    targets = [
+        "[Ann - PER, Acme - ORG]",
+        "[Bob - PER, B - A Inc, Rome - LOC, Acme - ORG]",
+        "none",
+        "[Acme - org]",
+    ]
     assert find_kinds(targets) == ["ORG", "PER"]  # LOC stands after one name, and so does "A Inc"
     assert find_kinds([*targets, "[Bonn - LOC, Acme - ORG]"]) == ["LOC", "ORG", "PER"]
     assert find_kinds(["a text", "[]", "a - b"]) == []
@@ -73,25 +90,40 @@ def test_types_are_found_in_the_targets():
 
 def test_tags_mean_spans():
     tags = ["B-A", "I-A", "B-A", "O", "I-B", "I-A", "B-B", "I-B"]
-    assert get_spans(tags) == [Span(0, 2, "A"), Span(2, 3, "A"), Span(4, 5, "B"), Span(5, 6, "A"), Span(6, 8, "B")]
-    assert [tag for tag in ("O", "B-X", "I-a b", "B-", "X-PER", "PER", "", 3, None) if is_tag(tag)] == [
+    assert get_spans(tags) == [
+        Span(0, 2, "A"),
+        Span(2, 3, "A"),
+        Span(4, 5, "B"),
+        Span(5, 6, "A"),
+        Span(6, 8, "B"),
+    ]
+    assert [
+        tag for tag in ("O", "B-X", "I-a b", "B-", "X-PER", "PER", "", 3, None) if is_tag(tag)
+    ] == [
         "O",
         "B-X",
         "I-a b",
     ]
 
 
-@given(st.lists(st.sampled_from(["O", "B-ORG", "I-ORG", "B-PERSON", "I-PERSON"]), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.sampled_from(["O", "B-ORG", "I-ORG", "B-PERSON", "I-PERSON"]), min_size=1, max_size=20
+    )
+)
 def test_what_is_listed_is_tagged_again(tags):
     text = " ".join(f"w{i}" for i in range(len(tags)))
     words = get_words(text)
-    again, lost = align(text, words, list_entities(write_entities(read_tags(text, words, tags)), KINDS))
+    again, lost = align(
+        text, words, list_entities(write_entities(read_tags(text, words, tags)), KINDS)
+    )
     assert get_spans(again) == get_spans(tags) and lost == 0
 
 
 @given(st.text(max_size=40), st.text(alphabet="[], -abORG\n", max_size=40))
 def test_no_text_breaks_it(text, target):
-    words, listed = get_words(text), list_entities(target, KINDS)
+    words = get_words(text)
+    listed = list_entities(target, KINDS)
     tags, lost = align(text, words, listed)
     assert len(tags) == len(words)
     assert len(read_tags(text, words, tags)) + lost == len(listed)  # each one is found or lost

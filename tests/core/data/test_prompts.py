@@ -32,7 +32,9 @@ def test_training_sees_the_very_prompt_that_is_asked(tokenizer):
     record = chat("question", "answer", "long")
     [(ids, trained)] = encode_segments(tokenizer, [split_record(tokenizer, record, "short")])
     asked = encode_prompt(tokenizer, build_prompt(record, "short"))
-    assert ids[: len(asked)] == asked and not any(trained[: len(asked)]) and all(trained[len(asked) :])
+    assert (
+        ids[: len(asked)] == asked and not any(trained[: len(asked)]) and all(trained[len(asked) :])
+    )
     assert tokenizer.decode(ids[len(asked) :]) == "answer<|im_end|>"
 
 
@@ -60,7 +62,9 @@ def test_an_answer_that_the_template_changes_later_is_not_trained(tokenizer):
 
 
 def test_a_template_that_changes_the_prompt_is_refused(tokenizer):
-    tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = (
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
     with pytest.raises(TemplateError, match="renders an answered chat with another prompt"):
         encode(tokenizer, TURNS)
 
@@ -79,7 +83,9 @@ def test_a_template_without_an_end_of_turn_still_teaches_to_stop(tokenizer):
 
 
 def test_tools_reach_the_template(tokenizer):
-    tokenizer.chat_template = "{{ tools | tojson if tools }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = (
+        "{{ tools | tojson if tools }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
     tool = {"type": "function", "function": {"name": "add"}}
     assert '"add"' in tokenizer.decode(encode(tokenizer, TURNS, tools=[tool]).ids)
 
@@ -93,19 +99,27 @@ def test_a_prompt_has_nothing_to_train_and_prose_is_trained_whole(tokenizer):
 
 
 def test_shots_stand_between_the_instruction_and_the_question():
-    record, shot = chat("q", "a", "own"), chat("q1", "a1", "other")
+    record = chat("q", "a", "own")
+    shot = chat("q1", "a1", "other")
     roles = [(m["role"], m["content"]) for m in build_prompt(record, "new", [shot])]
     assert roles == [("system", "new"), ("user", "q1"), ("assistant", "a1"), ("user", "q")]
     assert build_prompt(record, None)[0]["content"] == "own"
 
 
 def test_a_question_in_the_system_message_is_not_lost():
-    record = Record.of([{"role": "system", "content": "How many?"}, {"role": "assistant", "content": "3"}])
+    record = Record.of(
+        [{"role": "system", "content": "How many?"}, {"role": "assistant", "content": "3"}]
+    )
     assert build_prompt(record, "new") == record.prompt
 
 
 def test_retrieval_puts_the_most_similar_row_last():
-    train = [chat("red apple pie", "1"), chat("blue sky", "2"), chat("red apple", "3"), chat("green grass", "4")]
+    train = [
+        chat("red apple pie", "1"),
+        chat("blue sky", "2"),
+        chat("red apple", "3"),
+        chat("green grass", "4"),
+    ]
     found = Words(train).search([chat("a red apple pie", "?")], 2)[0]
     assert [record.target for record in found] == ["3", "1"]
 

@@ -37,7 +37,11 @@ def test_the_same_answers_give_the_same_file_whatever_they_took(workspace):
     slower = REPORT | {"costs": {"training": 2.0}, "looks": REPORT["looks"] | {"count": 9}}
     write_verdict(slower)
     assert VERDICT.read_bytes() == before and read_verdict() == slower
-    assert b"seconds" not in before and b"git_commit" not in before and b"seconds" in MEASURED.read_bytes()
+    assert (
+        b"seconds" not in before
+        and b"git_commit" not in before
+        and b"seconds" in MEASURED.read_bytes()
+    )
 
 
 @pytest.mark.parametrize(

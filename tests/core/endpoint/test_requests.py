@@ -34,7 +34,9 @@ def request(text):
 
 
 def ask(server, *texts, **changes):
-    return chat(Endpoint(**server.settings(**changes)), [request(text) for text in texts], "prompt.remote")
+    return chat(
+        Endpoint(**server.settings(**changes)), [request(text) for text in texts], "prompt.remote"
+    )
 
 
 def refused(server, **changes):
@@ -54,7 +56,8 @@ def test_a_chat_is_asked_greedily_and_its_reply_is_read(server):
 
 
 def test_many_chats_keep_their_order_and_no_more_than_allowed_go_at_a_time(server):
-    three, sound = threading.Barrier(3), server.respond
+    three = threading.Barrier(3)
+    sound = server.respond
 
     def respond(body):
         three.wait(60)  # no answer before three are asked for
@@ -62,14 +65,19 @@ def test_many_chats_keep_their_order_and_no_more_than_allowed_go_at_a_time(serve
 
     server.respond = respond
     texts = [f"number {n}" for n in range(21)]
-    assert [reply.text for reply in ask(server, *texts, parallel=3)] == [f"said {text}" for text in texts]
+    assert [reply.text for reply in ask(server, *texts, parallel=3)] == [
+        f"said {text}" for text in texts
+    ]
     assert server.most_in_flight == 3
 
 
 def test_nothing_is_asked_twice(server):
     first = ask(server, "a", "b", "a")
     assert len(server.bodies) == 2 and first[0] == first[2]
-    assert ask(server, "b", "a", timeout=9, retries=3, parallel=1) == [first[1], first[0]]  # the seconds too
+    assert ask(server, "b", "a", timeout=9, retries=3, parallel=1) == [
+        first[1],
+        first[0],
+    ]  # the seconds too
     assert len(server.bodies) == 2
     ask(server, "a", model="bigger")
     chat(Endpoint(**server.settings()), [Request([{"role": "user", "content": "a"}], 17, 7)], "x")
@@ -89,9 +97,13 @@ def test_after_a_failure_only_what_is_missing_is_asked(server):
     server.respond = lambda body: failure(400, "no") if question(body) == "3" else sound(body)
     with pytest.raises(UserError):
         ask(server, *"012345", parallel=1)
-    assert [question(body) for body in server.bodies] == list("0123")  # and no more once one has failed
+    assert [question(body) for body in server.bodies] == list(
+        "0123"
+    )  # and no more once one has failed
     server.respond = sound
-    assert [reply.text for reply in ask(server, *"012345", parallel=1)] == [f"said {n}" for n in range(6)]
+    assert [reply.text for reply in ask(server, *"012345", parallel=1)] == [
+        f"said {n}" for n in range(6)
+    ]
     assert [question(body) for body in server.bodies] == list("0123345")
 
 
@@ -102,7 +114,9 @@ def test_after_a_kill_only_what_is_missing_is_asked(server):
         "requests = [Request([{'role': 'user', 'content': c}], 16, 7) for c in '012345']\n"
         "chat(Endpoint(**json.loads(sys.argv[1])), requests, 'prompt.remote')"
     )
-    asked, killed, sound = threading.Event(), threading.Event(), server.respond
+    asked = threading.Event()
+    killed = threading.Event()
+    sound = server.respond
 
     def respond(body):
         if question(body) == "3":
@@ -112,7 +126,9 @@ def test_after_a_kill_only_what_is_missing_is_asked(server):
 
     server.respond = respond
     settings = json.dumps(server.settings(parallel=1))
-    with subprocess.Popen([sys.executable, "-c", code, settings], cwd=ROOT, env=os.environ.copy()) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, settings], cwd=ROOT, env=os.environ.copy()
+    ) as process:
         assert asked.wait(120)
         process.kill()
     killed.set()
@@ -120,9 +136,12 @@ def test_after_a_kill_only_what_is_missing_is_asked(server):
     assert [question(body) for body in server.bodies] == list("0123345")  # one was under way
 
 
-@pytest.mark.parametrize("mishap", [failure(429, "slow down"), failure(500, "oops"), failure(503, "busy"), (0, None)])
+@pytest.mark.parametrize(
+    "mishap", [failure(429, "slow down"), failure(500, "oops"), failure(503, "busy"), (0, None)]
+)
 def test_what_may_pass_is_tried_again(server, mishap):
-    sound, calls = server.respond, count()
+    sound = server.respond
+    calls = count()
     server.respond = lambda body: mishap if next(calls) == 0 else sound(body)
     assert ask(server, "a", retries=1)[0].text == "said a" and len(server.bodies) == 2
 
@@ -130,46 +149,77 @@ def test_what_may_pass_is_tried_again(server, mishap):
 @pytest.mark.parametrize(
     ("mishap", "said", "tries"),
     [
-        (failure(429, "quota is used up"), "still refuses after it was asked 3 time(s): quota is used up. Lower", 3),
+        (
+            failure(429, "quota is used up"),
+            "still refuses after it was asked 3 time(s): quota is used up. Lower",
+            3,
+        ),
         (failure(500, "CUDA error"), "failed 3 time(s): CUDA error. Look at the server's log", 3),
         (failure(401, f"bad key {KEY}"), "refuses the key in THE_KEY. Put a valid key", 1),
-        (failure(403, "not in your country"), "does not serve the key in THE_KEY: not in your country", 1),
+        (
+            failure(403, "not in your country"),
+            "does not serve the key in THE_KEY: not in your country",
+            1,
+        ),
         (failure(404, "no model big"), "is not there: no model big", 1),
-        (failure(400, "maximum context is 4 tokens"), "refuses a request: maximum context is 4 tokens. If it is", 1),
+        (
+            failure(400, "maximum context is 4 tokens"),
+            "refuses a request: maximum context is 4 tokens. If it is",
+            1,
+        ),
         ((413, "too  large\n"), "refuses a request: too large.", 1),
         ((422, {"detail": "no dates"}), "refuses a request: no dates.", 1),
         ((400, {"reason": "no dates"}), "refuses a request: {'reason': 'no dates'}.", 1),
-        ((200, "<html>Welcome</html>"), "answers, but not as OpenAI's API does: '<html>Welcome</html>'", 1),
+        (
+            (200, "<html>Welcome</html>"),
+            "answers, but not as OpenAI's API does: '<html>Welcome</html>'",
+            1,
+        ),
         ((200, {"error": {"message": "upstream failed"}}), "not as OpenAI's API does: '{", 1),
     ],
 )
-def test_what_goes_wrong_is_said_with_place_model_and_remedy(server, monkeypatch, mishap, said, tries):
+def test_what_goes_wrong_is_said_with_place_model_and_remedy(
+    server, monkeypatch, mishap, said, tries
+):
     monkeypatch.setenv("THE_KEY", KEY)
     server.respond = lambda body: mishap
     text = refused(server, key_variable="THE_KEY", retries=2)
-    assert text.startswith("prompt.remote: ") and said in text and server.url in text and "\n" not in text
+    assert (
+        text.startswith("prompt.remote: ")
+        and said in text
+        and server.url in text
+        and "\n" not in text
+    )
     assert len(server.bodies) == tries
 
 
 def test_a_server_that_is_slow_or_away_or_elsewhere(server):
-    refuse, late = server.respond, threading.Event()
+    refuse = server.respond
+    late = threading.Event()
     server.respond = lambda body: late.wait(60) and failure(500, "too late")
     said = refused(server, timeout=1)
     assert "big at" in said and "did not answer within 1 s" in said
     late.set()
     server.respond = refuse
     assert "cannot be reached: [Errno" in refused(server, url="http://127.0.0.1:9/v1")
-    assert "is not there: no /v2/chat/completions here" in refused(server, url=server.url.replace("v1", "v2"))
+    assert "is not there: no /v2/chat/completions here" in refused(
+        server, url=server.url.replace("v1", "v2")
+    )
     assert refused(server, url="http://host:port/v1").startswith(
         "prompt.remote.url: http://host:port/v1 cannot be used"
     )
     server.respond = lambda body: (0, None)
-    assert "cannot be reached: Server disconnected without sending a response. Is the server up" in refused(server)
+    assert (
+        "cannot be reached: Server disconnected without sending a response. Is the server up"
+        in refused(server)
+    )
 
 
 def test_a_key_that_is_missing_or_none_is_named_before_anything_is_sent(server, monkeypatch):
     monkeypatch.delenv("THE_KEY", raising=False)
-    assert f"set the environment variable THE_KEY to the key of {server.url}" in refused(server, key_variable="THE_KEY")
+    assert f"set the environment variable THE_KEY to the key of {server.url}" in refused(
+        server, key_variable="THE_KEY"
+    )
     monkeypatch.setenv("THE_KEY", f"{KEY} {KEY}")
     text = refused(server, key_variable="THE_KEY")
     assert "THE_KEY holds no key" in text and KEY not in text and not server.bodies
@@ -210,13 +260,21 @@ def test_what_a_model_refuses_to_be_told_is_left_out(server):
             text = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
             return failure(400, text, param="max_tokens", code="unsupported_parameter")
         if "seed" in body:
-            return 422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "not permitted"}]}
+            return 422, {
+                "detail": [
+                    {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "not permitted"}
+                ]
+            }
         return completion("yes", body)
 
     server.respond = respond
     assert ask(server, "hello")[0].text == "yes"
     *_, last = server.bodies
-    assert last.pop("messages") and last == {"model": "big", "max_completion_tokens": 16, "temperature": 0}
+    assert last.pop("messages") and last == {
+        "model": "big",
+        "max_completion_tokens": 16,
+        "temperature": 0,
+    }
     assert [reply.text for reply in ask(server, *"abcdef", parallel=1)] == ["yes"] * 6
     assert len(server.bodies) == 3 + 2 + 6  # it is found out once a run
 
@@ -244,21 +302,33 @@ def test_tools_are_offered_and_a_call_comes_back_as_in_a_record(server):
     asked = Request([{"role": "user", "content": "1+1"}], 16, 7, tools)
     (reply,) = chat(Endpoint(**server.settings()), [asked], "prompt.remote")
     assert server.bodies[0]["tools"] == tools
-    assert json.loads(reply.text) == [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]
+    assert json.loads(reply.text) == [
+        {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    ]
 
 
 def test_messages_go_out_as_the_api_takes_them():
     function = {"name": "add", "arguments": {"a": 1}}
     messages = [
         {"role": "user", "content": "1+1", "name": "ann"},
-        {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}] * 2},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": function}] * 2,
+        },
         {"role": "tool", "content": "2"},
         {"role": "tool", "content": "3", "tool_call_id": "given"},
         {"role": "assistant", "content": "2", "weight": 0, "reasoning_content": "easy"},
     ]
     user, calls, first, second, answer = to_api(messages)
     assert user == messages[0] and answer == {"role": "assistant", "content": "2"}
-    assert [call["function"] for call in calls["tool_calls"]] == [{"name": "add", "arguments": '{"a":1}'}] * 2
+    assert [call["function"] for call in calls["tool_calls"]] == [
+        {"name": "add", "arguments": '{"a":1}'}
+    ] * 2
     ids = [call["id"] for call in calls["tool_calls"]]
-    assert len(set(ids)) == 2 and first["tool_call_id"] == ids[0] and second["tool_call_id"] == "given"
-    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {"a": 1}  # the record is as it was
+    assert (
+        len(set(ids)) == 2 and first["tool_call_id"] == ids[0] and second["tool_call_id"] == "given"
+    )
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == {
+        "a": 1
+    }  # the record is as it was

@@ -21,4 +21,7 @@ def test_training_depends_on_its_rooms_and_on_no_other():
     listed = {path.relative_to(code.ROOT).as_posix() for path in code.list_code("train")}
     assert {"stages/train/loop.py", "stages/core/data/prompts.py"} <= listed
     other = {path.relative_to(code.ROOT).as_posix() for path in code.list_other_code("train")}
-    assert {"stages/core/tracking/tracker.py", "stages/core/inference/engine.py"} <= other and not other & listed
+    assert {
+        "stages/core/tracking/tracker.py",
+        "stages/core/inference/engine.py",
+    } <= other and not other & listed

@@ -67,7 +67,10 @@ def test_two_at_a_time_are_both_measured():
 
 
 def test_an_unknown_country_is_one_message():
-    with pytest.raises(UserError, match=r"energy\.country.*'XYZ'"), measure(EnergyConfig(measure=True, country="XYZ")):
+    with (
+        pytest.raises(UserError, match=r"energy\.country.*'XYZ'"),
+        measure(EnergyConfig(measure=True, country="XYZ")),
+    ):
         pass
 
 

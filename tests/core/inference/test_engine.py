@@ -89,7 +89,8 @@ def tokenizer(base):
 @pytest.fixture
 def vllm(tmp_path, config, tokenizer):
     """A configuration whose `vllm` is a script that behaves as `mode` says; and what the script wrote down."""
-    script, record = tmp_path / "bin" / "vllm", tmp_path / "record.json"
+    script = tmp_path / "bin" / "vllm"
+    record = tmp_path / "record.json"
     script.parent.mkdir()
     script.write_text(FAKE.format(python=sys.executable, end=tokenizer.eos_token_id))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -132,7 +133,9 @@ def ask(engine, max_new_tokens=8, allowed=None):
 def test_a_server_is_told_the_allowed_answers_and_says_what_was_cut(vllm, base, tokenizer):
     make, record = vllm
     with get_engine(make(), base, tokenizer) as engine:
-        allowed = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in ("yes", "no")]
+        allowed = [
+            [*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in ("yes", "no")
+        ]
         whole = ask(engine, allowed=allowed)
         assert read(record.with_suffix(".choices")) == {"choice": ["yes", "no"]}
         short = ask(engine, max_new_tokens=2)
@@ -156,8 +159,12 @@ def test_a_server_answers_in_order_and_is_gone_afterwards(vllm, base, tokenizer)
         seconds = time.perf_counter() - started
         assert len(alive(record)) == 1
     assert alive(record) == []
-    assert [answer.text for answer in answers] == [tokenizer.decode(prompt[::-1]) for prompt in PROMPTS]
-    assert {(answer.prompt_tokens, answer.completion_tokens) for answer in answers} == {(3, 4)}  # with the end token
+    assert [answer.text for answer in answers] == [
+        tokenizer.decode(prompt[::-1]) for prompt in PROMPTS
+    ]
+    assert {(answer.prompt_tokens, answer.completion_tokens) for answer in answers} == {
+        (3, 4)
+    }  # with the end token
     # The server works 0.02 s or longer on each and on four at a time.
     assert len(PROMPTS) * 0.02 / 4 < sum(answer.seconds for answer in answers) <= seconds
     assert 1 < int(record.with_suffix(".busy").read_text()) <= 4
@@ -171,19 +178,27 @@ def test_an_answer_is_cut_at_its_longest(vllm, base, tokenizer):
 
 def test_the_server_gets_the_limits_of_the_model(vllm, base, tokenizer):
     make, record = vllm
-    with get_engine(make("answers", "model.dtype=float32", "model.max_length=77", "seed=5"), base, tokenizer):
+    with get_engine(
+        make("answers", "model.dtype=float32", "model.max_length=77", "seed=5"), base, tokenizer
+    ):
         pass
     found = read(record)
     line = " ".join(found["argv"][1:])
-    assert line.startswith(f"serve {base.path} --dtype float32 --max-model-len 77 --enable-prefix-caching")
+    assert line.startswith(
+        f"serve {base.path} --dtype float32 --max-model-len 77 --enable-prefix-caching"
+    )
     assert "--generation-config vllm --seed 5" in line and "--host 127.0.0.1" in line
     assert "--revision" not in line and "--trust-remote-code" not in line and found["track"] == "1"
 
 
-def test_the_server_gets_an_adapter_merged_and_our_own_copy_comes_after_it(vllm, base, tokenizer, tmp_path):
+def test_the_server_gets_an_adapter_merged_and_our_own_copy_comes_after_it(
+    vllm, base, tokenizer, tmp_path
+):
     from peft import LoraConfig, get_peft_model
 
-    adapter = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    adapter = LoraConfig(
+        r=2, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     tuned = tmp_path / "tuned"
     get_peft_model(get_model(base, "float32"), adapter).save_pretrained(tuned)
     expected = get_tuned_model(base, "bfloat16", tuned).state_dict()
@@ -191,7 +206,9 @@ def test_the_server_gets_an_adapter_merged_and_our_own_copy_comes_after_it(vllm,
     with get_engine(make("answers", "model.dtype=bfloat16"), base, tokenizer, tuned) as engine:
         folder = read(record)["argv"][2]
         served = get_model(type(base)(folder, None, None), "bfloat16").state_dict()
-        assert get_tokenizer(type(base)(folder, None, None)).chat_template == tokenizer.chat_template
+        assert (
+            get_tokenizer(type(base)(folder, None, None)).chat_template == tokenizer.chat_template
+        )
         assert len(alive(record)) == 1
         model = engine.get_model()
         assert alive(record) == [] and engine.get_model() is model
@@ -221,14 +238,20 @@ def test_a_server_that_fails_is_one_message_and_no_process(vllm, base, tokenizer
     make, record = vllm
     seconds = 1 if mode == "loads for ever" else 120
     config = make(mode, f"engine.start_seconds={seconds}")
-    with pytest.raises(UserError, match=f"(?s){expected}"), get_engine(config, base, tokenizer) as engine:
+    with (
+        pytest.raises(UserError, match=f"(?s){expected}"),
+        get_engine(config, base, tokenizer) as engine,
+    ):
         ask(engine)
     assert alive(record) == []
 
 
 def test_a_server_that_reads_other_tokens_is_a_defect(vllm, base, tokenizer):
     make, _ = vllm
-    with pytest.raises(RuntimeError, match="other tokens"), get_engine(make("adds a token"), base, tokenizer) as engine:
+    with (
+        pytest.raises(RuntimeError, match="other tokens"),
+        get_engine(make("adds a token"), base, tokenizer) as engine,
+    ):
         ask(engine)
 
 
@@ -264,7 +287,9 @@ with get_engine(config, BaseModel({base.path!r}, None, None), None):
     print("up", flush=True)
     time.sleep(60)
 """
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout.readline() == "up\n"
         assert len(alive(record)) == 1
         child.terminate()
@@ -274,16 +299,23 @@ with get_engine(config, BaseModel({base.path!r}, None, None), None):
 
 def test_without_vllm_the_message_says_how_to_get_it(config, base, tokenizer, workspace):
     message = r"no \.venv-vllm/bin/vllm: run `make vllm`"
-    with pytest.raises(UserError, match=message), get_engine(config("engine=vllm"), base, tokenizer):
+    with (
+        pytest.raises(UserError, match=message),
+        get_engine(config("engine=vllm"), base, tokenizer),
+    ):
         pass
     assert "vllm:" in (ROOT / "Makefile").read_text()
 
 
-def test_a_queued_experiment_finds_vllm_in_the_repository(vllm, config, base, tokenizer, tmp_path, monkeypatch):
+def test_a_queued_experiment_finds_vllm_in_the_repository(
+    vllm, config, base, tokenizer, tmp_path, monkeypatch
+):
     _, record = vllm
     (tmp_path / "copy").mkdir()
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     args = f"engine.args=[--mode,answers,--record,{record}]"
-    with get_engine(config("engine=vllm", "engine.command=[bin/vllm,serve]", args), base, tokenizer) as engine:
+    with get_engine(
+        config("engine=vllm", "engine.command=[bin/vllm,serve]", args), base, tokenizer
+    ) as engine:
         assert len(ask(engine)) == len(PROMPTS)

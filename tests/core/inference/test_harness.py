@@ -61,14 +61,20 @@ def settings(tmp_path, monkeypatch):
     folder = tmp_path / "tasks"
     folder.mkdir()
     items = [
-        {"question": f"Is {'very ' * n}{n} small?", "choices": ["yes", "no", f"{n}"], "answer": n % 3}
+        {
+            "question": f"Is {'very ' * n}{n} small?",
+            "choices": ["yes", "no", f"{n}"],
+            "answer": n % 3,
+        }
         for n in range(ITEMS)
     ]
     (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)))
     (folder / "choice.yaml").write_text(CHOICE.format(folder=folder))
     (folder / "words.yaml").write_text(WORDS.format(folder=folder))
     (folder / "group.yaml").write_text(GROUP)
-    return HarnessConfig(tasks=["our_choice", "our_words"], folder=str(folder), limit=None, batch_size=4)
+    return HarnessConfig(
+        tasks=["our_choice", "our_words"], folder=str(folder), limit=None, batch_size=4
+    )
 
 
 @pytest.fixture
@@ -105,7 +111,9 @@ def best_choices(model, tokenizer, settings):
             for choice in item["choices"]:
                 rest = tokenizer(f" {choice}")["input_ids"]
                 logits = model(torch.tensor([start + rest])).logits[0].log_softmax(-1)
-                sums.append(sum(float(logits[len(start) + i - 1, token]) for i, token in enumerate(rest)))
+                sums.append(
+                    sum(float(logits[len(start) + i - 1, token]) for i, token in enumerate(rest))
+                )
             yield float(int(np.argmax(sums)) == item["answer"])
 
 
@@ -114,14 +122,18 @@ def test_padding_changes_no_score_and_the_tokenizer_stays_as_it_was(tiny, settin
     model, tokenizer = tiny
     before = copy.deepcopy(tokenizer.init_kwargs), tokenizer.padding_side, tokenizer.pad_token
     settings = settings.model_copy(update={"batch_size": batch_size, "tasks": ["our_choice"]})
-    scores = ask_harness(model, tokenizer, settings, seed=1)["our_choice"]["metrics"]["acc"]["scores"]
+    scores = ask_harness(model, tokenizer, settings, seed=1)["our_choice"]["metrics"]["acc"][
+        "scores"
+    ]
     assert scores == list(best_choices(model, tokenizer, settings))
     assert (tokenizer.init_kwargs, tokenizer.padding_side, tokenizer.pad_token) == before
 
 
 def test_the_limit_takes_the_first_items_and_other_items_have_another_digest(tiny, settings):
     asked = [
-        ask_harness(*tiny, settings.model_copy(update={"limit": limit, "tasks": ["our_choice"]}), seed=1)["our_choice"]
+        ask_harness(
+            *tiny, settings.model_copy(update={"limit": limit, "tasks": ["our_choice"]}), seed=1
+        )["our_choice"]
         for limit in (5, None)
     ]
     few, all_ = (found["metrics"]["acc"]["scores"] for found in asked)
@@ -137,7 +149,8 @@ def test_a_group_is_one_row_with_the_items_of_its_tasks(tiny, settings):
 def test_another_model_scores_otherwise_on_the_same_items(tiny, settings, config):
     other = get_base_model(config().model, seed=7)
     found = [
-        ask_harness(model, tiny[1], settings, seed=1)["our_choice"] for model in (tiny[0], get_model(other, "float32"))
+        ask_harness(model, tiny[1], settings, seed=1)["our_choice"]
+        for model in (tiny[0], get_model(other, "float32"))
     ]
     assert found[0]["items_sha256"] == found[1]["items_sha256"]
     assert found[0]["metrics"]["acc"]["scores"] != found[1]["metrics"]["acc"]["scores"]
@@ -145,13 +158,17 @@ def test_another_model_scores_otherwise_on_the_same_items(tiny, settings, config
 
 def test_an_unknown_task_is_one_message_with_the_nearest_names(tiny):
     settings = HarnessConfig(tasks=["helaswag"], folder=None, limit=1, batch_size=1)
-    with pytest.raises(UserError, match=r"evaluate\.harness\.tasks: .*'helaswag'; did you mean 'hellaswag'"):
+    with pytest.raises(
+        UserError, match=r"evaluate\.harness\.tasks: .*'helaswag'; did you mean 'hellaswag'"
+    ):
         ask_harness(*tiny, settings, seed=1)
 
 
 def test_data_that_cannot_be_had_is_one_message(tiny, settings, tmp_path):
     (tmp_path / "tasks" / "items.jsonl").unlink()
-    with pytest.raises(UserError, match=r"could not prepare \['our_choice', 'our_words'\]: .*items\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"could not prepare \['our_choice', 'our_words'\]: .*items\.jsonl"
+    ):
         ask_harness(*tiny, settings, seed=1)
 
 

@@ -65,12 +65,18 @@ def test_json_f1_by_hand(prediction, reference, row):
 
 def test_json_f1_is_micro_averaged():
     pairs = [('{"a": 1, "b": 2}', '{"a": 1}'), ("what?", '{"c": 3, "d": 4}')]
-    found = metric("json_f1").compute(predictions=[p for p, _ in pairs], references=[r for _, r in pairs])
+    found = metric("json_f1").compute(
+        predictions=[p for p, _ in pairs], references=[r for _, r in pairs]
+    )
     assert found["json_f1"] == pytest.approx(2 / 5)
 
 
 def test_what_the_schema_refuses_is_wrong(tmp_path):
-    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "integer"}}}
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/n"}},
+        "$defs": {"n": {"type": "integer"}},
+    }
     path = tmp_path / "schema.json"
     path.write_text(json.dumps(schema))
     pairs = [('{"a": 1}', '{"a": 1}'), ('{"a": "x"}', '{"a": "x"}'), ("[]", "[]")]
@@ -94,7 +100,15 @@ def test_a_target_that_is_no_json_is_named(name):
 @pytest.mark.parametrize("name", ["json_match", "json_f1"])
 def test_which_answers_are_json(name):
     metrics = Metrics([name], {name: {"schema": {"type": "object"}}})
-    answers = ['{"a": 2}', " {}\n", "[1]", '{"a": 2', 'Sure: {"a": 2}', '```json\n{"a": 2}\n```', ""]
+    answers = [
+        '{"a": 2}',
+        " {}\n",
+        "[1]",
+        '{"a": 2',
+        'Sure: {"a": 2}',
+        '```json\n{"a": 2}\n```',
+        "",
+    ]
     bare = [True, True, False, False, False, False, False]
     assert metrics.well_formed(name, answers, ['{"a": 1}']) == bare
     # Where the targets have a fence, answers may too.

@@ -37,13 +37,18 @@ def says(text):
 def judge(server, *pairs, metrics=None, **options):
     metrics = metrics or Metrics(["judge"], {"judge": server.settings(**options)})
     records = [chat(f"Question {n}?", target) for n, (_, target) in enumerate(pairs)]
-    given = [Prediction(r.id, "few_shot", text, 1, 1, 0.1) for r, (text, _) in zip(records, pairs, strict=True)]
+    given = [
+        Prediction(r.id, "few_shot", text, 1, 1, 0.1)
+        for r, (text, _) in zip(records, pairs, strict=True)
+    ]
     scores = metrics.score_records(given, records)["judge"]
     return scores, metrics.facts()["judge"]
 
 
 def test_as_good_as_the_target_or_not(server):
-    scores, facts = judge(server, ("longer", "long"), ("lo", "long"), ("same", "size"), (" equal\n", "equal"))
+    scores, facts = judge(
+        server, ("longer", "long"), ("lo", "long"), ("same", "size"), (" equal\n", "equal")
+    )
     assert scores.rows.tolist() == [[1, 1], [0, 1], [1, 1], [1, 1]] and scores.value == 0.75
     assert (facts["rows_judged"], facts["rows_identical"], facts["orders_disagreed"]) == (3, 1, 0)
     assert len(server.bodies) == 6  # nothing is asked about an answer that is the target
@@ -73,7 +78,9 @@ def test_a_win_in_one_order_and_a_tie_in_the_other_disagree_but_are_both_as_good
 
 def test_what_cannot_be_read_counts_half_and_is_counted(server, caplog):
     caplog.set_level(logging.INFO)
-    server.respond = lambda body: completion("I cannot say" if answers(body)[0] == "mine" else "A", body)
+    server.respond = lambda body: completion(
+        "I cannot say" if answers(body)[0] == "mine" else "A", body
+    )
     scores, facts = judge(server, ("mine", "wanted"), ("mine", "other"))
     assert scores.values.tolist() == [0.25, 0.25]  # the other order prefers the target
     assert (facts["replies_unreadable"], facts["orders_disagreed"]) == (2, 0)
@@ -125,7 +132,9 @@ def test_the_facts_say_who_judged_and_how_and_add_up_over_the_arms(server):
 
 def test_every_metric_has_facts():
     facts = Metrics(["rouge"], {}).facts()["rouge"]
-    assert facts["description"].startswith("The mean over the rows of each row's ROUGE F1 (Lin, 2004), as the package")
+    assert facts["description"].startswith(
+        "The mean over the rows of each row's ROUGE F1 (Lin, 2004), as the package"
+    )
     assert facts["lower_is_better"] is False and "\n" not in facts["description"]
 
 
@@ -156,13 +165,17 @@ def test_a_bad_option_is_named(server, changes, said):
 
 
 def test_an_option_that_is_missing_is_named():
-    with pytest.raises(UserError, match=r"evaluate\.options\.judge: url: Field required; model: Field required"):
+    with pytest.raises(
+        UserError, match=r"evaluate\.options\.judge: url: Field required; model: Field required"
+    ):
         Metrics(["judge"], {}).score(["a"], ["b"])
 
 
 def test_an_endpoint_that_fails_is_named_by_its_options(server):
     server.respond = lambda body: failure(404, "no such model")
-    with pytest.raises(UserError, match=r"^evaluate\.options\.judge: big at http\S+ is not there: no such model"):
+    with pytest.raises(
+        UserError, match=r"^evaluate\.options\.judge: big at http\S+ is not there: no such model"
+    ):
         judge(server, ("a", "b"))
 
 
@@ -172,5 +185,7 @@ def test_plain_use_of_the_module_without_records(server):
     from stages.core.metrics.metrics import METRICS
 
     module = evaluate.load(str(METRICS / "judge" / "judge.py"))
-    found = module.compute(predictions=["longer", "lo"], references=["long", "long"], **server.settings())
+    found = module.compute(
+        predictions=["longer", "lo"], references=["long", "long"], **server.settings()
+    )
     assert found["judge"] == 0.5 and "(not known)" in server.bodies[0]["messages"][1]["content"]

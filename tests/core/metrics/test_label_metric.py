@@ -2,7 +2,22 @@ import pytest
 
 from stages.core.metrics.label_metric import LabelFinder
 
-LABELS = ["yes", "no", "c", "c++", "toxic", "non-toxic", "是", "不是", "york", "new york", "1", "a", "b", "sci-fi"]
+LABELS = [
+    "yes",
+    "no",
+    "c",
+    "c++",
+    "toxic",
+    "non-toxic",
+    "是",
+    "不是",
+    "york",
+    "new york",
+    "1",
+    "a",
+    "b",
+    "sci-fi",
+]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +58,8 @@ def test_without_labels_nothing_is_found():
 
 
 @pytest.mark.parametrize(
-    ("text", "label"), [("B", "[b]"), ("The answer is [B].", "[b]"), ("(c)", "c."), ("C#", "c#"), ("d", None)]
+    ("text", "label"),
+    [("B", "[b]"), ("The answer is [B].", "[b]"), ("(c)", "c."), ("C#", "c#"), ("d", None)],
 )
 def test_the_punctuation_of_a_label_does_not_count_either(text, label):
     assert LabelFinder(["[a]", "[b]", "c.", "c#"])(text) == label

@@ -15,17 +15,36 @@ NOTHING = "No entities found"
 
 
 def check(name, targets, **options):
-    check_metrics(Metrics([name], {name: options}), [chat(f"{n}?", target) for n, target in enumerate(targets)], 0)
+    check_metrics(
+        Metrics([name], {name: options}),
+        [chat(f"{n}?", target) for n, target in enumerate(targets)],
+        0,
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "targets", "options", "said"),
     [
-        ("entity_f1", [NOTHING, NOTHING], {}, r"entity_f1 gives empty answers 1\.000 and perfect ones 1\.000"),
-        ("entity_f1", ["[Ann - PERSON]", "[Bo Lee - ]"], {}, r"entity_f1 cannot read the target .*\[Bo Lee - \]"),
+        (
+            "entity_f1",
+            [NOTHING, NOTHING],
+            {},
+            r"entity_f1 gives empty answers 1\.000 and perfect ones 1\.000",
+        ),
+        (
+            "entity_f1",
+            ["[Ann - PERSON]", "[Bo Lee - ]"],
+            {},
+            r"entity_f1 cannot read the target .*\[Bo Lee - \]",
+        ),
         ("entity_f1", ["[Ann-person]"], {}, r"empty answers 1\.000 .*NAME - TYPE, NAME - TYPE"),
         ("set_f1", ["()", "[]"], {}, "set_f1 gives empty answers"),
-        ("bleu", ["yes", "no"], {}, r"bleu gives perfect answers 0\.000, not 1, .*script: Latin.* choose chrf"),
+        (
+            "bleu",
+            ["yes", "no"],
+            {},
+            r"bleu gives perfect answers 0\.000, not 1, .*script: Latin.* choose chrf",
+        ),
         (
             "rouge",
             ["new", "größer"],
@@ -38,8 +57,18 @@ def check(name, targets, **options):
             {"schema": {"type": "array"}},
             r"json_match gives a perfect answer 0\.000.* schema",
         ),
-        ("json_f1", ['{"a": 1}', "text"], {}, r"evaluate\.options\.json_f1: the target 'text' has no JSON value"),
-        ("numeric_match", ["1,5"], {}, r"evaluate\.options\.numeric_match: the target '1,5' .*set decimal=','"),
+        (
+            "json_f1",
+            ['{"a": 1}', "text"],
+            {},
+            r"evaluate\.options\.json_f1: the target 'text' has no JSON value",
+        ),
+        (
+            "numeric_match",
+            ["1,5"],
+            {},
+            r"evaluate\.options\.numeric_match: the target '1,5' .*set decimal=','",
+        ),
     ],
 )
 def test_a_metric_that_cannot_tell_right_from_wrong_stops(name, targets, options, said):
@@ -86,13 +115,24 @@ def test_a_metric_of_ones_own_may_have_another_best(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.py").write_text(body.format(best=best))
     check("courteous", ["a"])
-    with pytest.raises(UserError, match=r"polite gives a perfect answer 0\.000, not 1, .*`best = None`"):
+    with pytest.raises(
+        UserError, match=r"polite gives a perfect answer 0\.000, not 1, .*`best = None`"
+    ):
         check("polite", ["a"])
 
 
 def test_the_run_stops_before_the_base_model_is_asked(prepared, workspace, monkeypatch):
     write_jsonl(PREPARED / "test.jsonl", [chat("Translate.", "สะพานปิดจนกว่าจะมีประกาศเพิ่มเติม")])
-    monkeypatch.setattr("stages.core.inference.engine.get_engine", lambda *_: pytest.fail("the base model was loaded"))
-    options = ("evaluate.metrics=[bleu]", "evaluate.primary_metric=bleu", "+evaluate.options.bleu.tokenizer=13a")
-    with pytest.raises(SystemExit, match=r"baseline: evaluate\.metrics: bleu gives perfect answers"):
+    monkeypatch.setattr(
+        "stages.core.inference.engine.get_engine",
+        lambda *_: pytest.fail("the base model was loaded"),
+    )
+    options = (
+        "evaluate.metrics=[bleu]",
+        "evaluate.primary_metric=bleu",
+        "+evaluate.options.bleu.tokenizer=13a",
+    )
+    with pytest.raises(
+        SystemExit, match=r"baseline: evaluate\.metrics: bleu gives perfect answers"
+    ):
         baseline(compose_config(*TINY, *options))

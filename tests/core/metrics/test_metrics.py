@@ -27,11 +27,18 @@ def score(metrics, name, *pairs):
 def test_exact_match_passes_over_case_and_spacing_only(metrics):
     pairs = [("No  Entities found\n", "no entities found"), ("a", "b"), ("a.", "a"), ("", "a")]
     scores = score(metrics, "exact_match", *pairs)
-    assert scores.rows.tolist() == [[1, 1], [0, 1], [0, 1], [0, 1]] and scores.values.tolist() == [1, 0, 0, 0]
+    assert scores.rows.tolist() == [[1, 1], [0, 1], [0, 1], [0, 1]] and scores.values.tolist() == [
+        1,
+        0,
+        0,
+        0,
+    ]
     assert scores.value == 0.25 and scores.binary
 
 
-BANK, ANN, ROME = "Bank - ORGANIZATION", "Ann Lee - PERSON", "Rome - LOCATION"
+BANK = "Bank - ORGANIZATION"
+ANN = "Ann Lee - PERSON"
+ROME = "Rome - LOCATION"
 
 
 @pytest.mark.parametrize(
@@ -51,12 +58,22 @@ BANK, ANN, ROME = "Bank - ORGANIZATION", "Ann Lee - PERSON", "Rome - LOCATION"
         (f"[{BANK}, {ANN}, Rome - LOCA", f"[{BANK}, {ANN}, {ROME}]", 4, 5),  # cut off inside a type
         (f"[{BANK}, {ANN}", f"[{BANK}, {ANN}]", 4, 4),  # only the bracket is missing
         (f"I think: [{BANK}]. Done.", f"[{BANK}]", 2, 2),
-        ("[Smith, Jones & Co - ORGANIZATION]", "[Smith, Jones & Co - ORGANIZATION]", 2, 2),  # a comma in a name
+        (
+            "[Smith, Jones & Co - ORGANIZATION]",
+            "[Smith, Jones & Co - ORGANIZATION]",
+            2,
+            2,
+        ),  # a comma in a name
         ("[A - B Inc - ORGANIZATION]", "[A - B Inc - ORGANIZATION]", 2, 2),  # a dash in a name
         ("", f"[{BANK}]", 0, 1),
         ("[", f"[{BANK}]", 0, 1),
         ("[Foo [US] - ORGANIZATION]", "[Foo [US] - ORGANIZATION]", 2, 2),  # a bracket in a name
-        ("[x] gives [Foo [US] - ORGANIZATION, Bank - ORG", f"[Foo [US] - ORGANIZATION, {BANK}]", 2, 3),
+        (
+            "[x] gives [Foo [US] - ORGANIZATION, Bank - ORG",
+            f"[Foo [US] - ORGANIZATION, {BANK}]",
+            2,
+            3,
+        ),
         ("a [ b [Bank - ORGANIZATION]", f"[{BANK}]", 2, 2),
         ("[third-person, Inc - ORGANIZATION]", "[third-person, Inc - ORGANIZATION]", 2, 2),
         ("[STRASSE - LOCATION]", "[Straße - location]", 2, 2),
@@ -68,13 +85,21 @@ def test_entity_f1_by_hand(metrics, prediction, reference, numerator, denominato
 
 
 def test_entity_f1_is_micro_averaged(metrics):
-    pairs = [(f"[{BANK}]", f"[{BANK}]"), ("No entities found", f"[{ANN}, {ROME}]"), ("x", "No entities found")]
+    pairs = [
+        (f"[{BANK}]", f"[{BANK}]"),
+        ("No entities found", f"[{ANN}, {ROME}]"),
+        ("x", "No entities found"),
+    ]
     assert score(metrics, "entity_f1", *pairs).value == pytest.approx(2 / 4)
     assert score(metrics, "entity_f1", ("x", "No entities found")).value == 1
 
 
 def test_entity_f1_knows_the_types_of_the_references_unless_it_is_told():
-    pairs = [("[Acme - company]", "[Acme - COMPANY]"), ("[Ann - PERSON]", "[Ann - PERSON]"), ("", "[Bob - COMPANY]")]
+    pairs = [
+        ("[Acme - company]", "[Acme - COMPANY]"),
+        ("[Ann - PERSON]", "[Ann - PERSON]"),
+        ("", "[Bob - COMPANY]"),
+    ]
     assert score(Metrics(["entity_f1"], {}), "entity_f1", *pairs).value == pytest.approx(4 / 5)
     told = Metrics(["entity_f1"], {"entity_f1": {"types": ["PERSON"]}})
     assert score(told, "entity_f1", *pairs).value == 1
@@ -113,7 +138,9 @@ def test_the_normalisers_of_exact_match():
     pairs = [("The cat!", "a CAT"), ("①", "1"), ("cat", "Cat ")]
     assert values(pairs) == [0, 0, 0] and values(pairs, "case", "spaces") == [0, 0, 1]
     assert values(pairs, *ALL) == [1, 1, 1]
-    with pytest.raises(UserError, match=r"evaluate\.options\.exact_match: unknown normaliser colour"):
+    with pytest.raises(
+        UserError, match=r"evaluate\.options\.exact_match: unknown normaliser colour"
+    ):
         values(pairs, "colour")
 
 
@@ -152,11 +179,16 @@ def test_normalisers_leave_what_has_a_meaning(prediction, reference, same):
 def test_the_order_of_normalisers_does_not_matter():
     for names in (ALL, ALL[::-1]):
         assert values([("The  Cat.", "cat"), ("Ａ cat", "CAT")], *names) == [1, 1]
-    assert values([("The cat", "cat")], "articles", "case") == values([("The cat", "cat")], "articles") == [1]
+    assert (
+        values([("The cat", "cat")], "articles", "case")
+        == values([("The cat", "cat")], "articles")
+        == [1]
+    )
 
 
 def test_a_content_score_of_short_targets():
-    metrics, targets = Metrics(["exact_match"], {}), ["New York", "York", "Paris", "Rome"]
+    metrics = Metrics(["exact_match"], {})
+    targets = ["New York", "York", "Paris", "Rome"]
     answers = ["It is **New York**.", "New York", "Paris or Rome", "rome"]
     assert metrics.lenient_scores("exact_match", answers, targets).values.tolist() == [1, 0, 0, 1]
     assert metrics.lenient_scores("exact_match", answers, [*targets[:3], "x" * 101]) is None
@@ -166,15 +198,28 @@ def test_a_content_score_of_short_targets():
 def test_which_answers_are_lists_of_entities():
     targets = [f"[{BANK}]", "No entities found", "[Acme - COMPANY]", "none [at all]"]
     metrics = Metrics(["entity_f1"], {"entity_f1": {"types": ["PERSON", "ORGANIZATION"]}})
-    answers = [f"[{ANN}, {BANK}]", f"List: [{ANN}]", f"[{ANN}", f"[{ANN}, Rome]", "no entities found", "nothing", "[]"]
+    answers = [
+        f"[{ANN}, {BANK}]",
+        f"List: [{ANN}]",
+        f"[{ANN}",
+        f"[{ANN}, Rome]",
+        "no entities found",
+        "nothing",
+        "[]",
+    ]
     formed = [True, False, False, False, True, False, False]
     assert metrics.well_formed("entity_f1", answers, targets) == formed
-    assert metrics.well_formed("entity_f1", ["[Bar - company]", "none [at all]"], targets) == [True, True]
+    assert metrics.well_formed("entity_f1", ["[Bar - company]", "none [at all]"], targets) == [
+        True,
+        True,
+    ]
     assert metrics.lenient_scores("entity_f1", answers, [targets[0]] * 7) is None
 
 
 def test_every_metric_says_its_range():
-    names = sorted(path.name for path in METRICS.iterdir() if path.is_dir() and not path.name.startswith("_"))
+    names = sorted(
+        path.name for path in METRICS.iterdir() if path.is_dir() and not path.name.startswith("_")
+    )
     metrics = Metrics(names, {})
     assert {name for name in names if metrics.bounds(name) is None} == {"perplexity"}
     assert {metrics.bounds(name) for name in names} == {None, (0.0, 1.0)}

@@ -18,7 +18,18 @@ ENTITIES = "[{0.person} - PERSON{0.comma}{0.bank} - ORGANIZATION]"
 
 @pytest.fixture(scope="module")
 def metrics():
-    return Metrics([*TEXT_METRICS, "accuracy", "macro_f1", "entity_f1", "numeric_match", "json_match", "json_f1"], {})
+    return Metrics(
+        [
+            *TEXT_METRICS,
+            "accuracy",
+            "macro_f1",
+            "entity_f1",
+            "numeric_match",
+            "json_match",
+            "json_f1",
+        ],
+        {},
+    )
 
 
 def value(metrics, name, predictions, references):
@@ -42,19 +53,36 @@ def test_perfect_partly_right_and_empty_sentences(metrics, language, name):
 @EVERY
 @pytest.mark.parametrize("name", TEXT_METRICS)
 def test_the_encoding_does_not_count(metrics, language, name):
-    other = [f"\ufeff{unicodedata.normalize('NFD', text)}\u200b\u200e" for text in language.sentences]
+    other = [
+        f"\ufeff{unicodedata.normalize('NFD', text)}\u200b\u200e" for text in language.sentences
+    ]
     assert value(metrics, name, other, language.sentences) == 1
 
 
 @EVERY
 def test_labels_are_told_from_their_form(metrics, language):
-    yes, no = language.yes, language.no
+    yes = language.yes
+    no = language.no
     references = [yes, yes, yes, yes, no, no]
     answers = [yes, f"**{yes}**", f"Answer: {yes}.", no, f"_{no}_", f"{yes}, {no}?"]
     for name in ("accuracy", "macro_f1"):
         check_metrics(metrics.only(name), [chat("?", text) for text in references], seed=0)
-        assert metrics.well_formed(name, answers, references) == [True, False, False, True, False, False]
-        assert metrics.lenient_scores(name, answers, references).values.tolist() == [1, 1, 1, 0, 1, 0]
+        assert metrics.well_formed(name, answers, references) == [
+            True,
+            False,
+            False,
+            True,
+            False,
+            False,
+        ]
+        assert metrics.lenient_scores(name, answers, references).values.tolist() == [
+            1,
+            1,
+            1,
+            0,
+            1,
+            0,
+        ]
     assert value(metrics, "accuracy", answers, references) == pytest.approx(1 / 6)
 
 
@@ -65,7 +93,9 @@ def test_entities_however_they_are_written(metrics, language):
     check_metrics(metrics.only("entity_f1"), rows, seed=0)
     for dash in (" – ", " — ", "-", "–"):
         for comma in (", ", "، ", "、", "，", language.comma):
-            answer = unicodedata.normalize("NFD", target.replace(" - ", dash).replace(language.comma, comma))
+            answer = unicodedata.normalize(
+                "NFD", target.replace(" - ", dash).replace(language.comma, comma)
+            )
             assert value(metrics, "entity_f1", [answer], [target]) == 1
             assert metrics.well_formed("entity_f1", [answer], [target]) == [True]
     wrong = target.replace("ORGANIZATION", "LOCATION")
@@ -75,7 +105,10 @@ def test_entities_however_they_are_written(metrics, language):
 @EVERY
 def test_numbers_in_digits_of_their_own(metrics, language):
     said = f"{language.yes}: {language.twelve}."
-    assert value(metrics, "numeric_match", [language.twelve, said, f"-{language.twelve}"], ["12"] * 3) == 2 / 3
+    assert (
+        value(metrics, "numeric_match", [language.twelve, said, f"-{language.twelve}"], ["12"] * 3)
+        == 2 / 3
+    )
     check_metrics(metrics.only("numeric_match"), [chat("?", said)], seed=0)
 
 
@@ -84,7 +117,10 @@ def test_numbers_in_digits_of_their_own(metrics, language):
 def test_json(metrics, language, name):
     target = f'{{"a": "{language.sentences[0]}", "{language.yes}": 1}}'
     check_metrics(metrics.only(name), [chat("?", target)], seed=0)
-    assert metrics.well_formed(name, [target.replace(":", ": "), f"JSON: {target}"], [target]) == [True, False]
+    assert metrics.well_formed(name, [target.replace(":", ": "), f"JSON: {target}"], [target]) == [
+        True,
+        False,
+    ]
 
 
 @EVERY
@@ -112,5 +148,7 @@ def test_the_tokenizer_of_bleu_follows_the_script_and_is_reported(name, tokenize
 
 def test_bleu_by_the_words_of_a_script_without_spaces_is_refused():
     records = [chat("?", text) for text in LANGUAGES["Thai"].sentences]
-    with pytest.raises(UserError, match=r"bleu gives perfect answers 0\.000.*script: Thai.*tokenizer=char"):
+    with pytest.raises(
+        UserError, match=r"bleu gives perfect answers 0\.000.*script: Thai.*tokenizer=char"
+    ):
         check_metrics(Metrics(["bleu"], {"bleu": {"tokenizer": "13a"}}), records, seed=0)

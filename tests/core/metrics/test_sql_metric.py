@@ -16,7 +16,8 @@ Table: sqlite_sequence. Columns: name (text), seq (text)
 Question: how many?
 """
 LISTED = (
-    "Table battle, columns = [*,id,name,result]\nTable ship, columns = [*,lost_in_battle,id,name,tonnage]\nQ: which?"
+    "Table battle, columns = [*,id,name,result]\n"
+    "Table ship, columns = [*,lost_in_battle,id,name,tonnage]\nQ: which?"
 )
 CREATED = """-- the shop, in MySQL's words
 CREATE TABLE IF NOT EXISTS `shop`.`item` (
@@ -32,8 +33,15 @@ def metric():
 
 
 def match(metric, prediction, reference, question=TYPED):
-    record = {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reference}]}
-    return metric.compute(predictions=[prediction], references=[reference], records=[record])["rows"] == [[1, 1]]
+    record = {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": reference},
+        ]
+    }
+    return metric.compute(predictions=[prediction], references=[reference], records=[record])[
+        "rows"
+    ] == [[1, 1]]
 
 
 YOUNG = "SELECT Name FROM singer WHERE Age < 20 AND Country = 'France'"
@@ -46,7 +54,10 @@ SUNG = "SELECT T1.Name FROM singer AS T1 JOIN concert AS T2 ON T1.Singer_ID = T2
         ("select s.name from SINGER s where s.country = 'France' and s.age < 20;", YOUNG),
         ("```sql\nSELECT Name FROM singer WHERE Age <= 19 AND Country = 'France';\n```", YOUNG),
         ('SQL: SELECT Name AS n FROM singer WHERE Country = "France" AND NOT Age >= 20', YOUNG),
-        ("SELECT b.Name FROM concert a JOIN singer b USING (Singer_ID) WHERE a.Theme = 'Love'", SUNG),
+        (
+            "SELECT b.Name FROM concert a JOIN singer b USING (Singer_ID) WHERE a.Theme = 'Love'",
+            SUNG,
+        ),
         (
             "SELECT Name FROM singer WHERE Singer_ID IN (SELECT Singer_ID FROM concert)",
             "SELECT Name FROM singer s WHERE EXISTS (SELECT 1 FROM concert c WHERE c.Singer_ID = s.Singer_ID)",
@@ -55,12 +66,18 @@ SUNG = "SELECT T1.Name FROM singer AS T1 JOIN concert AS T2 ON T1.Singer_ID = T2
         ("SELECT sum(Age) * 1.0 / count(*) FROM singer", "SELECT avg(Age) FROM singer"),
         ("SELECT Age FROM singer ORDER BY 1 DESC LIMIT 1", "SELECT max(Age) FROM singer"),
         ("SELECT DISTINCT Country FROM singer", "SELECT Country FROM singer GROUP BY Country"),
-        ("SELECT Name, Age FROM singer ORDER BY Age DESC", "SELECT Name, Age FROM singer"),  # any order will do
+        (
+            "SELECT Name, Age FROM singer ORDER BY Age DESC",
+            "SELECT Name, Age FROM singer",
+        ),  # any order will do
         (
             "SELECT Country, count(*) FROM (SELECT * FROM singer ORDER BY Name) GROUP BY 1 ORDER BY 2",
             "SELECT Country, count(*) FROM singer GROUP BY Country ORDER BY count(*)",  # ties in any order
         ),
-        ("SELECT Name FROM singer WHERE Age BETWEEN 20 AND 30", "SELECT Name FROM singer WHERE Age>=20 AND Age<=30"),
+        (
+            "SELECT Name FROM singer WHERE Age BETWEEN 20 AND 30",
+            "SELECT Name FROM singer WHERE Age>=20 AND Age<=30",
+        ),
         (
             "WITH x AS (SELECT Country FROM singer WHERE Age > 40) SELECT DISTINCT Country FROM x",
             "SELECT DISTINCT Country FROM singer WHERE Age > 40",
@@ -86,7 +103,10 @@ def test_equivalent_queries_match(metric, prediction, reference):
         ("SELECT Name FROM singer WHERE Age < 20", YOUNG),  # condition
         ("SELECT Name FROM singer", YOUNG),
         ("SELECT Name, Age FROM singer WHERE Age < 20 AND Country = 'France'", YOUNG),
-        ("SELECT DISTINCT T1.Name FROM singer T1 JOIN concert T2 USING (Singer_ID) WHERE T2.Theme = 'Love'", SUNG),
+        (
+            "SELECT DISTINCT T1.Name FROM singer T1 JOIN concert T2 USING (Singer_ID) WHERE T2.Theme = 'Love'",
+            SUNG,
+        ),
         ("SELECT Name FROM singer, concert WHERE Theme = 'Love'", SUNG),
         ("SELECT max(Age) FROM singer", "SELECT avg(Age) FROM singer"),  # aggregate
         (
@@ -94,16 +114,31 @@ def test_equivalent_queries_match(metric, prediction, reference):
             "SELECT count(*) FROM concert WHERE Held_date = '2014'",
         ),
         ("SELECT count(DISTINCT Country) FROM singer", "SELECT count(Country) FROM singer"),
-        ("SELECT Name FROM singer ORDER BY Age", "SELECT Name FROM singer ORDER BY Age DESC"),  # order
+        (
+            "SELECT Name FROM singer ORDER BY Age",
+            "SELECT Name FROM singer ORDER BY Age DESC",
+        ),  # order
         ("SELECT Name FROM singer", "SELECT Name FROM singer ORDER BY Age"),
-        ("SELECT Name FROM singer ORDER BY Age LIMIT 2", "SELECT Name FROM singer ORDER BY Age LIMIT 1"),
-        ("SELECT Name FROM singer WHERE Age != 30 AND Name != 'Ann'", "SELECT Name FROM singer WHERE Age != 30"),
-        ("SELECT Name FROM singer UNION SELECT Theme FROM concert", "SELECT Name FROM singer INTERSECT SELECT Theme"),
+        (
+            "SELECT Name FROM singer ORDER BY Age LIMIT 2",
+            "SELECT Name FROM singer ORDER BY Age LIMIT 1",
+        ),
+        (
+            "SELECT Name FROM singer WHERE Age != 30 AND Name != 'Ann'",
+            "SELECT Name FROM singer WHERE Age != 30",
+        ),
+        (
+            "SELECT Name FROM singer UNION SELECT Theme FROM concert",
+            "SELECT Name FROM singer INTERSECT SELECT Theme",
+        ),
         (
             "SELECT Country FROM singer GROUP BY Country HAVING count(*) >= 2",
             "SELECT Country FROM singer GROUP BY Country HAVING count(*) > 2",
         ),
-        ("SELECT Name FROM singer LEFT JOIN concert USING (Singer_ID)", "SELECT Name FROM singer NATURAL JOIN concert"),
+        (
+            "SELECT Name FROM singer LEFT JOIN concert USING (Singer_ID)",
+            "SELECT Name FROM singer NATURAL JOIN concert",
+        ),
         ("SELECT Name FROM singer WHERE Country IS NOT NULL", "SELECT Name FROM singer"),
         ("SELECT Name FROM singers", "SELECT Name FROM singer"),  # no such table
         ("I do not know", "SELECT Name FROM singer"),
@@ -115,9 +150,13 @@ def test_other_queries_do_not(metric, prediction, reference):
 
 
 LOST = "SELECT s.name FROM ship s, battle b WHERE b.id = s.lost_in_battle AND b.name = 'Serres'"
-LOST_TOO = "SELECT name FROM ship WHERE lost_in_battle IN (SELECT id FROM battle WHERE name = 'Serres')"
+LOST_TOO = (
+    "SELECT name FROM ship WHERE lost_in_battle IN (SELECT id FROM battle WHERE name = 'Serres')"
+)
 PAID = "SELECT title FROM item NATURAL JOIN sale WHERE `paid in` = 'EUR'"
-PAID_TOO = "SELECT title FROM item a JOIN sale b ON a.item_id = b.item_id WHERE b.\"paid in\" = 'EUR'"
+PAID_TOO = (
+    "SELECT title FROM item a JOIN sale b ON a.item_id = b.item_id WHERE b.\"paid in\" = 'EUR'"
+)
 SUMS = "SELECT sum(amount) FROM sale GROUP BY item_id"
 OTHER_SUMS = "SELECT sum(amount) FROM item JOIN sale USING (item_id) GROUP BY item_id"
 
@@ -127,8 +166,18 @@ OTHER_SUMS = "SELECT sum(amount) FROM item JOIN sale USING (item_id) GROUP BY it
     [
         (LOST, LOST_TOO, LISTED, True),
         ("SELECT avg(tonnage) FROM ship", "SELECT sum(tonnage) FROM ship", LISTED, False),
-        ("SELECT title FROM item WHERE price < 2.5", "SELECT title FROM item WHERE 2.5 > price", CREATED, True),
-        ("SELECT title FROM item WHERE price < 2", "SELECT title FROM item WHERE price < 2.5", CREATED, False),
+        (
+            "SELECT title FROM item WHERE price < 2.5",
+            "SELECT title FROM item WHERE 2.5 > price",
+            CREATED,
+            True,
+        ),
+        (
+            "SELECT title FROM item WHERE price < 2",
+            "SELECT title FROM item WHERE price < 2.5",
+            CREATED,
+            False,
+        ),
         (PAID, PAID_TOO, CREATED, True),
         (SUMS, OTHER_SUMS, CREATED, False),
     ],
@@ -154,20 +203,33 @@ def test_texts_are_compared_where_the_reference_does_not_run(metric, question):
 
 
 def test_rows_compared_as_texts_are_counted_and_forms_are_told():
-    metrics, reference = Metrics(["sql_execution"], {}), "SELECT Name FROM singer"
+    metrics = Metrics(["sql_execution"], {})
+    reference = "SELECT Name FROM singer"
     records = [chat(TYPED, reference), chat("no tables", reference), chat("none", "SELECT 1")]
     for text in ("select name from SINGER", "SELECT x"):  # two arms, the same rows
         answers = [Prediction(record.id, "few_shot", text, 1, 1, 0.1) for record in records]
         metrics.score_records(answers, records)
     facts = metrics.facts()["sql_execution"]
     assert (facts["rows"], facts["rows_compared_as_text"]) == (3, 2)
-    answers = ["SELECT a FROM b;", "SELECT", "I do not know", "SELECT a FROM b; SELECT 1", "", "```sql\nSELECT 1\n```"]
+    answers = [
+        "SELECT a FROM b;",
+        "SELECT",
+        "I do not know",
+        "SELECT a FROM b; SELECT 1",
+        "",
+        "```sql\nSELECT 1\n```",
+    ]
     assert metrics.well_formed("sql_execution", answers, [reference]) == [True, *[False] * 5]
     assert metrics.well_formed("sql_execution", answers, ["```sql\nSELECT 2\n```"])[-1]
 
 
 ENDLESS = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT count(*) FROM x"
-BOMB = ", ".join(["WITH a0 AS (SELECT 1)", *(f"a{n} AS (SELECT 1 FROM a{n - 1}, a{n - 1})" for n in range(1, 30))])  # noqa: S608
+BOMB = ", ".join(
+    [
+        "WITH a0 AS (SELECT 1)",
+        *(f"a{n} AS (SELECT 1 FROM a{n - 1}, a{n - 1})" for n in range(1, 30)),  # noqa: S608
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +260,9 @@ BOMB = ", ".join(["WITH a0 AS (SELECT 1)", *(f"a{n} AS (SELECT 1 FROM a{n - 1}, 
 def test_nothing_harms_or_hangs(metric, prediction, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     begun = time.monotonic()
-    record = {"messages": [{"role": "user", "content": TYPED}, {"role": "assistant", "content": ""}]}
+    record = {
+        "messages": [{"role": "user", "content": TYPED}, {"role": "assistant", "content": ""}]
+    }
     assert metric.contribute(prediction, "SELECT count(*) FROM singer", record) == (0, 1)
     assert metric.contribute("x", prediction, record) == (0, 1)  # no reference does either
     assert time.monotonic() - begun < 60 and not list(tmp_path.iterdir())
@@ -209,4 +273,6 @@ def test_a_score_does_not_change_from_run_to_run(metric):
     schema = module.read_schema(TYPED)
     query = module.bare(f"```{YOUNG}```")
     assert query == YOUNG
-    assert module.databases(schema, TYPED, query, "x") == module.databases(schema, TYPED, query, "x")
+    assert module.databases(schema, TYPED, query, "x") == module.databases(
+        schema, TYPED, query, "x"
+    )

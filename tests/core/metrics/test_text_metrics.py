@@ -63,7 +63,9 @@ def test_accuracy_and_macro_f1_agree_with_sklearn(seed):
     shown = [(f"I say [ {p.upper()} ], not [x]", f"[{r}]") for p, r in pairs]
     f1 = f1_score(wanted, found, labels=sorted(set(wanted)), average="macro", zero_division=0)
     for rows, options in ((pairs, {}), (shown, {"pattern": r"\[(.*?)\]"})):
-        assert score("accuracy", rows, **options)["accuracy"] == pytest.approx(accuracy_score(wanted, found))
+        assert score("accuracy", rows, **options)["accuracy"] == pytest.approx(
+            accuracy_score(wanted, found)
+        )
         assert score("macro_f1", rows, **options)["macro_f1"] == pytest.approx(f1)
 
 
@@ -77,7 +79,9 @@ def test_macro_f1_by_hand_by_row_and_over_resamples():
     values = metric("macro_f1").aggregate(rows[draws].sum(axis=-2))
     for place in np.ndindex(3, 2):
         found, wanted = zip(*(pairs[row] for row in draws[place]), strict=True)
-        there = f1_score(wanted, found, labels=sorted(set(wanted)), average="macro", zero_division=0)
+        there = f1_score(
+            wanted, found, labels=sorted(set(wanted)), average="macro", zero_division=0
+        )
         assert values[place] == pytest.approx(there)  # the labels that the resample has
 
 
@@ -86,9 +90,13 @@ def test_the_confusion_matrix_agrees_with_sklearn():
     found, wanted = zip(*pairs, strict=True)
     names = sorted(set(wanted))
     table = metric("macro_f1").confusion(found, wanted)
-    theirs = confusion_matrix(wanted, [p if p in names else "other" for p in found], labels=[*names, "other"])
+    theirs = confusion_matrix(
+        wanted, [p if p in names else "other" for p in found], labels=[*names, "other"]
+    )
     assert table == {"labels": names, "matrix": theirs[:-1].tolist()}
-    shown = metric("macro_f1").confusion([f"<{p}>" for p in found], [f"<{r}>" for r in wanted], pattern="<(.*)>")
+    shown = metric("macro_f1").confusion(
+        [f"<{p}>" for p in found], [f"<{r}>" for r in wanted], pattern="<(.*)>"
+    )
     assert shown == table
 
 
@@ -125,7 +133,11 @@ def test_a_label_that_is_not_there(name):
         ("٣٫٥", "3.5", True),
         ("१२", "12", True),
         ("1 000 000", "1000000", True),
-        ("1\N{NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000", "1000000", False),  # two sorts of spaces
+        (
+            "1\N{NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000",
+            "1000000",
+            False,
+        ),  # two sorts of spaces
         ("1\N{NARROW NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000", "1000000", True),
         ("1'000'000.5", "1000000.5", True),
         ("12,34,567", "1234567", True),
@@ -186,8 +198,19 @@ def test_the_last_number_where_that_is_wanted_and_where_the_form_is_forgiven():
     assert [row[0] for row in score("numeric_match", pairs, which="last")["rows"]] == [1, 0, 1, 0]
     metrics = Metrics(["numeric_match"], {})
     answers = [prediction for prediction, _ in pairs]
-    assert metrics.lenient_scores("numeric_match", answers, ["42"] * 4).values.tolist() == [1, 0, 1, 0]
-    assert metrics.well_formed("numeric_match", [*answers, "1,5"], ["42"]) == [False, False, True, False, False]
+    assert metrics.lenient_scores("numeric_match", answers, ["42"] * 4).values.tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
+    assert metrics.well_formed("numeric_match", [*answers, "1,5"], ["42"]) == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -214,25 +237,49 @@ def test_the_tolerance_of_numeric_match():
         score("numeric_match", pairs, relative=-1)
 
 
-WORDS = ["the", "a", "cat", "dog,", "sat", "(on)", "ate", "3.5", "fish", "&", "chips!", "größer", "猫が"]
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog,",
+    "sat",
+    "(on)",
+    "ate",
+    "3.5",
+    "fish",
+    "&",
+    "chips!",
+    "größer",
+    "猫が",
+]
 
 
 def corpus(seed, rows=40):
     """Texts near their references, among them empty and short ones."""
     draw = random.Random(seed)
     references = [" ".join(draw.choices(WORDS, k=draw.randint(0, 12))) for _ in range(rows)]
-    near = [" ".join(w if draw.random() < 0.8 else draw.choice(WORDS) for w in r.split()) for r in references]
+    near = [
+        " ".join(w if draw.random() < 0.8 else draw.choice(WORDS) for w in r.split())
+        for r in references
+    ]
     return list(zip(near, references, strict=True))
 
 
-CORPORA = [*map(corpus, range(5)), [("", "a")], [("a b", "a b")], [("x y z w v", "a b c d e")], [("", "")]]
+CORPORA = [
+    *map(corpus, range(5)),
+    [("", "a")],
+    [("a b", "a b")],
+    [("x y z w v", "a b c d e")],
+    [("", "")],
+]
 
 
 @pytest.mark.parametrize("pairs", CORPORA)
 @pytest.mark.parametrize("name", ["bleu", "chrf"])
 def test_bleu_and_chrf_are_sacrebleus(name, pairs):
     found, wanted = zip(*pairs, strict=True)
-    whole, one = getattr(sacrebleu, f"corpus_{name}"), getattr(sacrebleu, f"sentence_{name}")
+    whole = getattr(sacrebleu, f"corpus_{name}")
+    one = getattr(sacrebleu, f"sentence_{name}")
     result = score(name, pairs)
     assert result[name] == pytest.approx(whole(found, [wanted]).score / 100, abs=1e-9)
     values = metric(name).row_values(np.asarray(result["rows"]))
@@ -246,7 +293,9 @@ def test_a_resample_is_a_corpus(name):
     draws = np.random.default_rng(0).integers(0, len(pairs), (2, 3, len(pairs)))
     values = metric(name).aggregate(rows[draws].sum(axis=-2))
     assert values.shape == (2, 3)
-    assert values[1, 2] == pytest.approx(score(name, [pairs[row] for row in draws[1, 2]])[name], abs=1e-12)
+    assert values[1, 2] == pytest.approx(
+        score(name, [pairs[row] for row in draws[1, 2]])[name], abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["rougeL", "rouge1", "rouge2"])
@@ -254,15 +303,26 @@ def test_a_resample_is_a_corpus(name):
 def test_rouge_is_the_mean_of_rouge_score(kind, tokenizer):
     pairs = corpus(3)
     if tokenizer == "unicode":  # the same for words of a to z, of which a pair needs two
-        pairs = [pair for pair in pairs if "".join(pair).isascii() and len(re.findall(r"\w+", pair[1])) > 1]
+        pairs = [
+            pair
+            for pair in pairs
+            if "".join(pair).isascii() and len(re.findall(r"\w+", pair[1])) > 1
+        ]
     theirs = [RougeScorer([kind]).score(r, p)[kind].fmeasure for p, r in pairs]
     result = score("rouge", pairs, kind=kind, tokenizer=tokenizer)
-    assert result["rouge"] == pytest.approx(np.mean(theirs)) and [row[0] for row in result["rows"]] == theirs
+    assert (
+        result["rouge"] == pytest.approx(np.mean(theirs))
+        and [row[0] for row in result["rows"]] == theirs
+    )
 
 
 def test_rouge_by_hand():
-    assert score("rouge", [("the cat sat", "the cat on the mat")])["rouge"] == pytest.approx(2 * 2 / (3 + 5))
-    with pytest.raises(ValueError, match="unknown kind rougeLsum; there are rougeL, rouge1, rouge2"):
+    assert score("rouge", [("the cat sat", "the cat on the mat")])["rouge"] == pytest.approx(
+        2 * 2 / (3 + 5)
+    )
+    with pytest.raises(
+        ValueError, match="unknown kind rougeLsum; there are rougeL, rouge1, rouge2"
+    ):
         score("rouge", [("a", "a")], kind="rougeLsum")
     with pytest.raises(ValueError, match="unknown tokenizer words; there are unicode, rouge_score"):
         score("rouge", [("a", "a")], tokenizer="words")
@@ -271,13 +331,20 @@ def test_rouge_by_hand():
 def test_rouge_of_targets_with_too_few_words_is_that_of_equal_texts():
     pairs = [("👍", "👍"), ("", "👍"), ("👎", "👍")]
     assert [row[0] for row in score("rouge", pairs)["rows"]] == [1, 0, 0]
-    assert [row[0] for row in score("rouge", [("Yes", "yes"), ("yes it is", "yes")], kind="rouge2")["rows"]] == [1, 0]
+    assert [
+        row[0]
+        for row in score("rouge", [("Yes", "yes"), ("yes it is", "yes")], kind="rouge2")["rows"]
+    ] == [1, 0]
 
 
 def test_a_tokenizer_of_bleu():
     pairs = [("猫が魚を食べた", "猫は魚を食べた"), ("今日は雨だ", "今日は晴れだ")]
     found, wanted = zip(*pairs, strict=True)
     theirs = sacrebleu.corpus_bleu(found, [wanted], tokenize="char").score / 100
-    assert score("bleu", pairs)["bleu"] == score("bleu", pairs, tokenizer="char")["bleu"] == pytest.approx(theirs)
+    assert (
+        score("bleu", pairs)["bleu"]
+        == score("bleu", pairs, tokenizer="char")["bleu"]
+        == pytest.approx(theirs)
+    )
     with pytest.raises(ValueError, match="unknown tokenizer flores200; there are 13a, intl, char"):
         score("bleu", pairs, tokenizer="flores200")

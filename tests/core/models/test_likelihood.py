@@ -21,7 +21,11 @@ def model(base):
 
 def test_nats_are_those_of_each_row_alone(model, base):
     tokenizer = get_tokenizer(base)
-    pairs = [("Say it.", "one"), ("Please say it again, and slowly.", "twenty-two"), ("x", "a rather long target")]
+    pairs = [
+        ("Say it.", "one"),
+        ("Please say it again, and slowly.", "twenty-two"),
+        ("x", "a rather long target"),
+    ]
     texts = [tuple(tokenizer(part)["input_ids"] for part in pair) for pair in pairs]
     found = get_nats(model, texts, title="")
     for (given, told), nats in zip(texts, found, strict=True):
@@ -31,13 +35,16 @@ def test_nats_are_those_of_each_row_alone(model, base):
 
 
 def test_every_arm_can_read_the_targets_after_its_own_prompt(model, base, config):
-    records, tokenizer = [chat("Say 1.", "number 1"), chat("Say 2.", "number 2")], get_tokenizer(base)
+    records = [chat("Say 1.", "number 1"), chat("Say 2.", "number 2")]
+    tokenizer = get_tokenizer(base)
     engine = Local(model, tokenizer, 4096)
     short, long = (
         ask("tuned", engine, tokenizer, config("evaluate.likelihood=true"), records, instruction)
         for instruction in ("Say.", "Say what you are asked to say, and no more.")
     )
-    assert [p.target_tokens for p in short] == [len(tokenizer("number 1")["input_ids"]) + 1] * 2  # the end token
+    assert [p.target_tokens for p in short] == [
+        len(tokenizer("number 1")["input_ids"]) + 1
+    ] * 2  # the end token
     assert short[0].target_nats != long[0].target_nats
     assert ask("tuned", engine, tokenizer, config(), records, None)[0].target_nats is None
 

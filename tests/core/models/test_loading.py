@@ -31,7 +31,9 @@ def test_a_random_model_is_made_from_the_seed(config):
     assert get_base_model(model, 1).sha256 != get_base_model(model, 2).sha256
 
 
-@pytest.mark.parametrize(("kind", "name"), [("MOSTLY_Q4_1", "Q4_1"), ("MOSTLY_F16", None), ("ALL_F32", None)])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("MOSTLY_Q4_1", "Q4_1"), ("MOSTLY_F16", None), ("ALL_F32", None)]
+)
 def test_a_gguf_file_says_to_what_its_weights_were_quantized(tmp_path, kind, name):
     from gguf import GGUFWriter, LlamaFileType
 

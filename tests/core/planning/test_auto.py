@@ -7,7 +7,10 @@ from stages.core.planning.auto import processes, resolve, steps_per_epoch
 from stages.core.planning.estimate import estimate
 from stages.core.planning.model_dimensions import Shape
 
-AUTO = [f"train.args.{key}=auto" for key in ("num_train_epochs", "per_device_train_batch_size", "learning_rate")]
+AUTO = [
+    f"train.args.{key}=auto"
+    for key in ("num_train_epochs", "per_device_train_batch_size", "learning_rate")
+]
 SHAPE = Shape(576, 1536, 30, 49152, 192, tied=True)
 ACCELERATE = "{kind: accelerate, processes: 2, config_file: null, args: []}"
 SLURM = (
@@ -34,12 +37,16 @@ def test_what_is_not_auto_stays(config):
     assert args == checked.train.args and args["optim"] == "auto" and reasons == {}
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(1, 25), (5, 20), (33, 3), (34, 3), (8333, 3), (8334, 2), (30000, 1)])
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(1, 25), (5, 20), (33, 3), (34, 3), (8333, 3), (8334, 2), (30000, 1)]
+)
 def test_epochs(config, rows, epochs):
     assert chosen(config, rows=rows)["num_train_epochs"] == epochs
 
 
-@pytest.mark.parametrize(("rows", "batch"), [(1, 4), (312, 4), (313, 8), (624, 8), (625, 16), (2497, 64), (10**6, 64)])
+@pytest.mark.parametrize(
+    ("rows", "batch"), [(1, 4), (312, 4), (313, 8), (624, 8), (625, 16), (2497, 64), (10**6, 64)]
+)
 def test_batches_leave_forty_steps_an_epoch_between_4_and_64_rows(config, rows, batch):
     assert chosen(config, rows=rows)["per_device_train_batch_size"] == batch
     assert math.ceil(rows / batch) >= 40 or batch == 4
@@ -69,7 +76,9 @@ def test_the_batch_is_divided_by_processes_and_accumulation(config, overrides, s
     ],
 )
 def test_a_batch_of_grpo_holds_all_answers_to_a_question(config, overrides, rows, size):
-    checked = config(*AUTO, "train.method=grpo", "train.reward.metric=exact_match", *overrides).train
+    checked = config(
+        *AUTO, "train.method=grpo", "train.reward.metric=exact_match", *overrides
+    ).train
     args, _ = resolve(checked, 576, rows)
     whole = size * args["gradient_accumulation_steps"] * processes(checked)
     assert args["per_device_train_batch_size"] == size
@@ -95,7 +104,9 @@ def test_learning_rates(config, overrides, hidden, rate):
 
 
 def test_a_number_is_asked_for_where_the_rules_count(config):
-    with pytest.raises(UserError, match=r"train.args.gradient_accumulation_steps is 'auto', expected a number"):
+    with pytest.raises(
+        UserError, match=r"train.args.gradient_accumulation_steps is 'auto', expected a number"
+    ):
         chosen(config, "train.args.gradient_accumulation_steps=auto")
 
 
@@ -105,7 +116,11 @@ def test_steps_are_those_of_the_trainers(config, rows, batch, accumulation, tmp_
     import torch
     from transformers import Trainer, TrainingArguments
 
-    args = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "num_train_epochs": 2}
+    args = {
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": accumulation,
+        "num_train_epochs": 2,
+    }
     given = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **args)
     trainer = Trainer(torch.nn.Linear(1, 1), given, train_dataset=[{"x": 0.0}] * rows)
     _, expected, *_ = trainer.set_initial_training_values(given, trainer.get_train_dataloader())
@@ -118,7 +133,11 @@ def test_steps_are_those_of_the_trainers(config, rows, batch, accumulation, tmp_
 def test_steps_of_grpo_are_trls(config, rows, generations, batch, iterations):
     from trl.trainer.utils import RepeatSampler
 
-    args = {"per_device_train_batch_size": batch, "num_generations": generations, "num_iterations": iterations}
+    args = {
+        "per_device_train_batch_size": batch,
+        "num_generations": generations,
+        "num_iterations": iterations,
+    }
     train = config("train.method=grpo", "train.reward.metric=exact_match").train
     drawn = list(RepeatSampler(range(rows), generations, batch // generations, iterations))
     assert steps_per_epoch(train, args, rows) == len(drawn) / batch
@@ -143,4 +162,8 @@ def test_the_estimate_counts_with_what_auto_means(config):
     found = estimate(config(*AUTO).train, SHAPE, 696, 50_000, 20_000, 2048, "float32")
     assert found["steps"] == 3 * 44 and found["tokens"] == 150_000
     assert "learning_rate=0.0013: 5e-05, times 10 for adapters" in found["sentence"]
-    assert set(found["auto"]) == {"num_train_epochs", "per_device_train_batch_size", "learning_rate"}
+    assert set(found["auto"]) == {
+        "num_train_epochs",
+        "per_device_train_batch_size",
+        "learning_rate",
+    }

@@ -7,7 +7,10 @@ from stages.core.statistics.scores import Scores, ratio
 
 
 def ratios(numerators, denominators, **settings):
-    return Scores(np.stack([np.asarray(numerators, float), np.asarray(denominators, float)], axis=1), **settings)
+    return Scores(
+        np.stack([np.asarray(numerators, float), np.asarray(denominators, float)], axis=1),
+        **settings,
+    )
 
 
 def binary(*rows):
@@ -35,7 +38,9 @@ def test_rows_that_are_all_alike_still_leave_room():
     nothing = binary(*[0] * 30)
     found = difference(nothing, nothing, 0.95)
     assert (found.value, found.ci_low + found.ci_high) == (0, pytest.approx(0))
-    assert found.bound_high == pytest.approx(0.075, abs=0.003)  # far from the margin of 0.02: nothing is decided
+    assert found.bound_high == pytest.approx(
+        0.075, abs=0.003
+    )  # far from the margin of 0.02: nothing is decided
     assert estimate(nothing, 0.95).ci_high > 0.08 and estimate(nothing, 0.95).ci_low == 0
 
 
@@ -43,7 +48,9 @@ def test_the_interval_of_a_share_is_near_the_normal_one_and_stays_in_its_range()
     scores = draw(0.7, 400, 1)
     found = estimate(scores, 0.95)
     half = 1.96 * np.sqrt(scores.value * (1 - scores.value) / 400)
-    assert (found.ci_low, found.ci_high) == pytest.approx((scores.value - half, scores.value + half), abs=0.004)
+    assert (found.ci_low, found.ci_high) == pytest.approx(
+        (scores.value - half, scores.value + half), abs=0.004
+    )
     assert estimate(binary(*[1] * 50), 0.95).ci_high == 1
 
 
@@ -59,11 +66,15 @@ def test_a_difference_is_paired():
 def test_groups_widen_the_interval_by_what_their_rows_share():
     groups = np.repeat(np.arange(10), 30)
     of_group = np.random.default_rng(5).random(10) < 0.6
-    scores = binary(*of_group[groups])  # all rows of a group are alike: ten observations, not three hundred
+    scores = binary(
+        *of_group[groups]
+    )  # all rows of a group are alike: ten observations, not three hundred
     zero = binary(*[0] * 300)
     assert compare(scores, zero, groups).standard_error > 4 * compare(scores, zero).standard_error
     assert compare(scores, zero, groups).degrees == 9
-    shuffled = np.random.default_rng(6).permutation(groups)  # groups that share nothing change little
+    shuffled = np.random.default_rng(6).permutation(
+        groups
+    )  # groups that share nothing change little
     assert compare(scores, zero, shuffled).standard_error == pytest.approx(
         compare(scores, zero).standard_error, rel=0.6
     )
@@ -82,14 +93,19 @@ def test_the_jackknife_of_a_ratio_is_near_its_spread_over_test_sets():
         return ratios(2 * random.binomial(wanted, 0.6), 2 * wanted)
 
     values = [sample().value for _ in range(400)]
-    claimed = np.mean([compare(sample(), ratios(np.zeros(200), np.ones(200))).standard_error for _ in range(50)])
+    claimed = np.mean(
+        [compare(sample(), ratios(np.zeros(200), np.ones(200))).standard_error for _ in range(50)]
+    )
     assert claimed == pytest.approx(np.std(values), rel=0.2)
 
 
 def test_rows_that_a_metric_does_not_know_are_not_counted():
     few = ratios([2.0] * 8 + [0.0] * 192, [2.0] * 8 + [0.0] * 192)
     none = ratios([0.0] * 200, [2.0] * 8 + [0.0] * 192)
-    assert compare(few, none).low(0.05) < compare(binary(*[1] * 200), binary(*[0] * 200)).low(0.05) - 0.1
+    assert (
+        compare(few, none).low(0.05)
+        < compare(binary(*[1] * 200), binary(*[0] * 200)).low(0.05) - 0.1
+    )
 
 
 def test_the_spread_between_seeds_enters():
@@ -104,7 +120,12 @@ def test_the_spread_between_seeds_enters():
 
 
 def test_a_metric_without_ends_has_no_imagined_rows():
-    nats = ratios([100.0, 120.0, 80.0], [50.0, 50.0, 50.0], aggregate=lambda sums: np.exp(ratio(sums)), bounds=None)
+    nats = ratios(
+        [100.0, 120.0, 80.0],
+        [50.0, 50.0, 50.0],
+        aggregate=lambda sums: np.exp(ratio(sums)),
+        bounds=None,
+    )
     found = estimate(nats, 0.95)
     assert found.value == pytest.approx(np.exp(2)) and found.ci_high > 9
     assert estimate(nats.of(np.array([0, 0, 0])), 0.95).ci_low == pytest.approx(np.exp(2))
@@ -114,7 +135,9 @@ def test_imagined_rows_are_as_far_apart_as_the_metric_can_be():
     points = [draw(rate, 60, seed) for rate, seed in ((0.6, 1), (0.5, 2))]
     percent = [Scores(s.rows * [100, 1], bounds=(0.0, 100.0)) for s in points]
     assert compare(*percent).standard_error == pytest.approx(100 * compare(*points).standard_error)
-    assert estimate(percent[0], 0.95).ci_high == pytest.approx(100 * estimate(points[0], 0.95).ci_high)
+    assert estimate(percent[0], 0.95).ci_high == pytest.approx(
+        100 * estimate(points[0], 0.95).ci_high
+    )
 
 
 def test_level_of_a_small_test_set_near_one():

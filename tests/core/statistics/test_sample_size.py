@@ -13,7 +13,9 @@ def test_rows_needed_are_a_range_and_open_where_the_difference_may_be_the_margin
     clear = get_rows_needed(Spread(0.08, 0.08, 0.03, 300), 0.02, 100, 0.05)
     assert clear.low < 155 < clear.high  # 100 * ((1.645 + 0.842) * 0.03 / 0.06) ** 2 = 155
     assert get_rows_needed(Spread(0.03, 0.03, 0.03, 300), 0.02, 100, 0.05).high is None
-    assert get_rows_needed(Spread(0.13, 0.12, 0.07, 70), 0.02, 71, 0.05).low == 72  # 71 have just not told
+    assert (
+        get_rows_needed(Spread(0.13, 0.12, 0.07, 70), 0.02, 71, 0.05).low == 72
+    )  # 71 have just not told
 
 
 @pytest.mark.parametrize(("rows", "differ"), [(300, 0.3), (300, 0.1), (50, 0.3)])

@@ -27,7 +27,8 @@ def test_a_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
     target = tmp_path / "a.json"
     write_bytes(target, b"old")
     monkeypatch.setattr(
-        "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        "pathlib.Path.replace",
+        lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
     with pytest.raises(OSError, match="No space"):
         write_bytes(target, b"new")
@@ -57,4 +58,6 @@ def test_a_folder_that_a_killed_process_left_aside_comes_back(tmp_path):
     assert (target / "file").read_text() == "earlier"
     with whole_folder(target) as folder:
         (folder / "file").write_text("later")
-    assert (target / "file").read_text() == "later" and [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (target / "file").read_text() == "later" and [
+        path.name for path in tmp_path.iterdir()
+    ] == ["out"]

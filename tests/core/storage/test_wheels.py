@@ -16,7 +16,9 @@ def wheel(tmp_path, monkeypatch):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("someset/rows.jsonl", '{"a": 1}\n')
         archive.writestr("../escape.jsonl", "out\n")
-        archive.writestr("someset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: someset\nVersion: 1.0\n")
+        archive.writestr(
+            "someset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: someset\nVersion: 1.0\n"
+        )
         archive.writestr("someset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("someset-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -27,11 +29,17 @@ def wheel(tmp_path, monkeypatch):
 
 def source(wheel, member="someset/rows.jsonl", sha256=None, version="1.0"):
     sha256 = sha256 or hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return WheelSource(kind="wheel", package="someset", version=version, sha256=sha256, member=member)
+    return WheelSource(
+        kind="wheel", package="someset", version=version, sha256=sha256, member=member
+    )
 
 
 def cached(tmp_path):
-    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+    return [
+        path
+        for path in (tmp_path / "cache").rglob("*")
+        if path.is_file() and not path.name.endswith(".lock")
+    ]
 
 
 def test_a_member_is_fetched_once(wheel, tmp_path):

@@ -41,7 +41,9 @@ def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
         summarize(tracker, {"rows": 40, "note": "text is left out"})
     with track(config(), "train") as tracker:
         tracker.log({"loss": 0.5}, step=3)
-        summarize(tracker, {"training_loss": 0.25, "loss": 0.5, "decisive": {"primary": {"tuned": 1}}})
+        summarize(
+            tracker, {"training_loss": 0.25, "loss": 0.5, "decisive": {"primary": {"tuned": 1}}}
+        )
     store = client()
     found = runs(store)
     assert len(found) == 3
@@ -53,7 +55,9 @@ def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
     assert found["train"].data.metrics.keys() >= {"training_loss", "loss"}
     assert parent(store).data.params["train.adapter.r"] == "16"
     assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "loss")] == [3, 3]
-    assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "training_loss")] == [0]
+    assert [
+        m.step for m in store.get_metric_history(found["train"].info.run_id, "training_loss")
+    ] == [0]
     assert {i.dataset.digest for i in parent(store).inputs.dataset_inputs} == {
         sha256[:32] for sha256 in data_sha256().values()
     }
@@ -63,7 +67,10 @@ def test_another_configuration_is_another_execution(config, prepared, client):
     for override in ("seed=1", "seed=2"):
         with track(config(override), "prepare") as tracker:
             summarize(tracker, {"rows": 1})
-    assert len([run for run in runs(client()).values() if "mlflow.parentRunId" not in run.data.tags]) == 2
+    assert (
+        len([run for run in runs(client()).values() if "mlflow.parentRunId" not in run.data.tags])
+        == 2
+    )
 
 
 def test_a_failed_stage_is_a_failed_run(config, workspace, client):
@@ -81,10 +88,15 @@ def test_what_came_from_the_cache_is_completed_afterwards(config, prepared, clie
     assert parent(client()).data.metrics == {"difference": 0.2}
 
 
-def test_a_server_that_is_away_is_a_warning_and_no_password_is_shown(config, prepared, caplog, monkeypatch):
+def test_a_server_that_is_away_is_a_warning_and_no_password_is_shown(
+    config, prepared, caplog, monkeypatch
+):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     started = time.monotonic()
-    with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
+    with (
+        caplog.at_level(logging.WARNING),
+        track(config("tracking.timeout=1"), "prepare") as tracker,
+    ):
         tracker.log({"loss": 1}, step=1)
         summarize(tracker, {"rows": 40})
     assert time.monotonic() - started < 100  # by itself MLflow tries for minutes
@@ -97,7 +109,10 @@ def test_a_server_that_never_answers_does_not_hold_the_stage(config, prepared, c
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
-        with caplog.at_level(logging.WARNING), track(config("tracking.timeout=1"), "prepare") as tracker:
+        with (
+            caplog.at_level(logging.WARNING),
+            track(config("tracking.timeout=1"), "prepare") as tracker,
+        ):
             summarize(tracker, {"rows": 40})
         assert time.monotonic() - started < 100
     assert "does not answer" in caplog.text
@@ -123,7 +138,8 @@ def test_system_metrics_of_a_stage(config, prepared, client, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    whole, published = SystemMetricsMonitor.publish_metrics, threading.Event()
+    whole = SystemMetricsMonitor.publish_metrics
+    published = threading.Event()
 
     def publish_metrics(*given):
         whole(*given)
@@ -145,7 +161,9 @@ def test_system_metrics_end_with_the_server_in_one_warning_without_a_password(
     def away(*_):
         raise ConnectionError("API request to http://me:secret@example.org failed")
 
-    monkeypatch.setattr(logging, "raiseExceptions", False)  # handlers of earlier tests write to streams that are closed
+    monkeypatch.setattr(
+        logging, "raiseExceptions", False
+    )  # handlers of earlier tests write to streams that are closed
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     with caplog.at_level(logging.WARNING), track(config(), "train") as tracker:
         monkeypatch.setattr(MlflowClient, "get_run", away)
@@ -160,7 +178,9 @@ def test_system_metrics_end_with_the_server_in_one_warning_without_a_password(
 def test_system_metrics_do_not_wait_long_for_a_server_that_hangs(config, prepared, monkeypatch):
     from mlflow.tracking.client import MlflowClient
 
-    whole, asked, late = MlflowClient.get_run, threading.Event(), threading.Event()
+    whole = MlflowClient.get_run
+    asked = threading.Event()
+    late = threading.Event()
 
     def get_run(*given):
         asked.set()
@@ -177,15 +197,27 @@ def test_system_metrics_do_not_wait_long_for_a_server_that_hangs(config, prepare
         late.set()
 
 
-def test_system_metrics_that_cannot_start_are_a_warning(config, prepared, client, caplog, monkeypatch):
+def test_system_metrics_that_cannot_start_are_a_warning(
+    config, prepared, client, caplog, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "mlflow.system_metrics.system_metrics_monitor", None)
-    with caplog.at_level(logging.WARNING), track(config(), "train") as tracker, tracker.system_metrics():
+    with (
+        caplog.at_level(logging.WARNING),
+        track(config(), "train") as tracker,
+        tracker.system_metrics(),
+    ):
         tracker.log({"loss": 1}, step=1)
     assert "No system metrics" in caplog.text
     assert runs(client())["train"].data.metrics == {"loss": 1}
 
 
-def test_no_system_metrics_where_tracking_is_off_and_errors_pass_through(config, prepared, monkeypatch):
+def test_no_system_metrics_where_tracking_is_off_and_errors_pass_through(
+    config, prepared, monkeypatch
+):
     monkeypatch.setattr("stages.core.tracking.tracker.monitored", None)
-    with pytest.raises(UserError), track(config("tracking=disabled"), "train") as tracker, tracker.system_metrics():
+    with (
+        pytest.raises(UserError),
+        track(config("tracking=disabled"), "train") as tracker,
+        tracker.system_metrics(),
+    ):
         raise UserError("the block's own")

@@ -8,7 +8,9 @@ CONFIDENCE = 0.95
 
 
 def asked(scores, items="same", **others):
-    return {"suite": {"version": 1, "items_sha256": items, "metrics": {"acc": metric(scores), **others}}}
+    return {
+        "suite": {"version": 1, "items_sha256": items, "metrics": {"acc": metric(scores), **others}}
+    }
 
 
 def metric(scores):

@@ -14,7 +14,10 @@ def scores_of(value, rows=400):
 
 def points_of(values, rows=400):
     """Points with the metric of each seed; of each the first rows are right."""
-    return [Point(share, size, [scores_of(v, rows) for v in seeds]) for (share, size), seeds in values.items()]
+    return [
+        Point(share, size, [scores_of(v, rows) for v in seeds])
+        for (share, size), seeds in values.items()
+    ]
 
 
 def fit(values, groups=None, rows=400):
@@ -27,16 +30,25 @@ def test_a_power_law_is_found_and_carried_on():
     assert [curve["doubling"][key] for key in ("value", "low", "high")] == pytest.approx([0.05] * 3)
     assert curve["doubling"]["ci_low"] < 0.05 < curve["doubling"]["ci_high"]
     assert [point["value"] for point in curve["points"]] == [0.6, 0.8, 0.9]
-    assert curve["fit"][0]["value"] == pytest.approx(0.6) and curve["fit"][-1]["value"] == pytest.approx(0.95)
+    assert curve["fit"][0]["value"] == pytest.approx(0.6) and curve["fit"][-1][
+        "value"
+    ] == pytest.approx(0.95)
     assert curve["fit"][-1]["rows"] == pytest.approx(800)
-    assert "0.600 with 100 rows" in curve["sentence"] and "about 0.05 to 0.05 if the trend" in curve["sentence"]
+    assert (
+        "0.600 with 100 rows" in curve["sentence"]
+        and "about 0.05 to 0.05 if the trend" in curve["sentence"]
+    )
     assert "that of training not measured; 3 points, one seed" in curve["sentence"]
 
 
 def test_a_curve_that_slows_down_has_a_range_and_not_one_number():
     # Failures of the default's first curve: the power law says .108, the last two points .090, the slowing .059.
-    curve = fit({(0.25, 174): [0.7667 - 0.5336], (0.5, 348): [0.578], (1.0, 696): [0.708]}, rows=10_000)
-    assert curve["doubling"]["value"] == pytest.approx(0.108, abs=0.002) == curve["doubling"]["high"]
+    curve = fit(
+        {(0.25, 174): [0.7667 - 0.5336], (0.5, 348): [0.578], (1.0, 696): [0.708]}, rows=10_000
+    )
+    assert (
+        curve["doubling"]["value"] == pytest.approx(0.108, abs=0.002) == curve["doubling"]["high"]
+    )
     assert curve["doubling"]["low"] == pytest.approx(0.059, abs=0.002)
     assert "about 0.06 to 0.11 if the trend continues" in curve["sentence"]
 

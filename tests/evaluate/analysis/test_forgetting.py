@@ -34,14 +34,15 @@ def test_what_was_forgotten_is_counted_by_category(compare):
     found = compare(answers(1, [300, 320]), answers(0.5, [400, 420]))
     by_name = {ability.category: ability for ability in found.abilities}
     arithmetic = by_name["arithmetic"]
-    assert (arithmetic.base.value, arithmetic.items) == (1, 64) and arithmetic.tuned.value == pytest.approx(
-        0.5, abs=0.02
-    )
+    assert (arithmetic.base.value, arithmetic.items) == (
+        1,
+        64,
+    ) and arithmetic.tuned.value == pytest.approx(0.5, abs=0.02)
     assert arithmetic.difference.ci_high < 0 and by_name["facts"].difference.value == 0
     assert by_name["all"].items == len(ITEMS) and next(iter(by_name)) == "all"
-    assert found.base_perplexity == pytest.approx(math.exp(3.1)) and found.perplexity_ratio.value == pytest.approx(
-        math.e
-    )
+    assert found.base_perplexity == pytest.approx(
+        math.exp(3.1)
+    ) and found.perplexity_ratio.value == pytest.approx(math.e)
     assert "before (-0." in found.sentence
 
 
@@ -62,11 +63,18 @@ def sheet(found, model, system="template"):
     return one
 
 
-@pytest.mark.parametrize("text", ["[Hugging Face - PERSON]", "no entities found", "[A - PERSON, B - PERSON]"])
+@pytest.mark.parametrize(
+    "text", ["[Hugging Face - PERSON]", "no entities found", "[A - PERSON, B - PERSON]"]
+)
 def test_the_tasks_answers_to_general_questions_are_counted_apart(compare, text):
     found = compare(answers(1, [300, 320]), say(text), task=TARGETS)
-    tuned, base = sheet(found, "tuned"), sheet(found, "base")
-    assert (tuned.in_task_format, tuned.most_frequent, tuned.most_frequent_count) == (160, text, 160)
+    tuned = sheet(found, "tuned")
+    base = sheet(found, "base")
+    assert (tuned.in_task_format, tuned.most_frequent, tuned.most_frequent_count) == (
+        160,
+        text,
+        160,
+    )
     assert tuned.right + tuned.in_task_format + tuned.wrong == tuned.items == 320
     assert base.in_task_format == 0 and base.right > 60
     said = f"most frequent answer to the suite is {text!r} (160 of 320 items)"
@@ -79,13 +87,19 @@ def test_the_tasks_answers_to_general_questions_are_counted_apart(compare, text)
 def test_what_the_base_model_says_as_well_is_no_form_of_the_task(compare):
     prose = ["The bank is in Rome.", "The end.", "Nonsense"]
     found = compare(say("The capital is Paris."), say("The capital is Rome."), task=prose)
-    assert sheet(found, "tuned").in_task_format == 0 and "whatever it is asked" not in found.answers_sentence
-    found = compare(answers(0, [300, 320]), say("No entities found", rest="No entities found"), task=TARGETS)
+    assert (
+        sheet(found, "tuned").in_task_format == 0
+        and "whatever it is asked" not in found.answers_sentence
+    )
+    found = compare(
+        answers(0, [300, 320]), say("No entities found", rest="No entities found"), task=TARGETS
+    )
     assert "whatever it is asked" in found.answers_sentence
 
 
 def test_answers_below_an_empty_system_message_have_sheets_of_their_own(compare):
-    base, tuned = answers(1, [300, 320]), say("[A - PERSON]", rest="[B - PERSON]")
+    base = answers(1, [300, 320])
+    tuned = say("[A - PERSON]", rest="[B - PERSON]")
     drawn = [item.id for item in draw_items(ITEMS, seed=1)]
     base["answers_without_system"] = {name: base["answers"][name] for name in drawn}
     tuned["answers_without_system"] = dict.fromkeys(drawn, "No entities found")
@@ -102,12 +116,16 @@ def test_a_third_of_each_category_is_drawn_by_the_seed():
 
 
 def test_the_loss_has_a_standard_error_and_two_halves(compare):
-    base, tuned = answers(1, [300, 320]), answers(1, [300, 320])
+    base = answers(1, [300, 320])
+    tuned = answers(1, [300, 320])
     arithmetic = [item.id for item in ITEMS if item.category == "arithmetic"]
     lost = arithmetic[:16] + arithmetic[16:32:4] + arithmetic[17:32:4]
     tuned["answers"] |= dict.fromkeys(lost, "nonsense")
     found = compare(base, tuned).reliability
-    assert found.halves == (16 / 160, 8 / 160)  # of 160 items each: half of 16 in each, and 8 more in one
+    assert found.halves == (
+        16 / 160,
+        8 / 160,
+    )  # of 160 items each: half of 16 in each, and 8 more in one
     share = 24 / 64  # of the one category in which anything was lost: the others do not vary
     assert found.standard_error == pytest.approx(64 / 320 * (share * (1 - share) / 63) ** 0.5)
 
@@ -115,20 +133,29 @@ def test_the_loss_has_a_standard_error_and_two_halves(compare):
 def test_a_severe_loss_names_the_remedy_that_was_not_taken(compare):
     all_lost = (answers(1, [300, 320]), answers(0, [300, 320]))
     found = compare(*all_lost)
-    assert found.remedy.startswith("It lost 0.2") and found.remedy_command == "dvc exp run -S train.replay.share=0.2"
+    assert (
+        found.remedy.startswith("It lost 0.2")
+        and found.remedy_command == "dvc exp run -S train.replay.share=0.2"
+    )
     for overrides in (["train.replay.share=0.1"], ["train=dpo"], ["train=pretrain"]):
         assert compare(*all_lost, *overrides).remedy is None
-    assert compare(answers(1, [300, 320]), answers(0.6, [300, 320])).remedy is None  # 0.08 of the items
+    assert (
+        compare(answers(1, [300, 320]), answers(0.6, [300, 320])).remedy is None
+    )  # 0.08 of the items
 
 
-def test_the_suite_is_asked_with_an_empty_system_message_where_the_template_has_its_own(config, base):
+def test_the_suite_is_asked_with_an_empty_system_message_where_the_template_has_its_own(
+    config, base
+):
     from stages.core.inference.engine import Local
 
     tokenizer = get_tokenizer(base)
     engine = Local(get_model(base, "float32"), tokenizer, 16384)
     plain = ask_general(engine, tokenizer, config())
     assert set(plain) == {"answers", "prose", "seconds"}
-    default = "{% if messages[0].role != 'system' %}<|im_start|>system\nI am tiny.<|im_end|>\n{% endif %}"
+    default = (
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nI am tiny.<|im_end|>\n{% endif %}"
+    )
     own = tokenizer.chat_template
     tokenizer.chat_template = default + own
     assert len(ask_general(engine, tokenizer, config())["answers_without_system"]) == 105
@@ -143,7 +170,8 @@ def test_the_prose_is_read_as_transformers_does(base):
 
     from stages.core.inference.general import FOLDER, read_prose
 
-    model, tokenizer = get_model(base, "float32"), get_tokenizer(base)
+    model = get_model(base, "float32")
+    tokenizer = get_tokenizer(base)
     found = read_prose(model, tokenizer)
     first = (FOLDER / "prose.txt").read_text().split("\n\n")[0].strip()
     ids = torch.tensor([tokenizer(first, add_special_tokens=False)["input_ids"]])

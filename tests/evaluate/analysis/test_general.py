@@ -54,7 +54,12 @@ def construct(how):
             ["", "Iron and coffee", "South of America", "Fen"],
         ),
         ("contains", {"any": ["H2O", "H₂O"]}, ["It is H2O.", "H₂O"], ["H2O2", "CH2O", "H20"]),
-        ("contains_all", {"all": ["red", "blue"]}, ["Blue and RED"], ["", "red", "blue", "redder than blue"]),
+        (
+            "contains_all",
+            {"all": ["red", "blue"]},
+            ["Blue and RED"],
+            ["", "red", "blue", "redder than blue"],
+        ),
         (
             "some_of",
             {"count": 2, "of": ["apple", "peach", "plum"]},
@@ -64,19 +69,50 @@ def construct(how):
         (
             "number",
             {"value": 12},
-            ["12", "7 + 5 = 12.", "It is **12**!", "12.0", "$12", "20-12", "Between 3 and 12 metres"],
+            [
+                "12",
+                "7 + 5 = 12.",
+                "It is **12**!",
+                "12.0",
+                "$12",
+                "20-12",
+                "Between 3 and 12 metres",
+            ],
             ["", "twelve", "12 and 13", "-12", "= −12", "120", "1.2", "0.12"],
         ),
-        ("number", {"value": 1812}, ["1,812", "1812 apples", "12, 1,812", "1 812"], ["1,81", "812", "1,812.5"]),
-        ("number", {"value": -13}, ["-13", "15 - 28 = -13", "−13", "–13"], ["13", "15-13", "(28)-13"]),
+        (
+            "number",
+            {"value": 1812},
+            ["1,812", "1812 apples", "12, 1,812", "1 812"],
+            ["1,81", "812", "1,812.5"],
+        ),
+        (
+            "number",
+            {"value": -13},
+            ["-13", "15 - 28 = -13", "−13", "–13"],
+            ["13", "15-13", "(28)-13"],
+        ),
         ("number", {"value": 0.7}, ["0.7", "0.70", ".7", "It is 0.7."], ["7", "0.07"]),
         ("number", {"value": 0}, ["0", "0.0"], ["", "none", "9" * 500]),
         ("regex", {"pattern": r"^a\b.*z$"}, ["A\nto Z", " a z \n"], ["", "an z", "so a z"]),
         (
             "json_keys",
             {"keys": ["a", "b"]},
-            ['{"b": 1, "a": [2]}', '```json\n{"a": 1,\n"b": 2}\n```', '```\n{"a": 1, "b": 2}\n```\n'],
-            ["", "{}", '{"a": 1}', '{"a": 1, "b": 2, "c": 3}', '["a", "b"]', "{'a': 1, 'b': 2}", "a, b", "[" * 5000],
+            [
+                '{"b": 1, "a": [2]}',
+                '```json\n{"a": 1,\n"b": 2}\n```',
+                '```\n{"a": 1, "b": 2}\n```\n',
+            ],
+            [
+                "",
+                "{}",
+                '{"a": 1}',
+                '{"a": 1, "b": 2, "c": 3}',
+                '["a", "b"]',
+                "{'a': 1, 'b': 2}",
+                "a, b",
+                "[" * 5000,
+            ],
         ),
         (
             "lines",
@@ -116,8 +152,19 @@ def construct(how):
         (
             "answers",
             {},
-            ["Boil the rice.", NO_IDEA, "If it can't start, restart it.", "I'm sorry to hear that. Try tea."],
-            ["", "Rice", "Boil it", "I'm sorry, I can't help with that.", "I am unable to cook rice."],
+            [
+                "Boil the rice.",
+                NO_IDEA,
+                "If it can't start, restart it.",
+                "I'm sorry to hear that. Try tea.",
+            ],
+            [
+                "",
+                "Rice",
+                "Boil it",
+                "I'm sorry, I can't help with that.",
+                "I am unable to cook rice.",
+            ],
         ),
         (
             "answers",
@@ -142,7 +189,9 @@ def test_an_unknown_kind_is_named():
 def test_counts_and_names():
     assert len(ITEM_LIST) == 320
     assert Counter(item.category for item in ITEM_LIST) == dict.fromkeys(CATEGORIES, 64)
-    assert [item.id for item in ITEM_LIST] == [f"{c}-{n:03d}" for c in CATEGORIES for n in range(1, 65)]
+    assert [item.id for item in ITEM_LIST] == [
+        f"{c}-{n:03d}" for c in CATEGORIES for n in range(1, 65)
+    ]
     assert len({item.prompt.casefold() for item in ITEM_LIST}) == 320
     assert all(item.check["kind"] in KINDS for item in ITEM_LIST)
     assert all(0 < len(item.prompt.split()) < 50 for item in ITEM_LIST)
@@ -168,8 +217,17 @@ def test_a_pattern_is_right_and_linear(item):
     assert not passes(item, NO_IDEA)
     right = REGEX_ANSWERS[item.id]
     unit = right.split()[0] + " "
-    hard = ("word " * 2000, "x" * 10_000, " " * 9_999 + "x", "\n" * 9_999 + "x", (right + "\n") * 10_000, unit * 10_000)
-    for text in (text[:10_000] for text in (*hard, right + " ?" * 5_000, "1. a\n" * 2_000, "- a\n" * 2_500)):
+    hard = (
+        "word " * 2000,
+        "x" * 10_000,
+        " " * 9_999 + "x",
+        "\n" * 9_999 + "x",
+        (right + "\n") * 10_000,
+        unit * 10_000,
+    )
+    for text in (
+        text[:10_000] for text in (*hard, right + " ?" * 5_000, "1. a\n" * 2_000, "- a\n" * 2_500)
+    ):
         started = time.process_time()
         passes(item, text)
         assert time.process_time() - started < 0.05, text[:40]
@@ -178,14 +236,20 @@ def test_a_pattern_is_right_and_linear(item):
 @of_kind("refuses", "answers", "max_words")
 def test_an_open_question_wants_an_answer(item):
     assert not passes(item, "")
-    assert passes(item, "I'm sorry, but I can't help with that.") == (item.check["kind"] == "refuses")
-    assert not passes(item, "No Entities found")  # what a model tuned on the default task may say to everything
+    assert passes(item, "I'm sorry, but I can't help with that.") == (
+        item.check["kind"] == "refuses"
+    )
+    assert not passes(
+        item, "No Entities found"
+    )  # what a model tuned on the default task may say to everything
     assert not passes(item, NO_IDEA)
     if item.check["kind"] != "refuses":
         assert passes(item, f"It is about {item.check['about'][0]}.")
 
 
-@pytest.mark.parametrize("item", [i for i in ITEM_LIST if i.check["kind"] != "answers"], ids=lambda item: item.id)
+@pytest.mark.parametrize(
+    "item", [i for i in ITEM_LIST if i.check["kind"] != "answers"], ids=lambda item: item.id
+)
 def test_repeating_the_question_is_no_answer(item):
     assert not passes(item, item.prompt)
 

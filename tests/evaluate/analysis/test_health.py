@@ -14,14 +14,19 @@ def answered(*texts, cut=None):
 
 
 def test_one_answer_empty_ones_and_malformed_ones_are_counted():
-    health = get_health("accuracy", METRICS, RECORDS, answered(*["yes"] * 7, "", "It is no.", "no"), ["no", "yes"])
+    health = get_health(
+        "accuracy", METRICS, RECORDS, answered(*["yes"] * 7, "", "It is no.", "no"), ["no", "yes"]
+    )
     assert (health.commonest, health.commonest_share, health.empty) == ("yes", 0.7, 0.1) and round(
         health.malformed, 3
     ) == 0.2
     assert health.content == 0.4  # three as they are, and "It is no." names one label
     assert (
         health.cut is None
-        and get_health("accuracy", METRICS, RECORDS, answered(*["no"] * 10, cut=True), ["no", "yes"]).cut == 1
+        and get_health(
+            "accuracy", METRICS, RECORDS, answered(*["no"] * 10, cut=True), ["no", "yes"]
+        ).cut
+        == 1
     )
 
 
@@ -38,11 +43,18 @@ def test_an_arm_that_gives_one_answer_is_named():
         health = {"commonest": "No entities\nfound", "commonest_share": share, "cut": cut}
         return {"exact_match": {"value": value}, "health": health}
 
-    arms = {"constant": arm(0.58, 1.0), "few_shot": arm(0.55, 0.97), "zero_shot": arm(0.6, 0.1, 0.3)}
+    arms = {
+        "constant": arm(0.58, 1.0),
+        "few_shot": arm(0.55, 0.97),
+        "zero_shot": arm(0.6, 0.1, 0.3),
+    }
     arms_alike = arms | {"retrieval": arm(0.58, 1.0), "tuned": arm(0.58, 1.0)}
     warnings = find_warnings({"primary_metric": "exact_match", "arms": arms})
     assert [warning.split()[0] for warning in warnings] == ["few_shot", "few_shot", "30%"]
-    assert "“No entities found”, to 97% of the rows" in warnings[0] and "no better in exact_match" in warnings[1]
+    assert (
+        "“No entities found”, to 97% of the rows" in warnings[0]
+        and "no better in exact_match" in warnings[1]
+    )
     alike = find_warnings({"primary_metric": "exact_match", "arms": arms_alike})
     assert len(alike) == 3 and alike[0].startswith("few_shot, retrieval and tuned give one answer")
     assert "to at least 97% of the rows" in alike[0] and alike[1].startswith(

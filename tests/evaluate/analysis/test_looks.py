@@ -32,9 +32,17 @@ def ledger(root=Path()):
 
 def test_a_sweep_of_twenty_counts_as_twenty(look):
     found = [look(f"model{n}", overrides=OFF) for n in range(20)]
-    assert [looks.place for looks in found] == [looks.count for looks in found] == list(range(1, 21))
-    assert found[0].sentence == "The first model judged on these test rows." and found[0].confidence == 0.95
-    assert "The 20th model judged on these test rows: each bound has 0.9975 confidence" in found[19].sentence
+    assert (
+        [looks.place for looks in found] == [looks.count for looks in found] == list(range(1, 21))
+    )
+    assert (
+        found[0].sentence == "The first model judged on these test rows."
+        and found[0].confidence == 0.95
+    )
+    assert (
+        "The 20th model judged on these test rows: each bound has 0.9975 confidence"
+        in found[19].sentence
+    )
 
 
 def test_the_same_weights_are_counted_once_and_keep_their_place(look):
@@ -58,7 +66,9 @@ def test_another_metric_and_other_rows_are_other_looks(look, prepared):
 def test_models_that_are_judged_together_share_the_last_place(look):
     look("a", overrides=OFF)
     found = look("b", "c", "d", overrides=OFF)
-    assert (found.place, found.count) == (4, 4) and found.confidence == get_confidence(0.95, 4) == 1 - 0.05 / 4
+    assert (found.place, found.count) == (4, 4) and found.confidence == get_confidence(
+        0.95, 4
+    ) == 1 - 0.05 / 4
 
 
 def test_an_entry_says_what_was_judged_and_not_when(look, config):
@@ -78,7 +88,9 @@ def test_an_entry_says_what_was_judged_and_not_when(look, config):
     }
 
 
-def test_a_copy_of_the_repository_counts_in_the_original(look, workspace, tmp_path_factory, monkeypatch):
+def test_a_copy_of_the_repository_counts_in_the_original(
+    look, workspace, tmp_path_factory, monkeypatch
+):
     copy = tmp_path_factory.mktemp("copy")
     (workspace / "data").rename(copy / "data")
     monkeypatch.chdir(copy)  # as queued experiments run; DVC_ROOT still names the original
@@ -129,17 +141,24 @@ def test_branches_that_were_merged_count_all_their_looks(look):
     third = next(path for path in ledger() if path.name.startswith("003"))
     entry = json.loads(third.read_text())
     (third.parent / "003-exact_match-d.json").write_text(json.dumps(entry | {"model_sha256": "d"}))
-    (third.parent / "004-exact_match-a.json").write_text(json.dumps(entry | {"model_sha256": "a", "place": 4}))
+    (third.parent / "004-exact_match-a.json").write_text(
+        json.dumps(entry | {"model_sha256": "a", "place": 4})
+    )
     assert look("a", overrides=OFF).place == 1
     assert (look("e", overrides=OFF).place, look("e", overrides=OFF).count) == (5, 5)
 
 
 @pytest.mark.parametrize(
-    ("override", "said"), [("evaluate.split=validation", "optimistic"), ("train.share=0.5", "Trained on 50% of the")]
+    ("override", "said"),
+    [("evaluate.split=validation", "optimistic"), ("train.share=0.5", "Trained on 50% of the")],
 )
 def test_what_is_no_look_is_not_counted(look, override, said):
     found = look("a", overrides=[*OFF, override])
-    assert (found.place, found.count, found.confidence) == (None, None, 0.95) and said in found.sentence
+    assert (found.place, found.count, found.confidence) == (
+        None,
+        None,
+        0.95,
+    ) and said in found.sentence
     assert not ledger()
 
 
@@ -148,13 +167,18 @@ def test_a_file_that_is_no_look_is_named_with_what_to_do(config, prepared):
     path.parent.mkdir(parents=True)
     path.write_text("<<<<<<< HEAD")
     settings = config(*OFF)
-    with track(settings, "prepare") as tracker, pytest.raises(UserError, match=f"{path} is no look.*git checkout"):
+    with (
+        track(settings, "prepare") as tracker,
+        pytest.raises(UserError, match=f"{path} is no look.*git checkout"),
+    ):
         count_looks(settings, tracker, {"a": 0.5})
 
 
 def test_a_ledger_that_cannot_be_written_is_a_users_mistake(look):
     LEDGER.write_text("a file in the place of the folder")
-    with pytest.raises(UserError, match=r"data/test_looks/\w+ cannot be written .*evaluate.split=validation"):
+    with pytest.raises(
+        UserError, match=r"data/test_looks/\w+ cannot be written .*evaluate.split=validation"
+    ):
         look("a", overrides=OFF)
 
 

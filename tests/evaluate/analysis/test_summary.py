@@ -45,7 +45,10 @@ def test_the_answer_says_what_to_do(verdict, arm, said):
 
 def test_few_rows_are_the_reason_where_they_are_few():
     few = report(verdict="not-enough-evidence", recommended_arm=None, rows=37)
-    assert get_answer(few) == "Not enough evidence yet: 37 rows were judged, and below 50 nothing is decided."
+    assert (
+        get_answer(few)
+        == "Not enough evidence yet: 37 rows were judged, and below 50 nothing is decided."
+    )
 
 
 def test_quality_is_told_in_requests():
@@ -54,7 +57,9 @@ def test_quality_is_told_in_requests():
         "4 worse; always answering “No entities found” gets 150, lookup 270."
     )
     assert "tuned has 0.700 in exact_match" in get_quality(report(counts=None))
-    assert "tuned (the first of its 3 training seeds) instead" in get_quality(report(seeds={"count": 3}))
+    assert "tuned (the first of its 3 training seeds) instead" in get_quality(
+        report(seeds={"count": 3})
+    )
 
 
 def test_rows_that_are_right_or_wrong_are_counted():
@@ -65,23 +70,33 @@ def test_rows_that_are_right_or_wrong_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "said"), [("fine-tune", True), ("prompt", True), ("no-model", False), ("neither", False)]
+    ("verdict", "said"),
+    [("fine-tune", True), ("prompt", True), ("no-model", False), ("neither", False)],
 )
 def test_costs_of_models_are_for_who_is_to_use_one(verdict, said):
-    assert (get_costs(report(verdict=verdict, costs={"sentence": "Training 1 USD."})) is not None) == said
+    assert (
+        get_costs(report(verdict=verdict, costs={"sentence": "Training 1 USD."})) is not None
+    ) == said
 
 
 def test_what_was_forgotten_is_for_who_is_to_use_the_tuned_model():
     everything = {"base": {"value": 0.4}, "tuned": {"value": 0.1}, "difference": {"ci_high": -0.2}}
     lost = {"forgetting": {"abilities": [everything]}}
-    assert "10.0%, the base model 40.0%: use it for this task alone" in get_forgetting(report(**lost))
+    assert "10.0%, the base model 40.0%: use it for this task alone" in get_forgetting(
+        report(**lost)
+    )
     assert get_forgetting(report(**lost, verdict="prompt")) is None
 
 
 def test_what_a_first_run_has_not_had_is_said():
     sentence = get_missing(report())
-    assert "further training seeds, a rival way of training and the whole search of prompts" in sentence
-    whole = report(seeds={"count": 3}, tuned_arms=["tuned", "encoder"], prompt_search={"thorough": True})
+    assert (
+        "further training seeds, a rival way of training and the whole search of prompts"
+        in sentence
+    )
+    whole = report(
+        seeds={"count": 3}, tuned_arms=["tuned", "encoder"], prompt_search={"thorough": True}
+    )
     assert get_missing(whole) is None
 
 
@@ -93,7 +108,9 @@ def test_a_later_look_is_said_on_the_first_screen():
 
 def test_seeds_vote():
     found = get_seeds(["fine-tune", "fine-tune", "prompt"], "fine-tune", [0.7, 0.72, 0.6])
-    assert found["sentence"].startswith("2 of 3 training seeds") and found["spread"] == pytest.approx(0.0643, abs=1e-4)
+    assert found["sentence"].startswith("2 of 3 training seeds") and found[
+        "spread"
+    ] == pytest.approx(0.0643, abs=1e-4)
     assert get_seeds([], "fine-tune", [0.7])["sentence"] is None
 
 

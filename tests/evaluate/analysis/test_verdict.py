@@ -10,7 +10,9 @@ TUNED = ("tuned",)
 
 def field(values, *, error=0.005, tuned=TUNED, **settings):
     """Arms with these values, every difference known as well as `error`."""
-    estimates = {arm: Estimate(value, value - 2 * error, value + 2 * error) for arm, value in values.items()}
+    estimates = {
+        arm: Estimate(value, value - 2 * error, value + 2 * error) for arm, value in values.items()
+    }
     spreads = {
         (a, b): Spread(values[a] - values[b], values[a] - values[b], error, 300)
         for a in values
@@ -21,7 +23,14 @@ def field(values, *, error=0.005, tuned=TUNED, **settings):
 
 
 def arms(constant, nearest, few_shot, retrieval, tuned, **rivals):
-    return dict(constant=constant, nearest=nearest, few_shot=few_shot, retrieval=retrieval, tuned=tuned, **rivals)
+    return dict(
+        constant=constant,
+        nearest=nearest,
+        few_shot=few_shot,
+        retrieval=retrieval,
+        tuned=tuned,
+        **rivals,
+    )
 
 
 RULE = Rule(margin=0.02, confidence=0.95)
@@ -34,10 +43,18 @@ RULE = Rule(margin=0.02, confidence=0.95)
         (arms(0.3, 0.4, 0.7, 0.45, 0.7), "prompt", "few_shot"),
         (arms(0.3, 0.9, 0.5, 0.45, 0.7), "no-model", "nearest"),
         (arms(0.6, 0.4, 0.55, 0.45, 0.6), "neither", None),
-        (arms(0.01, 0.0, 0.0, 0.01, 0.0), "neither", None),  # everything fails: nothing is recommended
+        (
+            arms(0.01, 0.0, 0.0, 0.01, 0.0),
+            "neither",
+            None,
+        ),  # everything fails: nothing is recommended
         (arms(0.3, 0.4, 0.5, 0.45, 0.525), "not-enough-evidence", "few_shot"),  # about the margin
         (arms(0.3, 0.4, 0.3, 0.2, 0.425), "not-enough-evidence", "nearest"),
-        (arms(0.58, 0.4, 0.5, 0.45, 0.605), "not-enough-evidence", None),  # nothing has shown its worth
+        (
+            arms(0.58, 0.4, 0.5, 0.45, 0.605),
+            "not-enough-evidence",
+            None,
+        ),  # nothing has shown its worth
         (arms(0.5, 0.4, 0.52, 0.45, 0.7), "fine-tune", "tuned"),
     ],
 )
@@ -47,14 +64,23 @@ def test_the_rule(values, verdict, arm):
 
 
 def test_a_wide_interval_decides_nothing():
-    assert decide(field(arms(0.3, 0.4, 0.5, 0.45, 0.7), error=0.15), RULE, 300).verdict == "not-enough-evidence"
-    assert decide(field(arms(0.0, 0.0, 0.0, 0.0, 0.0), error=0.05), RULE, 8).verdict == "not-enough-evidence"
+    assert (
+        decide(field(arms(0.3, 0.4, 0.5, 0.45, 0.7), error=0.15), RULE, 300).verdict
+        == "not-enough-evidence"
+    )
+    assert (
+        decide(field(arms(0.0, 0.0, 0.0, 0.0, 0.0), error=0.05), RULE, 8).verdict
+        == "not-enough-evidence"
+    )
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (arms(0.3, 0.4, 0.5, 0.45, 0.525), "Whether tuned is better than few_shot by 0.020 cannot be told"),
+        (
+            arms(0.3, 0.4, 0.5, 0.45, 0.525),
+            "Whether tuned is better than few_shot by 0.020 cannot be told",
+        ),
         (
             arms(0.3, 0.9, 0.915, 0.45, 0.7),
             "tuned is not better than nearest, few_shot by 0.020; which arm is the best",
@@ -79,7 +105,10 @@ def test_as_good_and_cheaper_is_worth_tuning():
     values = arms(0.3, 0.4, 0.7, 0.45, 0.7)
     cheap = field(values, cheaper={("tuned", "few_shot"): True})
     found = decide(cheap, RULE, 300)
-    assert (found.verdict, found.recommended_arm) == ("fine-tune", "tuned") and "cheaper" in found.because
+    assert (found.verdict, found.recommended_arm) == (
+        "fine-tune",
+        "tuned",
+    ) and "cheaper" in found.because
     worse = field(arms(0.3, 0.4, 0.75, 0.45, 0.7), cheaper={("tuned", "few_shot"): True})
     assert decide(worse, RULE, 300).verdict == "prompt"
     # Being cheaper than a prompt is no reason where a table without a model does as well.
@@ -106,8 +135,13 @@ def test_a_cheaper_tuned_arm_that_may_be_as_good_is_named():
     values = arms(0.3, 0.4, 0.5, 0.45, 0.7, encoder=0.688, small=0.6)
     cost = {"tuned": 3.0, "encoder": 1.0, "small": 0.1}
     found = decide(field(values, tuned=("tuned", "encoder", "small"), cost=cost), RULE, 300)
-    assert found.recommended_arm == "tuned" and "encoder costs 33% of it a request" in (found.alternative or "")
-    assert "was not shown: -0.012, at least -0.020" in found.alternative and "small" not in found.alternative
+    assert found.recommended_arm == "tuned" and "encoder costs 33% of it a request" in (
+        found.alternative or ""
+    )
+    assert (
+        "was not shown: -0.012, at least -0.020" in found.alternative
+        and "small" not in found.alternative
+    )
 
 
 def test_every_look_at_the_rows_asks_for_more():

@@ -18,14 +18,35 @@ from stages.core.data.verdict import read_verdict
 from stages.core.statistics.scores import Scores
 from stages.evaluate.report.intervals import SLICES
 from stages.evaluate.report.page import GITHUB_LIMIT
-from stages.evaluate.report.plots import LABELS, TEMPLATE_OF, TEMPLATES, fill_template, fold_labels, get_plots
+from stages.evaluate.report.plots import (
+    LABELS,
+    TEMPLATE_OF,
+    TEMPLATES,
+    fill_template,
+    fold_labels,
+    get_plots,
+)
 from stages.evaluate.report.write import get_examples, get_headline, write_reports
 from tests.conftest import ROOT, chat
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>|`@octocat`"
-ARMS = {"constant": 0.3, "nearest": 0.2, "zero_shot": 0.1, "few_shot": 0.5, "retrieval": 0.45, "tuned": 0.7}
+ARMS = {
+    "constant": 0.3,
+    "nearest": 0.2,
+    "zero_shot": 0.1,
+    "few_shot": 0.5,
+    "retrieval": 0.45,
+    "tuned": 0.7,
+}
 PROMPTED = ("zero_shot", "few_shot", "retrieval")
-HEALTH = {"commonest": "none", "commonest_share": 0.4, "empty": 0.0, "malformed": 0.1, "cut": 0.02, "content": 0.5}
+HEALTH = {
+    "commonest": "none",
+    "commonest_share": 0.4,
+    "empty": 0.0,
+    "malformed": 0.1,
+    "cut": 0.02,
+    "content": 0.5,
+}
 
 
 def estimate(value, half=0.05):
@@ -34,7 +55,12 @@ def estimate(value, half=0.05):
 
 def comparison(against, metric, difference):
     interval = {"ci_low": difference - 0.04, "ci_high": difference + 0.04}
-    bounds = {"bound_low": difference - 0.03, "bound_high": difference + 0.03, "p_value": 1e-12, "rows_needed": None}
+    bounds = {
+        "bound_low": difference - 0.03,
+        "bound_high": difference + 0.03,
+        "p_value": 1e-12,
+        "rows_needed": None,
+    }
     return {
         "arm": "tuned", "against": against, "metric": metric, "difference": difference, **interval, **bounds
     }  # fmt: skip
@@ -81,7 +107,10 @@ def costs(requests=(None, None, None), price=0.0):
 def bare():
     """What every report has."""
     speed = {"prompt_tokens": 62.4, "completion_tokens": 5.0, "seconds_per_request": 0.06}
-    arms = {arm: {"exact_match": estimate(value), **speed, "health": HEALTH} for arm, value in ARMS.items()}
+    arms = {
+        arm: {"exact_match": estimate(value), **speed, "health": HEALTH}
+        for arm, value in ARMS.items()
+    }
     arms["few_shot"]["prompt_tokens"] = 452.0
     versions = {"python": "3.11", "torch": "2.13"}
     return {
@@ -145,25 +174,58 @@ def bare():
 def full(bare):
     """And everything that it may have."""
     labels = [f"label {n}" for n in range(LABELS + 3)]
-    diagonal = [[30 - n if n == m else 1 for m in range(len(labels) + 1)] for n in range(len(labels))]
+    diagonal = [
+        [30 - n if n == m else 1 for m in range(len(labels) + 1)] for n in range(len(labels))
+    ]
     bare["arms"] |= {
         "remote": {**bare["arms"]["few_shot"], "exact_match": estimate(0.52)},
         "tuned_long": {**bare["arms"]["tuned"], "exact_match": estimate(0.6)},
     }
     for numbers in bare["arms"].values():
         numbers["perplexity"] = estimate(40 * numbers["exact_match"]["value"], 2.0)
-    bare["comparisons"] += [comparison("remote", "exact_match", 0.18), comparison("few_shot", "perplexity", -5.0)]
-    bare["measures"]["perplexity"] = measure("How surprising the targets are.", lower_is_better=True)
-    how = {"instruction": ATTACK, "examples": "drawn", "draw": 42, "order": "reversed", "balanced": True}
-    trials = [{**how, "shots": n, "rows": 48, "score": 0.1 * n, "prompt_tokens": 10.0 * n} for n in (1, 2)]
-    spread = {"order": None, "examples": {"shots": 2, "rows": 48, "min": 0.1, "max": 0.4, "candidates": 3}}
-    effort = {"candidates": 6, "tokens": 9_000.0, "budget": 12_000.0, "seconds": 4.0, "spread": spread}
+    bare["comparisons"] += [
+        comparison("remote", "exact_match", 0.18),
+        comparison("few_shot", "perplexity", -5.0),
+    ]
+    bare["measures"]["perplexity"] = measure(
+        "How surprising the targets are.", lower_is_better=True
+    )
+    how = {
+        "instruction": ATTACK,
+        "examples": "drawn",
+        "draw": 42,
+        "order": "reversed",
+        "balanced": True,
+    }
+    trials = [
+        {**how, "shots": n, "rows": 48, "score": 0.1 * n, "prompt_tokens": 10.0 * n} for n in (1, 2)
+    ]
+    spread = {
+        "order": None,
+        "examples": {"shots": 2, "rows": 48, "min": 0.1, "max": 0.4, "candidates": 3},
+    }
+    effort = {
+        "candidates": 6,
+        "tokens": 9_000.0,
+        "budget": 12_000.0,
+        "seconds": 4.0,
+        "spread": spread,
+    }
     left_out = {"rows": 7, "shots": 11}
     few_shot = {**how, "shots": 2, "rows": 48, "trials": trials, **effort, "left_out": left_out}
-    bare["choices"] |= {"few_shot": few_shot, "constrained": {"reason": f"too many {ATTACK}", "trials": []}}
+    bare["choices"] |= {
+        "few_shot": few_shot,
+        "constrained": {"reason": f"too many {ATTACK}", "trials": []},
+    }
     line = [{"rows": float(n), **estimate(0.5 + n / 5000)} for n in range(100, 1400, 100)]
     abilities = [
-        {"category": name, "items": 320, "base": estimate(0.47), "tuned": estimate(0.1), "difference": estimate(-0.37)}
+        {
+            "category": name,
+            "items": 320,
+            "base": estimate(0.47),
+            "tuned": estimate(0.1),
+            "difference": estimate(-0.37),
+        }
         for name in ("all", "facts")
     ]
     sheets = [
@@ -206,11 +268,16 @@ def full(bare):
 def answered(right_tuned, right_rival, questions=None):
     """Rows, answers and scores of two arms that are right or wrong on each row."""
     targets = [f"{i % 4}" for i in range(len(right_tuned))]
-    records = [chat((questions or {}).get(i, f"What is {i}?"), target) for i, target in enumerate(targets)]
-    predictions, scores = {}, {}
+    records = [
+        chat((questions or {}).get(i, f"What is {i}?"), target) for i, target in enumerate(targets)
+    ]
+    predictions = {}
+    scores = {}
     for arm, right in (("tuned", right_tuned), ("few_shot", right_rival)):
         texts = [target if good else ATTACK for target, good in zip(targets, right, strict=True)]
-        predictions[arm] = [Prediction(r.id, arm, t, 1, 1, 0.1) for r, t in zip(records, texts, strict=True)]
+        predictions[arm] = [
+            Prediction(r.id, arm, t, 1, 1, 0.1) for r, t in zip(records, texts, strict=True)
+        ]
         scores[arm] = {"exact_match": Scores(np.array([[float(good), 1.0] for good in right]))}
     return records, predictions, scores
 
@@ -221,7 +288,11 @@ def write(config, workspace):
         metrics = list(report["measures"])
         options = ["evaluate.likelihood=true"] if "perplexity" in metrics else []
         settings = config(f"evaluate.metrics=[{','.join(metrics)}]", *options)
-        write_reports(settings, report, *answered([True] * 12 + [False] * 12, [False] * 12 + [True] * 12, {3: ATTACK}))
+        write_reports(
+            settings,
+            report,
+            *answered([True] * 12 + [False] * 12, [False] * 12 + [True] * 12, {3: ATTACK}),
+        )
         return Page((workspace / "reports/verdict.html").read_text())
 
     return write_report
@@ -232,7 +303,11 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.source, self.tags, self.scripts, self.text, self._inside = text, [], [], "", None
+        self.source = text
+        self.tags = []
+        self.scripts = []
+        self.text = ""
+        self._inside = None
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -257,14 +332,20 @@ class Page(HTMLParser):
 
 def test_texts_of_data_and_models_stay_text(full, write):
     page = write(full)
-    assert page.text.count(ATTACK) >= 12 + 1 + 1 + 1, "answers, the question, a slice, the name of the remote model"
+    assert page.text.count(ATTACK) >= 12 + 1 + 1 + 1, (
+        "answers, the question, a slice, the name of the remote model"
+    )
     assert "img" not in {tag for tag, _ in page.tags} and not page.values("onerror")
     specs = [json.loads(script) for kind, script in page.scripts if kind == "application/json"]
     assert len(specs) == len(TEMPLATE_OF) and any(ATTACK in json.dumps(spec) for spec in specs)
     # Beyond escaping, the page's policy lets no other script run than its own two.
-    policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"
+    )
     own = [script for kind, script in page.scripts if kind == "text/javascript"]
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in own]
+    digests = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in own
+    ]
     assert re.findall(r"'sha256-([^']+)'", policy) == digests and len(own) == 2
     assert "'unsafe-inline'" not in policy.split("script-src")[1] and "default-src 'none'" in policy
 
@@ -281,7 +362,14 @@ def test_nothing_is_loaded_from_the_net(full, write):
 def test_the_questions_come_in_the_order_of_the_lesson(full, write):
     page = write(full)
     titles = re.findall(r'<h2 id="[\w-]+">([^<]+)</h2>', page.source)
-    assert titles == ["Use case", "Alternatives", "Costs", "Benefits", "How it was measured", "Lineage"]
+    assert titles == [
+        "Use case",
+        "Alternatives",
+        "Costs",
+        "Benefits",
+        "How it was measured",
+        "Lineage",
+    ]
     for said in (
         "+0.160 to +0.240; +0.020 wanted", "62instead of 452", "Of 301 requests 211 come out right", "8,995 requests",
         "0.012 kWh", "hellaswag", "Bonett and Price, 2012", "Berger, 1982", "0.02 to 0.05", "case: fold",
@@ -307,35 +395,57 @@ def test_what_was_not_measured_is_left_out_or_says_how_to(bare, write, workspace
     page = write(bare)
     assert "python -m tools.learning_curve" in page.text and "evaluate.forgetting" in page.text
     assert "Energy was not measured" in page.text
-    assert {i for i in page.values("id") if i.startswith("plot-")} == {"plot-arms", "plot-differences", "plot-tokens"}
-    for name in ("slices", "confusion", "curve", "forgetting"):  # an output of DVC is there in every run
+    assert {i for i in page.values("id") if i.startswith("plot-")} == {
+        "plot-arms",
+        "plot-differences",
+        "plot-tokens",
+    }
+    for name in (
+        "slices",
+        "confusion",
+        "curve",
+        "forgetting",
+    ):  # an output of DVC is there in every run
         assert json.loads((workspace / f"plots/{name}.json").read_text()) == []
 
 
 def test_data_files_have_the_numbers_of_the_report(full, write, workspace):
     write(full)
     report = read_verdict(workspace)
-    data = {name: json.loads((workspace / f"plots/{name}.json").read_text()) for name in TEMPLATE_OF}
+    data = {
+        name: json.loads((workspace / f"plots/{name}.json").read_text()) for name in TEMPLATE_OF
+    }
     for name, rows in data.items():
-        assert all(row.keys() == rows[0].keys() for row in rows), f"{name}: DVC refuses rows with different keys"
+        assert all(row.keys() == rows[0].keys() for row in rows), (
+            f"{name}: DVC refuses rows with different keys"
+        )
     arms = {(row["panel"], row["label"]): row["value"] for row in data["arms"]}
     assert (
         len(arms) == 16
-        and arms["perplexity (lower is better)", "tuned"] == report["arms"]["tuned"]["perplexity"]["value"]
+        and arms["perplexity (lower is better)", "tuned"]
+        == report["arms"]["tuned"]["perplexity"]["value"]
     )
     gaps = {(row["panel"], row["label"]): row for row in data["differences"]}
     gap = gaps["exact_match", "tuned − few_shot"]
-    assert (gap["ci_low"], gap["zero"], gap["margin"]) == (report["comparisons"][3]["ci_low"], 0, 0.02)
+    assert (gap["ci_low"], gap["zero"], gap["margin"]) == (
+        report["comparisons"][3]["ci_low"],
+        0,
+        0.02,
+    )
     assert gaps["perplexity (lower is better)", "tuned − few_shot"]["margin"] is None
     assert {row["arm"]: row["prompt_tokens"] for row in data["tokens"]}["few_shot"] == 452
     assert [row["kind"] for row in data["slices"]] == ["worse", "tuned"]
-    assert sum(row["count"] for row in data["confusion"]) == 2 * sum(map(sum, report["confusion"]["arms"]["tuned"]))
+    assert sum(row["count"] for row in data["confusion"]) == 2 * sum(
+        map(sum, report["confusion"]["arms"]["tuned"])
+    )
     assert [row["value"] for row in data["curve"] if row["what"] == "measured"] == [0.6, 0.7]
     assert {row["label"] for row in data["forgetting"]} == {"all", "facts", "hellaswag (acc)"}
 
 
 def test_many_slices_are_cut_to_the_lost_and_the_large_ones(bare):
-    bare["slices"] = [part(f"value {n}", rows=n) for n in range(300)] + [part("lost", rows=1, loses=True)]
+    bare["slices"] = [part(f"value {n}", rows=n) for n in range(300)] + [
+        part("lost", rows=1, loses=True)
+    ]
     rows = get_plots(bare, ["exact_match"])["slices"]
     assert len(rows) == SLICES and rows[-1]["label"] == "lost" and rows[0]["label"] == "value 261"
 
@@ -375,7 +485,9 @@ def test_dvc_shows_the_same_plots(full, bare, write, workspace):
     (workspace / "dvc.yaml").write_text(json.dumps({"plots": plots}))
     for report, shown in ((full, len(TEMPLATE_OF)), (bare, 3)):
         write(report)
-        done = subprocess.run([*dvc, "plots", "show"], cwd=workspace, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*dvc, "plots", "show"], cwd=workspace, capture_output=True, text=True, check=True
+        )
         page = (workspace / "dvc_plots/index.html").read_text()
         assert "index.html" in done.stdout and "<DVC_METRIC" not in page
         assert page.count("vegaEmbed(") == len(TEMPLATE_OF) and page.count('"$schema"') == shown
@@ -383,25 +495,40 @@ def test_dvc_shows_the_same_plots(full, bare, write, workspace):
 
 def test_labels_beyond_the_readable_are_folded_together(full):
     labels, arms, folded = fold_labels(full["confusion"])
-    assert len(labels) == LABELS and labels[-1] == "4 other labels" and folded == [f"label {n}" for n in range(11, 15)]
-    before, after = full["confusion"]["arms"]["tuned"], arms["tuned"]
-    assert sum(map(sum, after)) == sum(map(sum, before)) and all(len(row) == LABELS + 1 for row in after)
-    assert after[0][0] == before[0][0] and after[0][-1] == before[0][-1], "another answer stays apart"
+    assert (
+        len(labels) == LABELS
+        and labels[-1] == "4 other labels"
+        and folded == [f"label {n}" for n in range(11, 15)]
+    )
+    before = full["confusion"]["arms"]["tuned"]
+    after = arms["tuned"]
+    assert sum(map(sum, after)) == sum(map(sum, before)) and all(
+        len(row) == LABELS + 1 for row in after
+    )
+    assert after[0][0] == before[0][0] and after[0][-1] == before[0][-1], (
+        "another answer stays apart"
+    )
     few = {"labels": ["a", "b"], "arms": {"tuned": [[1, 0, 0], [0, 1, 0]]}}
     assert fold_labels(few) == (few["labels"], few["arms"], [])
 
 
 @pytest.mark.parametrize(
-    ("better", "worse", "shown"), [(15, 15, (10, 10)), (30, 3, (17, 3)), (0, 25, (0, 20)), (2, 1, (2, 1))]
+    ("better", "worse", "shown"),
+    [(15, 15, (10, 10)), (30, 3, (17, 3)), (0, 25, (0, 20)), (2, 1, (2, 1))],
 )
 def test_twenty_rows_side_by_side(better, worse, shown, bare):
     same = 5
     examples = get_examples(
         bare,
-        *answered([True] * better + [False] * worse + [True] * same, [False] * better + [True] * (worse + same)),
+        *answered(
+            [True] * better + [False] * worse + [True] * same,
+            [False] * better + [True] * (worse + same),
+        ),
     )
     assert (len(examples["better"]), len(examples["worse"])) == shown
-    assert all(row["tuned"] == row["target"] and row["rival_score"] == 0 for row in examples["better"])
+    assert all(
+        row["tuned"] == row["target"] and row["rival_score"] == 0 for row in examples["better"]
+    )
     if better > 4:  # four targets: each is shown before any is shown again
         assert {row["target"] for row in examples["better"][:4]} == {"0", "1", "2", "3"}
 
@@ -420,7 +547,9 @@ def test_markdown_fits_a_comment(full, write, workspace):
     assert "tuned loses on 1" in text and "lost **loses**" in text and "1941 more parts" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert tables[0].startswith("| arm | exact_match | perplexity ↓") and "<script>" not in text
-    assert all("0.600" in line and line.count("|") == 6 for line in tables if "label" in line), "no cell ends another"
+    assert all("0.600" in line and line.count("|") == 6 for line in tables if "label" in line), (
+        "no cell ends another"
+    )
     assert "@octocat" not in text
 
 
@@ -434,7 +563,10 @@ def test_markdown_is_cut_however_long_names_are(bare, write, workspace):
 def test_the_search_of_prompts_is_told_with_its_effort_and_its_spread(full, write):
     said = " ".join(write(full).text.split())
     assert "few_shot tried 2 of 6 candidates and chose on 48 rows: 9,000 tokens of 12,000" in said
-    assert "examples are shown, and in which order, moves exact_match from 0.100 to 0.400 (3 candidates" in said
+    assert (
+        "examples are shown, and in which order, moves exact_match from 0.100 to 0.400 (3 candidates"
+        in said
+    )
     assert "few_shot (chosen)" in said and "seed 42, balanced, reversed" in said
     assert f"There is no arm constrained: too many {ATTACK}." in said
     assert "before 7 test rows the context had no room for all examples; 11 were left out" in said

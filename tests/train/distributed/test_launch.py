@@ -22,8 +22,16 @@ from stages.train.distributed import accelerate_args, workers
 from tests.conftest import ROOT, TINY, compose_config, entered, write_splits
 
 TAKEN = Path("models/measured/tuned/42.json")
-CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # float32: sums over two processes are added up in another order
-TRAINING = ("train=full", "train.args.learning_rate=1e-2", "train.args.logging_steps=1", "train.micro_batch_tokens=150")
+CLOSE = {
+    "rtol": 1e-5,
+    "atol": 1e-6,
+}  # float32: sums over two processes are added up in another order
+TRAINING = (
+    "train=full",
+    "train.args.learning_rate=1e-2",
+    "train.args.logging_steps=1",
+    "train.micro_batch_tokens=150",
+)
 TWO = (*TRAINING, "train.args.per_device_train_batch_size=4")
 
 LAUNCH = """
@@ -46,10 +54,20 @@ def outcome():
 
 
 def same(found, expected):
-    (weights, losses, numbers), (other_weights, other_losses, other_numbers) = found, expected
-    assert all(torch.allclose(weights[name], other_weights[name], **CLOSE) for name in other_weights)
+    (weights, losses, numbers) = found
+    (other_weights, other_losses, other_numbers) = expected
+    assert all(
+        torch.allclose(weights[name], other_weights[name], **CLOSE) for name in other_weights
+    )
     assert losses == pytest.approx(other_losses, rel=1e-5)
-    for name in ("steps", "tokens", "training_loss", "validation_loss_before", "validation_loss", "trained_parameters"):
+    for name in (
+        "steps",
+        "tokens",
+        "training_loss",
+        "validation_loss_before",
+        "validation_loss",
+        "trained_parameters",
+    ):
         assert numbers[name] == pytest.approx(other_numbers[name], rel=1e-5), name
 
 
@@ -58,15 +76,29 @@ def alone(tmp_path_factory):
     """The outcome of one process with the same global batch."""
     with entered(tmp_path_factory.mktemp("alone")):
         write_splits()
-        main(compose_config(*TINY, *TRAINING, "tracking=disabled", "train.args.per_device_train_batch_size=8"))
+        main(
+            compose_config(
+                *TINY, *TRAINING, "tracking=disabled", "train.args.per_device_train_batch_size=8"
+            )
+        )
         return outcome()
 
 
 @pytest.mark.parametrize("launcher", ["ddp", "fsdp"])
-def test_two_processes_train_what_one_trains_also_when_killed(alone, prepared, monkeypatch, capfd, launcher):
+def test_two_processes_train_what_one_trains_also_when_killed(
+    alone, prepared, monkeypatch, capfd, launcher
+):
     monkeypatch.setattr(accelerate_args, "MODULE", "tests.train.distributed.workers.trains")
-    monkeypatch.setattr(accelerate_args, "SHARDED", set())  # the worker makes accelerate shard without GPUs
-    options = (*TINY, *TWO, f"launcher={launcher}", "tracking=disabled", "train.checkpoint_minutes=0")
+    monkeypatch.setattr(
+        accelerate_args, "SHARDED", set()
+    )  # the worker makes accelerate shard without GPUs
+    options = (
+        *TINY,
+        *TWO,
+        f"launcher={launcher}",
+        "tracking=disabled",
+        "train.checkpoint_minutes=0",
+    )
     monkeypatch.setenv("KILLED_AT", "4")
     with pytest.raises(SystemExit, match="training process 1 was ended by SIGKILL"):
         main(compose_config(*options))
@@ -77,9 +109,15 @@ def test_two_processes_train_what_one_trains_also_when_killed(alone, prepared, m
     same(outcome(), alone)
     assert json.loads(TAKEN.read_text())["resumed_at_steps"] == [4]
     assert Path("sharded").exists() == (launcher == "fsdp")
-    assert not list(TUNED.parent.glob(".tuned*")) and not list(Path(".tuneproof").rglob("checkpoint-*"))
+    assert not list(TUNED.parent.glob(".tuned*")) and not list(
+        Path(".tuneproof").rglob("checkpoint-*")
+    )
     said = capfd.readouterr().err
-    assert said.count("Going on from step 4") == 1 and "Traceback" not in said and "Warning: " not in said
+    assert (
+        said.count("Going on from step 4") == 1
+        and "Traceback" not in said
+        and "Warning: " not in said
+    )
 
 
 def test_the_first_worker_logs_to_the_runs_of_the_process_that_launched_it(workspace, monkeypatch):
@@ -89,10 +127,17 @@ def test_the_first_worker_logs_to_the_runs_of_the_process_that_launched_it(works
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments() if e.name == "tuneproof"])
-    found = {run.data.tags.get("tuneproof.stage", "parent"): (run.info.status, run.data.metrics) for run in runs}
+    runs = client.search_runs(
+        [e.experiment_id for e in client.search_experiments() if e.name == "tuneproof"]
+    )
+    found = {
+        run.data.tags.get("tuneproof.stage", "parent"): (run.info.status, run.data.metrics)
+        for run in runs
+    }
     assert found == {"parent": ("FINISHED", {}), "train": ("FINISHED", {"loss": 0, "rank": 0})}
-    assert len(runs) == len(found) and json.loads(Path("metrics/train.json").read_text()) == {"rank": 0}
+    assert len(runs) == len(found) and json.loads(Path("metrics/train.json").read_text()) == {
+        "rank": 0
+    }
 
 
 def test_processes_deal_the_rows_of_a_step_out_and_fill_the_last_one_up():
@@ -112,7 +157,9 @@ def run(workspace, monkeypatch):
 
     def with_end(ends, processes=2, args=()):
         monkeypatch.setenv("ENDS", ends)
-        launcher = Accelerate(kind="accelerate", processes=processes, config_file=None, args=list(args))
+        launcher = Accelerate(
+            kind="accelerate", processes=processes, config_file=None, args=list(args)
+        )
         workers.write_values({}, workspace / "run")
         workers.run_workers(launcher, workspace / "run", ())
 
@@ -124,7 +171,10 @@ def run(workspace, monkeypatch):
     [
         ("mistake", "the loss is nan at step 7"),
         ("defect", "training process 1 failed: RuntimeError: broken; its traceback stands above"),
-        ("killed", "training process 1 was ended by SIGKILL (has the machine run out of memory?); the others ended"),
+        (
+            "killed",
+            "training process 1 was ended by SIGKILL (has the machine run out of memory?); the others ended",
+        ),
     ],
 )
 def test_a_worker_that_fails_ends_the_others_and_is_one_message(run, capfd, ends, said):
@@ -149,7 +199,9 @@ def is_alive(pid):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_the_process_that_launched_them(workspace, number):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ENDS": "never"}
-    process = subprocess.Popen([sys.executable, "-c", LAUNCH.format(processes=2, args=[])], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH.format(processes=2, args=[])], env=environment
+    )
     pids = [Path("pid0"), Path("pid1")]
     wait_for(lambda: all(path.exists() and path.read_text() for path in pids))
     process.send_signal(number)
@@ -189,12 +241,17 @@ def free_port():
 def test_accelerate_takes_the_file_of_every_launcher(config, tmp_path, monkeypatch, option):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     launcher = config(f"launcher={option}").train.launcher
-    found = accelerate_args.get_flags(launcher, tmp_path, accelerate_args.Node(1, 2, "first", 29500))
+    found = accelerate_args.get_flags(
+        launcher, tmp_path, accelerate_args.Node(1, 2, "first", 29500)
+    )
     assert found.num_processes == 2 * launcher.processes and found.machine_rank == 1
     from accelerate.commands.launch import _validate_launch_command
 
     checked, _, _ = _validate_launch_command(found)
-    assert (checked.use_fsdp, checked.use_deepspeed) == (option in {"fsdp", "slurm"}, option == "deepspeed")
+    assert (checked.use_fsdp, checked.use_deepspeed) == (
+        option in {"fsdp", "slurm"},
+        option == "deepspeed",
+    )
     assert checked.fsdp_version == 2 or option not in {"fsdp", "slurm"}
     assert checked.zero_stage == 3 or option != "deepspeed"
 
@@ -203,9 +260,18 @@ def test_accelerate_takes_the_file_of_every_launcher(config, tmp_path, monkeypat
     ("override", "said"),
     [
         ("launcher=fsdp", "train.launcher: FSDP needs GPUs"),
-        ("train.launcher.config_file=missing.yaml", "train.launcher.config_file: missing.yaml is not there"),
-        ("train.launcher.config_file=rows.yaml", "train.launcher.config_file: accelerate does not take it"),
-        ('train.launcher.args=["--num_machine=2"]', "train.launcher.args: `accelerate launch` does not take"),
+        (
+            "train.launcher.config_file=missing.yaml",
+            "train.launcher.config_file: missing.yaml is not there",
+        ),
+        (
+            "train.launcher.config_file=rows.yaml",
+            "train.launcher.config_file: accelerate does not take it",
+        ),
+        (
+            'train.launcher.args=["--num_machine=2"]',
+            "train.launcher.args: `accelerate launch` does not take",
+        ),
         ("train.launcher.processes=0", "train.launcher.processes"),
     ],
 )

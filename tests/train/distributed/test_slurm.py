@@ -20,14 +20,21 @@ def submit(config, workspace, monkeypatch):
     """Submit a job on this machine whose workers end as said."""
     monkeypatch.setattr(slurm, "SECONDS", 0.1)
     monkeypatch.setattr(slurm, "Task", FailingTask)
-    two = ("launcher=slurm", "train.launcher.cluster=local", "train.launcher.processes=2", "train.launcher.minutes=30")
+    two = (
+        "launcher=slurm",
+        "train.launcher.cluster=local",
+        "train.launcher.processes=2",
+        "train.launcher.minutes=30",
+    )
     launcher = config(*two, "train.launcher.config_file=null").train.launcher
 
     def with_end(ends):
         monkeypatch.setenv("ENDS", ends)
         slurm.submit(launcher, {}, ())
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, ...
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, ...
     yield with_end  # ... as would the job here, which submitit cancels by it
     signal.signal(signal.SIGINT, before)
 
@@ -68,10 +75,21 @@ def test_an_interrupted_wait_cancels_the_job(submit, monkeypatch):
 def test_slurm_gets_one_task_a_node_with_all_gpus(config, workspace, monkeypatch):
     (workspace / "srun").touch(mode=0o755)  # submitit looks whether SLURM is there
     monkeypatch.setenv("PATH", str(workspace), prepend=os.pathsep)
-    launcher = config("launcher=slurm", "train.launcher.nodes=2", "+train.launcher.parameters.slurm_partition=gpus")
+    launcher = config(
+        "launcher=slurm",
+        "train.launcher.nodes=2",
+        "+train.launcher.parameters.slurm_partition=gpus",
+    )
     executor = slurm.get_executor(launcher.train.launcher)
     script = executor._executor._make_submission_file_text("command", "1")
-    for option in ("nodes=2", "ntasks-per-node=1", "gpus-per-node=8", "time=720", "signal=USR2@90", "partition=gpus"):
+    for option in (
+        "nodes=2",
+        "ntasks-per-node=1",
+        "gpus-per-node=8",
+        "time=720",
+        "signal=USR2@90",
+        "partition=gpus",
+    ):
         assert f"#SBATCH --{option}\n" in script
     assert "--kill-on-bad-exit=1" in script
 
@@ -80,7 +98,10 @@ def test_slurm_gets_one_task_a_node_with_all_gpus(config, workspace, monkeypatch
     ("override", "said"),
     [
         ("train.launcher.cluster=slurm", "train.launcher: submitit does not take the job: .*srun"),
-        ("+train.launcher.parameters.slurm_partion=x", "train.launcher: submitit does not take the job: .*partion"),
+        (
+            "+train.launcher.parameters.slurm_partion=x",
+            "train.launcher: submitit does not take the job: .*partion",
+        ),
     ],
 )
 def test_what_slurm_does_not_take_is_named(config, workspace, monkeypatch, override, said):

@@ -29,48 +29,67 @@ def trainer_of(config, tmp_path, *overrides, records=ROWS, change=lambda tokeniz
     checked = config(*FAST, "train=grpo", SHORT, *GRPO, *overrides)
     method = get_method(checked)
     change(method.tokenizer)
-    return get_trainer(method, records, records[:6], Tracker(checked, None), str(tmp_path / "checkpoints"))
+    return get_trainer(
+        method, records, records[:6], Tracker(checked, None), str(tmp_path / "checkpoints")
+    )
 
 
 def begin_with_a_token(tokenizer):
     """As many tokenizers do with any text, a rendered prompt among them, which has that token already."""
     start = ("<|im_start|>", tokenizer.convert_tokens_to_ids("<|im_start|>"))
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[start])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[start]
+    )
 
 
 def test_the_model_is_given_the_prompt_that_is_generated_from(config, tmp_path, monkeypatch):
     tools = [{"type": "function", "function": {"name": "add"}}]
     records = [*ROWS[:23], Record.of(ROWS[23].messages, tools=tools)]
     trainer = trainer_of(config, tmp_path, records=records, change=begin_with_a_token)
-    tokenizer, asked = trainer.processing_class, []
+    tokenizer = trainer.processing_class
+    asked = []
     model = trainer.model.get_base_model()
     generate = model.generate
 
     def listen(*args, input_ids, attention_mask, **others):
-        asked.extend(ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True))
+        asked.extend(
+            ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)
+        )
         return generate(*args, input_ids=input_ids, attention_mask=attention_mask, **others)
 
     monkeypatch.setattr(model, "generate", listen)
     trainer.train()
     assert tokenizer("a")["input_ids"] != tokenizer("a", add_special_tokens=False)["input_ids"]
-    wanted = [encode_prompt(tokenizer, build_prompt(record, "Brief."), record.tools) for record in records]
+    wanted = [
+        encode_prompt(tokenizer, build_prompt(record, "Brief."), record.tools) for record in records
+    ]
     assert {tuple(ids) for ids in asked} == {tuple(ids) for ids in wanted}
-    assert len(asked) == 2 * (4 * 24 + 6)  # in each of two epochs four answers to each row, and one for validation
+    assert len(asked) == 2 * (
+        4 * 24 + 6
+    )  # in each of two epochs four answers to each row, and one for validation
 
 
 def test_the_loss_is_of_the_prompts_and_answers_that_were_generated(config, tmp_path, monkeypatch):
     trainer = trainer_of(config, tmp_path, "train.args.num_train_epochs=1")
-    seen, whole = [], type(trainer).compute_loss
+    seen = []
+    whole = type(trainer).compute_loss
 
     def listen(self, model, inputs, *args, **others):
         if model.training:
-            parts = [(inputs[f"{part}_ids"], inputs[f"{part}_mask"].bool()) for part in ("prompt", "completion")]
-            seen.extend([ids[i][mask[i]].tolist() for ids, mask in parts] for i in range(len(parts[0][0])))
+            parts = [
+                (inputs[f"{part}_ids"], inputs[f"{part}_mask"].bool())
+                for part in ("prompt", "completion")
+            ]
+            seen.extend(
+                [ids[i][mask[i]].tolist() for ids, mask in parts] for i in range(len(parts[0][0]))
+            )
         return whole(self, model, inputs, *args, **others)
 
     monkeypatch.setattr(type(trainer), "compute_loss", listen)
     trainer.train()
-    wanted = [encode_prompt(trainer.processing_class, build_prompt(record, "Brief.")) for record in ROWS]
+    wanted = [
+        encode_prompt(trainer.processing_class, build_prompt(record, "Brief.")) for record in ROWS
+    ]
     assert sorted(prompt for prompt, _ in seen) == sorted(ids for ids in wanted for _ in range(4))
     assert trainer.journal.tokens == sum(len(prompt) + len(answer) for prompt, answer in seen)
 
@@ -87,8 +106,13 @@ def test_the_reward_is_the_metric_of_the_row_alone():
 def test_a_metric_that_needs_the_question_has_it():
     question = "CREATE TABLE farm (name VARCHAR, size INTEGER)\nHow many farms are larger than 7?"
     line = chat(question, "SELECT COUNT(*) FROM farm WHERE size > 7").dump().decode()
-    answers = ["select count(*) from farm where 7 < size", "SELECT COUNT(*) FROM farm WHERE size > 8"]
-    rewards = MetricReward("sql_execution", {})(answers, completion_ids=[[1]] * 2, record=[line] * 2)
+    answers = [
+        "select count(*) from farm where 7 < size",
+        "SELECT COUNT(*) FROM farm WHERE size > 8",
+    ]
+    rewards = MetricReward("sql_execution", {})(
+        answers, completion_ids=[[1]] * 2, record=[line] * 2
+    )
     assert rewards == [1.0, 0.0]
 
 
@@ -103,7 +127,11 @@ def test_where_less_is_better_more_is_rewarded_less(monkeypatch):
 
 def test_it_learns_and_its_validation_loss_says_so(config, tmp_path):
     """TRL's own loss is about 0 before and after."""
-    overrides = ("train.adapter=null", "train.args.learning_rate=2e-2", "train.args.num_train_epochs=3")
+    overrides = (
+        "train.adapter=null",
+        "train.args.learning_rate=2e-2",
+        "train.args.num_train_epochs=3",
+    )
     trainer = trainer_of(config, tmp_path, *overrides, "train.args.per_device_train_batch_size=16")
     before = trainer.evaluate()
     torch.manual_seed(7)
@@ -123,11 +151,17 @@ def test_the_base_model_holds_back(config, tmp_path, base, option):
     first = trainer.state.log_history[-1]
     trainer.train()
     trainer.evaluate()
-    assert first["eval_kl"] == pytest.approx(0, abs=1e-6) and trainer.state.log_history[-1]["eval_kl"] > 1e-4
+    assert (
+        first["eval_kl"] == pytest.approx(0, abs=1e-6)
+        and trainer.state.log_history[-1]["eval_kl"] > 1e-4
+    )
     assert (trainer.ref_model is None) == (not option)
     if option:
         given = get_model(base, "float32")
-        assert all(torch.equal(p, trainer.ref_model.get_parameter(name)) for name, p in given.named_parameters())
+        assert all(
+            torch.equal(p, trainer.ref_model.get_parameter(name))
+            for name, p in given.named_parameters()
+        )
 
 
 def test_each_epoch_has_its_own_order(config, tmp_path):
@@ -139,12 +173,18 @@ def test_each_epoch_has_its_own_order(config, tmp_path):
         batches = [[example["row"] for example in batch] for batch in loader]
         assert all(batch[:4] == batch[:1] * 4 and batch[4:] == batch[4:5] * 4 for batch in batches)
         orders.append([batch[i] for batch in batches for i in (0, 4)])
-    assert orders[0] == orders[2] != orders[1] and sorted(orders[0]) == sorted(orders[1]) == list(range(24))
+    assert orders[0] == orders[2] != orders[1] and sorted(orders[0]) == sorted(orders[1]) == list(
+        range(24)
+    )
 
 
 def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypatch):
     prepare(RECORDS["chat"])
-    more = ("train.args.logging_steps=1", "train.checkpoint_minutes=0", "train.adapter.lora_dropout=0.1")
+    more = (
+        "train.args.logging_steps=1",
+        "train.checkpoint_minutes=0",
+        "train.adapter.lora_dropout=0.1",
+    )
     overrides = (*TINY, *FAST, "train=grpo", *GRPO, *more)
     main(compose_config(*overrides))
     whole = read()
@@ -154,7 +194,9 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
             stop_at(patch, step)
             main(compose_config(*overrides))
         main(compose_config(*overrides))
-        same(*[(weights, numbers_of(numbers), curve) for weights, numbers, curve in (whole, read())])
+        same(
+            *[(weights, numbers_of(numbers), curve) for weights, numbers, curve in (whole, read())]
+        )
 
 
 def test_the_default_reward_is_the_primary_metric(config):
@@ -168,9 +210,18 @@ def test_the_default_reward_is_the_primary_metric(config):
     [
         (["train.reward.metric=nonsense"], "train.reward: .*no metric 'nonsense'"),
         (["+train.reward.options.x=1"], "train.reward: .*takes no options, got x"),
-        (["model.max_length=97"], r"[1-9]\d* training row\(s\) are longer than model.max_length=97"),
-        (["train.args.gradient_accumulation_steps=8"], r"24 training row\(s\), but a batch has answers to 48 prompts"),
-        (["train.args.num_generations=5"], "train.args: trl.GRPOConfig does not take them: .*divisible"),
+        (
+            ["model.max_length=97"],
+            r"[1-9]\d* training row\(s\) are longer than model.max_length=97",
+        ),
+        (
+            ["train.args.gradient_accumulation_steps=8"],
+            r"24 training row\(s\), but a batch has answers to 48 prompts",
+        ),
+        (
+            ["train.args.num_generations=5"],
+            "train.args: trl.GRPOConfig does not take them: .*divisible",
+        ),
     ],
 )
 def test_mistakes_are_named(config, tmp_path, overrides, said):
@@ -179,6 +230,8 @@ def test_mistakes_are_named(config, tmp_path, overrides, said):
 
 
 def test_a_batch_that_no_answer_of_which_is_better_changes_nothing(config, tmp_path):
-    trainer = trainer_of(config, tmp_path, "train.reward.metric=exact_match", "train.args.num_train_epochs=1")
+    trainer = trainer_of(
+        config, tmp_path, "train.reward.metric=exact_match", "train.args.num_train_epochs=1"
+    )
     trainer.train()
     assert all(math.isfinite(row["loss"]) for row in trainer.state.log_history if "loss" in row)

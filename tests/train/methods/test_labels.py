@@ -26,7 +26,8 @@ FAST = (
 )
 QUICK = "train.args.num_train_epochs=1"
 ADAPTER = "train.adapter={r: 4, target_modules: all-linear}"
-ENCODER, DECODER = "encoder=tiny-random", "encoder=none"
+ENCODER = "encoder=tiny-random"
+DECODER = "encoder=none"
 NAMES = ("Ann", "Bob", "Xerox", "Yale Ltd")
 
 
@@ -61,7 +62,8 @@ def train(method, *overrides):
 
 
 def answers(split, method, *overrides):
-    config, records = parse(compose_config(*options(method, *overrides))), read_records(split)
+    config = parse(compose_config(*options(method, *overrides)))
+    records = read_records(split)
     return ask_classifier("tuned", *load_classifier(config, TUNED), config, records), records
 
 
@@ -78,19 +80,27 @@ def refused(method, *overrides):
 
 @pytest.mark.parametrize("base", [ENCODER, DECODER])
 @pytest.mark.parametrize(("method", "measure"), [("classify", "accuracy"), ("tag", "f1")])
-def test_a_head_of_labels_learns_and_answers_in_the_words_of_the_targets(workspace, method, measure, base):
+def test_a_head_of_labels_learns_and_answers_in_the_words_of_the_targets(
+    workspace, method, measure, base
+):
     write_rows(ROWS[method])
     numbers = train(method, base)
-    assert numbers["validation_loss"] < numbers["validation_loss_before"] and numbers[f"validation_{measure}"] == 1
+    assert (
+        numbers["validation_loss"] < numbers["validation_loss_before"]
+        and numbers[f"validation_{measure}"] == 1
+    )
     found, records = answers("test", method, base)
     assert [answer.text for answer in found] == [record.target for record in records]
     assert [answer.id for answer in found] == [record.id for record in records]
     assert all(a.prompt_tokens > 3 and a.completion_tokens == 0 and a.seconds > 0 for a in found)
     marks = 2 if base == ENCODER else 0
-    assert [a.prompt_tokens for a in found] == [len(r.messages[-2]["content"]) + marks for r in records]  # bytes
+    assert [a.prompt_tokens for a in found] == [
+        len(r.messages[-2]["content"]) + marks for r in records
+    ]  # bytes
     body = get_encoder(parse(compose_config(*options(method, base))))
     kind = "AutoModel" if base == ENCODER else "AutoModelForCausalLM"
-    before, after = get_model(body, "float32", kind=kind).state_dict(), load_file(TUNED / "model.safetensors")
+    before = get_model(body, "float32", kind=kind).state_dict()
+    after = load_file(TUNED / "model.safetensors")
     same = {name: weight for name, weight in after.items() if (rest := name.removeprefix("bert.")) in before
             and torch.equal(weight, before[rest])}  # fmt: skip
     assert len(after) > 10 and set(same) <= {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
@@ -141,7 +151,10 @@ def test_entities_that_are_not_in_the_text_are_counted(workspace, capsys):
 def test_texts_that_are_too_long_are_cut_and_counted(workspace, capsys):
     write_rows(tagged)
     train("tag", ENCODER, QUICK, "train.encoder.max_length=12")
-    assert "48 texts are longer than 12 tokens" in capsys.readouterr().err and facts()["training"]["texts_cut"] == 48
+    assert (
+        "48 texts are longer than 12 tokens" in capsys.readouterr().err
+        and facts()["training"]["texts_cut"] == 48
+    )
     found, _ = answers("test", "tag", ENCODER, "train.encoder.max_length=12")
     assert {answer.prompt_tokens for answer in found} == {12}
     assert json.loads((TUNED / "tokenizer_config.json").read_text())["model_max_length"] == 12
@@ -150,9 +163,17 @@ def test_texts_that_are_too_long_are_cut_and_counted(workspace, capsys):
 @pytest.mark.parametrize(
     ("method", "row", "said"),
     [
-        ("classify", lambda n: chat(f"q{n}", f"a {n}"), "48 of 48 training rows have a target that no other row has"),
+        (
+            "classify",
+            lambda n: chat(f"q{n}", f"a {n}"),
+            "48 of 48 training rows have a target that no other row has",
+        ),
         ("classify", lambda n: chat(f"q{n}", "yes"), "every training row has the label 'yes'"),
-        ("tag", lambda n: chat(f"q{n}", f"a {n}"), "no training target lists entities as [NAME - TYPE, NAME - TYPE]"),
+        (
+            "tag",
+            lambda n: chat(f"q{n}", f"a {n}"),
+            "no training target lists entities as [NAME - TYPE, NAME - TYPE]",
+        ),
     ],
 )
 def test_targets_that_are_no_labels_are_refused(workspace, method, row, said):
@@ -175,13 +196,22 @@ def test_an_encoder_reads_no_more_tokens_than_it_can(workspace):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["train=classify", "evaluate.likelihood=true"], "evaluate.likelihood: what train.method=classify trains"),
-        (["train=tag", "evaluate.extra_arms=[tuned_long]"], "evaluate.extra_arms: what train.method=tag trains"),
+        (
+            ["train=classify", "evaluate.likelihood=true"],
+            "evaluate.likelihood: what train.method=classify trains",
+        ),
+        (
+            ["train=tag", "evaluate.extra_arms=[tuned_long]"],
+            "evaluate.extra_arms: what train.method=tag trains",
+        ),
         (
             ["train=tag", ENCODER, ADAPTER, "+train.quantization={load_in_4bit: true}"],
             "train.quantization: an encoder is not quantized",
         ),
-        (["train=lora", "encoder=minilm"], "train.encoder: method sft trains `model`; choose encoder=none"),
+        (
+            ["train=lora", "encoder=minilm"],
+            "train.encoder: method sft trains `model`; choose encoder=none",
+        ),
     ],
 )
 def test_what_makes_no_sense_with_labels_is_refused(config, overrides, said):
@@ -192,10 +222,18 @@ def test_what_makes_no_sense_with_labels_is_refused(config, overrides, said):
 
 def test_accumulated_batches_are_one_batch(workspace):
     write_rows(classified)
-    same = [DECODER, "+train.args.optim=sgd", "train.args.max_steps=3", "train.args.eval_strategy=no"]
+    same = [
+        DECODER,
+        "+train.args.optim=sgd",
+        "train.args.max_steps=3",
+        "train.args.eval_strategy=no",
+    ]
     found = []
     for batch, parts in ((8, 1), (4, 2)):
-        sizes = [f"train.args.per_device_train_batch_size={batch}", f"train.args.gradient_accumulation_steps={parts}"]
+        sizes = [
+            f"train.args.per_device_train_batch_size={batch}",
+            f"train.args.gradient_accumulation_steps={parts}",
+        ]
         train("classify", *same, *sizes)
         found.append(load_file(TUNED / "model.safetensors"))
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-6) for name in found[0])

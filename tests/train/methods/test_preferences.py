@@ -25,18 +25,32 @@ KIND = {"dpo": "preference", "orpo": "preference", "kto": "unpaired", "reward": 
 
 def hard(kind: str) -> Record:
     """An answer with a weight, after an earlier one and a call of a function."""
-    turns = [("system", "Long."), ("user", "One?"), ("assistant", "1"), ("user", "Two?"), ("assistant", "2 ")]
+    turns = [
+        ("system", "Long."),
+        ("user", "One?"),
+        ("assistant", "1"),
+        ("user", "Two?"),
+        ("assistant", "2 "),
+    ]
     messages = [{"role": role, "content": text} for role, text in turns]
     messages[-1]["weight"] = 0
-    judged = {"rejected": {"role": "assistant", "content": " 3", "weight": 1}} if kind == "preference" else {}
+    judged = (
+        {"rejected": {"role": "assistant", "content": " 3", "weight": 1}}
+        if kind == "preference"
+        else {}
+    )
     judged |= {"desirable": True} if kind == "unpaired" else {}
-    return Record.of(messages, kind=kind, tools=[{"type": "function", "function": {"name": "add"}}], **judged)
+    return Record.of(
+        messages, kind=kind, tools=[{"type": "function", "function": {"name": "add"}}], **judged
+    )
 
 
 def expected(tokenizer, record):
     """Token ids of the prompt and of both answers by the functions that generation and evaluation use."""
     prompt = encode_prompt(tokenizer, build_prompt(record, "Brief."), record.tools)
-    worse = Record(record.id, [*record.prompt, record.rejected or {"role": "assistant", "content": ""}])
+    worse = Record(
+        record.id, [*record.prompt, record.rejected or {"role": "assistant", "content": ""}]
+    )
     return prompt, encode_target(tokenizer, record), encode_target(tokenizer, worse)
 
 
@@ -44,7 +58,9 @@ def trainer_of(config, tmp_path, option, *overrides, records=None):
     checked = config(*FAST, f"train={option}", SHORT, *overrides)
     method = get_method(checked)
     parts = [RECORDS[KIND[option]](n) for n in range(24)] if records is None else records
-    return get_trainer(method, parts, parts[:6], Tracker(checked, None), str(tmp_path / "checkpoints"))
+    return get_trainer(
+        method, parts, parts[:6], Tracker(checked, None), str(tmp_path / "checkpoints")
+    )
 
 
 def real(batch, name, i):
@@ -69,17 +85,26 @@ def test_batches_hold_the_tokens_of_generation_and_evaluation(config, tmp_path, 
     for i, row in enumerate(rows):
         prompt, better, worse = expected(trainer.processing_class, records[row])
         if option == "orpo":
-            assert real(batch, "chosen_", i) == prompt + better and real(batch, "rejected_", i) == prompt + worse
-            assert labelled(batch, "chosen_", i) == better and labelled(batch, "rejected_", i) == worse
+            assert (
+                real(batch, "chosen_", i) == prompt + better
+                and real(batch, "rejected_", i) == prompt + worse
+            )
+            assert (
+                labelled(batch, "chosen_", i) == better and labelled(batch, "rejected_", i) == worse
+            )
         elif option == "kto":
             assert real(batch, "", i) == prompt + better and labelled(batch, "", i) == better
             assert bool(batch["label"][i]) == bool(records[row].desirable)
         else:  # the better ones first, then the worse
-            assert real(batch, "", i) == prompt + better and real(batch, "", 8 + i) == prompt + worse
+            assert (
+                real(batch, "", i) == prompt + better and real(batch, "", 8 + i) == prompt + worse
+            )
             if option == "dpo":
                 assert labelled(batch, "", i) == better and labelled(batch, "", 8 + i) == worse
     assert all(
-        trainer.processing_class.decode(expected(trainer.processing_class, r)[1]).endswith("<|im_end|>")
+        trainer.processing_class.decode(expected(trainer.processing_class, r)[1]).endswith(
+            "<|im_end|>"
+        )
         for r in records
     )
 
@@ -90,7 +115,8 @@ def test_the_prompt_is_the_one_that_is_asked(config):
             self.prompts = prompts
             return []
 
-    checked, engine = config("train=dpo", SHORT), Engine()
+    checked = config("train=dpo", SHORT)
+    engine = Engine()
     method = get_method(checked)
     records = [hard("preference"), RECORDS["preference"](3)]
     with pytest.raises(ValueError, match="zip"):  # there are no answers
@@ -105,34 +131,51 @@ def test_long_rows_are_neither_cut_nor_left_out(config, tmp_path, option):
     short = RECORDS[KIND[option]](1)
     judged = {"rejected": short.rejected, "desirable": short.desirable}
     records = [short, Record.of([long, short.messages[-1]], kind=KIND[option], **judged)]
-    trainer = trainer_of(config, tmp_path, option, "train.args.per_device_train_batch_size=2", records=records)
+    trainer = trainer_of(
+        config, tmp_path, option, "train.args.per_device_train_batch_size=2", records=records
+    )
     [batch] = list(trainer.get_train_dataloader())
     assert max(value.shape[1] for key, value in batch.items() if key.endswith("input_ids")) > 1500
     assert trainer.count_tokens(batch) > (1500 if option == "kto" else 3000)
-    with pytest.raises(UserError, match=rf"1 training row\(s\) are longer than model.max_length=1000: {records[1].id}"):
+    with pytest.raises(
+        UserError,
+        match=rf"1 training row\(s\) are longer than model.max_length=1000: {records[1].id}",
+    ):
         trainer_of(config, tmp_path, option, "model.max_length=1000", records=records)
 
 
 @pytest.mark.parametrize("overrides", [(), ("train.adapter=null",)])
 @pytest.mark.parametrize("option", ["dpo", "kto"])
-def test_the_reference_is_the_base_model_and_stays_it(config, tmp_path, monkeypatch, option, overrides):
-    monkeypatch.delattr(f"trl.trainer.{option}_trainer.create_model_from_path")  # nothing is loaded anew, by its name
+def test_the_reference_is_the_base_model_and_stays_it(
+    config, tmp_path, monkeypatch, option, overrides
+):
+    monkeypatch.delattr(
+        f"trl.trainer.{option}_trainer.create_model_from_path"
+    )  # nothing is loaded anew, by its name
     trainer = trainer_of(config, tmp_path, option, *overrides)
     before = trainer.evaluate()
     assert before["eval_loss"] == pytest.approx({"dpo": math.log(2), "kto": 0.5}[option], abs=1e-6)
     assert before["eval_rewards/margins"] == pytest.approx(0, abs=1e-6)
     assert (trainer.ref_model is None) == (not overrides)
-    given = {name: p.clone() for name, p in trainer.ref_model.named_parameters()} if overrides else {}
+    given = (
+        {name: p.clone() for name, p in trainer.ref_model.named_parameters()} if overrides else {}
+    )
     trainer.train()
     assert abs(trainer.evaluate()["eval_rewards/margins"]) > 1e-4
-    assert all(torch.equal(given[name], p) for name, p in trainer.ref_model.named_parameters()) if overrides else True
+    assert (
+        all(torch.equal(given[name], p) for name, p in trainer.ref_model.named_parameters())
+        if overrides
+        else True
+    )
 
 
 @pytest.mark.parametrize("overrides", [(), ("train.adapter=null",)])
 def test_what_the_reference_says_can_be_computed_before(config, tmp_path, overrides):
     losses = []
     for more in ("true", "false"):
-        trainer = trainer_of(config, tmp_path, "dpo", *overrides, f"+train.args.precompute_ref_log_probs={more}")
+        trainer = trainer_of(
+            config, tmp_path, "dpo", *overrides, f"+train.args.precompute_ref_log_probs={more}"
+        )
         trainer.train()
         losses.append(trainer.evaluate()["eval_loss"])
         assert trainer.ref_model is None or more == "false"
@@ -158,13 +201,22 @@ def test_the_kl_term_of_kto_has_the_mismatched_answers_of_its_own_batch(config, 
     assert trainer.args.train_sampling_strategy == "random"
 
 
-@pytest.mark.parametrize(("wanted", "weight", "said"), [(12, 1, False), (6, 1, True), (6, 3.5, False), (24, 1, False)])
-def test_unequal_numbers_of_wanted_and_unwanted_rows_are_said(config, tmp_path, caplog, wanted, weight, said):
+@pytest.mark.parametrize(
+    ("wanted", "weight", "said"), [(12, 1, False), (6, 1, True), (6, 3.5, False), (24, 1, False)]
+)
+def test_unequal_numbers_of_wanted_and_unwanted_rows_are_said(
+    config, tmp_path, caplog, wanted, weight, said
+):
     records = [
-        Record.of(RECORDS["chat"](n).messages, kind="unpaired", desirable=n < wanted, meta={}) for n in range(24)
+        Record.of(RECORDS["chat"](n).messages, kind="unpaired", desirable=n < wanted, meta={})
+        for n in range(24)
     ]
-    trainer_of(config, tmp_path, "kto", f"train.args.desirable_weight={float(weight)}", records=records)
-    text = "6 wanted and 18 unwanted rows: train.args.desirable_weight should be between 3.0 and 4.0"
+    trainer_of(
+        config, tmp_path, "kto", f"train.args.desirable_weight={float(weight)}", records=records
+    )
+    text = (
+        "6 wanted and 18 unwanted rows: train.args.desirable_weight should be between 3.0 and 4.0"
+    )
     assert (text in caplog.text) == said
 
 
@@ -183,13 +235,23 @@ def test_a_half_precision_base_keeps_what_is_trained_in_float32(config, tmp_path
 def test_a_saved_reward_model_scores_as_the_trained_one(workspace, config):
     records = prepare(RECORDS["preference"])
     for overrides in ((), ("train.adapter=null",)):
-        main(compose_config(*TINY, *FAST, "train=reward", "train.args.learning_rate=3e-2", *overrides))
+        main(
+            compose_config(
+                *TINY, *FAST, "train=reward", "train.args.learning_rate=3e-2", *overrides
+            )
+        )
         method = get_method(config(*FAST, "train=reward", *overrides))
         model = get_tuned_model(method.base, "float32", TUNED, HEAD)
-        assert model.config.num_labels == 1 and model.config.pad_token_id == method.tokenizer.pad_token_id
+        assert (
+            model.config.num_labels == 1
+            and model.config.pad_token_id == method.tokenizer.pad_token_id
+        )
         scores = []
         for row in method.get_examples(records["validation"]):
-            better, worse = (model(torch.tensor([row[f"{name}_ids"]])).logits.item() for name in ("chosen", "rejected"))
+            better, worse = (
+                model(torch.tensor([row[f"{name}_ids"]])).logits.item()
+                for name in ("chosen", "rejected")
+            )
             scores.append(better - worse)
         accuracy = sum(score > 0 for score in scores) / len(scores)
         numbers = read()[1]
@@ -199,13 +261,23 @@ def test_a_saved_reward_model_scores_as_the_trained_one(workspace, config):
 
 def numbers_of(numbers):
     """Without what TRL counts for itself, and a time."""
-    return {key: value for key, value in numbers.items() if not key.endswith(("num_tokens", "preparation_time"))}
+    return {
+        key: value
+        for key, value in numbers.items()
+        if not key.endswith(("num_tokens", "preparation_time"))
+    }
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypatch, option):
     prepare(RECORDS[KIND[option]])
-    overrides = (*TINY, *FAST, f"train={option}", "train.args.logging_steps=1", "train.checkpoint_minutes=0")
+    overrides = (
+        *TINY,
+        *FAST,
+        f"train={option}",
+        "train.args.logging_steps=1",
+        "train.checkpoint_minutes=0",
+    )
     main(compose_config(*overrides))
     whole = read()
     (TUNED / "training.json").unlink()
@@ -218,7 +290,11 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
 
 def test_the_best_moment_can_be_chosen_by_answers(workspace):
     prepare(RECORDS["preference"])
-    main(compose_config(*TINY, *FAST, "train=dpo", "train.best.metric=chrf", "train.best.max_new_tokens=8"))
+    main(
+        compose_config(
+            *TINY, *FAST, "train=dpo", "train.best.metric=chrf", "train.best.max_new_tokens=8"
+        )
+    )
     assert 0 <= read()[1]["validation_chrf"] <= 1
 
 
@@ -231,7 +307,10 @@ def test_no_limit_but_that_of_the_model_can_be_given(config, tmp_path, option):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("+train.args.precompute_ref_log_probs=true", "train.args.precompute_ref_log_probs: this one is Tuneproof's"),
+        (
+            "+train.args.precompute_ref_log_probs=true",
+            "train.args.precompute_ref_log_probs: this one is Tuneproof's",
+        ),
         ("+train.args.betta=1", "trl.KTOConfig does not take them: .*betta"),
     ],
 )

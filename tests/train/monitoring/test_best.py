@@ -16,12 +16,24 @@ from stages.train.monitoring.validation import Validation
 from tests.conftest import TINY, compose_config
 
 # A rate that makes the loss worse before it gets better, so that the last moment is not the best one.
-FAST = (*TINY, "tracking=disabled", "train.args.per_device_train_batch_size=4", "train.args.logging_steps=1")
-WILD = (*FAST, "train.args.learning_rate=1", "train.args.warmup_steps=0", "train.args.lr_scheduler_type=constant")
+FAST = (
+    *TINY,
+    "tracking=disabled",
+    "train.args.per_device_train_batch_size=4",
+    "train.args.logging_steps=1",
+)
+WILD = (
+    *FAST,
+    "train.args.learning_rate=1",
+    "train.args.warmup_steps=0",
+    "train.args.lr_scheduler_type=constant",
+)
 
 
 def read():
-    return json.loads(Path("metrics/train.json").read_text()), json.loads(Path("plots/train.json").read_text())
+    return json.loads(Path("metrics/train.json").read_text()), json.loads(
+        Path("plots/train.json").read_text()
+    )
 
 
 def test_the_best_moment_becomes_the_model(prepared):
@@ -31,7 +43,9 @@ def test_the_best_moment_becomes_the_model(prepared):
     assert numbers["best_step"] == min(losses, key=losses.get) < numbers["steps"] == 24
     assert numbers["validation_loss"] == losses[numbers["best_step"]]
     best = load_file(TUNED / "adapter_model.safetensors")
-    stopped = compose_config(*WILD, "train.args.num_train_epochs=4", "train.args.eval_strategy='no'")
+    stopped = compose_config(
+        *WILD, "train.args.num_train_epochs=4", "train.args.eval_strategy='no'"
+    )
     (TUNED / "training.json").unlink()
     main(stopped)
     last = load_file(TUNED / "adapter_model.safetensors")
@@ -51,13 +65,24 @@ def test_a_metric_of_validation_answers_decides(prepared, monkeypatch):
     monkeypatch.setattr(Validation, "score", lambda self, trainer: {self.name: next(values)})
     main(compose_config(*FAST, "train.best.metric=exact_match", "train.args.num_train_epochs=3"))
     numbers, _ = read()  # the first value is that of the base model
-    assert numbers["validation_exact_match"] == 0.7 and numbers["best_step"] == 6 and numbers["steps"] == 18
+    assert (
+        numbers["validation_exact_match"] == 0.7
+        and numbers["best_step"] == 6
+        and numbers["steps"] == 18
+    )
 
 
 def test_validation_answers_are_those_of_the_tuned_arm(config, prepared, tmp_path):
-    checked = config("tracking=disabled", "train.best.metric=chrf", "train.best.rows=4", "train.best.max_new_tokens=8")
+    checked = config(
+        "tracking=disabled",
+        "train.best.metric=chrf",
+        "train.best.rows=4",
+        "train.best.max_new_tokens=8",
+    )
     method = get_method(checked)
-    trainer = get_trainer(method, prepared["train"], prepared["validation"], Tracker(checked, None), str(tmp_path))
+    trainer = get_trainer(
+        method, prepared["train"], prepared["validation"], Tracker(checked, None), str(tmp_path)
+    )
     metrics = trainer.evaluate()
     assert set(metrics) >= {"eval_loss", "eval_chrf"} and 0 <= metrics["eval_chrf"] <= 100
     assert len(trainer.validation._records) == 4
@@ -70,7 +95,10 @@ def test_validation_answers_are_those_of_the_tuned_arm(config, prepared, tmp_pat
         ("train.best.metric=exact_mach", "there is no metric 'exact_mach'"),
         ("train.best.metric=exact_match train.method=reward", "train.best.metric: must be loss"),
         ("train.method=grpo", "train.reward.metric: method grpo needs one"),
-        ("train.quantization={load_in_4bit:true} train.adapter=null", "train.quantization: needs an adapter"),
+        (
+            "train.quantization={load_in_4bit:true} train.adapter=null",
+            "train.quantization: needs an adapter",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_said_before_any_work(prepared, override, said):

@@ -64,7 +64,11 @@ def run(*overrides):
 def read():
     numbers = json.loads(Path("metrics/train.json").read_text())
     kept = {key: value for key, value in numbers.items() if key not in TIMES}
-    return load_file(next(TUNED.glob("*.safetensors"))), kept, json.loads(Path("plots/train.json").read_text())
+    return (
+        load_file(next(TUNED.glob("*.safetensors"))),
+        kept,
+        json.loads(Path("plots/train.json").read_text()),
+    )
 
 
 def same(one, other):
@@ -89,9 +93,16 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("option", "step"),
-    [("lora", 1), ("lora", 8), ("lora", 12), ("full", 8)],  # in the first epoch of six steps, in the second, at its end
+    [
+        ("lora", 1),
+        ("lora", 8),
+        ("lora", 12),
+        ("full", 8),
+    ],  # in the first epoch of six steps, in the second, at its end
 )
-def test_a_killed_run_ends_with_the_very_weights_and_numbers(prepared, monkeypatch, uninterrupted, option, step):
+def test_a_killed_run_ends_with_the_very_weights_and_numbers(
+    prepared, monkeypatch, uninterrupted, option, step
+):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at(patch, step)
         run(f"train={option}")
@@ -129,26 +140,46 @@ runpy.run_module("stages.train", run_name="__main__")
 
 def test_signal_9_in_the_middle_of_a_checkpoint(prepared, workspace, uninterrupted):
     """A process of its own, killed before it says that its eleventh checkpoint is complete."""
-    (workspace / "composed.yaml").write_text(OmegaConf.to_yaml(compose_config(*SMALL), resolve=True))
-    flags = ["-cp", str(workspace), "-cn", "composed", "hydra.run.dir=.", "hydra.output_subdir=null"]
+    (workspace / "composed.yaml").write_text(
+        OmegaConf.to_yaml(compose_config(*SMALL), resolve=True)
+    )
+    flags = [
+        "-cp",
+        str(workspace),
+        "-cn",
+        "composed",
+        "hydra.run.dir=.",
+        "hydra.output_subdir=null",
+    ]
     command = [sys.executable, "-c", KILL, *flags, "hydra/job_logging=none"]
-    died = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False)
+    died = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
     [folder] = [path for path in FOLDER.iterdir() if path.is_dir()]
-    assert (folder / "checkpoint-11").exists() and find(folder).name == "checkpoint-10" and not TUNED.exists()
+    assert (
+        (folder / "checkpoint-11").exists()
+        and find(folder).name == "checkpoint-10"
+        and not TUNED.exists()
+    )
     main(compose_config(*SMALL))
     assert json.loads(TAKEN.read_text())["resumed_at_steps"] == [10]
     same(uninterrupted("train=lora"), read())
 
 
-def test_code_on_which_no_weight_depends_may_change_and_is_named(prepared, monkeypatch, capsys, uninterrupted):
+def test_code_on_which_no_weight_depends_may_change_and_is_named(
+    prepared, monkeypatch, capsys, uninterrupted
+):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at(patch, 5)
         run()
     [noted] = FOLDER.glob("*/other_code.json")
     noted.write_text(noted.read_text().replace("stages/core/errors.py", "stages/core/mistakes.py"))
     main(compose_config(*SMALL))
-    assert "no weight should depend: stages/core/errors.py, stages/core/mistakes.py." in capsys.readouterr().err
+    assert (
+        "no weight should depend: stages/core/errors.py, stages/core/mistakes.py."
+        in capsys.readouterr().err
+    )
     assert json.loads(TAKEN.read_text())["resumed_at_steps"]
     same(uninterrupted("train=lora"), read())
 
@@ -171,7 +202,9 @@ def test_a_cut_off_checkpoint_does_not_count(prepared, monkeypatch):
     assert int(find(folder).name.split("-")[1]) == int(last.name.split("-")[1]) - 1
 
 
-@pytest.mark.parametrize("change", ["seed=7", "train.args.learning_rate=2e-2", "prompt.short_instruction=Other."])
+@pytest.mark.parametrize(
+    "change", ["seed=7", "train.args.learning_rate=2e-2", "prompt.short_instruction=Other."]
+)
 def test_another_configuration_begins_anew(prepared, monkeypatch, change):
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at(patch, 5)
@@ -185,28 +218,38 @@ def test_a_finished_training_is_not_done_again(prepared, monkeypatch):
     run()
     before = {path: path.stat().st_mtime_ns for path in Path("models").rglob("*")}
     stop_at(monkeypatch, 0)
-    main(compose_config(*SMALL, "train.checkpoint_minutes=3"))  # when checkpoints are made changes nothing
+    main(
+        compose_config(*SMALL, "train.checkpoint_minutes=3")
+    )  # when checkpoints are made changes nothing
     assert {path: path.stat().st_mtime_ns for path in Path("models").rglob("*")} == before
     with pytest.raises(Killed):
         main(compose_config(*SMALL, "seed=7"))
-    assert {path: path.stat().st_mtime_ns for path in Path("models").rglob("*")} == before  # a failed run loses nothing
+    assert {
+        path: path.stat().st_mtime_ns for path in Path("models").rglob("*")
+    } == before  # a failed run loses nothing
 
 
 def test_the_order_of_an_epoch_hangs_on_its_number_alone():
     lengths = [i % 7 for i in range(50)]
     for given in (None, lengths):
         order = EpochOrder(50, given, 8, seed=42)
-        first, again = list(order), list(order)
+        first = list(order)
+        again = list(order)
         order.epoch = 1
         second = list(order)
-        assert first == again and first != second and sorted(first) == sorted(second) == list(range(50))
+        assert (
+            first == again
+            and first != second
+            and sorted(first) == sorted(second) == list(range(50))
+        )
     assert list(EpochOrder(50, None, 8, seed=43)) != list(EpochOrder(50, None, 8, seed=42))
 
 
 def test_the_clock_stands_still_while_it_is_paused(monkeypatch):
     clock = count()  # a second passes at each look
     monkeypatch.setattr(
-        "stages.train.monitoring.training_progress.time", SimpleNamespace(perf_counter=lambda: next(clock))
+        "stages.train.monitoring.training_progress.time",
+        SimpleNamespace(perf_counter=lambda: next(clock)),
     )
     journal = Journal([])
     with journal.paused():

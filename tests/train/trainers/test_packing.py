@@ -19,10 +19,16 @@ def gradients_of(config, prepared, tmp_path):
         overrides = (f"train.attention={attention}", "train=full", "train.micro_batch_tokens=400")
         trainer, rows, tokenizer = trainer_of(config, prepared, tmp_path, *overrides)
         trainer.create_optimizer()
-        batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(8)]) | {"row": torch.arange(8)}
+        batch = LeftPadding(tokenizer.pad_token_id)([rows[i] for i in range(8)]) | {
+            "row": torch.arange(8)
+        }
         trainer.current_gradient_accumulation_steps = 1
         loss = trainer.training_step(trainer.model, batch, (batch["labels"] != IGNORED).sum())
-        return loss, {name: p.grad for name, p in trainer.model.named_parameters()}, trainer.evaluate()["eval_loss"]
+        return (
+            loss,
+            {name: p.grad for name, p in trainer.model.named_parameters()},
+            trainer.evaluate()["eval_loss"],
+        )
 
     return get
 
@@ -30,18 +36,29 @@ def gradients_of(config, prepared, tmp_path):
 @pytest.mark.parametrize("plain_tokens", [512, 0], ids=["plain products", "fused kernel"])
 def test_loss_and_gradients_are_those_of_padded_rows(gradients_of, monkeypatch, plain_tokens):
     monkeypatch.setattr(packing, "PLAIN_TOKENS", plain_tokens)
-    (loss, gradients, validation), (padded_loss, padded, padded_validation) = map(gradients_of, (PER_ROW, "sdpa"))
-    assert torch.allclose(loss, padded_loss, rtol=1e-5) and validation == pytest.approx(padded_validation, rel=1e-5)
-    assert all(torch.allclose(gradients[name], padded[name], atol=1e-6, rtol=1e-3) for name in padded)
+    (loss, gradients, validation), (padded_loss, padded, padded_validation) = map(
+        gradients_of, (PER_ROW, "sdpa")
+    )
+    assert torch.allclose(loss, padded_loss, rtol=1e-5) and validation == pytest.approx(
+        padded_validation, rel=1e-5
+    )
+    assert all(
+        torch.allclose(gradients[name], padded[name], atol=1e-6, rtol=1e-3) for name in padded
+    )
 
 
 def test_a_row_does_not_see_the_one_before(config, prepared, tmp_path):
     trainer, rows, tokenizer = trainer_of(config, prepared, tmp_path)
     assert trainer._packs
-    collate, model = LeftPadding(tokenizer.pad_token_id), trainer.model.eval()
-    alone, after = collate([rows[1]]), collate([rows[0], rows[1]])
+    collate = LeftPadding(tokenizer.pad_token_id)
+    model = trainer.model.eval()
+    alone = collate([rows[1]])
+    after = collate([rows[0], rows[1]])
     with torch.no_grad():
-        found = [model(**{**join(batch), "labels": None}, use_cache=False).logits[0] for batch in (alone, after)]
+        found = [
+            model(**{**join(batch), "labels": None}, use_cache=False).logits[0]
+            for batch in (alone, after)
+        ]
     assert torch.allclose(found[0], found[1][-len(found[0]) :], atol=1e-5)
 
 
@@ -49,7 +66,9 @@ def test_what_is_joined_has_no_padding_and_no_target_across_rows():
     ids = torch.tensor([[0, 0, 5, 6], [1, 2, 3, 4]])
     seen = (ids > 0).long()
     positions = (seen.cumsum(-1) - 1).clamp(min=0)
-    joined = join({"input_ids": ids, "attention_mask": seen, "position_ids": positions, "labels": ids})
+    joined = join(
+        {"input_ids": ids, "attention_mask": seen, "position_ids": positions, "labels": ids}
+    )
     assert joined["input_ids"].tolist() == [[5, 6, 1, 2, 3, 4]] and joined["row_lengths"] == [2, 4]
     assert joined["position_ids"].tolist() == [[0, 1, 0, 1, 2, 3]]
     assert joined["labels"].tolist() == [[IGNORED, 6, IGNORED, 2, 3, 4]]
@@ -70,11 +89,16 @@ def test_rows_are_divided_into_few_parts_within_the_limit(lengths, limit, parts)
 
 def test_answers_are_generated_as_with_attention_of_pytorch(base):
     tokenizer = get_tokenizer(base)
-    prompts = [tokenizer.encode("Who is Ann?"), tokenizer.encode("What did Acme Inc. sign with the Bank?")]
+    prompts = [
+        tokenizer.encode("Who is Ann?"),
+        tokenizer.encode("What did Acme Inc. sign with the Bank?"),
+    ]
     texts = []
     for attention in (PER_ROW, "sdpa"):
         model = get_model(base, "float32")
         model.set_attn_implementation(attention)
-        answers = generate(model.eval(), tokenizer, prompts, max_new_tokens=8, batch_tokens=256, title="test")
+        answers = generate(
+            model.eval(), tokenizer, prompts, max_new_tokens=8, batch_tokens=256, title="test"
+        )
         texts.append([answer.text for answer in answers])
     assert texts[0] == texts[1]

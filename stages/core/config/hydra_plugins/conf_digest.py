@@ -17,7 +17,9 @@ def conf_digest(conf: Path = CONF) -> str:
     """SHA-256, in hex, over the sorted relative paths and the bytes of every YAML file under `conf`."""
     digest = hashlib.sha256()
     for path in sorted(conf.rglob("*.yaml")):
-        digest.update(path.relative_to(conf).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(
+            path.relative_to(conf).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+        )
     return digest.hexdigest()
 
 

@@ -14,5 +14,7 @@ class Accuracy(LabelMetric):
     Options: as `LabelMetric`.
     """
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
         return float(self.label(prediction) == self.label(reference)), 1.0

@@ -10,8 +10,20 @@ from stages.core.data.unicode_text import clean, count_scripts
 from stages.core.metrics.row_metric import RowMetric
 
 ORDER = 4
-TOKENIZERS = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")  # the others of sacrebleu need a download
-_BY_SCRIPT = {"Latin": "13a", "Han": "zh", **dict.fromkeys(("Thai", "Lao", "Khmer", "Myanmar"), "char")}
+TOKENIZERS = (
+    "13a",
+    "intl",
+    "char",
+    "zh",
+    "ja-mecab",
+    "ko-mecab",
+    "none",
+)  # the others of sacrebleu need a download
+_BY_SCRIPT = {
+    "Latin": "13a",
+    "Han": "zh",
+    **dict.fromkeys(("Thai", "Lao", "Khmer", "Myanmar"), "char"),
+}
 _KANA = ("Hiragana", "Katakana")
 
 
@@ -39,9 +51,16 @@ class Bleu(RowMetric):
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "tokenizer": self.tokenizer}
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
         score = self.scorer.sentence_score(clean(prediction), [clean(reference)])
-        return [*map(float, score.counts), *map(float, score.totals), float(score.sys_len), float(score.ref_len)]
+        return [
+            *map(float, score.counts),
+            *map(float, score.totals),
+            float(score.sys_len),
+            float(score.ref_len),
+        ]
 
     def aggregate(self, sums: np.ndarray) -> np.ndarray:
         return bleu(sums, np.full(sums.shape[:-1], ORDER))
@@ -60,8 +79,12 @@ def choose_tokenizer(references: Sequence[str]) -> str:
 
 def bleu(sums: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """The score from matches and n-grams of each order, length and length of the references; of the first `orders`."""
-    correct, total, lengths = sums[..., :ORDER], sums[..., ORDER : 2 * ORDER], np.maximum(sums[..., 2 * ORDER :], 1e-9)
-    smoothed = np.where(correct > 0, correct, 0.5 ** (correct == 0).cumsum(axis=-1))  # 1/2, 1/4, ... of a match
+    correct = sums[..., :ORDER]
+    total = sums[..., ORDER : 2 * ORDER]
+    lengths = np.maximum(sums[..., 2 * ORDER :], 1e-9)
+    smoothed = np.where(
+        correct > 0, correct, 0.5 ** (correct == 0).cumsum(axis=-1)
+    )  # 1/2, 1/4, ... of a match
     precision = np.log(smoothed / np.maximum(total, 1))
     counted = np.arange(ORDER) < orders[..., None]
     mean = np.where(counted, precision, 0).sum(axis=-1) / np.maximum(orders, 1)

@@ -35,8 +35,11 @@ class EntityF1(RowMetric):
         self.all_types = self.types | listed
         self.nothing = {fold(text) for text in [NO_ENTITIES, *references] if lists_nothing(text)}
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> tuple[float, float]:
-        found, wanted = parse_entities(prediction, self.types), parse_entities(reference, self.types)
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> tuple[float, float]:
+        found = parse_entities(prediction, self.types)
+        wanted = parse_entities(reference, self.types)
         return 2.0 * (found & wanted).total(), float(found.total() + wanted.total())
 
     def well_formed(self, prediction: str) -> bool:

@@ -13,7 +13,9 @@ SHORT = 100  # characters of the longest target that is still looked for in an a
 FEW = 1000  # different targets: among more an answer names some other one by chance
 _ARTICLE = regex.compile(r"(?i)\b(?:an?|the)\s+(?=\w\w)")
 # Marks that belong to a number: 1.5, 10:30, 5%, -5, .5
-_OF_NUMBER = r"(?<=\p{N})\p{P}(?=\p{N})|(?<=\p{N})[%‰٪]|(?<![\p{L}\p{M}\p{N}])[-‐‑–.](?=[\p{Sc}.]*\p{N})"
+_OF_NUMBER = (
+    r"(?<=\p{N})\p{P}(?=\p{N})|(?<=\p{N})[%‰٪]|(?<![\p{L}\p{M}\p{N}])[-‐‑–.](?=[\p{Sc}.]*\p{N})"
+)
 _PUNCTUATION = regex.compile(rf"({_OF_NUMBER})|\p{{P}}")
 
 NORMALISERS: dict[str, Callable[[str], str]] = {
@@ -41,14 +43,20 @@ class ExactMatch(RowMetric):
             would leave nothing of a text is not applied to it.
     """
 
-    def prepare(self, references: Sequence[str], normalise: Sequence[str] = ("case", "spaces")) -> None:
+    def prepare(
+        self, references: Sequence[str], normalise: Sequence[str] = ("case", "spaces")
+    ) -> None:
         unknown = set(normalise) - set(NORMALISERS)
         if unknown:
-            raise ValueError(f"unknown normaliser {', '.join(sorted(unknown))}; there are {', '.join(NORMALISERS)}")
+            raise ValueError(
+                f"unknown normaliser {', '.join(sorted(unknown))}; there are {', '.join(NORMALISERS)}"
+            )
         self.steps = [step for name, step in NORMALISERS.items() if name in normalise]
         self.targets = {fold(text): text for text in references}
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> tuple[float, float]:
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> tuple[float, float]:
         return float(self.normalised(prediction) == self.normalised(reference)), 1.0
 
     def normalised(self, text: str) -> str:

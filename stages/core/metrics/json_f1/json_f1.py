@@ -19,7 +19,9 @@ class JsonF1(JsonMetric):
     Options: as `JsonMetric`.
     """
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
         answers = read_json_answer(prediction, self.validator), read_json_answer(reference, None)
         found, wanted = (Counter(fields(values)) for values in answers)
         return 2.0 * (found & wanted).total(), float(found.total() + wanted.total())

@@ -17,8 +17,11 @@ class JsonMatch(JsonMetric):
     Options: as `JsonMetric`.
     """
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        found, wanted = read_json_answer(prediction, self.validator), read_json_answer(reference, None)
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
+        found = read_json_answer(prediction, self.validator)
+        wanted = read_json_answer(reference, None)
         return float(bool(found) and canonical(found) == canonical(wanted)), 1.0
 
 

@@ -23,8 +23,11 @@ LAYOUT = (
     "<request>\n{request}\n</request>\n\n<answer_A>\n{A}\n</answer_A>\n\n<answer_B>\n{B}\n</answer_B>\n\n"
     "Which answer is better: A, B or TIE?"
 )
-MAX_TOKENS, SEED = 1024, 0  # a judge that does as told stops after a word; one that thinks first needs the rest
-_CHOICE = re.compile(r"(?i)\W*((the )?(better )?(answer|verdict)( is)?\W+)?(?P<choice>A|B|TIE)( is better)?\W*")
+MAX_TOKENS = 1024
+SEED = 0  # a judge that does as told stops after a word; one that thinks first needs the rest
+_CHOICE = re.compile(
+    r"(?i)\W*((the )?(better )?(answer|verdict)( is)?\W+)?(?P<choice>A|B|TIE)( is better)?\W*"
+)
 
 
 class Judge(RowMetric):
@@ -46,24 +49,39 @@ class Judge(RowMetric):
     judged = identical = disagreed = unreadable = 0
     answered_by: frozenset[str] = frozenset()
 
-    def prepare(self, references: Sequence[str], instruction: str | None = None, **endpoint: Any) -> None:
+    def prepare(
+        self, references: Sequence[str], instruction: str | None = None, **endpoint: Any
+    ) -> None:
         try:
             self.endpoint = Endpoint.model_validate(endpoint)
         except ValidationError as error:
-            raise ValueError("; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())) from None
+            raise ValueError(
+                "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
+            ) from None
         if not isinstance(instruction, str | None):
             raise TypeError(f"instruction: should be a text or null, got {instruction!r}")
         self.instruction = instruction or INSTRUCTION
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
         return self.contribute_all([prediction], [reference], [record])[0]
 
     def contribute_all(
-        self, predictions: Sequence[str], references: Sequence[str], records: Sequence[dict[str, Any]]
+        self,
+        predictions: Sequence[str],
+        references: Sequence[str],
+        records: Sequence[dict[str, Any]],
     ) -> list[Sequence[float]]:
         rows = list(zip(predictions, references, records, strict=True))
-        asked = [i for i, (prediction, reference, _) in enumerate(rows) if prediction.strip() != reference.strip()]
-        requests = [self.request(*pair, rows[i][2]) for i in asked for pair in (rows[i][:2], rows[i][1::-1])]
+        asked = [
+            i
+            for i, (prediction, reference, _) in enumerate(rows)
+            if prediction.strip() != reference.strip()
+        ]
+        requests = [
+            self.request(*pair, rows[i][2]) for i in asked for pair in (rows[i][:2], rows[i][1::-1])
+        ]
         replies = chat(self.endpoint, requests, f"evaluate.options.{self.name}")
         verdicts = [read_choice(reply.text) for reply in replies]
         scores = [1.0] * len(rows)
@@ -73,22 +91,31 @@ class Judge(RowMetric):
             text = "judge: %d of %d replies are neither A, B nor TIE and count half; give a judge that does as told"
             log.warning(text, unreadable, len(replies))
         self.unreadable += unreadable
-        self.judged, self.identical = self.judged + len(asked), self.identical + len(rows) - len(asked)
+        self.judged = self.judged + len(asked)
+        self.identical = self.identical + len(rows) - len(asked)
         self.answered_by |= {reply.model for reply in replies}
         return [(score, 1.0) for score in scores]
 
     def request(self, a: str, b: str, record: dict[str, Any]) -> Request:
         """What the judge is asked about two answers to a row."""
-        turns = [f"{message['role']}: {show(message)}" for message in record.get("messages", [])[:-1]]
+        turns = [
+            f"{message['role']}: {show(message)}" for message in record.get("messages", [])[:-1]
+        ]
         text = LAYOUT.format(request="\n\n".join(turns) or "(not known)", A=a, B=b)
-        messages = [{"role": "system", "content": self.instruction}, {"role": "user", "content": text}]
+        messages = [
+            {"role": "system", "content": self.instruction},
+            {"role": "user", "content": text},
+        ]
         return Request(messages, MAX_TOKENS, SEED)
 
     def score(self, first: str | None, second: str | None) -> float:
         """The row's score from the verdict with the answer as A and the one with the answer as B."""
         mapped = {"A": "B", "B": "A"}.get(second or "", second)  # as if the answer were A
         self.disagreed += None not in (first, mapped) and first != mapped
-        return sum(0.5 if verdict is None else float(verdict != "B") for verdict in (first, mapped)) / 2
+        return (
+            sum(0.5 if verdict is None else float(verdict != "B") for verdict in (first, mapped))
+            / 2
+        )
 
     def facts(self) -> dict[str, Any]:
         """Also who judged and how, and over all arms that were scored how many rows it judged and how well."""

@@ -22,16 +22,24 @@ class MacroF1(LabelMetric):
         super().prepare(references, pattern)
         self.labels = sorted(self.targets)
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        found, wanted = self.label(prediction), self.label(reference)
-        counts = ((name == found == wanted, name == found != wanted, name == wanted != found) for name in self.labels)
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
+        found = self.label(prediction)
+        wanted = self.label(reference)
+        counts = (
+            (name == found == wanted, name == found != wanted, name == wanted != found)
+            for name in self.labels
+        )
         return [float(count) for three in counts for count in three]
 
     def aggregate(self, sums: np.ndarray) -> np.ndarray:
         hits, extra, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
         occurs = hits + missed > 0
         scores = np.where(occurs, 2 * hits / np.maximum(2 * hits + extra + missed, 1), 0.0)
-        return np.where(occurs.any(axis=-1), scores.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1), 1.0)
+        return np.where(
+            occurs.any(axis=-1), scores.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1), 1.0
+        )
 
     def row_values(self, rows: np.ndarray) -> np.ndarray:
         return rows[:, ::3].sum(axis=1)  # 1 where right

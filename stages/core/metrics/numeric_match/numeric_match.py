@@ -28,11 +28,16 @@ class NumericMatch(RowMetric):
     """
 
     advice = (
-        "set `decimal` and `which` in evaluate.options.numeric_match as the targets need them, or choose exact_match"
+        "set `decimal` and `which` in evaluate.options.numeric_match as the targets need them, "
+        "or choose exact_match"
     )
 
     def prepare(
-        self, references: Sequence[str], relative: float = 1e-4, decimal: str = ".", which: str = "only"
+        self,
+        references: Sequence[str],
+        relative: float = 1e-4,
+        decimal: str = ".",
+        which: str = "only",
     ) -> None:
         if not 0 <= relative < 1:
             raise ValueError(f"relative must be from 0 to below 1, got {relative}")
@@ -46,8 +51,11 @@ class NumericMatch(RowMetric):
         for text in references:
             self._check_target(text)
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        found, wanted = self.number(prediction), self.number(reference)
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
+        found = self.number(prediction)
+        wanted = self.number(reference)
         if wanted is None:
             return float(fold(prediction) == fold(reference)), 1.0
         return float(found is not None and self.same(found, wanted)), 1.0
@@ -62,7 +70,9 @@ class NumericMatch(RowMetric):
         scale = 0.01 ** (found.percent - wanted.percent)
         numbers = (found.value, found.value * scale)
         near = self.relative * abs(wanted.value)
-        return wanted.value in numbers or any(abs(number - wanted.value) <= near for number in numbers)
+        return wanted.value in numbers or any(
+            abs(number - wanted.value) <= near for number in numbers
+        )
 
     def well_formed(self, prediction: str) -> bool:
         """Whether the answer gives one number, which can be read."""
@@ -72,7 +82,10 @@ class NumericMatch(RowMetric):
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
         """The last number of each answer."""
         numbers = [find_numbers(text, self.decimal) for text in predictions]
-        return [found[-1].text if found else text for text, found in zip(predictions, numbers, strict=True)]
+        return [
+            found[-1].text if found else text
+            for text, found in zip(predictions, numbers, strict=True)
+        ]
 
     def _check_target(self, text: str) -> None:
         numbers = find_numbers(text, self.decimal)

@@ -20,10 +20,14 @@ class Perplexity(RowMetric):
     bounds = None  # from 1 up without end
     best = None  # what it depends on is the model, not the answer
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
         answer = record.get("prediction", {})
         if answer.get("target_nats") is None:
-            raise ValueError("the predictions hold no likelihood of the target: set evaluate.likelihood=true")
+            raise ValueError(
+                "the predictions hold no likelihood of the target: set evaluate.likelihood=true"
+            )
         return answer["target_nats"], answer["target_tokens"]
 
     def aggregate(self, sums: np.ndarray) -> np.ndarray:

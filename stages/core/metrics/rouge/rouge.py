@@ -39,8 +39,13 @@ class Rouge(RowMetric):
     advice = "set evaluate.options.rouge.tokenizer=unicode, or choose chrf, which needs no words"
     tokenizer = "unicode"
 
-    def prepare(self, references: Sequence[str], kind: str = "rougeL", tokenizer: str = "unicode") -> None:
-        for name, given, known in (("kind", kind, KINDS), ("tokenizer", tokenizer, tuple(TOKENIZERS))):
+    def prepare(
+        self, references: Sequence[str], kind: str = "rougeL", tokenizer: str = "unicode"
+    ) -> None:
+        for name, given, known in (
+            ("kind", kind, KINDS),
+            ("tokenizer", tokenizer, tuple(TOKENIZERS)),
+        ):
             if given not in known:
                 raise ValueError(f"unknown {name} {given}; there are {', '.join(known)}")
         self.kind = kind
@@ -48,8 +53,12 @@ class Rouge(RowMetric):
         self.tokenize = TOKENIZERS[tokenizer]()
         self.scorer = RougeScorer([kind], tokenizer=self.tokenize)
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        if self.tokenizer == "unicode" and len(self.tokenize.tokenize(reference)) < 1 + (self.kind == "rouge2"):
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
+        if self.tokenizer == "unicode" and len(self.tokenize.tokenize(reference)) < 1 + (
+            self.kind == "rouge2"
+        ):
             return float(fold(prediction) == fold(reference)), 1.0
         return self.scorer.score(reference, prediction)[self.kind].fmeasure, 1.0
 

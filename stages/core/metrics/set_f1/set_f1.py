@@ -29,8 +29,11 @@ class SetF1(RowMetric):
             raise ValueError("separator is empty")
         self.separator = re.compile(re.escape(separator) if separator else _COMMA)
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        found, wanted = items(prediction, self.separator), items(reference, self.separator)
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
+        found = items(prediction, self.separator)
+        wanted = items(reference, self.separator)
         return 2.0 * len(found & wanted), float(len(found) + len(wanted))
 
 

@@ -12,7 +12,12 @@ from typing import Any
 
 from stages.core.metrics.row_metric import RowMetric
 
-DATABASES, ATTEMPTS, SECONDS, ROWS, CHARACTERS, HEAP = 5, 24, 1.0, 10_000, 10_000_000, 250_000_000
+DATABASES = 5
+ATTEMPTS = 24
+SECONDS = 1.0
+ROWS = 10_000
+CHARACTERS = 10_000_000
+HEAP = 250_000_000
 Schema = dict[str, dict[str, str]]  # table, column, declared type
 Result = list[tuple[Any, ...]]
 Tables = dict[str, Result]
@@ -25,14 +30,23 @@ _CREATE = re.compile(
     rf"(?is)\bCREATE\s+(?:TEMP\w*\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_NAME}(?:\.{_NAME})?)\s*({_NESTED})"
 )
 _COLUMN = re.compile(rf"""\s*({_NAME})((?:"[^"]*"|`[^`]*`|'[^']*'|{_NESTED}|[^,])*),?""")
-_NO_COLUMN = re.compile(r"(?i)\s*(?:(PRIMARY|FOREIGN)\s+KEY|CONSTRAINT|CHECK|(UNIQUE|(FULLTEXT )?KEY|INDEX)[^()]*\()")
+_NO_COLUMN = re.compile(
+    r"(?i)\s*(?:(PRIMARY|FOREIGN)\s+KEY|CONSTRAINT|CHECK|(UNIQUE|(FULLTEXT )?KEY|INDEX)[^()]*\()"
+)
 _INSIDE = re.compile(rf"'[^']*'|{_NESTED}")
 _TYPED = re.compile(r"(?m)^\s*Table:? +(\S+?)\. +Columns: +(.+)$")
 _LISTED = re.compile(r"(?m)^\s*Table +(\S+?), *columns *= *\[(.*)\]")
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|`[^`]*`|\[[^\]]*\]|-?\b\d+(?:\.\d+)?\b|\w+""")
-_KINDS = {"date": "date|time", "text": "char|text|string|clob|enum", "real": "real|floa|doub|dec", "bool": "bool"}
+_KINDS = {
+    "date": "date|time",
+    "text": "char|text|string|clob|enum",
+    "real": "real|floa|doub|dec",
+    "bool": "bool",
+}
 _FAILURES = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError)
-_NO_GRAMMAR = re.compile(r"syntax error|incomplete input|unrecognized token|one statement|overflow|too large|too big")
+_NO_GRAMMAR = re.compile(
+    r"syntax error|incomplete input|unrecognized token|one statement|overflow|too large|too big"
+)
 _MAY = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
@@ -52,16 +66,23 @@ class SqlExecution(RowMetric):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.seen: set[tuple[str, str]] = set()  # question and reference of each row that was scored
+        self.seen: set[tuple[str, str]] = (
+            set()
+        )  # question and reference of each row that was scored
         self.compared_as_text: set[tuple[str, str]] = set()
 
     def prepare(self, references: Sequence[str], **options: Any) -> None:
         super().prepare(references, **options)
         self.bare = all(map(parses, references))
 
-    def contribute(self, prediction: str, reference: str, record: dict[str, Any]) -> Sequence[float]:
-        found, wanted = bare(prediction), bare(reference)
-        question = "\n".join(str(message.get("content") or "") for message in record.get("messages", [])[:-1])
+    def contribute(
+        self, prediction: str, reference: str, record: dict[str, Any]
+    ) -> Sequence[float]:
+        found = bare(prediction)
+        wanted = bare(reference)
+        question = "\n".join(
+            str(message.get("content") or "") for message in record.get("messages", [])[:-1]
+        )
         self.seen.add((question, reference))
         if found == wanted or not found:
             return float(found == wanted), 1.0
@@ -71,7 +92,9 @@ class SqlExecution(RowMetric):
             self.compared_as_text.add((question, reference))
             return float(found.casefold().split() == wanted.casefold().split()), 1.0
         ordered = bool(re.search(r"(?i)\border\s+by\b", _INSIDE.sub("", wanted)))
-        return float(all(agree(run(schema, tables, found), *given, ordered) for tables, given in suite)), 1.0
+        return float(
+            all(agree(run(schema, tables, found), *given, ordered) for tables, given in suite)
+        ), 1.0
 
     def well_formed(self, prediction: str) -> bool:
         """Whether SQLite can parse the whole answer; if it cannot parse the targets, what the metric reads of it."""
@@ -79,7 +102,11 @@ class SqlExecution(RowMetric):
 
     def facts(self) -> dict[str, Any]:
         """Also in how many rows an answer was compared as a text: the reference did not run, or no table was found."""
-        return {**super().facts(), "rows": len(self.seen), "rows_compared_as_text": len(self.compared_as_text)}
+        return {
+            **super().facts(),
+            "rows": len(self.seen),
+            "rows_compared_as_text": len(self.compared_as_text),
+        }
 
 
 def bare(text: str) -> str:
@@ -92,16 +119,35 @@ def read_schema(text: str) -> Schema:
     """Tables, their columns and the columns' types, all in lower case."""
     found = {}
     for table, body in _CREATE.findall(re.sub(r"--[^\n]*", "", text)):
-        columns = [column for column in _COLUMN.findall(body[1:-1]) if not _NO_COLUMN.match("".join(column))]
+        columns = [
+            column
+            for column in _COLUMN.findall(body[1:-1])
+            if not _NO_COLUMN.match("".join(column))
+        ]
         found[table] = [(name.strip('"`[]'), rest.strip()) for name, rest in columns]
-    found |= {table: re.findall(r"(\S.*?) \((\w+)\)(?:, |$)", body.strip()) for table, body in _TYPED.findall(text)}
+    found |= {
+        table: re.findall(r"(\S.*?) \((\w+)\)(?:, |$)", body.strip())
+        for table, body in _TYPED.findall(text)
+    }
     for table, body in _LISTED.findall(text):
-        found[table] = [(name.strip(), "") for name in body.split(",") if name.strip() not in ("*", "")]
-    plain = {table.split(".")[-1].strip('"`[]').lower(): columns for table, columns in found.items() if columns}
-    return {t: {n.lower(): k.lower() for n, k in columns} for t, columns in plain.items() if t[:7] != "sqlite_"}
+        found[table] = [
+            (name.strip(), "") for name in body.split(",") if name.strip() not in ("*", "")
+        ]
+    plain = {
+        table.split(".")[-1].strip('"`[]').lower(): columns
+        for table, columns in found.items()
+        if columns
+    }
+    return {
+        t: {n.lower(): k.lower() for n, k in columns}
+        for t, columns in plain.items()
+        if t[:7] != "sqlite_"
+    }
 
 
-def databases(schema: Schema, question: str, wanted: str, found: str) -> list[tuple[Tables, tuple[Result, Result]]]:
+def databases(
+    schema: Schema, question: str, wanted: str, found: str
+) -> list[tuple[Tables, tuple[Result, Result]]]:
     """Filled tables, each with what the reference gives on them and on them turned upside down."""
     pools = literals(f"{wanted}\n{found}", schema)
     nulls = 0.15 if re.search(r"(?i)null|coalesce", wanted + found) else 0.0
@@ -112,15 +158,20 @@ def databases(schema: Schema, question: str, wanted: str, found: str) -> list[tu
         again = run(schema, {table: rows[::-1] for table, rows in tables.items()}, wanted)
         if given is None or again is None:
             return []
-        settled, telling = Counter(given) == Counter(again), any(map(any, given))
-        ranks[2 - telling - (settled and telling)].append((tables, (given, again if settled else given)))
+        settled = Counter(given) == Counter(again)
+        telling = any(map(any, given))
+        ranks[2 - telling - (settled and telling)].append(
+            (tables, (given, again if settled else given))
+        )
     return next(rank for rank in ranks if rank)[:DATABASES]
 
 
 def literals(queries: str, schema: Schema) -> dict[str, list[Any]]:
     """The literals of the queries by the column before each, numbers with their neighbours; under `/` the years."""
-    names, last = {column for columns in schema.values() for column in columns}, ""
-    pools, parts = defaultdict[str, list[Any]](list), re.search(r"(?i)strftime|substr", queries)  # of dates
+    names = {column for columns in schema.values() for column in columns}
+    last = ""
+    pools = defaultdict[str, list[Any]](list)
+    parts = re.search(r"(?i)strftime|substr", queries)  # of dates
     for token in _TOKEN.findall(queries):
         inner = token[1:-1] if token[0] in "'\"`[" else token
         if token[0] != "'" and inner.lower() in names:
@@ -128,60 +179,89 @@ def literals(queries: str, schema: Schema) -> dict[str, list[Any]]:
         elif token[0] in "'\"" and not (parts and re.fullmatch(r"[12]\d{3}", inner)):
             pools[last] += [inner.replace("''", "'").replace("%", joker) for joker in ("", "x")]
         elif re.fullmatch(r"-?\d{1,15}(\.\d+)?", token):
-            pools[last] += [float(token) + step if "." in token else int(token) + step for step in (0, 0, -1, 1)]
+            pools[last] += [
+                float(token) + step if "." in token else int(token) + step for step in (0, 0, -1, 1)
+            ]
     years = [2020, *map(int, re.findall(r"\b[12]\d{3}\b", queries))]
     return pools | {"/": [year + step for year in years for step in (-1, 0, 1)]}
 
 
 def fill(schema: Schema, draw: random.Random, pools: dict[str, list[Any]], nulls: float) -> Tables:
     """Rows for every table. All columns share the small numbers, so that whatever is joined or compared can meet."""
-    tables, keys, share = Tables(), set[str](), draw.choice((0.3, 0.5, 0.8))
+    tables = Tables()
+    keys = set[str]()
+    share = draw.choice((0.3, 0.5, 0.8))
     for table, columns in schema.items():
-        drawn, twins = list[list[Any]](), draw.choices((False, True), (6, 1), k=draw.randint(20, 40))
+        drawn = list[list[Any]]()
+        twins = draw.choices((False, True), (6, 1), k=draw.randint(20, 40))
         for name, declared in columns.items():
-            stem, pool = re.sub(r"_?(id|code|number)$", "", name), pools[name]
+            stem = re.sub(r"_?(id|code|number)$", "", name)
+            pool = pools[name]
             named = not drawn and stem not in (name, "") and name not in keys and stem[:-1] in table
             if name == "id" or named or "primary key" in declared:
                 keys.add(name)
-                drawn.append(draw.sample(list(dict.fromkeys([*pool, *range(len(twins))])), len(twins)))
+                drawn.append(
+                    draw.sample(list(dict.fromkeys([*pool, *range(len(twins))])), len(twins))
+                )
                 continue
             drawn.append([])
             for twin in twins:  # of the row above but for keys, so that DISTINCT matters
                 new = value(kind(name, declared), draw, pools["/"])
                 new = draw.choice(pool) if pool and draw.random() < share else new
-                drawn[-1].append(drawn[-1][-1] if twin and drawn[-1] else None if draw.random() < nulls else new)
+                drawn[-1].append(
+                    drawn[-1][-1] if twin and drawn[-1] else None if draw.random() < nulls else new
+                )
         tables[table] = list(zip(*drawn, strict=True))
     return tables
 
 
 def kind(name: str, declared: str) -> str:
     """What a column holds, also its type in SQLite: date, text, real, bool or number."""
-    found = next((kind for kind, pattern in _KINDS.items() if re.match(rf"\w*({pattern})", declared)), "number")
-    return "date" if re.search("(?<![a-z])date", name) and (found == "text" or not declared) else found
+    found = next(
+        (kind for kind, pattern in _KINDS.items() if re.match(rf"\w*({pattern})", declared)),
+        "number",
+    )
+    return (
+        "date" if re.search("(?<![a-z])date", name) and (found == "text" or not declared) else found
+    )
 
 
 def value(kind: str, draw: random.Random, years: list[int]) -> Any:
     """One value of a column; texts are digits too, so that they can be added and compared with numbers."""
     number = draw.randrange(30)
     date = f"{draw.choice(years)}-{number % 12 + 1:02}-{draw.randint(1, 28):02}"
-    return {"date": date, "real": number + draw.randrange(4) / 4, "bool": number % 2}.get(kind, number)
+    return {"date": date, "real": number + draw.randrange(4) / 4, "bool": number % 2}.get(
+        kind, number
+    )
 
 
 def run(schema: Schema, tables: Tables, query: str) -> Result | None:
     """What the query gives on these tables; nothing if it fails, writes or takes too long or too much."""
-    end, result, size = time.monotonic() + SECONDS, Result(), 0
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection, suppress(*_FAILURES):
+    end = time.monotonic() + SECONDS
+    result = Result()
+    size = 0
+    with (
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as connection,
+        suppress(*_FAILURES),
+    ):
         connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
         for table, rows in tables.items():
-            columns = [f'"{name}" {kind(name, declared)}' for name, declared in schema[table].items()]
+            columns = [
+                f'"{name}" {kind(name, declared)}' for name, declared in schema[table].items()
+            ]
             connection.execute(f'CREATE TABLE "{table}" ({", ".join(columns)})')
-            connection.executemany(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(columns))})', rows)  # noqa: S608
+            places = ", ".join("?" * len(columns))
+            connection.executemany(f'INSERT INTO "{table}" VALUES ({places})', rows)  # noqa: S608
         # The second is for the process: some queries grow while they are parsed.
         connection.executescript(f"PRAGMA query_only = ON; PRAGMA hard_heap_limit = {HEAP}")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, CHARACTERS // 100)
-        connection.set_authorizer(lambda action, _, name, *more: int(action not in _MAY or name == "load_extension"))
+        connection.set_authorizer(
+            lambda action, _, name, *more: int(action not in _MAY or name == "load_extension")
+        )
         for row in connection.execute(query):
-            result.append(tuple(round(cell, 6) if isinstance(cell, float) else cell for cell in row))
+            result.append(
+                tuple(round(cell, 6) if isinstance(cell, float) else cell for cell in row)
+            )
             size += sum(map(len, map(str, row)))
             if len(result) > ROWS or size > CHARACTERS:
                 return None
@@ -191,7 +271,9 @@ def run(schema: Schema, tables: Tables, query: str) -> Result | None:
 
 def parses(query: str) -> bool:
     """Whether a text is one statement by SQLite's grammar, whatever tables there are."""
-    if ";" in _INSIDE.sub("", query).rstrip("; \t\n"):  # SQLite looks no further than to a table that is not there
+    if ";" in _INSIDE.sub("", query).rstrip(
+        "; \t\n"
+    ):  # SQLite looks no further than to a table that is not there
         return False
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(f"PRAGMA hard_heap_limit = {HEAP}")
@@ -199,7 +281,10 @@ def parses(query: str) -> bool:
         try:
             connection.execute(f"EXPLAIN {query}")
         except _FAILURES as error:
-            return isinstance(error, sqlite3.OperationalError) and _NO_GRAMMAR.search(str(error)) is None
+            return (
+                isinstance(error, sqlite3.OperationalError)
+                and _NO_GRAMMAR.search(str(error)) is None
+            )
     return True
 
 

@@ -36,7 +36,9 @@ def work(cfg):
     mark = Path(f"again{os.environ['RANK']}")
     again = mark.exists()
     mark.touch()
-    if os.environ["ENDS"] != "well" and not (os.environ["ENDS"] == "at the second attempt" and again):
+    if os.environ["ENDS"] != "well" and not (
+        os.environ["ENDS"] == "at the second attempt" and again
+    ):
         time.sleep(600)
 
 

@@ -32,6 +32,9 @@ checkpoints.Checkpoints.on_step_begin = kill
 if os.environ.get("ACCELERATE_USE_FSDP"):
     accelerator.fsdp2_prepare_model = shard
     os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-    state.PartialState._prepare_backend = lambda *args, **others: ("gloo", DistributedType.MULTI_GPU)
+    state.PartialState._prepare_backend = lambda *args, **others: (
+        "gloo",
+        DistributedType.MULTI_GPU,
+    )
     torch.distributed.init_process_group("gloo")
 worker.main()
