@@ -21,7 +21,10 @@ def render_card(
     training = candidate.read_training()
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, autoescape=False  # noqa: S701
+        loader=loader,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        autoescape=False,  # noqa: S701
     )
     return environment.get_template("model_card.md.j2").render(
         name=config.register_.name,
