@@ -1,4 +1,4 @@
-# `make help` lists the targets. Each target's plain command stands below it.
+# `make help` lists the targets.
 VENV := .venv
 PYTHON := python3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -8,7 +8,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: help repro verdict mlflow ui test lint typecheck check install dev vllm clean
 
-help: ## list what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: install ## run the pipeline on a real model and real data, then print the verdict
@@ -18,7 +18,7 @@ repro: install ## run the pipeline on a real model and real data, then print the
 verdict: install ## print the verdict of the last run
 	python -m tools.verdict
 
-mlflow: install ## open the MLflow UI on http://127.0.0.1:5000, for this machine alone
+mlflow: install ## start the MLflow UI on http://127.0.0.1:5000, for this machine alone
 	python -m tools.mlflow_ui
 
 ui: mlflow
@@ -35,26 +35,26 @@ typecheck: dev ## check types with mypy
 
 check: lint typecheck test ## run everything that CI runs
 
-install: $(VENV)/.installed ## make the environment, if its list has changed
+install: $(VENV)/.installed ## create the environment, or update it if its requirements changed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Tuneproof needs Python 3.11 or later; name one: make PYTHON=python3.11 install')"
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Tuneproof needs Python 3.11 or later: run make PYTHON=python3.11 install')"
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --compile -c constraints.txt .
 	touch $@
 
-dev: $(VENV)/.dev ## add what the tests, the checks and the benchmarks need
+dev: $(VENV)/.dev ## install what the tests, the checks and the benchmarks need
 
 $(VENV)/.dev: $(VENV)/.installed
 	python -m pip install --quiet --compile -c constraints.txt '.[dev]'
 	touch $@
 
-vllm: .venv-vllm/.installed ## make the environment of vLLM for engine=vllm: gigabytes, and a GPU to use it
+vllm: .venv-vllm/.installed ## create the environment for engine=vllm: gigabytes, and it needs a GPU
 
 .venv-vllm/.installed: requirements-vllm.txt
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet -r requirements-vllm.txt
 	touch $@
 
-clean: ## remove what the pipeline made, except the environment and the cache of DVC
+clean: ## remove the outputs of the pipeline, but not the environment or DVC's cache
 	rm -rf data/prepared data/.configured models predictions reports metrics plots

@@ -1,12 +1,14 @@
-"""How fast are the answers, and are they the same? `stages.core.models.generation` against plain `model.generate`.
+"""Compare the speed and the texts of `stages.core.models.generation` with plain `model.generate`.
 
     python -m benchmarks.answers [ROWS]
 
-Needs `dvc repro` before it. For each arm the same prompts of the test split are answered by both in one run, the
-plain one with transformers' `generate` in batches of 8 in the order of the file, in the precision of the
-configuration and in float32. Texts that differ are counted, with the largest gap between the two best logits at the
-first token that differs: in bfloat16 sums depend on what shares a batch, and a tie can fall either way. Writes
-`benchmarks/results/answers.json`.
+Needs the outputs of `dvc repro`. Both answer the same prompts of the test split for each arm, once
+in the precision of the configuration and once in float32. The plain side calls transformers'
+`generate` in batches of 8 in the order of the file.
+
+The benchmark counts the texts that differ and reports the largest gap between the two best logits
+at the first different token. In bfloat16 a sum depends on the other rows of the batch, so a tie can
+go either way. Writes `benchmarks/results/answers.json`.
 """
 
 import json
@@ -37,7 +39,7 @@ PLAIN_BATCH = 8
 
 
 def main() -> None:
-    """Measure every arm in both precisions and print the table."""
+    """Measure every arm in both precisions, write the results and print them as a table."""
     config = parse(OmegaConf.load("params.yaml"))
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 96
     base = get_base_model(config.model, config.seed)
@@ -55,17 +57,17 @@ def main() -> None:
 
 
 def get_prompts(config: Config, tokenizer: Any, arm: str, count: int) -> list[list[int]]:
-    """The prompts of an arm for the first rows of the test split."""
+    """Build the prompts of an arm for the first rows of the test split."""
     test = read_records("test")[:count]
     train = read_records("train")
     if arm == TUNED_ARM:
         return [
-            encode_prompt(tokenizer, build_prompt(record, config.prompt.short_instruction))
+            encode_prompt(tokenizer, build_prompt(record, config.prompt.tuned_system_prompt))
             for record in test
         ]
     choice = read_json(PREDICTIONS / "choices.json")[arm]
     chosen = Candidate(**{field.name: choice[field.name] for field in fields(Candidate)})
-    shots = draw_shots(train, chosen)  # none for zero_shot
+    shots = draw_shots(train, chosen)  # empty for zero_shot
     return [
         encode_prompt(tokenizer, build_prompt(record, choice["instruction"], shots))
         for record in test
@@ -73,7 +75,7 @@ def get_prompts(config: Config, tokenizer: Any, arm: str, count: int) -> list[li
 
 
 def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]) -> dict[str, Any]:
-    """Rows a second of both, how many texts differ, and the largest logit gap where they part."""
+    """Measure the rows per second of both, the texts that differ and the largest logit gap."""
     limit = config.prompt.max_new_tokens
     started = time.perf_counter()
     parts = [prompts[i : i + PLAIN_BATCH] for i in range(0, len(prompts), PLAIN_BATCH)]
@@ -85,7 +87,7 @@ def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]
         tokenizer,
         prompts,
         max_new_tokens=limit,
-        batch_tokens=config.model.batch_tokens,
+        max_batch_tokens=config.model.max_batch_tokens,
         title="ours",
     )
     seconds = time.perf_counter() - started
@@ -103,7 +105,7 @@ def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]
 
 @torch.inference_mode()
 def answer_plainly(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int) -> list[str]:
-    """What a script would do: pad on the left, call `generate`, decode."""
+    """Answer as a simple script would: pad on the left, call `generate`, decode."""
     width = max(map(len, prompts))
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
@@ -119,7 +121,7 @@ def answer_plainly(model: Any, tokenizer: Any, prompts: list[list[int]], limit: 
 
 @torch.inference_mode()
 def get_gap(model: Any, tokenizer: Any, prompt: list[int], one: str, two: str) -> float:
-    """How near the two best tokens are where two answers part, the row alone."""
+    """Return the gap between the two best logits at the first different token, without a batch."""
     a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (one, two))
     shared = next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))

@@ -1,4 +1,7 @@
-"""Who competes in `benchmarks.train`: our trainer and TRL's here, other products in `benchmarks.others`."""
+"""The contenders of `benchmarks.train`.
+
+This module trains with our trainer and with TRL's. `benchmarks.others` trains with other products.
+"""
 
 import time
 from collections.abc import Callable
@@ -10,17 +13,18 @@ from stages.core.config.schema import Config
 from stages.core.data.prompts import build_prompt
 from stages.core.models.loading import get_dtype
 
+# The configuration does not set these for TRL, which has defaults of its own.
 TRLS_OWN = (
     "gradient_checkpointing",
     "train_sampling_strategy",
     "torch_compile",
-)  # what TRL has defaults for
+)
 UNCHECKED = {"gradient_checkpointing": False}
 GROUPED = {**UNCHECKED, "train_sampling_strategy": "group_by_length"}
 
 
 def train_ours(task: Task, **options: Any) -> Trained:
-    """The trainer of `stages.train`."""
+    """Train with the trainer of `stages.train`."""
     from peft.helpers import disable_input_dtype_casting
 
     from stages.core.tracking.tracker import Tracker
@@ -39,20 +43,21 @@ def train_ours(task: Task, **options: Any) -> Trained:
 def train_trl(
     task: Task, as_weights: bool = True, attention: str | None = None, **options: Any
 ) -> Trained:
-    """TRL's own, on prompts and completions, so that it too learns the answers alone.
+    """Train with TRL on prompts and completions, so that it too learns only the answers.
 
     Args:
-        task: what to train.
-        as_weights: load the weights in the precision of the products, which is not TRL's default.
-        attention: an implementation that is not the model's own choice.
-        options: arguments on top of the configuration's.
+        task: What to train.
+        as_weights: Load the weights in the precision of the matrix products, which is not TRL's
+            default.
+        attention: An attention implementation instead of the model's default.
+        options: Arguments that override those of the configuration.
     """
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     config = task.config
-    instruction = task.config.prompt.short_instruction
+    instruction = task.config.prompt.tuned_system_prompt
     chats = [
         {"prompt": build_prompt(r, instruction), "completion": [r.messages[-1]]}
         for r in task.shuffled
@@ -83,7 +88,7 @@ def train_trl(
 
 
 def measure(trainer: Any) -> Trained:
-    """Train, with a clock at the end of the first step."""
+    """Train and time the whole run and its first step."""
     from transformers import TrainerCallback
 
     from stages.train.loop import peak_memory
@@ -103,7 +108,7 @@ def measure(trainer: Any) -> Trained:
 
 
 def with_arguments(config: Config, **changed: Any) -> Config:
-    """The configuration with other `train.args`."""
+    """Return the configuration with some `train.args` changed."""
     train = config.train.model_copy(update={"args": {**config.train.args, **changed}})
     return config.model_copy(update={"train": train})
 
@@ -111,7 +116,7 @@ def with_arguments(config: Config, **changed: Any) -> Config:
 OURS = "this stage"
 UNSLOTH = "Unsloth"
 PARTS = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}
-THEIR_UNCHECKED = {"disable_gradient_checkpointing": True}  # LLaMA-Factory's words
+THEIR_UNCHECKED = {"disable_gradient_checkpointing": True}  # LLaMA-Factory's name for it
 THEIR_GROUPED = {
     **THEIR_UNCHECKED,
     "train_sampling_strategy": "group_by_length",

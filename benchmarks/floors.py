@@ -1,13 +1,17 @@
-"""What answers without a model reach on a data option, by its own metrics: a floor under every arm.
+"""Score answers without a language model on a data option: a floor that every arm should beat.
 
     python -m stages.prepare data=NAME
     python -m benchmarks.floors data=NAME
 
-Reads `data/prepared` and judges on the test rows the arms without a model of `stages.baseline.model_free`, and beside
-them two that a skeptic would try: the training row that is nearest by its characters (cosine of TF-IDF weights of runs
-of 2 to 4 characters), and where targets repeat a linear classifier: no floor, but the cheapest model, a logistic
-regression on TF-IDF weights of words, pairs of words and runs of characters. Writes
-`benchmarks/results/floors-NAME.json`.
+Reads `data/prepared` and scores the test rows by the option's own metrics. It scores the arms of
+`stages.baseline.model_free` and two more that a skeptic would try:
+
+- `nearest (characters)` gives the target of the nearest training row, by the cosine of TF-IDF
+  weights of character 2- to 4-grams.
+- `linear classifier` is a logistic regression on TF-IDF weights of words, word pairs and character
+  n-grams. It is the cheapest model rather than a floor, and is there if targets repeat.
+
+Writes `benchmarks/results/floors-NAME.json`.
 """
 
 import json
@@ -30,7 +34,7 @@ from stages.core.metrics.metrics import Metrics
 
 
 def main() -> None:
-    """Judge every floor and print the table."""
+    """Score every floor, write the results and print them as a table."""
     with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
         config = parse(compose("config", overrides=sys.argv[1:]))
     train = read_records("train")
@@ -53,7 +57,7 @@ def main() -> None:
 
 
 def get_others(train: Sequence[Record]) -> dict[str, Answering]:
-    """The two floors that are no arms."""
+    """Return the floors that are not arms."""
     found: dict[str, Answering] = {
         "nearest (characters)": lambda test: nearest_by_characters(train, test)
     }
@@ -63,7 +67,7 @@ def get_others(train: Sequence[Record]) -> dict[str, Answering]:
 
 
 def nearest_by_characters(train: Sequence[Record], test: Sequence[Record]) -> list[str]:
-    """The target of the training row whose question is made of the same runs of characters."""
+    """Return the targets of the training rows whose questions have the most similar characters."""
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
     known = vectorizer.fit_transform([record.question for record in train])
     similar = vectorizer.transform([record.question for record in test]) @ known.T
@@ -71,8 +75,8 @@ def nearest_by_characters(train: Sequence[Record], test: Sequence[Record]) -> li
 
 
 def classify(train: Sequence[Record], test: Sequence[Record]) -> list[str]:
-    """The target that a linear classifier finds likeliest."""
-    words = TfidfVectorizer(token_pattern=r"(?u)\w+", ngram_range=(1, 2))  # noqa: S106  (what a word is)
+    """Return the targets that a linear classifier finds most likely."""
+    words = TfidfVectorizer(token_pattern=r"(?u)\w+", ngram_range=(1, 2))  # noqa: S106  (a regex)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
     model = make_pipeline(make_union(words, characters), LogisticRegression(C=20, max_iter=2000))
     model.fit([record.question for record in train], [record.target for record in train])

@@ -1,9 +1,11 @@
-"""What many models on the same test rows do to the verdict and to the registry, and what the corrections are worth.
+"""Simulate many models on the same test rows and measure what the corrections for that are worth.
 
     python -m benchmarks.looks
 
-Two arms agree on a row as far as its difficulty goes: each answers right where a normal number, of which the row has
-`SHARED` of the variance, lies below a threshold. Judged by the functions of the stages.
+The benchmark measures wrong verdicts and needless replacements of the champion. An arm answers a
+row correctly if a normal number lies below the arm's threshold. The difficulty of the row, which
+all arms share, makes up `SHARED` of that number's variance. The functions of the stages judge the
+answers.
 """
 
 from collections.abc import Iterator
@@ -18,13 +20,13 @@ from stages.evaluate.analysis.looks import get_confidence
 SERIES = 1000
 MODELS = 20
 ROWS = 300
-SHARED = 0.8  # of the variance: the row's difficulty
+SHARED = 0.8  # share of the variance that comes from the row's difficulty
 MARGIN = 0.02
 CONFIDENCE = 0.95
 
 
 def draw(rng: np.random.Generator, rates: list[float]) -> Iterator[Scores]:
-    """Arms that are right on these shares of the same rows."""
+    """Yield the scores of arms that answer these shares of the same rows correctly."""
     difficulty = rng.normal(size=ROWS) * np.sqrt(SHARED)
     for rate in rates:
         right = difficulty + rng.normal(size=ROWS) * np.sqrt(1 - SHARED) < norm.ppf(rate)
@@ -32,7 +34,10 @@ def draw(rng: np.random.Generator, rates: list[float]) -> Iterator[Scores]:
 
 
 def judge_series() -> dict[str, float]:
-    """The share of series in which some model gets a wrong `fine-tune`: each gains exactly the margin."""
+    """Measure the share of series in which some model gets a wrong `fine-tune`.
+
+    Each model gains exactly the margin, so every `fine-tune` is wrong.
+    """
     rng = np.random.default_rng(0)
     confidences = {
         "plain bounds": lambda place: CONFIDENCE,
@@ -49,7 +54,12 @@ def judge_series() -> dict[str, float]:
 
 
 def replace_champions() -> dict[str, tuple[float, float]]:
-    """Of equally good models in a row: how often the first champion is replaced, and by how much its value rises."""
+    """Measure how often the first of equally good models loses its place as champion.
+
+    Returns:
+        For each rule, the share of series in which the champion was replaced, and the mean rise of
+        the champion's value.
+    """
     rng = np.random.default_rng(0)
     rules = {
         "value at least the champion's": lambda place, new, old: new.value >= old.value,

@@ -1,4 +1,7 @@
-"""Other products on the task of `benchmarks.train`, each in an environment of its own, made once in the cache."""
+"""Train other products on the task of `benchmarks.train`.
+
+Each product has an environment of its own, which is made once in the cache.
+"""
 
 import os
 import resource
@@ -11,52 +14,56 @@ from typing import Any, NamedTuple
 from stages.core.config.schema import Config
 from stages.core.data.prompts import build_prompt, encode_segments, split_record
 from stages.core.data.records import Record
-from stages.core.models.base_models import BaseModel
+from stages.core.models.base_models import ModelFiles
 from stages.core.models.loading import get_dtype, get_model
 from stages.core.storage.cache import cached_folder
 from stages.core.storage.files import read_json, sha256_file, write_json
 
 LISTS = Path(__file__).parent
-ENVIRONMENT = "TUNEPROOF_BENCHMARK_PYTHON"  # an interpreter to use instead of making an environment
+# The variable names an interpreter to use instead of making an environment.
+ENVIRONMENT = "TUNEPROOF_BENCHMARK_PYTHON"
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What every contender trains."""
+    """The training task of every contender."""
 
     config: Config
-    """`train.args` for one epoch without validation."""
-    base: BaseModel
+    """The configuration, with `train.args` for one epoch without validation."""
+    base: ModelFiles
     tokenizer: Any
     records: list[Record]
     folder: Path
-    """Empty, for whatever a contender writes."""
+    """An empty folder for the contender's files."""
 
     @property
     def shuffled(self) -> list[Record]:
-        """In the order in which our stage reads them: each step of each contender then has the same rows."""
+        """The records in the order of our stage, so that all contenders have the same steps."""
         from stages.train.trainers.base import EpochOrder
 
         return [self.records[i] for i in EpochOrder(len(self.records), None, 0, self.config.seed)]
 
     @property
     def is_bfloat16(self) -> bool:
-        """Whether products run in bfloat16."""
+        """Whether matrix products run in bfloat16."""
         return str(get_dtype(self.config.model.dtype)) == "torch.bfloat16"
 
 
 class Trained(NamedTuple):
-    """What came out."""
+    """A trained model and what its training took."""
 
     model: Any
     seconds: float
     peak_bytes: float
     facts: dict[str, float]
-    """Whatever else the contender has to say, by the heading of its column."""
+    """Further measurements of the contender, by column heading."""
 
 
 def make_environment(product: str) -> str:
-    """The interpreter of the environment that `benchmarks/<product>.txt` describes; the first time takes minutes."""
+    """Return the interpreter of the environment that `benchmarks/<product>.txt` describes.
+
+    The first call for a product makes the environment, which takes minutes.
+    """
     wanted = LISTS / f"{product}.txt"
 
     def fill(folder: Path) -> None:
@@ -72,12 +79,13 @@ def make_environment(product: str) -> str:
 
 
 def train_llama_factory(task: Task, as_products: bool = True, **options: Any) -> Trained:
-    """LLaMA-Factory's own command on the same files; its time is the one it reports itself.
+    """Train with LLaMA-Factory's own command on the same files. It reports the time itself.
 
     Args:
-        task: what to train.
-        as_products: give it the weights in the precision of the products: it loads what it finds.
-        options: of its own, on top of the configuration's.
+        task: What to train.
+        as_products: Give it the weights in the precision of the matrix products, because it loads
+            them in the precision of the files.
+        options: LLaMA-Factory's own arguments, which override those of the configuration.
     """
     out = task.folder / "out"
     args = get_llama_factory_arguments(task, out) | options
@@ -94,10 +102,10 @@ def train_llama_factory(task: Task, as_products: bool = True, **options: Any) ->
 
 
 def get_llama_factory_arguments(task: Task, out: Path) -> dict[str, Any]:
-    """Its words for model, rows, adapter and `train.args`; the rows go into the task's folder."""
+    """Translate the task into LLaMA-Factory's arguments and write its rows into the folder."""
     config = task.config
     adapter = task.config.train.adapter or {}
-    instruction = config.prompt.short_instruction
+    instruction = config.prompt.tuned_system_prompt
     chats = [[*build_prompt(record, instruction), record.messages[-1]] for record in task.shuffled]
     kept = [
         [{key: message[key] for key in ("role", "content")} for message in chat] for chat in chats
@@ -143,7 +151,7 @@ def get_llama_factory_arguments(task: Task, out: Path) -> dict[str, Any]:
 
 
 def save_as_products_are(task: Task) -> str:
-    """The base model's folder again, its weights in bfloat16 where products are."""
+    """Save the base model in the precision of the matrix products and return its folder."""
     folder = str(task.folder / "base")
     get_model(task.base, task.config.model.dtype).save_pretrained(folder)
     task.tokenizer.save_pretrained(folder)
@@ -151,8 +159,11 @@ def save_as_products_are(task: Task) -> str:
 
 
 def train_unsloth(task: Task) -> Trained:
-    """Unsloth with transformers' trainer, in `benchmarks/unsloth_worker.py`. Needs a GPU; not run so far."""
-    instruction = task.config.prompt.short_instruction
+    """Train with Unsloth and transformers' trainer, in `benchmarks/unsloth_worker.py`.
+
+    This needs a GPU and has not been run yet.
+    """
+    instruction = task.config.prompt.tuned_system_prompt
     tokenizer = task.tokenizer
     chats = [split_record(tokenizer, record, instruction) for record in task.shuffled]
     rows = [
@@ -165,7 +176,7 @@ def train_unsloth(task: Task) -> Trained:
         for ids, trained in encode_segments(tokenizer, chats)
     ]
     given = {key: value for key, value in task.config.train.args.items() if key != "torch_compile"}
-    given["train_sampling_strategy"] = "sequential"  # they are in their order
+    given["train_sampling_strategy"] = "sequential"  # the rows are shuffled already
     args = given | {
         "output_dir": str(task.folder / "out"),
         "bf16": task.is_bfloat16,
@@ -183,21 +194,21 @@ def train_unsloth(task: Task) -> Trained:
 
 
 def run(task: Task, *command: str) -> None:
-    """Run a contender's command in the task's folder, what it says on standard error."""
+    """Run a contender's command in the task's folder, with its output on standard error."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(task.folder / "cache")}
     subprocess.run(command, cwd=task.folder, env=environment, stdout=sys.stderr, check=True)
 
 
 def load_adapter(task: Task, folder: Path) -> Any:
-    """Our base model with a contender's adapter."""
+    """Load our base model with a contender's adapter."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(get_model(task.base, task.config.model.dtype), str(folder))
 
 
 def has_gpu() -> bool:
-    """Whether torch sees one."""
+    """Return whether torch sees a GPU."""
     import torch
 
     return torch.cuda.is_available()

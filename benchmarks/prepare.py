@@ -1,12 +1,18 @@
-"""Measure `prepare` on made chats: seconds, rows a second and peak memory for each number of rows.
+"""Measure the time and memory of `prepare` on synthetic chats, for each number of rows.
 
     python -m benchmarks.prepare 10000 100000 1000000
 
-Writes `benchmarks/results/prepare.json`. The rows are made from a seed; one in a hundred repeats an earlier one, one in
-a hundred is an earlier one with a word changed. `read` is reading, checking, exact de-duplication, splitting and
-writing, without the scan for secrets, which is timed by itself on the same rows; `tokens` the model's tokenizer and
-template on every row and the MinHash signatures; `near` the search for near-duplicates; `all` the whole process with
-its start. Memory is the most that the process had resident.
+The rows come from a seed. One in a hundred repeats an earlier row, and one in a hundred is an
+earlier row with a word added. Writes `benchmarks/results/prepare.json`. The columns of seconds are:
+
+- `read`: reading, checking, exact deduplication, splitting and writing, without the scan for
+  secrets
+- `secrets`: the scan for secrets, timed separately on the same rows
+- `tokens`: the model's tokenizer and chat template on every row, and the MinHash signatures
+- `near`: the search for near-duplicates
+- `all`: the whole process, its start included
+
+Memory is the peak resident memory of the process.
 """
 
 import json
@@ -21,7 +27,7 @@ from typing import Any
 import orjson
 
 from benchmarks.pipeline import run
-from stages.prepare.leaked import kinds_of_secrets, may_hold_a_secret
+from stages.prepare.secrets import kinds_of_secrets, may_hold_a_secret
 
 RESULT = Path("benchmarks/results/prepare.json")
 WORDS = [
@@ -36,42 +42,50 @@ COLUMNS = ("all", "read", "secrets", "tokens", "near")
 
 
 def main() -> None:
-    """Measure each size and print the table."""
+    """Measure each number of rows, write the results and print them as a table."""
     table = [measure(int(rows)) for rows in sys.argv[1:] or ("10000", "100000")]
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(table, indent=2) + "\n")
     heads = "".join(f"{name + ' s':>10}" for name in COLUMNS)
-    print(f"{'rows':>10}{heads}{'read rows/s':>13}{'all rows/s':>12}{'peak MB':>9}{'near':>8}")  # noqa: T201
+    rest = f"{'read rows/s':>13}{'all rows/s':>12}{'peak MB':>9}{'near':>8}"
+    print(f"{'rows':>10}{heads}{rest}")  # noqa: T201
     for line in table:
         seconds = "".join(f"{line['seconds'][name]:>10.1f}" for name in COLUMNS)
-        rates = f"{line['rows'] / line['seconds']['read']:>13,.0f}{line['rows'] / line['seconds']['all']:>12,.0f}"
+        rates = (
+            f"{line['rows'] / line['seconds']['read']:>13,.0f}"
+            f"{line['rows'] / line['seconds']['all']:>12,.0f}"
+        )
         found = f"{line['peak_bytes'] / 1e6:>9,.0f}{line['near']:>8,}"
         print(f"{line['rows']:>10,}{seconds}{rates}{found}")  # noqa: T201
 
 
 def measure(rows: int) -> dict[str, Any]:
-    """One run of the stage on `rows` made rows."""
+    """Run the stage once on this many synthetic rows."""
     root = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.jsonl"
         make_rows(path, rows)
         options = ["data=chat-jsonl", "data.source.path=rows.jsonl", "tracking=disabled"]
         environment = {**os.environ, "PYTHONPATH": str(root)}
-        whole, peak = run(
-            Path(folder), environment, sys.executable, "-m", "stages.prepare", *options
-        )
+        whole = run(Path(folder), environment, sys.executable, "-m", "stages.prepare", *options)
         numbers = json.loads((Path(folder) / "metrics/prepare.json").read_text())
         secrets = scan(path)
         found = numbers["findings"]
     inside = numbers["seconds"]
-    seconds = {"all": whole, "read": inside["rows"] - secrets, "secrets": secrets}
+    seconds = {"all": whole.seconds, "read": inside["rows"] - secrets, "secrets": secrets}
     seconds |= {"tokens": inside["tokens"], "near": inside["near_duplicates"]}
     near = found.get("near_duplicate", 0) + found.get("leak", 0)
-    return {"rows": rows, "seconds": seconds, "peak_bytes": peak, "near": near, "findings": found}
+    return {
+        "rows": rows,
+        "seconds": seconds,
+        "peak_bytes": whole.peak,
+        "near": near,
+        "findings": found,
+    }
 
 
 def scan(path: Path) -> float:
-    """Seconds of the scan for secrets alone."""
+    """Return the seconds of the scan for secrets alone."""
     seconds = 0.0
     with path.open("rb") as file:
         for line in file:
@@ -85,7 +99,7 @@ def scan(path: Path) -> float:
 
 
 def make_rows(path: Path, count: int, seed: int = 42) -> None:
-    """Chats of a system message, a question of 20 to 60 words and an answer of 3 to 30."""
+    """Write chats with a system message, a question of 20 to 60 words and an answer of 3 to 30."""
     draws = random.Random(seed)
     system = {"role": "system", "content": "Answer the question in a few words."}
     earlier: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""Simulated answers of several arms to a test set, with a known truth: what `benchmarks.verdict` judges."""
+"""Simulate the answers of several arms to a test set with a known truth."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,32 +11,39 @@ from stages.core.metrics.macro_f1.macro_f1 import MacroF1
 from stages.core.statistics.scores import Scores
 
 CLASSES = np.array([0.03, 0.07, 0.2, 0.2, 0.25, 0.25])
-"""Shares of the labels for macro-F1, about those of the default's six."""
+"""Shares of the labels for macro-F1, close to those of the six labels of the default data set."""
 SHARED = 0.8
-"""Weight of the difficulty that all arms share; two arms that are right on 55 % of rows then differ on 28 %."""
+"""Weight of the difficulty that all arms share.
+
+With this weight, two arms that are each right on 55 % of the rows differ on 28 % of them.
+"""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A truth, and how a test set is drawn from it."""
+    """A known truth, and how to draw a test set from it."""
 
     name: str
     truth: Mapping[str, float]
-    """Of each arm the expected value of the metric."""
+    """The expected value of the metric for each arm."""
     rows: int = 300
     groups: int = 0
-    """Groups of equal size whose rows share half of an arm's luck; 0 for independent rows."""
+    """Number of equally large groups whose rows share half of an arm's luck, or 0 for no groups."""
     metric: str = "right"
-    """A key of `METRICS`."""
+    """A key of `SCORES_BY_METRIC`."""
     luck: float = 0.0
     """Standard deviation of the true value between training seeds."""
     seeds: int = 1
     looks: int = 1
-    """Tuned models that are judged on the same rows; the best of them is reported."""
+    """Number of tuned models judged on the same rows. The best of them is reported."""
 
 
 def draw(case: Case, random: np.random.Generator) -> dict[str, list[Scores]]:
-    """One test set: for each arm its runs. `tuned` has `seeds` of them, the best out of `looks` models."""
+    """Draw one test set and return the runs of each arm.
+
+    `tuned` has one run per seed, all of the best out of `looks` models. Every other arm has one
+    run.
+    """
     shared = random.normal(size=case.rows)
     found = {
         arm: _draw_runs(case, value, shared, random)
@@ -64,16 +71,16 @@ def _draw_runs(
     count: int = 1,
 ) -> list[Scores]:
     values = [float(np.clip(value + spread * random.normal(), 0.001, 0.999)) for _ in range(count)]
-    return [METRICS[case.metric](_latent(case, shared, random), v, shared) for v in values]
+    return [SCORES_BY_METRIC[case.metric](_latent(case, shared, random), v, shared) for v in values]
 
 
 def get_groups(case: Case) -> np.ndarray | None:
-    """The number of each row's group."""
+    """Return the group number of each row, or None without groups."""
     return np.arange(case.rows) % case.groups if case.groups else None
 
 
 def _latent(case: Case, shared: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A standard normal number for each row; the smaller, the more easily the arm is right."""
+    """Draw a standard normal number per row. A smaller one makes the row easier for the arm."""
     luck = random.normal(size=case.rows)
     groups = get_groups(case)
     if groups is not None:
@@ -82,19 +89,22 @@ def _latent(case: Case, shared: np.ndarray, random: np.random.Generator) -> np.n
 
 
 def _right(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
-    """Each row is right or wrong."""
+    """Score each row as right or wrong."""
     return _ratio((latent < ndtri(value)).astype(float), np.ones(len(latent)))
 
 
 def _micro_f1(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
-    """Up to four entities in 42 % of the rows, as in the named entities of loan agreements; F1 is near `value`."""
+    """Score up to four entities in 42 % of the rows, with a micro-F1 close to `value`.
+
+    The entities are distributed like the named entities in loan agreements.
+    """
     wanted = np.where(shared > ndtri(0.58), 1 + (np.abs(shared * 1e4).astype(int) % 4), 0)
     hits = np.where(latent - SHARED * shared < ndtri(value) * np.sqrt(1 - SHARED**2), wanted, 0)
     return _ratio(2.0 * hits, 2.0 * wanted)
 
 
 def _macro_f1(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
-    """One of six labels a row; a wrong answer is another label, the more often the more frequent it is."""
+    """Score one of six labels per row. Frequent labels are more often the wrong answer."""
     starts = np.cumsum(CLASSES) - CLASSES
     wanted = np.searchsorted(starts, _get_uniform(shared), side="right") - 1
     place = _get_uniform(latent) * (1 - CLASSES[wanted])
@@ -112,7 +122,10 @@ def _macro_f1(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
 
 
 def _get_expected_macro_f1(accuracy: np.ndarray) -> np.ndarray:
-    """Over infinitely many rows, where the accuracy is the same for every label; shapes (n,)."""
+    """Return the macro-F1 over infinitely many rows if every label has the same accuracy.
+
+    The shapes of the argument and of the result are (n,).
+    """
     hits = accuracy[:, None] * CLASSES
     leaving = (1 - accuracy[:, None]) * CLASSES
     odds = CLASSES / (1 - CLASSES)
@@ -121,12 +134,15 @@ def _get_expected_macro_f1(accuracy: np.ndarray) -> np.ndarray:
 
 
 def _get_uniform(normal: np.ndarray) -> np.ndarray:
-    """A number from 0 to 1 out of late digits of another, and so independent of how large that is."""
+    """Return uniform numbers from 0 to 1 that do not depend on the size of the given numbers.
+
+    They come from late digits of the given numbers.
+    """
     return np.asarray(np.abs(normal) * 1e4 % 1)
 
 
 def _skewed(latent: np.ndarray, value: float, shared: np.ndarray) -> Scores:
-    """A score between 0 and 1: nothing for most rows, anything for a share of `2 * value` of them."""
+    """Score a share of `2 * value` of the rows uniformly between 0 and 1, and the others with 0."""
     return _ratio(np.clip(1 - ndtr(latent) / (2 * value), 0, 1), np.ones(len(latent)))
 
 
@@ -134,7 +150,7 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> Scores:
     return Scores(np.stack([top, bottom], axis=1))
 
 
-METRICS: dict[str, Callable[[np.ndarray, float, np.ndarray], Scores]] = {
+SCORES_BY_METRIC: dict[str, Callable[[np.ndarray, float, np.ndarray], Scores]] = {
     "right": _right,
     "micro_f1": _micro_f1,
     "macro_f1": _macro_f1,

@@ -1,4 +1,4 @@
-"""A table on the terminal."""
+"""Print a table on the terminal."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def show(rows: Sequence[Mapping[str, str | int | float]]) -> None:
-    """One line a row under the keys of the first; fractions with three digits."""
+    """Print one line per row under the keys of the first row, and floats with three decimals."""
     table = Table()
     for heading in rows[0]:
         table.add_column(heading, justify="right")

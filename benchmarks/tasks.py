@@ -1,11 +1,11 @@
-"""Whole runs of the default model on data sets that its recipe was not made for: what is the verdict?
+"""Run the whole default pipeline on data sets that its recipe was not made for.
 
-    python -m benchmarks.tasks               # all of them, some hours
-    python -m benchmarks.tasks food crepe    # two
+    python -m benchmarks.tasks               # all data sets, which takes hours
+    python -m benchmarks.tasks food crepe    # two data sets
 
-Each runs in a fresh clone of HEAD and leaves `benchmarks/results/tasks/<name>.json`, the report's numbers,
-`<name>.html`, its page, and its look at the test rows in `data/test_looks`. A data set with a result is not run again.
-Prints one line a data set.
+Each data set runs in a fresh clone of HEAD. It leaves the numbers of its report in
+`benchmarks/results/tasks/<name>.json`, the page in `<name>.html` and its look at the test rows in
+`data/test_looks`. A data set that has a result does not run again. Prints one line per data set.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from stages.evaluate.analysis.ledger import LEDGER
 
 RESULTS = Path("benchmarks/results/tasks")
 ANOTHER_SET = "data.source.member=evals/registry/data/{0}/samples.jsonl"
-"""Any set of the `evals` wheel takes the place of the one that the option `food` reads."""
+"""Replaces the set that the option `food` reads with any other set of the `evals` wheel."""
 
-COMMON = ("evaluate.forgetting=false",)  # the verdict does not hang on it
+COMMON = ("evaluate.forgetting=false",)  # the verdict does not depend on it
 
 TASKS: dict[str, tuple[str, ...]] = {
     "food": ("data=food",),
@@ -37,7 +37,7 @@ TASKS: dict[str, tuple[str, ...]] = {
         "data=food",
         "prompt=as-given",
         "prompt.max_new_tokens=8",
-        "checks.leak_limit=0.2",
+        "checks.max_leak_fraction=0.2",
         "data.limit=800",
     ),
     "soc_codes": (
@@ -45,7 +45,7 @@ TASKS: dict[str, tuple[str, ...]] = {
         "prompt=as-given",
         "prompt.max_new_tokens=32",
         "evaluate=text",
-        "data.label=null",
+        "data.label_column=null",
         "data.limit=1000",
     ),
     "bulgarian-lexicon": ("data=food", "prompt=as-given", "prompt.max_new_tokens=4"),
@@ -53,7 +53,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 
 
 def main() -> None:
-    """Run what has no result yet, then print all results."""
+    """Run the data sets that have no result yet, then print all results."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.tasks",
         description=__doc__,
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def judge(name: str) -> None:
-    """Run one data set in a clone of its own, and keep its report."""
+    """Run one data set in a clone of its own and keep its report."""
     overrides = TASKS[name]
     if f"data={name}" not in overrides:
         overrides = (*overrides, f"data.name={name}", ANOTHER_SET.format(name))
@@ -85,16 +85,15 @@ def judge(name: str) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         report = read_verdict(clone)
         shutil.copy(clone / "reports/verdict.html", RESULTS / f"{name}.html")
-        shutil.copytree(
-            clone / LEDGER, LEDGER, dirs_exist_ok=True
-        )  # a look is a look, also of a benchmark
+        # The looks of a benchmark at the test rows count like any other.
+        shutil.copytree(clone / LEDGER, LEDGER, dirs_exist_ok=True)
         (RESULTS / f"{name}.json").write_text(
             json.dumps({"seconds": seconds, **report}, indent=2) + "\n"
         )
 
 
 def summarise(name: str, report: dict[str, Any]) -> dict[str, str | float]:
-    """One line of the table."""
+    """Return one line of the table."""
     metric = report["primary_metric"]
     arms = report["arms"]
     best = {

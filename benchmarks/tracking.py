@@ -1,10 +1,12 @@
-"""What does MLflow cost a training? Live numbers and system metrics, on a store of its own in a temporary folder.
+"""Measure what logging live metrics and system metrics to MLflow costs a training.
 
     python -m benchmarks.tracking
 
-For each of the two: milliseconds of a core (with the threads that write), milliseconds that the trainer itself waits,
-and their shares of the default's training, which logs every `logging_steps` steps of some 2.5 s and takes a sample of
-the machine every `INTERVAL` seconds. Writes `benchmarks/results/tracking.json`.
+The MLflow store is in a temporary folder. For both kinds of metrics the benchmark measures the
+milliseconds of CPU time, including the threads that write, and the milliseconds that the trainer
+waits. It also gives their shares of the default training, which logs every `logging_steps` steps of
+about 2.5 s and samples the machine every `INTERVAL` seconds. Writes
+`benchmarks/results/tracking.json`.
 """
 
 import json
@@ -21,16 +23,16 @@ from stages.core.tracking.system_metrics import INTERVAL, monitored
 from stages.core.tracking.tracker import Tracker
 
 RESULT = Path("benchmarks/results/tracking.json")
-STEP_SECONDS = 2.5  # of the default on two cores
+STEP_SECONDS = 2.5  # a training step of the default on two cores
 CALLS = 200
 SAMPLES_SECONDS = 5.0
 VALUES = dict.fromkeys(
-    ("loss", "grad_norm", "learning_rate", "epoch", "tokens_per_second", "validation_loss"), 0.5
+    ("loss", "grad_norm", "learning_rate", "epoch", "tokens_per_second", "eval_loss"), 0.5
 )
 
 
 def main() -> None:
-    """Measure both and print the table."""
+    """Measure both costs, write the results and print them as a table."""
     config = parse(OmegaConf.load("params.yaml"))
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(DVC_ROOT=folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
@@ -54,7 +56,7 @@ def main() -> None:
 
 
 def cost_of_log(tracker: Tracker) -> dict[str, float]:
-    """Of one call, the writing in the background with it."""
+    """Measure one call of `Tracker.log`, including the writing in the background."""
     tracker.log(VALUES, 0)  # starts the thread that writes
     used = time.process_time()
     started = time.perf_counter()
@@ -69,7 +71,10 @@ def cost_of_log(tracker: Tracker) -> dict[str, float]:
 
 
 def cost_of_sample(tracker: Tracker) -> dict[str, float]:
-    """Of one turn of the monitor: read, ask whether the run goes on, write. Nobody waits for it."""
+    """Measure one turn of the monitor: read, check that the run is active, write.
+
+    The training does not wait for the monitor.
+    """
     from mlflow import MlflowClient
 
     uri = os.environ["MLFLOW_TRACKING_URI"]

@@ -1,19 +1,31 @@
-"""How fast does `train` learn? Against TRL's `SFTTrainer` with its defaults and with its best own options, and others.
+"""Compare the training speed of `stages.train` with TRL's `SFTTrainer` and with other products.
 
     python -m benchmarks.train [ROWS]               # 320 rows by default
     python -m benchmarks.train --options            # also what our own options cost
-    python -m benchmarks.train --llama-factory      # also LLaMA-Factory: makes an environment of its own, 6 GB, once
-    python -m benchmarks.train --unsloth            # also Unsloth, likewise; needs a GPU
+    python -m benchmarks.train --llama-factory      # also LLaMA-Factory, in a 6 GB environment
+    python -m benchmarks.train --unsloth            # also Unsloth, which needs a GPU
 
-Needs `dvc repro prepare` before it. Each contender (`benchmarks/contenders.py`) is a process of its own that trains the
-default model on the same first rows of the training split, for one epoch, with the LoRA, batch size, learning rate,
-schedule, seed and precision of the configuration. Printed and written to `benchmarks/results/train.json`: tokens a
-second (the same non-padding tokens for all), the peak memory (resident; on a GPU that of the GPU, but not of
-LLaMA-Factory), the loss of a target token on the validation split before and after (by the same code for all), how much
-of the speed of this machine's matrix products is used, the seconds of the first step, in which `torch.compile`
-compiles, and the tokens that a contender reads for each of ours: LLaMA-Factory also reads the line break after a chat.
-All read the same rows in the same steps, but those that take rows "by length": that is faster and teaches less. The
-ratios are those to the fastest of each product whose loss after training is at most 2 % above ours.
+Needs the output of `dvc repro prepare`. TRL competes with its defaults and with its best own
+options. LLaMA-Factory and Unsloth get environments of their own, which are made once. Each
+contender (`benchmarks/contenders.py`) is a process that trains the default model for one epoch on
+the same first rows of the training split, with the LoRA, batch size, learning rate, schedule, seed
+and precision of the configuration. All contenders read the same rows in the same steps, except
+those that take rows "by length", which is faster and teaches less.
+
+The benchmark prints these columns and writes them to `benchmarks/results/train.json`:
+
+- `tokens/s`: tokens per second, of the same non-padding tokens for all contenders
+- `peak GB`: peak memory, which is GPU memory on a GPU and resident memory otherwise and for
+  LLaMA-Factory
+- `loss before` and `loss after`: loss per target token on the validation split, by the same code
+  for all
+- `of products`: the share of this machine's matrix-product speed that the training uses
+- `first step s`: seconds of the first step, in which `torch.compile` compiles
+- `tokens read`: tokens that a contender reads for each of ours, because LLaMA-Factory also reads
+  the line break after a chat
+
+The ratios compare us with the fastest contender of each product whose loss after training is at
+most 2 % above ours.
 """
 
 import argparse
@@ -45,9 +57,9 @@ from stages.core.entrypoint import PRIMITIVES
 from stages.core.models.base_models import get_base_model
 from stages.core.models.loading import get_dtype, get_model, get_tokenizer
 from stages.core.planning.estimate import BFLOAT16_GAIN, matrix_product_speed, operations
-from stages.core.planning.model_dimensions import get_shape
+from stages.core.planning.model_dimensions import get_model_dimensions
 
-SAME_LOSS = 1.02  # times ours at most: who learns less in as many steps is not compared with
+SAME_LOSS = 1.02  # of our loss at most: a ratio to a contender that learned less would be unfair
 RESULT = Path("benchmarks/results/train.json")
 HEADINGS = (
     "tokens/s",
@@ -61,9 +73,9 @@ HEADINGS = (
 
 
 def main() -> None:
-    """Run every contender and print the table."""
+    """Run every contender, write the results and print them as a table."""
     asked = get_arguments()
-    if asked.contender:  # its own process
+    if asked.contender:  # this is the process of one contender
         print(json.dumps(compete(asked.contender, asked.rows)))  # noqa: T201
         return
     wanted = [
@@ -73,7 +85,7 @@ def main() -> None:
         *(LLAMA_FACTORY if asked.llama_factory else []),
     ]
     if asked.unsloth and not has_gpu():
-        sys.exit("Unsloth needs a GPU, and torch sees none here")
+        sys.exit("--unsloth needs a GPU, but torch sees none")
     table = [run(name, asked.rows) for name in [*wanted, *([UNSLOTH] if asked.unsloth else [])]]
     worst = SAME_LOSS * (table[0]["loss after"] or 0.0)
     rates = {
@@ -102,7 +114,7 @@ def main() -> None:
 
 
 def get_arguments() -> argparse.Namespace:
-    """Of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -114,18 +126,20 @@ def get_arguments() -> argparse.Namespace:
 
 
 def run(name: str, rows: int) -> dict[str, Any]:
-    """One contender in its own process; where it fails, its numbers stay empty and the others go on."""
+    """Run one contender in a process of its own.
+
+    If it fails, its numbers stay empty and the other contenders still run.
+    """
     command = [sys.executable, "-m", "benchmarks.train", str(rows), "--contender", name]
-    environment = os.environ | (
-        dict([PRIMITIVES]) if name.startswith(OURS) else {}
-    )  # as each is run by its users
+    # Each contender runs as its users run it, and only our stages set this variable.
+    environment = os.environ | (dict([PRIMITIVES]) if name.startswith(OURS) else {})
     done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, text=True, check=False)
     found = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
     return {"contender": name, **{heading: found.get(heading) for heading in HEADINGS}}
 
 
 def compete(name: str, count: int) -> dict[str, float]:
-    """Train as one contender does and measure it."""
+    """Train with one contender and measure it."""
     config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
     config = with_arguments(config, num_train_epochs=1, max_steps=-1, eval_strategy="no")
     base = get_base_model(config.model, config.seed)
@@ -140,17 +154,17 @@ def compete(name: str, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         task = Task(config, base, tokenizer, records, Path(folder))
         model, seconds, peak, facts = CONTENDERS[name](task)
-        model.set_attn_implementation(attention)  # ours may have trained with another
+        model.set_attn_implementation(attention)  # our trainer may have changed it
         after = get_loss(config, tokenizer, model.eval())
-    shape = get_shape(config.model, base)
+    dimensions = get_model_dimensions(config.model, base)
     speed = matrix_product_speed() * (BFLOAT16_GAIN if task.is_bfloat16 else 1)
     return {
         "tokens/s": tokens / seconds,
         "peak GB": peak / 1e9,
         "loss before": before,
         "loss after": after,
-        "of products": operations(config.train, shape, tokens, trained) / seconds / speed
-        if shape
+        "of products": operations(config.train, dimensions, tokens, trained) / seconds / speed
+        if dimensions
         else 0.0,
         **facts,
         **({"tokens read": facts["tokens read"] / tokens} if "tokens read" in facts else {}),
@@ -158,7 +172,7 @@ def compete(name: str, count: int) -> dict[str, float]:
 
 
 def get_loss(config: Config, tokenizer: Any, model: Any) -> float:
-    """Nats a target token over the validation split."""
+    """Return the loss on the validation split in nats per target token."""
     import torch
 
     from stages.core.models.likelihood import get_nats
@@ -171,8 +185,8 @@ def get_loss(config: Config, tokenizer: Any, model: Any) -> float:
 
 
 def encode(config: Config, tokenizer: Any, record: Record) -> tuple[list[int], list[int]]:
-    """Token ids of what is asked and of what is learned."""
-    prompt = build_prompt(record, config.prompt.short_instruction)
+    """Return the token ids of the prompt and of the target."""
+    prompt = build_prompt(record, config.prompt.tuned_system_prompt)
     return encode_prompt(tokenizer, prompt, record.tools), encode_target(tokenizer, record)
 
 

@@ -1,6 +1,8 @@
-"""Unsloth's part of `python -m benchmarks.train --unsloth`, run by the interpreter of its own environment on a GPU.
+"""Train with Unsloth for `python -m benchmarks.train --unsloth`.
 
-Reads `task.json` in the folder that it is given; writes the adapter into `out` and `found.json`. Not run so far.
+The interpreter of Unsloth's own environment runs this script on a GPU. It reads `task.json` in the
+given folder and writes the adapter into `out` and the measurements into `found.json`. It has not
+been run yet.
 """
 
 import json
@@ -8,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from unsloth import FastLanguageModel  # before the others: it changes what they are
+from unsloth import FastLanguageModel  # first, because it patches the libraries below
 
 import torch  # isort: skip
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments  # isort: skip
@@ -17,7 +19,7 @@ LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 
 def main() -> None:
-    """Train and say how long it took."""
+    """Train and write the adapter, the seconds and the peak memory."""
     folder = Path(sys.argv[1])
     task = json.loads((folder / "task.json").read_text())
     args = TrainingArguments(

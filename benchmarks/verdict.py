@@ -1,11 +1,12 @@
-"""How often is each verdict wrong? Simulated test sets with a known truth, judged by the code of `evaluate`.
+"""Measure how often each verdict is wrong, on simulated test sets with a known truth.
 
     python -m benchmarks.verdict [TEST_SETS]
 
-Every case has seven arms: `constant`, `nearest`, four prompted ones and `tuned`, which share the difficulty of the
-rows. Printed is the share of each verdict and the share of wrong ones, of which at most 5 % are wanted. A verdict is
-wrong where the truth contradicts its claim. Where the true gain equals the margin, both `fine-tune` and `prompt` are
-wrong: these cases are the hardest ones. Writes `benchmarks/results/verdict.json`.
+The code of `evaluate` judges the test sets. Every case has seven arms that share the difficulty of
+the rows: `constant`, `nearest`, four prompted arms and `tuned`. The benchmark prints the share of
+each verdict and the share of wrong verdicts, which should be at most 5 %. A verdict is wrong if the
+truth contradicts its claim. If the true gain equals the margin, both `fine-tune` and `prompt` are
+wrong, and these cases are the hardest ones. Writes `benchmarks/results/verdict.json`.
 """
 
 import json
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from benchmarks.simulation import Case, draw, get_groups
 from benchmarks.table import show
 from stages.core.config.arms import BASE_ARMS, TUNED_ARM
-from stages.core.statistics.bounds import compare, estimate
+from stages.core.statistics.bounds import compare, estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.verdict import Answer, Field, Rule, decide
 
@@ -33,7 +34,7 @@ FREE = ("constant", "nearest")
 
 
 def main() -> None:
-    """Simulate every case and print the table."""
+    """Simulate every case, write the results and print them as a table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     settings = OmegaConf.load("params.yaml").evaluate
     rule = Rule(settings.margin, settings.confidence)
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def get_cases(margin: float) -> Iterator[Case]:
-    """Every case, the hard ones in several sizes."""
+    """Yield every case, the hard ones in several sizes."""
     for rows in SIZES:
         yield Case("no gain, equal prompts", arms(0.55, 0.55, 0.55, 0.55), rows)
         yield Case("gain is the margin, equal prompts", arms(0.55, 0.55, 0.55, 0.55 + margin), rows)
@@ -97,9 +98,13 @@ def get_cases(margin: float) -> Iterator[Case]:
 
 
 def arms(*values: float, free: tuple[float, float] = (0.3, 0.35)) -> dict[str, float]:
-    """The truth of every arm: those without a model, then the prompted ones, then the tuned one.
+    """Return the true value of every arm.
 
-    `constrained` is as good as the third prompted arm, `retrieval`, from which it differs by the form of its answers.
+    `constrained` is as good as `retrieval`, because it differs only in the form of its answers.
+
+    Args:
+        values: The values of the prompted arms except `constrained`, then the value of `tuned`.
+        free: The values of the arms without a model.
     """
     *prompted, tuned = values
     return dict(
@@ -108,7 +113,7 @@ def arms(*values: float, free: tuple[float, float] = (0.3, 0.35)) -> dict[str, f
 
 
 def simulate(case: Case, rule: Rule, count: int) -> dict[str, str | int | float]:
-    """The share of each verdict, and of wrong ones."""
+    """Simulate a case and return the share of each verdict and of wrong verdicts."""
     random = np.random.default_rng(42)
     verdicts: Counter[str] = Counter()
     for _ in range(count):
@@ -128,20 +133,22 @@ def simulate(case: Case, rule: Rule, count: int) -> dict[str, str | int | float]
 
 
 def judge(case: Case, runs: dict[str, list[Scores]], rule: Rule) -> str:
-    """The verdict on one test set."""
+    """Return the verdict on one test set."""
     groups = get_groups(case)
     names = list(case.truth)
     pairs = [(a, b) for b, a in combinations(names, 2)] + list(combinations(BASE_ARMS, 2))
     spreads = {(a, b): compare(runs[a], runs[b], groups) for a, b in pairs}
-    estimates = {arm: estimate(found, rule.confidence, groups) for arm, found in runs.items()}
+    estimates = {
+        arm: estimate_metric(found, rule.confidence, groups) for arm, found in runs.items()
+    }
     field = Field(FREE, BASE_ARMS, [TUNED_ARM], estimates, spreads)
     counted = Rule(rule.margin, rule.confidence, looks=case.looks)
     return decide(field, counted, case.rows).verdict
 
 
 def is_wrong(verdict: str, truth: Mapping[str, float], margin: float) -> bool:
-    """Whether the truth contradicts the claim of the verdict."""
-    slack = 1e-9  # so that a gain of just the margin is neither above nor below it
+    """Return whether the truth contradicts the claim of the verdict."""
+    slack = 1e-9  # a gain of exactly the margin is neither above nor below it
     constant = truth["constant"]
     nearest = truth["nearest"]
     tuned = truth[TUNED_ARM]

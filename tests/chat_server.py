@@ -1,4 +1,4 @@
-"""OpenAI's chat API on a free port of this machine, for tests; it can misbehave."""
+"""A test server that speaks OpenAI's chat API on a free local port and can misbehave."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ Body = dict[str, Any]
 
 
 def completion(text: str | None, body: Body, usage: bool = True, **message: Any) -> Response:
-    """A sound answer; the tokens are words."""
+    """Return a valid response whose token counts are counts of words."""
     words = sum(len(str(said["content"]).split()) for said in body["messages"])
     counts = {
         "prompt_tokens": words,
@@ -34,14 +34,17 @@ def completion(text: str | None, body: Body, usage: bool = True, **message: Any)
 
 
 def failure(status: int, message: str, **more: Any) -> Response:
-    """An error as OpenAI writes it."""
+    """Return an error response in OpenAI's format."""
     return status, {
         "error": {"message": message, "type": "error", "param": None, "code": None, **more}
     }
 
 
 class ChatServer:
-    """Answers by `respond`, which takes the body of a request; a status of 0 closes the connection without a word."""
+    """A chat server that answers each request with what `respond` returns for its body.
+
+    A status of 0 closes the connection without a response.
+    """
 
     def __init__(self, respond: Callable[[Body], Response]) -> None:
         self.respond = respond
@@ -66,14 +69,14 @@ class ChatServer:
         self._server.server_close()
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """The section of the configuration that leads here."""
+        """Return the configuration section of an endpoint that points to this server."""
         given = {
-            "url": self.url,
+            "base_url": self.url,
             "model": "big",
-            "key_variable": None,
-            "parallel": 4,
+            "api_key_env": None,
+            "max_concurrency": 4,
             "timeout": 60,
-            "retries": 0,
+            "max_retries": 0,
         }
         return given | changes
 
@@ -110,13 +113,12 @@ class _Handler(BaseHTTPRequestHandler):
                 "Content-Type", "text/html" if isinstance(payload, str) else "application/json"
             )
             self.send_header("Content-Length", str(len(data)))
-            self.send_header(
-                "retry-after-ms", "1"
-            )  # the package then waits no longer before it tries again
+            # The client package then retries after a millisecond.
+            self.send_header("retry-after-ms", "1")
             self.end_headers()
             self.wfile.write(data)
         except OSError:
-            pass  # who asked has gone
+            pass  # the client has closed the connection
 
     def log_message(self, *_: object) -> None:
         pass

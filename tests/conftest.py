@@ -1,4 +1,4 @@
-"""What the tests share: composed configurations, a workspace in a temporary folder, a tiny random model."""
+"""Shared fixtures: composed configurations, a temporary workspace and a tiny random model."""
 
 import copy
 import functools
@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, TrackingConfig, parse
 from stages.core.data.records import PREPARED, Record
-from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.storage.files import write_jsonl
 from stages.core.tracking import tracker as tracking
 
@@ -29,22 +29,25 @@ TINY = (
         "data.source.path=rows.jsonl",
         "prompt.max_new_tokens=8",
     ),
+    # Test rows are few and similar.
     *(
         "checks.min_test_rows=0",
-        "checks.max_target_share=1.0",
-    ),  # the rows of tests are few and alike
+        "checks.max_target_fraction=1.0",
+    ),
 )
 
 HUGGING_FACE = tempfile.TemporaryDirectory(prefix="tuneproof-tests-")
 
 os.environ.update(
-    HF_HOME=HUGGING_FACE.name,  # two processes that copy a metric's module into one cache disturb each other
+    # A cache of its own, because processes that copy a metric's module into one cache collide.
+    HF_HOME=HUGGING_FACE.name,
     HF_HUB_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     MLFLOW_DISABLE_TELEMETRY="true",
     DVC_NO_ANALYTICS="1",
     GIT_CONFIG_GLOBAL="/dev/null",
-    OMP_NUM_THREADS="1",  # of the processes that tests start: threads that wait for each other's core take longer
+    # For the processes that tests start. Threads that wait for each other's core take longer.
+    OMP_NUM_THREADS="1",
 )
 for name in (
     "MLFLOW_TRACKING_URI",
@@ -63,13 +66,16 @@ hypothesis.settings.load_profile("any machine")
 
 
 def compose_config(*overrides: str) -> DictConfig:
-    """A composed configuration, which the caller may change."""
+    """Compose a configuration. The caller may change the result."""
     return copy.deepcopy(_compose_once(overrides))
 
 
 @functools.cache
 def _compose_once(overrides: tuple[str, ...]) -> DictConfig:
-    """Composing takes a tenth of a second, and hundreds of tests ask for the same few configurations."""
+    """Compose a configuration once.
+
+    Composing takes a tenth of a second, and hundreds of tests need the same few configurations.
+    """
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
@@ -79,22 +85,25 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the pipeline, which takes longest, so that of two processes none is left alone with it at the end."""
+    """Run the pipeline tests first.
+
+    They take longest, and a test process that starts them last would finish long after the other.
+    """
     items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
 
 
 def pytest_collection_finish() -> None:
-    """Take what the collection has imported out of the garbage collector's sight.
+    """Exclude the objects that the collection has imported from garbage collection.
 
-    Training asks for a full collection each time, which takes a second over the millions of objects of torch,
-    transformers and mlflow.
+    Each training runs a full collection, which takes a second over the millions of objects of
+    torch, transformers and mlflow.
     """
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of its own, so that no test depends on what the machine has."""
+    """Use a new cache, so that no test depends on the cache of the machine."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["TUNEPROOF_CACHE"] = str(folder)
     return folder
@@ -102,7 +111,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """MLflow takes a second for the tables of a new database: it makes them once, and each workspace gets a copy."""
+    """Give each workspace a copy of one empty MLflow database, which takes a second to make."""
     plain = tracking.tracking_uri
 
     @functools.cache
@@ -127,7 +136,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
-    """MLflow and the tracker put settings into the environment for child processes; no test sees another's."""
+    """Restore the environment after each test.
+
+    MLflow and the tracker set variables for child processes, which no other test should see.
+    """
     with restored_environment():
         yield
 
@@ -144,13 +156,13 @@ def restored_environment() -> Iterator[None]:
 
 @pytest.fixture
 def config() -> Callable[..., Config]:
-    """Compose and check a configuration on the tiny model."""
+    """Return a function that composes and validates a configuration with the tiny model."""
     return lambda *overrides: parse(compose_config(*TINY, *overrides))
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder as the current one, where a stage reads and writes; MLflow's store lands there too."""
+    """Change into an empty folder, where stages read and write and MLflow keeps its store."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     return tmp_path
@@ -158,7 +170,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def entered(folder: Path) -> Iterator[Path]:
-    """The same for fixtures that several tests share: they leave in `folder` what a test reads or copies from there."""
+    """Use a folder as the workspace of a fixture that several tests share.
+
+    Tests read or copy what the fixture leaves in the folder.
+    """
     with pytest.MonkeyPatch.context() as patch, restored_environment():
         patch.chdir(folder)
         patch.setenv("DVC_ROOT", str(folder))
@@ -174,7 +189,7 @@ def chat(question: str, answer: str, system: str | None = None) -> Record:
 
 @pytest.fixture
 def prepared(workspace: Path) -> dict[str, list[Record]]:
-    """Three small splits in `data/prepared`."""
+    """Write three small splits to `data/prepared`."""
     return write_splits()
 
 
@@ -190,5 +205,5 @@ def write_splits() -> dict[str, list[Record]]:
 
 
 @pytest.fixture
-def base(config: Callable[..., Config]) -> BaseModel:
+def base(config: Callable[..., Config]) -> ModelFiles:
     return get_base_model(config().model, seed=42)

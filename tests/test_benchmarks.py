@@ -1,10 +1,10 @@
-"""The simulations behind the error rates in docs/evidence.md run, and their truth is what they say."""
+"""Test that the simulations behind the error rates in docs/evidence.md run and draw their truth."""
 
 import numpy as np
 import pytest
 
 from benchmarks import looks
-from benchmarks.simulation import METRICS
+from benchmarks.simulation import SCORES_BY_METRIC
 from benchmarks.verdict import get_cases, is_wrong, simulate
 from stages.evaluate.analysis.verdict import Rule
 
@@ -21,14 +21,14 @@ def test_every_case_of_the_table_is_judged():
     assert all(sum(line[verdict] for verdict in verdicts) == 1 for line in table)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", SCORES_BY_METRIC)
 @pytest.mark.parametrize("value", [0.05, 0.5])
 def test_a_metric_has_the_value_that_it_was_drawn_with(metric, value):
     random = np.random.default_rng(42)
     latent, shared = random.normal(size=(2, 200_000))
-    if metric == "micro_f1":  # reads what an arm does not share with the others
+    if metric == "micro_f1":  # this metric depends only on what an arm does not share
         latent = 0.8 * shared + 0.6 * latent
-    assert METRICS[metric](latent, value, shared).value == pytest.approx(value, abs=0.01)
+    assert SCORES_BY_METRIC[metric](latent, value, shared).value == pytest.approx(value, abs=0.01)
 
 
 def test_a_wrong_verdict_is_one_that_the_truth_contradicts():

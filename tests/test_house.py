@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check."""
+"""Check the project's rules on imports, dependencies, parameters and entry points."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ def test_a_stage_imports_only_itself_and_core(stage):
 
 
 def list_rooms(folder):
-    """The packages and modules of a folder."""
+    """Return the names of the packages and modules in a folder."""
     return {
         path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")
     } - {"__init__"}
@@ -51,14 +51,19 @@ ROOMS = {
     "tracking": {"environment", "data", "storage", "config", "errors"},
     "planning": {"models", "storage", "config", "errors"},
     "inference": {"models", "environment", "data", "storage", "config", "errors"},
-    "entrypoint": {"tracking", "config", "errors"},
+    "entrypoint": {"tracking", "environment", "config", "errors"},
 }
-"""What each room of `stages/core` may import, itself apart; each only what stands above it."""
+"""The packages and modules of `stages/core` that each one may import, besides itself.
+
+Each may import only what comes before it in this dictionary.
+"""
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_of_core_imports_only_rooms_below_it(room):
-    assert ROOMS[room] <= set(list(ROOMS)[: list(ROOMS).index(room)])  # so there is no circle
+    assert ROOMS[room] <= set(
+        list(ROOMS)[: list(ROOMS).index(room)]
+    )  # so there are no import cycles
     core = ROOT / "stages" / "core"
     for path in [core / f"{room}.py", *(core / room).rglob("*.py")]:
         ours = (
@@ -95,7 +100,7 @@ STAGE_ROOMS = {
         "__main__": {"analysis", "report", "tuned"},
     },
 }
-"""The same within the two largest stages."""
+"""The packages and modules that each one may import within the two largest stages."""
 
 
 @pytest.mark.parametrize(
@@ -117,9 +122,9 @@ def test_every_room_has_its_rule():
 
 
 UNSEEN = {"config", "errors", "tracking", "entrypoint"}
-"""Rooms on which no output depends: parameters are watched by value."""
+"""Packages and modules on which no output depends, because DVC tracks parameters by value."""
 BY_METRIC = {"train": {"metrics", "endpoint", "statistics"}}
-"""Rooms on which a stage depends only with a metric: `train.watch` names them then."""
+"""Packages on which a stage depends only if it uses a metric. `train.dvc_dependency` then names them."""
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
@@ -179,7 +184,7 @@ def test_help_lists_groups_and_values():
         check=True,
     )
     assert (
-        "train.replay.share: The replay rows' share" in done.stdout
+        "train.replay.fraction: The replay rows' share" in done.stdout
         and "group=option" in done.stdout
         and "full, grpo, kto, lora" in done.stdout
         and "micro_batch_tokens" in done.stdout

@@ -5,10 +5,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stages.core.planning.model_dimensions import Shape
+from stages.core.planning.model_dimensions import ModelDimensions
 from tests.conftest import ROOT
-from tools.memory import SHAPES, activation_bytes, gpus_needed, state_bytes, tables, working_bytes
+from tools.memory import MODELS, activation_bytes, gpus_needed, state_bytes, tables, working_bytes
 
+# Numbers of parameters from the model cards.
 PUBLISHED = [
     0.494e9,
     1.54e9,
@@ -17,18 +18,22 @@ PUBLISHED = [
     14.8e9,
     32.8e9,
     70.6e9,
-]  # parameters, by the model cards
-SHAPE = Shape(128, 384, 4, 258, 64, tied=False)
+]
+DIMENSIONS = ModelDimensions(128, 384, 4, 258, 64, tied=False)
 
 
-def saved_bytes(method, tokens, checkpointing, layers=SHAPE.layers):
-    """What PyTorch keeps for the backward pass, weights themselves left out."""
+def saved_bytes(method, tokens, checkpointing, layers=DIMENSIONS.layers):
+    """Return the bytes that PyTorch keeps for the backward pass, without the weights."""
     sizes = {
-        "hidden_size": SHAPE.hidden,
-        "intermediate_size": SHAPE.intermediate,
+        "hidden_size": DIMENSIONS.hidden,
+        "intermediate_size": DIMENSIONS.intermediate,
         "num_hidden_layers": layers,
     }
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": SHAPE.vocabulary}
+    heads = {
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": DIMENSIONS.vocabulary,
+    }
     model = LlamaForCausalLM(LlamaConfig(**sizes, **heads, attn_implementation="sdpa"))
     if method == "LoRA":
         model = get_peft_model(
@@ -65,38 +70,40 @@ def test_activations_are_those_that_pytorch_keeps(method, checkpointing):
     few, many = (
         saved_bytes(method, 320, checkpointing, layers)
         - saved_bytes(method, 64, checkpointing, layers)
-        for layers in (2, 2 + SHAPE.layers)
+        for layers in (2, 2 + DIMENSIONS.layers)
     )
-    expected = activation_bytes(SHAPE, method, 256, checkpointing)
-    if checkpointing:  # the formula has one layer more, which is computed again
-        expected -= activation_bytes(SHAPE, method, 256, False) / SHAPE.layers
+    expected = activation_bytes(DIMENSIONS, method, 256, checkpointing)
+    if checkpointing:  # the formula includes one more layer, which is recomputed
+        expected -= activation_bytes(DIMENSIONS, method, 256, False) / DIMENSIONS.layers
     assert many - few == pytest.approx(expected, rel=0.03)
 
 
 def test_autocast_keeps_a_copy_of_each_weight_that_is_trained():
-    found = saved_bytes("full", 64, False) - activation_bytes(SHAPE, "full", 64, False)
-    linear = 2 * (SHAPE.layers * SHAPE.layer_parameters + SHAPE.vocabulary * SHAPE.hidden)
+    found = saved_bytes("full", 64, False) - activation_bytes(DIMENSIONS, "full", 64, False)
+    linear = 2 * (
+        DIMENSIONS.layers * DIMENSIONS.layer_parameters + DIMENSIONS.vocabulary * DIMENSIONS.hidden
+    )
     assert found == pytest.approx(linear, rel=0.06)
-    assert working_bytes(SHAPE, "full", 1) == pytest.approx(linear, rel=0.06)
+    assert working_bytes(DIMENSIONS, "full", 1) == pytest.approx(linear, rel=0.06)
 
 
 def test_shapes_are_those_of_the_models():
-    assert [round(shape.parameters / 1e9, 2) for shape in SHAPES.values()] == pytest.approx(
-        [parameters / 1e9 for parameters in PUBLISHED], rel=0.01
-    )
+    assert [
+        round(dimensions.parameters / 1e9, 2) for dimensions in MODELS.values()
+    ] == pytest.approx([parameters / 1e9 for parameters in PUBLISHED], rel=0.01)
 
 
 def test_more_gpus_are_needed_for_more_weights_and_fewer_for_larger_ones():
     for capacity in (24e9, 80e9):
         needed = [
-            gpus_needed(shape, "full", capacity, 2048, 16) or math.inf for shape in SHAPES.values()
+            gpus_needed(dimensions, "full", capacity, 2048, 16) or math.inf
+            for dimensions in MODELS.values()
         ]
         assert needed == sorted(needed)
-    assert gpus_needed(SHAPES["Llama-3.1-70B"], "full", 24e9, 2048, 16) is None
-    assert (
-        state_bytes(SHAPES["Llama-3.1-70B"], "QLoRA", 16) < 48e9
-    )  # the claim of the paper of QLoRA, for 65 billion
+    assert gpus_needed(MODELS["Llama-3.1-70B"], "full", 24e9, 2048, 16) is None
+    # The QLoRA paper claims this for 65 billion parameters.
+    assert state_bytes(MODELS["Llama-3.1-70B"], "QLoRA", 16) < 48e9
 
 
 def test_the_tables_of_the_documentation_are_those_of_the_command():
-    assert tables(SHAPES, 2048, 16) in (ROOT / "docs/scaling.md").read_text()
+    assert tables(MODELS, 2048, 16) in (ROOT / "docs/scaling.md").read_text()

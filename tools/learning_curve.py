@@ -1,13 +1,14 @@
-"""How much more data would help? Train on parts of the rows and fit the curve.
+"""Train on parts of the training rows and fit a learning curve: would more data help?
 
-    python -m tools.learning_curve                         # on 25, 50 and 100 % of the training rows, by two seeds each
-    python -m tools.learning_curve 0.1 0.3 1               # on other shares
-    python -m tools.learning_curve --seeds 42 43 44        # by these seeds and the global one
+    python -m tools.learning_curve                   # 25, 50 and 100 % of the rows, two seeds each
+    python -m tools.learning_curve 0.1 0.3 1         # other shares of the rows
+    python -m tools.learning_curve --seeds 43 44     # the global seed and these seeds
 
-The largest share is trained as `params.yaml` says; smaller ones for as many steps, so that points differ in the rows
-and not in the training. Each share is a DVC experiment up to `evaluate`: what does not depend on the share comes from
-the cache, and so does a share that has been trained before. Writes `data/learning_curve.json`, which the report of the
-next `dvc repro` shows. Commit it.
+The largest share trains as `params.yaml` says. Smaller shares train for as many steps, so that the
+points differ only in their rows. Each share is a DVC experiment up to `evaluate`. Whatever does not
+depend on the share comes from DVC's cache, and so does a share that has been trained before.
+
+Writes `data/learning_curve.json`, which the report of the next `dvc repro` shows. Commit the file.
 """
 
 import argparse
@@ -33,13 +34,13 @@ from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_json
 from stages.evaluate.analysis.curve import FILE, Point, fit_curve, get_curve_key
-from stages.train.examples import take_share
+from stages.train.examples import subsample
 
 SHARES = (0.25, 0.5, 1.0)
 
 
 def main() -> None:
-    """Run the experiments one after the other (they share the machine), fit, write, say."""
+    """Run the experiments one after the other, because they share a machine, and fit the curve."""
     arguments = _parse_arguments()
     console = Console(highlight=False)
     try:
@@ -47,10 +48,12 @@ def main() -> None:
         config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
         if config.evaluate.split != "test":
             raise UserError(
-                "the curve is measured on test rows: run it with evaluate.split=test in params.yaml"
+                "the curve is measured on test rows: set evaluate.split=test in params.yaml"
             )
-        if set(data_sha256()) != set(SPLITS):  # a curve belongs to its data
-            raise UserError("data/prepared is not there: run `dvc repro prepare` first")
+        if set(data_sha256()) != set(SPLITS):  # the key of a curve has the hashes of all splits
+            raise UserError(
+                "data/prepared does not have every split: run `dvc repro prepare` first"
+            )
         seeds = arguments.seeds or [config.seed, config.seed + 1]
         config = config.model_copy(
             update={"train": config.train.model_copy(update={"seeds": seeds})}
@@ -70,44 +73,43 @@ def main() -> None:
     facts |= {"git_commit": git_commit(), "hardware": hardware()}
     write_json(FILE, {"key": get_curve_key(config), **facts, "curve": curve})
     console.print(f"{settings.primary_metric}: {curve['sentence']}", soft_wrap=True)
-    console.print(f"{FILE} is written: `dvc repro` puts it into the report; commit both.")
+    console.print(f"Wrote {FILE}. Run `dvc repro` to add it to the report, then commit both.")
 
 
 def run(share: float, seeds: Sequence[int], args: Mapping[str, Any]) -> str:
-    """Run the experiment of a share in a folder of its own, and return its name.
+    """Run the experiment of a share in a temporary folder and return its name.
 
     Args:
-        share: of the training rows.
-        seeds: of training, beside the global one.
-        args: arguments of training that take the place of those in `params.yaml`.
+        share: The share of the training rows.
+        seeds: Seeds of training besides the global one, for `train.seeds`.
+        args: Values of `train.args` that override those in `params.yaml`.
 
     Raises:
-        UserError: the experiment failed.
+        UserError: The experiment failed.
     """
     name = f"curve-{share:g}".replace(".", "-")
-    subprocess.run(
-        ["dvc", "exp", "remove", "-q", name], check=False, capture_output=True
-    )  # of an earlier call
-    changes = [f"train.share={share}", f"train.seeds={orjson.dumps(list(seeds)).decode()}"]
+    # An earlier call may have left an experiment of this name.
+    subprocess.run(["dvc", "exp", "remove", "-q", name], check=False, capture_output=True)
+    changes = [f"train.train_fraction={share}", f"train.seeds={orjson.dumps(list(seeds)).decode()}"]
     changes += [f"++train.args.{key}={value}" for key, value in args.items()]
     command = ["dvc", "exp", "run", "--temp", "--no-hydra", "-n", name]
     command += [word for change in changes for word in ("-S", change)]
     Console(highlight=False).print(f"share {share:g}: {' '.join(command)} evaluate")
     if subprocess.run([*command, "evaluate"], check=False).returncode:
         raise UserError(
-            f"the experiment {name} failed, see above; shares that were trained stay in DVC's cache"
+            f"the experiment {name} failed, see above; trained shares stay in DVC's cache"
         )
     return name
 
 
 def get_steps(name: str) -> dict[str, Any]:
-    """The steps of an experiment's training, and what it had in the place of `auto`."""
+    """Return the training steps of an experiment and the values it chose for `auto`."""
     numbers = orjson.loads(dvc.api.read("models/tuned/training.json", rev=name))["numbers"]
-    return {"max_steps": numbers["steps"], **numbers.get("chosen", {})}
+    return {"max_steps": numbers["steps"], **numbers.get("auto", {})}
 
 
 def get_point(config: Config, share: float, name: str) -> Point:
-    """The answers of an experiment's tuned models, scored by the primary metric."""
+    """Score the answers of an experiment's tuned models by the primary metric."""
     test = read_split("test", name)
     metric = config.evaluate.primary_metric
     candidate = get_candidate(config, TUNED_ARM)
@@ -117,11 +119,11 @@ def get_point(config: Config, share: float, name: str) -> Point:
         scores.append(
             Metrics([metric], config.evaluate.options).score_records(answers, test)[metric]
         )
-    return Point(share, len(take_share(read_split("train", name), share, config.seed)), scores)
+    return Point(share, len(subsample(read_split("train", name), share, config.seed)), scores)
 
 
 def read_split(split: str, name: str) -> list[Record]:
-    """The records of an experiment's split."""
+    """Read the records of a split from an experiment."""
     return [Record.load(line) for line in _lines(f"data/prepared/{split}.jsonl", name)]
 
 
@@ -134,10 +136,13 @@ def _parse_arguments() -> argparse.Namespace:
         "python -m tools.learning_curve", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
-        "shares", nargs="*", type=float, help="of the training rows; 0.25 0.5 1 where none is given"
+        "shares", nargs="*", type=float, help="shares of the training rows (default: 0.25 0.5 1)"
     )
     parser.add_argument(
-        "--seeds", nargs="+", type=int, help="of training; the global one and the next by default"
+        "--seeds",
+        nargs="+",
+        type=int,
+        help="seeds of training besides the global seed (default: the next one)",
     )
     return parser.parse_args()
 
@@ -146,7 +151,7 @@ def _check_shares(given: Sequence[float]) -> list[float]:
     shares = sorted(set(given) or set(SHARES))
     if len(shares) < 2 or not all(0 < share <= 1 for share in shares):  # noqa: PLR2004
         raise UserError(
-            f"at least two shares above 0 and up to 1 are needed, got {' '.join(map(str, given))}"
+            f"give at least two shares above 0 and at most 1, got {' '.join(map(str, given))}"
         )
     return shares
 

@@ -1,7 +1,9 @@
-"""Start the MLflow UI on this machine alone, with a view that answers which execution is best, and why.
+"""Start the MLflow UI for this machine alone, with a view of which execution is best and why.
 
-python -m tools.mlflow_ui                # the store of params.yaml; prints the address of the view
-python -m tools.mlflow_ui --port 5001
+    python -m tools.mlflow_ui                # the tracking store of params.yaml
+    python -m tools.mlflow_ui --port 5001
+
+Prints the address of the view.
 """
 
 import argparse
@@ -19,7 +21,7 @@ HOST = "127.0.0.1"
 
 
 def main() -> None:
-    """Save the view, say where it is, become the server."""
+    """Save the view, print its address and replace this process with the server."""
     parser = argparse.ArgumentParser(
         "python -m tools.mlflow_ui", description=(__doc__ or "").split("\n")[0]
     )

@@ -1,11 +1,11 @@
-"""Run an experiment again from nothing, and see whether it gives the same answers, weights and verdict.
+"""Run an experiment again from scratch and compare its answers, weights and verdict.
 
-    python -m tools.repeat              # what the workspace has: its files, its params.yaml
-    python -m tools.repeat NAME         # an experiment of DVC, a branch, a tag or a commit
+    python -m tools.repeat              # the workspace with its params.yaml
+    python -m tools.repeat NAME         # a DVC experiment, a branch, a tag or a commit
 
-All stages up to `evaluate` run in a temporary copy without DVC's run cache, on the same machine. Nothing of the
-workspace, of DVC's cache or of the registry changes. Times and costs, which stand in files of their own, are left out
-of the comparison. Ends with status 1 where anything differs.
+All stages up to `evaluate` run in a temporary copy on this machine, without DVC's run cache. The
+workspace, DVC's cache and the registry do not change. The comparison leaves out times and costs,
+which are in files of their own. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -37,14 +37,14 @@ SHOWN = 12  # digits of a digest
 
 
 def main() -> None:
-    """Run, compare, print."""
+    """Run the stages again, compare the outputs and exit with 1 if any differ."""
     parser = argparse.ArgumentParser(
         "python -m tools.repeat",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "name", nargs="?", help="an experiment or a revision; the workspace where none is given"
+        "name", nargs="?", help="an experiment or a revision (default: the workspace)"
     )
     name = parser.parse_args().name
     console = Console(highlight=False)
@@ -74,10 +74,10 @@ def main() -> None:
 
 
 def find_revision(name: str) -> str:
-    """The commit of an experiment, a branch or a tag.
+    """Return the commit of an experiment, a branch, a tag or a revision.
 
     Raises:
-        UserError: there is none.
+        UserError: Nothing has this name.
     """
     for line in _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines():
         commit, reference = line.split()
@@ -91,13 +91,14 @@ def find_revision(name: str) -> str:
     )
     if found.returncode:
         raise UserError(
-            f"{name}: there is no such experiment, branch, tag or commit; `dvc exp list` names experiments"
+            f"{name}: no such experiment, branch, tag or commit; "
+            "`dvc exp list` lists the experiments"
         )
     return found.stdout.strip()
 
 
 def fetch_results(name: str, revision: str, to: Path) -> None:
-    """Put the outputs of a revision into a folder.
+    """Copy the outputs of a revision into a folder.
 
     Raises:
         UserError: DVC's cache does not have them.
@@ -106,21 +107,21 @@ def fetch_results(name: str, revision: str, to: Path) -> None:
     for folder in FOLDERS:
         try:
             files.get(folder, str(to / folder), recursive=True)
-        except Exception as error:  # of DVC, of fsspec, of the operating system
+        except Exception as error:  # from DVC, fsspec or the operating system
             raise UserError(
-                f"{name}: {folder} is not in DVC's cache ({error}); `dvc exp pull` may bring it"
+                f"{name}: {folder} is not in DVC's cache ({error}); try `dvc exp pull`"
             ) from None
 
 
 def unpack(revision: str, to: Path) -> None:
-    """Put the files of a commit into a folder."""
+    """Extract the files of a commit into a folder."""
     to.mkdir(parents=True)
     archive = subprocess.run(["git", "archive", revision], capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(to)], input=archive, check=True)
 
 
 def copy_workspace(to: Path) -> None:
-    """Put the files of the workspace into a folder, those that git ignores left out."""
+    """Copy the files of the workspace into a folder, except those that git ignores."""
     for name in _git("ls-files", "--cached", "--others", "--exclude-standard").splitlines():
         if Path(name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -128,24 +129,23 @@ def copy_workspace(to: Path) -> None:
 
 
 def rerun(folder: Path) -> None:
-    """Run the stages up to `evaluate` in a copy.
+    """Run the stages up to `evaluate` in a copy of the repository.
 
     Raises:
-        UserError: one of them failed.
+        UserError: A command failed.
     """
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("DVC_EXP_")
     }
-    environment |= {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"
-    }  # a repetition is no new result
+    # The repetition is not a new result, so its runs stay out of the usual MLflow store.
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     person = {"GIT_AUTHOR_NAME": "repeat", "GIT_AUTHOR_EMAIL": "repeat@localhost"}
     person |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in person.items()}
 
     def execute(*command: str) -> None:
         done = subprocess.run(command, cwd=folder, env=environment | person, check=False)
         if done.returncode:
-            raise UserError(f"`{' '.join(command)}` failed in a copy, see above")
+            raise UserError(f"`{' '.join(command)}` failed in the temporary copy, see above")
 
     execute("git", "init", "-q")
     execute("git", "add", "-A")
@@ -160,14 +160,14 @@ def rerun(folder: Path) -> None:
 
 
 def get_digests(folder: Path) -> dict[str, str]:
-    """The digest of each compared file in a folder; what runs take stands in other files."""
+    """Return the digest of each compared file in a folder, without the files of times and costs."""
     paths = {path for pattern in COMPARED for path in folder.glob(pattern)}
     paths -= {folder / "predictions/timings.json", *(folder / "predictions/measured").rglob("*")}
     return {str(path.relative_to(folder)): sha256_file(path) for path in sorted(paths)}
 
 
 def show(console: Console, first: dict[str, str], again: dict[str, str]) -> list[str]:
-    """Print both digests of each file. Returns the files that differ."""
+    """Print both digests of each file and return the files that differ."""
     table = Table()
     for heading in ("file", "first", "again", ""):
         table.add_column(heading, overflow="fold")
@@ -178,7 +178,7 @@ def show(console: Console, first: dict[str, str], again: dict[str, str]) -> list
     console.print(table)
     files = len({*first, *again})
     console.print(
-        f"{files - len(differing)} of {files} are the same"
+        f"{files - len(differing)} of {files} files are the same"
         + (", the others differ." if differing else ".")
     )
     return differing

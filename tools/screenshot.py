@@ -1,9 +1,10 @@
-"""Take the pictures in docs/, with a Chromium that is installed already.
+"""Take the screenshots in docs/ with an installed Chromium.
 
-Commands:
-    python -m tools.screenshot                       # reports/verdict.html to docs/report.png
+    python -m tools.screenshot                          # reports/verdict.html to docs/report.png
     python -m tools.screenshot --browser google-chrome
-    python -m tools.screenshot --page ADDRESS --to docs/mlflow.png --size 2300 520   # what tools.mlflow_ui prints
+    python -m tools.screenshot --page ADDRESS --to docs/mlflow.png --size 2300 520
+
+The last command takes the address that `tools.mlflow_ui` prints.
 """
 
 import argparse
@@ -13,22 +14,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-SIZE = (1000, 900)  # the first screen of a laptop, without the frame of the browser
-WAIT = 25_000  # milliseconds of its own clock that a page has to load
+SIZE = (1000, 900)  # the first screen on a laptop, without the browser's frame
+WAIT = 25_000  # milliseconds of virtual time that a page has to load
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def main() -> None:
-    """Find the browser and take the picture."""
+    """Find a browser and take the screenshot."""
     parser = argparse.ArgumentParser(
         "python -m tools.screenshot", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
-        "--browser", help=f"its program; the first of {', '.join(BROWSERS)} by default"
+        "--browser", help=f"browser to run (default: the first found of {', '.join(BROWSERS)})"
     )
-    parser.add_argument(
-        "--page", default="reports/verdict.html", help="a file, or an address of this machine"
-    )
+    parser.add_argument("--page", default="reports/verdict.html", help="a file or a URL")
     parser.add_argument(
         "--size", nargs=2, type=int, default=SIZE, help="width and height in pixels"
     )
@@ -39,10 +38,10 @@ def main() -> None:
         None,
     )
     if not program:
-        sys.exit("screenshot: no browser was found; install Chromium, or name one with --browser")
+        sys.exit("screenshot: no browser found: install Chromium or name a browser with --browser")
     page = arguments.page if "://" in arguments.page else Path(arguments.page).resolve().as_uri()
     if page.startswith("file:") and not Path(arguments.page).exists():
-        sys.exit(f"screenshot: {arguments.page} is not there: run `dvc repro` first")
+        sys.exit(f"screenshot: {arguments.page} does not exist: run `dvc repro` first")
     with tempfile.TemporaryDirectory() as profile:
         flags = [
             "--headless",

@@ -1,8 +1,9 @@
-"""Print the verdict of the workspace, and where its report and the MLflow UI are.
+"""Print the verdict of the workspace, and where to find its report and the MLflow UI.
 
     python -m tools.verdict
 
-Also gives the execution's run in MLflow the complete headline numbers, where DVC took every stage from its cache.
+Also completes the headline numbers of the execution's MLflow run, which are missing if DVC took
+every stage from its cache.
 """
 
 import sys
@@ -22,7 +23,7 @@ from stages.core.tracking.tracker import complete
 
 
 def main() -> None:
-    """Print, and complete the run."""
+    """Print the verdict and complete the MLflow run."""
     try:
         config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
         report = read_verdict()
@@ -33,7 +34,7 @@ def main() -> None:
     console.print(_arms(config, report))
     console.print(_differences(report))
     console.print(f"\n[bold]Verdict: {report['verdict']}[/bold]. {report['answer']}")
-    because = report["reasons"][:1]  # the others say in words what the table of differences has
+    because = report["reasons"][:1]  # the others repeat the table of differences in words
     for sentence in (*because, *report["summary"], *report["warnings"]):
         console.print(f"  {sentence}", markup=False)
     for part in report["slices"]:
@@ -52,7 +53,8 @@ def main() -> None:
     console.print(f"Registry: {outcome['outcome']}")
     console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
     console.print(
-        f"MLflow:   make mlflow, or mlflow ui --backend-store-uri {hide_passwords(tracking_uri(config.tracking))}"
+        "MLflow:   make mlflow, or mlflow ui --backend-store-uri "
+        f"{hide_passwords(tracking_uri(config.tracking))}"
     )
     complete(config)
 
@@ -75,7 +77,7 @@ def _arms(config: Config, report: dict[str, Any]) -> Table:
 
 
 def _differences(report: dict[str, Any]) -> Table:
-    """What each tuned arm gains over every other one, by the metric that decides; the report has the others."""
+    """Build the table of what each tuned arm gains over every other arm in the primary metric."""
     metric = report["primary_metric"]
     table = Table(title=f"Paired differences in {metric}", title_justify="left")
     for heading in ("difference", "value", "at least", "at most"):

@@ -1,12 +1,17 @@
-"""Answer the judged split with the alternatives to fine-tuning: without a model, and by prompting the base model.
+"""Answer the judged split with the alternatives to fine-tuning.
 
-Without a model: `constant`, `nearest` and `lookup`. On the base model: zero-shot, few-shot, retrieval, and, where the
-targets are a closed set, `constrained`, which can answer nothing else. With `prompt.remote` another model, behind an
-endpoint, answers too. Reads `data/prepared`; writes `predictions/<arm>.jsonl`, `predictions/choices.json`, the base
-model's answers to the general suite and `metrics/baseline.json`. Each prompted arm chooses its instruction and its
-examples on validation rows (`prompt.search`), so that the tuned model does not win against a straw man. Nothing here
-depends on training, except the budget of the search where it is that of training: a sweep over training settings runs
-it once.
+The arms without a model are `constant`, `nearest` and `lookup`. The arms on the base model are
+`zero_shot`, `few_shot` and `retrieval`. If the targets are a closed set, `constrained` joins them
+and answers only with one of the targets. With `prompt.remote`, a model behind an endpoint answers
+too.
+
+The stage reads `data/prepared`. It writes `predictions/<arm>.jsonl`, `predictions/choices.json`,
+the base model's answers to the general suite and `metrics/baseline.json`.
+
+Each prompted arm chooses its instruction and its examples on validation rows (`prompt.search`), so
+that the tuned model does not win against a straw man. The stage does not depend on training, so a
+sweep over training settings runs it once. The exception is `prompt.search.budget=training`, where
+the search may use as many tokens as training.
 
     dvc repro baseline                        # under DVC, with params.yaml
     python -m stages.baseline prompt.shots=[3]  # alone, composed from conf/
@@ -34,7 +39,7 @@ from stages.core.tracking.tracker import Tracker
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
 @stage_main("baseline")
 def main(config: Config, tracker: Tracker) -> None:
-    """Let each prompted arm choose how it asks, then ask the base model."""
+    """Write the predictions of every arm that needs no training, and their headline numbers."""
     from stages.baseline.arms import Arms
     from stages.baseline.model_free import answer_without_model
     from stages.baseline.remote import Remote
@@ -47,9 +52,8 @@ def main(config: Config, tracker: Tracker) -> None:
     train, validation, judged = (
         read_records(split) for split in ("train", "validation", config.evaluate.split)
     )
-    primary = (
-        config.evaluate.primary_metric
-    )  # `evaluate` checks the others: nothing here depends on them
+    # `evaluate` checks the other metrics. Nothing here depends on them.
+    primary = config.evaluate.primary_metric
     check_metrics(
         Metrics([primary], config.evaluate.options, primary), [*validation, *judged], config.seed
     )
@@ -57,22 +61,21 @@ def main(config: Config, tracker: Tracker) -> None:
     without_model = answer_without_model(retriever, train, judged)
     tokenizer = get_tokenizer(get_base_tokenizer(config.model))
     arms = Arms(config, tokenizer, train, validation, judged, retriever)
-    if (
-        config.prompt.remote
-    ):  # first: a wrong key or address shows before the base model has worked for hours
+    if config.prompt.remote:
+        # The remote arm runs first, so that a wrong key or address fails before hours of work.
         remote = Remote(config, config.prompt.remote, tokenizer, train, retriever)
         arms.answer(REMOTE_ARM, remote)
-        arms.choices[REMOTE_ARM]["endpoint"] = remote.facts()
+        arms.choices[REMOTE_ARM]["endpoint"] = remote.metadata()
     else:
         write_predictions(REMOTE_ARM, [])
     base = get_base_model(config.model, config.seed)
     with get_engine(config, base, tokenizer) as engine:
         arms.answer_all(engine)
         general = ask_general(engine, tokenizer, config)
-    general_seconds = general.pop("seconds")
+    general_suite_seconds = general.pop("seconds")
     write_json(GENERAL_BASE, general)
     write_choices({arm: arms.choices[arm] for arm in prompted_arms(config)})
-    numbers = without_model | arms.numbers | {"general_seconds": general_seconds}
+    numbers = without_model | arms.numbers | {"general_suite_seconds": general_suite_seconds}
     write_summary("baseline", numbers)
     tracker.log_summary(numbers)
 

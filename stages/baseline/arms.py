@@ -1,4 +1,4 @@
-"""The prompted arms on the base model: each chooses how it asks, then answers the test split."""
+"""Let each prompted arm choose its prompt on validation rows and answer the test split."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from stages.baseline.retrieval import Retriever
 from stages.baseline.search import Choice, search
 from stages.core.config.arms import BASE_ARMS, CONSTRAINED_ARM
 from stages.core.config.schema import Config
-from stages.core.data.predictions import Prediction, headline, write_predictions
+from stages.core.data.predictions import Prediction, summarize_predictions, write_predictions
 from stages.core.data.records import PREPARED, Record
 from stages.core.errors import UserError
 from stages.core.storage.files import read_json
@@ -24,7 +24,7 @@ TRAINING_TOKENS = PREPARED / "training_tokens.json"
 
 
 class Arms:
-    """Answers arm after arm."""
+    """Runs the prompted arms one after the other and collects their choices and numbers."""
 
     def __init__(
         self,
@@ -35,10 +35,10 @@ class Arms:
         test: Sequence[Record],
         retriever: Retriever,
     ) -> None:
-        """Read the budget.
+        """Read the token budget of the search and decide which numbers of examples to try.
 
         Raises:
-            UserError: `prepare` has not written it.
+            UserError: The budget is that of training and `prepare` has not counted its tokens.
         """
         self._config = config
         self._tokenizer = tokenizer
@@ -49,18 +49,18 @@ class Arms:
         self._shots = get_shot_counts(config, tokenizer, train, validation)
         self._budget = read_budget(config)
         self.choices: dict[str, dict[str, Any]] = {}
-        """What `predictions/choices.json` says of each arm."""
+        """The entries of `predictions/choices.json`, by arm."""
         self.numbers: dict[str, dict[str, float]] = {}
-        """The headline numbers of each arm that applies."""
+        """The headline numbers of each arm that has answers."""
 
     def answer_all(self, engine: "Engine") -> None:
-        """Let the arms on the base model answer."""
+        """Answer the test rows with every arm on the base model."""
         asker = BaseAsker(self._config, engine, self._tokenizer, self._train, self._retriever)
         chosen = [self.answer(arm, asker) for arm in BASE_ARMS if arm != CONSTRAINED_ARM]
         self._answer_constrained(engine, asker, chosen)
 
     def answer(self, arm: str, asker: Asker) -> Candidate:
-        """Let an arm choose how it asks, and write its answers to the test rows; what it chose."""
+        """Choose an arm's prompt, write its answers to the test rows and return the choice."""
         prompt = self._config.prompt
         repeated = len({record.target for record in self._train}) < len(self._train)
         made = get_candidates(prompt, arm, self._shots, self._config.seed, repeated=repeated)
@@ -74,7 +74,7 @@ class Arms:
     def _answer_constrained(
         self, engine: "Engine", free: BaseAsker, chosen: Sequence[Candidate]
     ) -> None:
-        """The prompts that the other arms chose, with answers held to the training targets."""
+        """Answer with the prompts of the other arms, but only with training targets."""
         allowed, reason = get_allowed(
             self._tokenizer, self._train, self._config.prompt.max_new_tokens
         )
@@ -97,15 +97,18 @@ class Arms:
         predictions = asker(arm, choice.candidate, self._test)
         write_predictions(arm, predictions)
         self.choices[arm] = {**choice.describe(), **_count_left_out(predictions)}
-        self.numbers[arm] = {**headline(predictions), **_get_numbers(choice)}
+        self.numbers[arm] = {**summarize_predictions(predictions), **_get_numbers(choice)}
         return choice.candidate
 
 
 def read_budget(config: Config) -> int | None:
-    """Tokens that the model may process in the search of one arm; None is cheap.
+    """Read how many tokens the model may process in the search of one arm.
+
+    Returns:
+        The number of tokens, or None for the budget `cheap`, which depends on the candidates.
 
     Raises:
-        UserError: `prepare` has not counted those of training.
+        UserError: The budget is that of training and `prepare` has not counted its tokens.
     """
     budget = config.prompt.search.budget
     if budget == "cheap":
@@ -115,14 +118,14 @@ def read_budget(config: Config) -> int | None:
     found = read_json(TRAINING_TOKENS)["tokens"]
     if found is None:
         raise UserError(
-            f"{TRAINING_TOKENS} does not say what training takes, which prompt.search.budget=training needs: run "
-            "prepare with the same configuration (`dvc exp run` does)"
+            f"{TRAINING_TOKENS} has no token count of training, which prompt.search.budget=training"
+            " needs: run prepare with the same configuration (`dvc exp run` does)"
         )
     return found
 
 
 def _count_left_out(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Test rows before which not all examples had room in the context, and how many examples were left out."""
+    """Count the test rows whose prompts lost examples to the context limit, and those examples."""
     counts = [answer.shots_left_out for answer in predictions]
     return {"left_out": {"rows": sum(map(bool, counts)), "shots": sum(counts)}}
 

@@ -1,4 +1,4 @@
-"""Asks the base model as a candidate says, and counts beforehand what that takes."""
+"""Ask the base model with a candidate's prompt, and estimate the tokens of that beforehand."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,28 +19,29 @@ if TYPE_CHECKING:
 
     from stages.core.inference.engine import Engine
 
-SAMPLE = 8  # rows by which the tokens of a candidate are counted
-ANSWERS = 64  # training targets by which the tokens of an answer are expected
-SHOTS = 32  # training rows by which the tokens of an example are expected
+SAMPLE = 8  # rows whose prompts give the estimate of a candidate's tokens
+ANSWERS = 64  # training targets that give the estimate of an answer's tokens
+SHOTS = 32  # training rows that give the estimate of an example's tokens
 
 
 class Asker(Protocol):
-    """Asks a model."""
+    """Answers records with the prompt of a candidate."""
 
     def __call__(
         self, arm: str, candidate: Candidate, records: Sequence[Record]
     ) -> list[Prediction]:
-        """The answers to the records."""
+        """Answer the records."""
 
     def get_cost(self, candidate: Candidate, records: Sequence[Record]) -> Cost:
-        """What asking such records takes, about."""
+        """Estimate the tokens that a candidate takes for records like these."""
 
 
 class BaseAsker:
-    """Asks the base model, with shots from the training split.
+    """Asks the base model, with examples from the training split.
 
-    Where only some answers are allowed, a row is not asked again that was answered with one of them when every answer
-    was allowed: each of its tokens was the likeliest of all, and so it is the likeliest of the allowed ones.
+    If only some answers are allowed, the asker reuses each unconstrained answer that is one of
+    them. Each token of such an answer was the most likely of all tokens, and so of the allowed ones
+    too.
     """
 
     def __init__(
@@ -53,16 +54,16 @@ class BaseAsker:
         allowed: Sequence[list[int]] | None = None,
         free: "BaseAsker | None" = None,
     ) -> None:
-        """Ask nothing yet.
+        """Prepare to ask, and estimate the length of an answer from the training targets.
 
         Args:
-            config: for the limits of the model and of the answers.
-            engine: with the base model; without one it only counts.
-            tokenizer: the model's.
-            train: the training split.
-            retriever: an index of it.
-            allowed: token ids of the only possible answers; None allows every answer.
-            free: what asked before without such a limit.
+            config: The configuration, for the length limits of prompts and answers.
+            engine: The engine that runs the base model. None only estimates tokens.
+            tokenizer: The tokenizer of the base model.
+            train: The training split.
+            retriever: An index of the training split.
+            allowed: Token ids of the only possible answers. None allows every answer.
+            free: The asker that has asked the same candidates without this constraint.
         """
         self._config = config
         self._engine = engine
@@ -79,7 +80,7 @@ class BaseAsker:
     def __call__(
         self, arm: str, candidate: Candidate, records: Sequence[Record]
     ) -> list[Prediction]:
-        """See `Asker`."""
+        """Answer the records, reusing answers that are already known."""
         assert self._engine  # noqa: S101
         known = self._get_known(arm, candidate, records)
         new = [record for record in records if record.id not in known]
@@ -87,9 +88,8 @@ class BaseAsker:
             shots = get_shots(candidate, self._train, new, self._retriever)
             how = (self._config, new, candidate.instruction, shots, self._allowed)
             asked = ask(arm, self._engine, self._tokenizer, *how)
-            shared = {
-                answer.shared_prompt_tokens for answer in known.values()
-            }  # one number for all rows of an arm
+            # All rows of an arm report the same number of shared prompt tokens.
+            shared = {answer.shared_prompt_tokens for answer in known.values()}
             known |= {
                 answer.id: replace(answer, shared_prompt_tokens=min(shared)) if shared else answer
                 for answer in asked
@@ -101,7 +101,7 @@ class BaseAsker:
     def _get_known(
         self, arm: str, candidate: Candidate, records: Sequence[Record]
     ) -> dict[str, Prediction]:
-        """The answers that are known without asking, by the ids of the records."""
+        """Return the answers that are known without asking, by record id."""
         found = {record.id: self._before.get((candidate, record.id)) for record in records}
         return {
             name: replace(answer, arm=arm)
@@ -110,7 +110,7 @@ class BaseAsker:
         }
 
     def get_cost(self, candidate: Candidate, records: Sequence[Record]) -> Cost:
-        """See `Asker`."""
+        """Estimate the tokens from the prompts of the first few records."""
         from stages.core.models.generation import common_prefix
 
         rows = records[:SAMPLE]
@@ -127,13 +127,19 @@ def get_shot_counts(
     train: Sequence[Record],
     rows: Sequence[Record],
 ) -> list[int]:
-    """The numbers of examples to try: those of `prompt.shots`, and with `fill_context` also twice, four times, …
-    the largest of them, up to what fits into the context before every one of the rows."""
+    """Return the numbers of examples to try.
+
+    These are the numbers in `prompt.shots`. With `prompt.search.fill_context` the largest of them
+    is doubled as long as the examples should fit into the context of every row, and the last number
+    is the most that should fit. The room comes from the longest row and from the average length of
+    an example.
+    """
     counts = list(config.prompt.shots)
     if not (config.prompt.search.fill_context and rows):
         return counts
     longest = max(
-        (config.prompt.instruction, *config.prompt.variants), key=lambda text: len(text or "")
+        (config.prompt.system_prompt, *config.prompt.system_prompt_variants),
+        key=lambda text: len(text or ""),
     )
 
     def count(record: Record, shots: Sequence[Record] = ()) -> int:
@@ -156,8 +162,12 @@ def has_room(
     candidate: Candidate,
     rows: Sequence[Record],
 ) -> bool:
-    """Whether all examples of a draw fit before the longest question of the rows. Where they do not, prompts no longer
-    begin alike and nothing is computed once for all of them. Similar rows differ from row to row anyway."""
+    """Return whether all drawn examples fit into the context before the longest question.
+
+    If they do not, the prompts no longer share a prefix that is computed once for all of them. The
+    check applies only to drawn examples beyond the configured numbers, because similar examples
+    differ from row to row anyway.
+    """
     if candidate.examples != "drawn" or candidate.shots in config.prompt.shots or not rows:
         return True
     longest = max(rows, key=lambda record: len(record.question))

@@ -1,4 +1,4 @@
-"""The ways to ask among which a prompted arm chooses."""
+"""List the candidate prompts among which a prompted arm chooses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,35 +11,37 @@ from stages.core.config.prompt import PromptConfig
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to ask."""
+    """One way to prompt the model: an instruction and a selection of examples."""
 
     instruction: str | None
-    """The system message; null keeps the row's own."""
+    """The system message. None keeps the row's own."""
     examples: Literal["none", "drawn", "similar"]
-    """No solved rows, the same ones before every row, or those most similar to the row."""
+    """No examples, the same drawn examples for every row, or those most similar to the row."""
     shots: int
-    """How many of them."""
+    """The number of examples."""
     draw: int
     """The seed of the draw."""
     order: Literal["given", "reversed"]
-    """As drawn, or the most similar last; or the other way round."""
+    """`given` keeps drawn examples as drawn and puts the most similar example last."""
     balanced: bool
-    """Whether the draw takes as many different targets as it can."""
+    """Whether the draw covers as many different targets as it can."""
 
 
 def get_candidates(
     prompt: PromptConfig, arm: str, shots: Sequence[int], seed: int, *, repeated: bool
 ) -> list[Candidate]:
-    """The candidates of an arm. A search that cannot afford all of them tries the first.
+    """Return the candidates of an arm, the most important ones first.
+
+    A search that cannot afford all of them drops the last ones first.
 
     Args:
-        prompt: the instructions, and how many draws and orders of the examples to try.
+        prompt: The instructions, and how many draws and orders of the examples to try.
         arm: `zero_shot`, `few_shot`, `retrieval` or `remote`.
-        shots: the numbers of examples to try.
-        seed: of the first draw; the next one has the next number.
-        repeated: whether any two training rows have the same target: else every draw is balanced.
+        shots: The numbers of examples to try.
+        seed: The seed of the first draw. Each further draw adds one.
+        repeated: Whether any two training rows share a target. If not, every draw is balanced.
     """
-    instructions = [prompt.instruction, *prompt.variants]
+    instructions = [prompt.system_prompt, *prompt.system_prompt_variants]
     orders: tuple[Literal["given", "reversed"], ...] = (
         ("given", "reversed") if prompt.search.reversed else ("given",)
     )

@@ -1,51 +1,57 @@
-"""Successive halving: many candidates on few rows, the better half of them on twice as many, until few have seen all.
+"""Plan a search by successive halving.
 
-Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", 2016.
+Each round tries the better half of the candidates on twice as many rows, until few candidates have
+seen all rows. See Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and
+Hyperparameter Optimization", 2016.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FIRST_ROWS = 12  # fewer rows tell good from bad by luck alone
+FIRST_ROWS = 12  # with fewer rows, luck decides which candidate looks better
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a candidate takes, in tokens that the model processes."""
+    """The tokens that the model processes for a candidate."""
 
     prefix: float
-    """What all its prompts begin with, computed once each time that it is asked."""
+    """Tokens of the common prefix of all prompts, computed once per call."""
     row: float
-    """Of each row: the rest of the prompt, and the answer."""
+    """Tokens of each row: the rest of its prompt and its answer."""
 
     def of(self, rows: int) -> float:
-        """The tokens of asking so many rows at once."""
+        """Return the tokens of asking this many rows in one call."""
         return self.prefix + rows * self.row if rows else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which candidates are tried, and on how many rows."""
+    """Which candidates the search tries, and on how many rows."""
 
     candidates: list[int]
-    """Their indices."""
+    """Indices of the candidates."""
     rungs: list[tuple[int, int]]
-    """For each round how many candidates are left, and on how many rows, those of the round before included."""
+    """For each round, how many candidates remain and on how many rows they are scored in total."""
     tokens: float
-    """At most, if the costs are right: as if the costliest candidates were always the better ones."""
+    """The tokens that the plan takes at most, if the costs are right.
+
+    This assumes that the costliest candidates survive every round.
+    """
 
 
 def make_plan(costs: Sequence[Cost], essential: int, rows: int, budget: float) -> Plan:
-    """The largest search that the budget affords.
+    """Plan the largest search that the budget affords.
 
-    What it does not afford is left out in this order: the later candidates beyond the first `essential` ones; the
-    costliest candidates, down to two; rows, down to `FIRST_ROWS`.
+    If the budget is too small, the plan first drops the candidates after the first `essential`
+    ones, from the end. It then drops the costliest candidates until two are left. It then halves
+    the rows down to `FIRST_ROWS`. If even that is too much, it keeps one candidate.
 
     Args:
-        costs: of each candidate.
-        essential: how many candidates come before draws and orders are varied.
-        rows: that may be asked.
-        budget: tokens.
+        costs: The cost of each candidate.
+        essential: How many candidates come before those that vary draws and orders.
+        rows: How many rows may be asked.
+        budget: The number of tokens that the model may process.
     """
     chosen = list(range(len(costs)))
     while True:
@@ -64,7 +70,7 @@ def make_plan(costs: Sequence[Cost], essential: int, rows: int, budget: float) -
 
 
 def _get_rungs(candidates: int, rows: int) -> list[tuple[int, int]]:
-    """Rounds that halve the candidates down to two, as many as leave `FIRST_ROWS` rows to the first round."""
+    """Halve the candidates down to two, with at least `FIRST_ROWS` rows in the first round."""
     halvings = max((candidates - 1).bit_length() - 1, 0)
     while halvings and rows >> halvings < FIRST_ROWS:
         halvings -= 1

@@ -1,9 +1,11 @@
-"""Arms without a model: what the training targets alone answer. A model that does not beat them is not needed.
+"""Answer from the training targets alone, without a model.
+
+A model that does not beat these arms is not needed.
 
 - `constant` always gives the most frequent training target.
 - `nearest` gives the target of the most similar training row.
-- `lookup` names those things in the question that the training targets name. It is there where targets are made of
-  parts of their questions: a list of entities, or a text that stands in the question.
+- `lookup` finds the names from the training targets in the question. It applies if targets are made
+  of parts of their questions, such as a list of entities or a span of the question.
 """
 
 from collections import Counter, defaultdict
@@ -21,12 +23,11 @@ from stages.core.data.entities import (
     list_entities,
     write_entities,
 )
-from stages.core.data.predictions import Prediction, headline, write_predictions
+from stages.core.data.predictions import Prediction, summarize_predictions, write_predictions
 from stages.core.data.records import Record
 
-PART_OF_QUESTION = (
-    0.5  # share of the training targets that must stand in their questions for `lookup` to apply
-)
+# `lookup` applies if at least this share of the training targets occurs in their questions.
+PART_OF_QUESTION = 0.5
 LONGEST_NAME = 12  # words
 
 Words = tuple[str, ...]
@@ -34,27 +35,27 @@ Answering = Callable[[Sequence[Record]], list[str]]
 
 
 class Dictionary(Protocol):
-    """What `lookup` learns from the training split."""
+    """A dictionary that `lookup` learns from the training split."""
 
     coverage: float
-    """The share of the training targets, or of what they name, that stands in the question."""
+    """The share of the training targets, or of the names in them, that occurs in the question."""
 
     def answer(self, question: str) -> str:
-        """The answer to a question."""
+        """Answer a question."""
 
 
 def answer_without_model(
     retriever: Retriever, train: Sequence[Record], rows: Sequence[Record]
 ) -> dict[str, Any]:
-    """Write the answers of the arms without a model to the rows.
+    """Answer the rows with the arms without a model and write their predictions.
 
     Args:
-        retriever: an index of the training split.
-        train: the training split.
-        rows: to answer.
+        retriever: An index of the training split.
+        train: The training split.
+        rows: The rows to answer.
 
     Returns:
-        For each arm that applies its headline numbers.
+        The headline numbers of each arm that applies.
     """
     answering = get_answering(retriever, train)
     numbers = {}
@@ -62,12 +63,12 @@ def answer_without_model(
         answers = _time(arm, answering[arm], rows) if arm in answering else []
         write_predictions(arm, answers)
         if answers:
-            numbers[arm] = headline(answers)
+            numbers[arm] = summarize_predictions(answers)
     return numbers
 
 
 def get_answering(retriever: Retriever, train: Sequence[Record]) -> dict[str, Answering]:
-    """For each arm that applies a function from records to answers; see `answer_without_model`."""
+    """Return a function from records to answers for each arm that applies."""
     dictionary = get_dictionary(train)
     constant = get_constant(train)
     found: dict[str, Answering] = {
@@ -80,19 +81,19 @@ def get_answering(retriever: Retriever, train: Sequence[Record]) -> dict[str, An
 
 
 def get_constant(train: Sequence[Record]) -> str:
-    """The most frequent target; of equally frequent ones the first of the alphabet."""
+    """Return the most frequent target, or the alphabetically first of equally frequent ones."""
     counts = Counter(record.target for record in train)
     return min(counts, key=lambda target: (-counts[target], target))
 
 
 def get_dictionary(train: Sequence[Record]) -> Dictionary:
-    """A dictionary of entities where the targets list some, else one of whole targets."""
+    """Return a dictionary of entities if the targets list entities, else one of whole targets."""
     kinds = find_kinds(record.target for record in train)
     return EntityDictionary(train, kinds) if kinds else TargetDictionary(train)
 
 
 class TargetDictionary:
-    """The longest training target that stands in the question; without one the most frequent target."""
+    """Answers with the longest training target in the question, else with the most frequent one."""
 
     def __init__(self, train: Sequence[Record]) -> None:
         self._constant = get_constant(train)
@@ -108,7 +109,7 @@ class TargetDictionary:
         self._lengths = _get_lengths(self._spelled)
 
     def answer(self, question: str) -> str:
-        """See `Dictionary`."""
+        """Return the longest training target in the question, else the most frequent one."""
         found = (
             self._spelled[run]
             for run in _runs(_split(question), self._lengths)
@@ -118,7 +119,7 @@ class TargetDictionary:
 
 
 class EntityDictionary:
-    """Every name of the training targets that stands in the question, with its most frequent type."""
+    """Answers with every known entity name in the question and the name's most frequent type."""
 
     def __init__(self, train: Sequence[Record], kinds: Sequence[str]) -> None:
         types = {kind.lower() for kind in kinds}
@@ -140,7 +141,11 @@ class EntityDictionary:
         self._lengths = _get_lengths(self._types)
 
     def answer(self, question: str) -> str:
-        """See `Dictionary`. Of overlapping names the one that begins first counts, and there the longest."""
+        """List the known names in the question.
+
+        Of overlapping names the one that begins first counts. If several begin there, the longest
+        counts.
+        """
         words = get_words(question)
         texts = [question[start:end].casefold() for start, end in words]
         found = []
@@ -154,7 +159,7 @@ class EntityDictionary:
         return write_entities(found, self._nothing)
 
     def _match(self, texts: Sequence[str], position: int) -> int:
-        """The number of words of the longest name that begins here; 0 where none does."""
+        """Return the number of words in the longest name that begins here, or 0."""
         left = len(texts) - position
         fits = (
             n
@@ -169,12 +174,12 @@ def _split(text: str) -> Words:
 
 
 def _get_lengths(names: dict[Words, str]) -> list[int]:
-    """The numbers of words that names have, the largest first."""
+    """Return the different numbers of words that names have, the largest first."""
     return sorted({len(words) for words in names if len(words) <= LONGEST_NAME}, reverse=True)
 
 
 def _runs(words: Words, lengths: Sequence[int]) -> Iterator[Words]:
-    """The runs of so many words, the longest first."""
+    """Yield every run of words that has one of these lengths, in the order of the lengths."""
     for length in lengths:
         for start in range(len(words) - length + 1):
             yield words[start : start + length]

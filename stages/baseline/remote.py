@@ -1,4 +1,7 @@
-"""The arm `remote`: another model, hosted elsewhere, asked with instructions and fixed examples as the others are."""
+"""Ask a model that is hosted elsewhere, for the arm `remote`.
+
+Its candidates are those of `zero_shot` and `few_shot` together.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Remote:
-    """Asks the model behind an endpoint; called as any `Asker`."""
+    """Asks the model behind an endpoint. Implements `Asker`."""
 
     def __init__(
         self,
@@ -33,14 +36,15 @@ class Remote:
         train: Sequence[Record],
         retriever: Retriever,
     ) -> None:
-        """Ask nothing yet.
+        """Prepare to ask.
 
         Args:
-            config: for the limit of the answers.
-            endpoint: where to ask.
-            tokenizer: the base model's, to count beforehand; the other model's own is not at hand.
-            train: the training split.
-            retriever: an index of it.
+            config: The configuration, for the length limit of the answers.
+            endpoint: The endpoint to ask.
+            tokenizer: The base model's tokenizer, which estimates tokens beforehand because the
+                remote model's own is not available.
+            train: The training split.
+            retriever: An index of the training split.
         """
         self._config = config
         self._endpoint = endpoint
@@ -51,10 +55,10 @@ class Remote:
     def __call__(
         self, arm: str, candidate: Candidate, records: Sequence[Record]
     ) -> list[Prediction]:
-        """Answer the rows, with the same shots for each.
+        """Answer the rows with the same examples for each of them.
 
         Raises:
-            UserError: the endpoint cannot answer.
+            UserError: The endpoint cannot answer.
         """
         limit = self._config.prompt.max_new_tokens
         shots = draw_shots(self._train, candidate)
@@ -79,14 +83,14 @@ class Remote:
         ]
 
     def get_cost(self, candidate: Candidate, records: Sequence[Record]) -> Cost:
-        """See `Asker`. Every token of a prompt is paid."""
+        """Estimate the tokens for records like these. Every token of every prompt counts."""
         cost = self._counter.get_cost(candidate, records)
         return Cost(0, cost.prefix + cost.row)
 
-    def facts(self) -> dict[str, Any]:
-        """Who answered the last rows, for the report: nothing in it is secret."""
+    def metadata(self) -> dict[str, Any]:
+        """Return who answered the last rows, for the report. It contains no secrets."""
         return {
-            "url": self._endpoint.url,
+            "base_url": self._endpoint.base_url,
             "model": self._endpoint.model,
             "answered_by": sorted({reply.model for reply in self._replies}),
             "fingerprints": sorted(
@@ -97,19 +101,19 @@ class Remote:
         }
 
     def _warn(self, limit: int) -> None:
-        """Of what would make the comparison unfair."""
+        """Warn of what would make the comparison unfair."""
         n = len(self._replies)
-        facts = self.facts()
+        facts = self.metadata()
         empty = sum(reply.cut and not reply.text.strip() for reply in self._replies)
         if empty:
             log.warning(
-                "remote: %d of %d answers are empty, for the model used up its %d tokens before (it may think first). "
-                "Raise prompt.max_new_tokens, or the comparison is unfair to it.",
+                "remote: %d of %d answers are empty because the model used up its %d tokens first. "
+                "It may be a reasoning model. Raise prompt.max_new_tokens for a fair comparison.",
                 *(empty, n, limit),
             )
         if facts["without_usage"]:
             log.warning(
-                "remote: the server does not tell how many tokens %d of %d answers took; they count as 0, so leave "
-                "the costs of this arm out of account.",
+                "remote: the server did not report the token usage of %d of %d answers. "
+                "They count as 0 tokens, so ignore the costs of this arm.",
                 *(facts["without_usage"], n),
             )

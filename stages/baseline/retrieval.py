@@ -1,4 +1,7 @@
-"""The training rows most similar to a row: by their words or by their meaning. The index is of training rows alone."""
+"""Find the training rows most similar to a row, by BM25 or by sentence embeddings.
+
+The index holds training rows alone.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -17,33 +20,39 @@ BATCH = 64  # questions embedded at once
 
 
 class Retriever(Protocol):
-    """An index of solved rows."""
+    """An index of training rows."""
 
     def search(self, records: Sequence[Record], k: int) -> list[list[Record]]:
-        """For each record, its `k` most similar training rows, the most similar last: nearest to the question."""
+        """Return the `k` most similar training rows of each record.
+
+        The most similar row comes last, so that it stands next to the question in the prompt.
+        """
 
 
 def get_retriever(prompt: PromptConfig, train: Sequence[Record]) -> Retriever:
-    """The configured one."""
+    """Build the configured retriever over the training split."""
     settings = prompt.retriever
-    return Meaning(settings, train) if isinstance(settings, EmbeddingRetriever) else Words(train)
+    return (
+        EmbeddingIndex(settings, train)
+        if isinstance(settings, EmbeddingRetriever)
+        else BM25Index(train)
+    )
 
 
-class Words:
+class BM25Index:
     """BM25 over the questions (Robertson and Zaragoza, 2009)."""
 
     def __init__(self, train: Sequence[Record]) -> None:
         import bm25s
 
-        logging.getLogger("bm25s").setLevel(
-            logging.ERROR
-        )  # it warns of a question that has no word of the index
+        # bm25s warns of each question that has no word of the index.
+        logging.getLogger("bm25s").setLevel(logging.ERROR)
         self._train = train
         self._index = bm25s.BM25()
         self._index.index([_get_terms(record) for record in train], show_progress=False)
 
     def search(self, records: Sequence[Record], k: int) -> list[list[Record]]:
-        """As `Retriever` says."""
+        """Return the `k` training rows with the highest BM25 scores, the best one last."""
         queries = [_get_terms(record) for record in records]
         found = self._index.retrieve(
             queries, k=min(k, len(self._train)), return_as="documents", show_progress=False
@@ -52,11 +61,11 @@ class Words:
 
 
 def _get_terms(record: Record) -> list[str]:
-    """Of the question; one that no text has where it has none, for the index takes no empty lists."""
+    """Return the terms of the question, or one empty term because bm25s rejects empty lists."""
     return get_terms(record.question) or [""]
 
 
-class Meaning:
+class EmbeddingIndex:
     """Cosine similarity of sentence embeddings (Reimers and Gurevych, "Sentence-BERT", 2019)."""
 
     def __init__(self, settings: EmbeddingRetriever, train: Sequence[Record]) -> None:
@@ -76,20 +85,19 @@ class Meaning:
         self._index = self._embed(train)
 
     def search(self, records: Sequence[Record], k: int) -> list[list[Record]]:
-        """As `Retriever` says."""
+        """Return the `k` training rows with the highest cosine similarity, the best one last."""
         nearest = (
             (self._embed(records) @ self._index.T).topk(min(k, len(self._train))).indices.tolist()
         )
         return [[self._train[i] for i in row[::-1]] for row in nearest]
 
     def _embed(self, records: Sequence[Record]) -> "torch.Tensor":
-        """Unit vectors of shape (records, width)."""
+        """Embed the questions as unit vectors of shape (records, width)."""
         import torch
 
         texts = [record.question for record in records]
-        order = sorted(
-            range(len(texts)), key=lambda i: len(texts[i])
-        )  # like lengths go together: little padding
+        # Texts of similar length share a batch, which keeps the padding small.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         limits = {"padding": True, "truncation": True, "max_length": self._max_length}
         vectors: list[torch.Tensor] = [torch.empty(0)] * len(texts)
         with torch.inference_mode():

@@ -1,4 +1,7 @@
-"""How each prompted arm asks: tried on validation rows, so that the test split decides nothing but the verdict."""
+"""Search for the best prompt of an arm on validation rows.
+
+The test split decides only the verdict.
+"""
 
 import random
 import time
@@ -10,44 +13,45 @@ from stages.baseline.asking import Asker
 from stages.baseline.candidates import Candidate
 from stages.baseline.halving import Cost, Plan, make_plan
 from stages.core.config.schema import Config
-from stages.core.data.predictions import Prediction, headline
+from stages.core.data.predictions import Prediction, summarize_predictions
 from stages.core.data.records import Record
 from stages.core.metrics.metrics import Metrics
 
-CHEAP = 2  # times the tokens of asking every instruction with every configured number of examples in one order
+# Budget `cheap`: this many times the tokens that all essential candidates take on all rows.
+CHEAP = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A candidate on some validation rows."""
+    """The score of a candidate on some validation rows."""
 
     candidate: Candidate
     rows: int
     score: float
-    """The primary metric."""
+    """The primary metric on these rows."""
     prompt_tokens: float
-    """Mean of a row."""
+    """Mean prompt tokens per row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The best of the candidates."""
+    """The best candidate of an arm, and how the search found it."""
 
     candidate: Candidate
     candidates: int
-    """That the arm has; those beyond the ones tried had no room in the budget."""
+    """The number of candidates of the arm. The budget did not cover those that were not tried."""
     rows: int = 0
-    """Validation rows on which the choice was made; 0 where there was nothing to choose."""
+    """Validation rows on which the choice was made, or 0 if there was nothing to choose."""
     trials: list[Trial] = field(default_factory=list)
     budget: float | None = None
-    """Tokens that the model might process; null where there was nothing to choose."""
+    """Tokens that the model might process, or None if there was nothing to choose."""
     tokens: float = 0.0
-    """That it processed, what prompts have in common counted once."""
+    """Tokens that the model processed. A prefix shared by the prompts counts once per call."""
     seconds: float = 0.0
-    """Of the search on this machine."""
+    """Duration of the search on this machine."""
 
     def describe(self) -> dict[str, Any]:
-        """What `predictions/choices.json` has of it."""
+        """Return the choice as it stands in `predictions/choices.json`."""
         flat = [asdict(trial) for trial in self.trials]
         trials = [{**trial.pop("candidate"), **trial} for trial in flat]
         found = {**asdict(self), "trials": trials, "spread": get_spread(self.trials)}
@@ -63,24 +67,26 @@ def search(
     budget: int | None,
     essential: int,
 ) -> Choice:
-    """Let an arm choose by successive halving; of equal scores the shorter prompt wins.
+    """Choose the best candidate of an arm by successive halving.
+
+    If candidates have equal scores, the one with the shorter prompt wins.
 
     Args:
-        config: of the metric, the rows and the seed.
-        asker: asks the model.
-        arm: its name.
-        candidates: what it may choose from, the more important ones first.
-        validation: the rows to try them on.
-        budget: tokens that the model may process; None is cheap: `CHEAP` times those of the essential candidates.
-        essential: the first so many candidates, among which draws and orders are not varied.
+        config: The configuration, for the metric, the number of rows and the seed.
+        asker: Asks the model.
+        arm: The name of the arm.
+        candidates: The candidates, the more important ones first.
+        validation: The validation split.
+        budget: Tokens that the model may process. None means `CHEAP` times the tokens of the
+            essential candidates.
+        essential: How many candidates come before those that vary draws and orders.
     """
     if len(candidates) == 1 or not validation:
         return Choice(candidates[0], len(candidates))
     started = time.perf_counter()
     most = min(config.prompt.search.selection_rows or len(validation), len(validation))
-    rows = random.Random(config.seed).sample(
-        list(validation), most
-    )  # the first rows are those of the first source
+    # A sample, because the first rows of the split all come from the first source.
+    rows = random.Random(config.seed).sample(list(validation), most)
     costs = [asker.get_cost(candidate, rows) for candidate in candidates]
     limit = budget or CHEAP * sum(cost.of(most) for cost in costs[:essential])
     plan = make_plan(costs, essential, most, limit)
@@ -93,7 +99,7 @@ def search(
 
 
 class _Run:
-    """A search under way."""
+    """The state of a running search."""
 
     def __init__(
         self, score: Callable[..., float], asker: Asker, arm: str, rows: Sequence[Record]
@@ -108,7 +114,7 @@ class _Run:
     def halve(
         self, plan: Plan, candidates: Sequence[Candidate], costs: Sequence[Cost]
     ) -> Candidate:
-        """Carry out the plan; the best candidate."""
+        """Carry out the plan and return the best candidate."""
         answers: dict[int, list[Prediction]] = {i: [] for i in plan.candidates}
         ranked = plan.candidates
         for count, rows in plan.rungs:
@@ -120,7 +126,9 @@ class _Run:
                 )
                 answers[i] += new
                 score = self._score(answers[i], self._rows[:rows])
-                tried[i] = Trial(candidates[i], rows, score, headline(answers[i])["prompt_tokens"])
+                tried[i] = Trial(
+                    candidates[i], rows, score, summarize_predictions(answers[i])["prompt_tokens"]
+                )
             self.trials += tried.values()
             ranked = sorted(tried, key=lambda i: (-tried[i].score, tried[i].prompt_tokens, i))
         return candidates[ranked[0]]
@@ -133,11 +141,13 @@ def _get_score(config: Config) -> Callable[[Sequence[Prediction], Sequence[Recor
 
 
 def get_spread(trials: Sequence[Trial]) -> dict[str, dict[str, Any] | None]:
-    """How far the same instruction and number of examples come apart, on the rows of the first round.
+    """Measure how much the choice and order of examples alone change the score in the first round.
 
     Returns:
-        `order`: the widest range between the two orders of the same examples; `examples`: that between all draws and
-        orders. Each with `shots`, `rows`, `min`, `max` and `candidates`; null where nothing was varied.
+        Under `order`, the widest score range between the two orders of the same examples. Under
+        `examples`, the widest range between all draws and orders of one instruction and number of
+        examples. Each is a dictionary with `shots`, `rows`, `min`, `max` and `candidates`, or None
+        if nothing was varied.
     """
     first = [trial for trial in trials if trial.rows == trials[0].rows]
     return {

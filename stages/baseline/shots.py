@@ -1,4 +1,4 @@
-"""Which solved rows a prompt shows, from the training split alone."""
+"""Select the examples of a prompt from the training split."""
 
 import random
 from collections import Counter
@@ -12,13 +12,13 @@ from stages.core.data.records import Record
 def get_shots(
     candidate: Candidate, train: Sequence[Record], records: Sequence[Record], retriever: Retriever
 ) -> list[Sequence[Record]]:
-    """For each record its shots: none, the same ones, or the most similar.
+    """Return the examples of each record: none, the same drawn ones, or the most similar ones.
 
     Args:
-        candidate: says which and how many; fewer where the training split has fewer rows.
-        train: the training split.
-        records: the rows to answer.
-        retriever: an index of the training split.
+        candidate: Says which examples, and how many. A smaller training split gives fewer.
+        train: The training split.
+        records: The rows to answer.
+        retriever: An index of the training split.
     """
     if candidate.examples == "drawn":
         return [draw_shots(train, candidate)] * len(records)
@@ -28,9 +28,9 @@ def get_shots(
 
 
 def draw_shots(train: Sequence[Record], candidate: Candidate) -> Sequence[Record]:
-    """The training rows that the candidate's seed draws; all of them where there are not enough.
+    """Draw training rows by the candidate's seed, or take all of them if there are too few.
 
-    A balanced draw takes a second row with the same target only when it has one of every target.
+    A balanced draw takes a second row with the same target only after it has one of every target.
     """
     draw = random.Random(candidate.draw)
     count = min(candidate.shots, len(train))
@@ -43,7 +43,7 @@ def draw_shots(train: Sequence[Record], candidate: Candidate) -> Sequence[Record
         rounds.append(seen[record.target])
         seen[record.target] += 1
     taken = sorted(range(len(rows)), key=rounds.__getitem__)[:count]
-    draw.shuffle(taken)  # else frequent targets would come first
+    draw.shuffle(taken)  # otherwise the examples with frequent targets would come first
     return _order([rows[i] for i in taken], candidate)
 
 

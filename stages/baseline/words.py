@@ -1,4 +1,4 @@
-"""The terms of a text in any script, for an index of words."""
+"""Split a text in any script into terms for the BM25 index."""
 
 import unicodedata
 from itertools import pairwise
@@ -7,20 +7,20 @@ import regex
 
 from stages.core.data.unicode_text import UNSPACED
 
-_MARKED = r"\p{L}\p{M}\p{N}"  # a mark belongs to the letter before it, as the vowel signs of Indic scripts do
+# A mark belongs to the letter before it, like the vowel signs of Indic scripts.
+_MARKED = r"\p{L}\p{M}\p{N}"
 _RUN = regex.compile(rf"(?V1)(?<unspaced>{UNSPACED}+)|[[{_MARKED}]--{UNSPACED}]+")
 _CHARACTER = regex.compile(r"\X")
-_INVISIBLE = regex.compile(
-    r"\p{Cf}"
-)  # joiners and marks of direction, which some writers set and others leave out
+# Joiners and direction marks, which some writers use and others omit.
+_INVISIBLE = regex.compile(r"\p{Cf}")
 
 
 def get_terms(text: str) -> list[str]:
-    """The words of a text, in its order, alike in spelling (NFKC, case folded).
+    """Return the words of a text in order, normalized by NFKC and case folding.
 
-    In scripts that put no spaces between words a term is a pair of neighbouring characters, as search engines do it
-    (`CJKAnalyzer` of Apache Lucene), or the one character of a run that has no other. There are no stop words: in every
-    language BM25 itself gives little weight to the words that are everywhere.
+    In scripts without spaces between words, a term is a pair of neighbouring characters, as in
+    Apache Lucene's `CJKAnalyzer`. A run of a single character is one term. There is no stop word
+    list, because BM25 gives little weight to words that occur everywhere, in every language.
     """
     folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)).casefold()
     terms: list[str] = []
@@ -30,6 +30,6 @@ def get_terms(text: str) -> list[str]:
 
 
 def _pair(run: str) -> list[str]:
-    """Pairs of neighbouring characters as a reader sees them (grapheme clusters)."""
+    """Return the pairs of neighbouring grapheme clusters, the characters as a reader sees them."""
     characters = _CHARACTER.findall(run)
     return [one + two for one, two in pairwise(characters)] or characters

@@ -1,8 +1,9 @@
-"""Stop before any work when `params.yaml` is not what `conf/` would compose, or is not a sound configuration.
+"""Stop before any work if `params.yaml` differs from what `conf/` composes, or is not valid.
 
-`dvc exp run` composes `params.yaml` from `conf/`; `dvc repro` takes it as it is and would run with old values after an
-edit of `conf/`. This first stage compares the digest of the files with the one that composition put into `params.yaml`.
-Writes `data/.configured`, which never changes, so that it invalidates nothing.
+`dvc exp run` composes `params.yaml` from `conf/`. `dvc repro` takes `params.yaml` as it is, so
+after an edit of `conf/` it would run with old values. This first stage compares the digest of the
+files with the one that the composition put into `params.yaml`. It writes `data/.configured`, which
+never changes, so no other stage runs because of it.
 
     dvc repro configure
 """
@@ -16,21 +17,22 @@ from stages.core.config.hydra_plugins.conf_digest import conf_digest
 from stages.core.config.schema import parse
 from stages.core.entrypoint import plain_main
 from stages.core.errors import UserError
-from stages.core.storage.files import write_bytes
+from stages.core.storage.files import atomic_write
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
 @plain_main("configure")
 def main(cfg: DictConfig) -> None:
-    """Compare, check, and let the pipeline begin."""
+    """Compare the digests and check the configuration."""
     if cfg.get("conf_digest") != conf_digest():
         raise UserError(
-            "conf/ has changed since params.yaml was composed; `dvc repro` would run with the old values.\n"
-            "Run `dvc exp run` (with your -S choices): it composes conf/ into params.yaml and runs what changed.\n"
-            "In a queued or temporary experiment: a new file in conf/ takes part only after `git add`."
+            "conf/ has changed since params.yaml was composed, so `dvc repro` would use old values.\n"
+            "Run `dvc exp run` (with your -S choices). It composes conf/ into params.yaml and runs "
+            "what changed.\n"
+            "In a queued or temporary experiment, run `git add` on a new file in conf/ first."
         )
     parse(cfg)
-    write_bytes(Path("data/.configured"), b"params.yaml is the composition of conf/\n")
+    atomic_write(Path("data/.configured"), b"params.yaml is the composition of conf/\n")
 
 
 if __name__ == "__main__":

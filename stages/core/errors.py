@@ -1,16 +1,16 @@
-"""What a person is meant to see of a mistake, and what must not reach a terminal, a log or MLflow."""
+"""Errors that are shown to the user, and the removal of passwords from text that is shown."""
 
 import re
 
 
 class UserError(Exception):
-    """A mistake that the person who started the stage can mend; the text says what was wrong, where, and what to do.
+    """A mistake that the user can correct.
 
-    Stages print the text alone and exit with 1. Anything else that is raised is a defect of Tuneproof and keeps its
-    traceback.
+    The text says what was wrong, where, and what to do. Stages print only the text and exit with
+    status 1. Every other exception is a defect of Tuneproof and keeps its traceback.
     """
 
 
 def hide_passwords(text: str) -> str:
-    """`text` with `***` for the user and password of every URL in it."""
+    """Replace the user and password of every URL in a text with `***`."""
     return re.sub(r"://[^/@\s]+@", "://***@", text)

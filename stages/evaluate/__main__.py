@@ -1,8 +1,10 @@
-"""Answer the test split with the tuned model, compare it with every prompted arm, and say whether to fine-tune.
+"""Evaluate the tuned model, compare it with every other arm, and say whether to fine-tune.
 
-Reads `models/tuned`, `predictions/*.jsonl` and the test split (the validation split with `evaluate.split=validation`);
-writes `predictions/tuned.jsonl`, `reports/verdict.{json,md,html}`, `plots/*.json`, `metrics/evaluate.json` and a file
-in `data/test_looks` for each model that is judged on test rows for the first time.
+The stage reads `models/tuned`, `predictions/*.jsonl` and the test split, or the validation split
+with `evaluate.split=validation`. It writes `predictions/tuned.jsonl`,
+`reports/verdict.{json,md,html}`, `reports/measured.json`, `plots/*.json` and
+`metrics/evaluate.json`. It also writes one file in `data/test_looks` for each model that is judged
+on the test rows for the first time.
 
     dvc repro evaluate                               # under DVC, with params.yaml
     python -m stages.evaluate evaluate.margin=0.05   # alone, composed from conf/
@@ -21,7 +23,7 @@ from stages.core.tracking.tracker import Tracker
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
 @stage_main("evaluate")
 def main(config: Config, tracker: Tracker) -> None:
-    """Ask, score, compare, judge, report."""
+    """Run the stage: generate answers, score them, judge the arms and write the reports."""
     from stages.core.metrics.metric_check import check_metrics
     from stages.core.metrics.metrics import Metrics
     from stages.core.models.loading import weights_sha256
@@ -38,9 +40,8 @@ def main(config: Config, tracker: Tracker) -> None:
     )
     check_metrics(metrics, records, config.seed)
     predictions = read_arms(config)
-    scores = score_arms(
-        metrics, records, predictions
-    )  # first: a mistake here shows before the tuned model works
+    # Score the stored answers first, so that a mistake shows before the tuned model runs.
+    scores = score_arms(metrics, records, predictions)
     tuned, general = ask_tuned(config, records)
     predictions |= tuned
     scores |= score_arms(metrics, records, tuned)
@@ -55,7 +56,7 @@ def main(config: Config, tracker: Tracker) -> None:
     report = analyse(evidence, looks, weights)
     write_reports(config, report, records, predictions, scores)
     numbers = get_headline(report, config.evaluate.metrics)
-    numbers |= {"general_seconds": general["seconds"], "test_looks": looks.count}
+    numbers |= {"general_suite_seconds": general["seconds"], "test_looks": looks.count}
     write_summary("evaluate", numbers)
     tracker.log_summary(numbers)
     tracker.set_tag("verdict", report["verdict"])

@@ -1,4 +1,4 @@
-"""The answers of the tuned models to the test split, and what they still know beside the task."""
+"""Generate the answers of the tuned models to the test split and to the general suite."""
 
 import shutil
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from stages.core.data.predictions import EXTRA, Prediction, read_choices, write_
 from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.inference.asking import ask
-from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.candidates import MODELS, RIVALS, SEEDS, Candidate, tuned_candidates
 from stages.core.models.loading import get_tokenizer
 from stages.core.storage.files import write_json
@@ -23,43 +23,48 @@ Answers = dict[str, list[Prediction]]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one model gave."""
+    """Hold what one model answered and how fast it is."""
 
     answers: Answers
     general: dict[str, Any]
-    """Its answers to the general suite."""
+    """The answers to the general suite."""
     rounds: Rounds
-    """What its tokens take; empty where another model's rounds hold for it."""
+    """The measured token rates; empty if the rounds of another model apply to this one."""
 
 
 def check_method(config: Config) -> None:
-    """Raise a `UserError` where training makes no model that can be an arm."""
+    """Check that training makes a model that can be an arm.
+
+    Raises:
+        UserError: the training method trains a judge, which answers no prompts.
+    """
     if config.train.method not in (*ANSWERING, *CLASSIFYING):
         raise UserError(
-            f"train={config.train.method} makes a judge, which answers no prompts: run `dvc repro train`; its accuracy "
-            "on validation pairs is in metrics/train.json"
+            f"train={config.train.method} trains a judge, which answers no prompts, so there is "
+            "nothing to evaluate. Run `dvc repro train` instead; the accuracy on validation pairs "
+            "is in metrics/train.json"
         )
 
 
 def ask_tuned(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str, Any]]:
-    """Ask the tuned model and its rivals, each also by the models of its further seeds, and write down the answers.
+    """Ask the tuned model and its rivals, with every training seed, and write their answers.
 
-    Those of further seeds are no arms: `Candidate.read_predictions` has them.
+    Only the first seed of each candidate is an arm. `Candidate.read_predictions` reads the answers
+    of the others.
 
     Returns:
-        The answers of each arm, and those of `tuned` to the general suite, as
-        `stages.core.inference.general.ask_general` has them.
+        The answers of each arm, and the answers of `tuned` to the general suite in the form of
+        `stages.core.inference.general.ask_general`.
     """
     candidates = tuned_candidates(config)
     _forget_others(candidates)
     write_json(EXTRA / "arms.json", config.evaluate.extra_arms)
-    write_json(RIVALS / "arms.json", list(config.rivals))  # DVC wants a folder with something in it
+    write_json(RIVALS / "arms.json", list(config.rivals))  # DVC needs a folder that is not empty
     write_json(SEEDS / "seeds.json", {candidate.name: candidate.seeds for candidate in candidates})
     found: Answers = {}
     general: dict[str, dict[str, Any]] = {}
-    timings: dict[
-        str, Rounds
-    ] = {}  # one for all models with the base model's layers, one for each classifier
+    # One entry serves all models with the base model's layers. Each classifier has its own.
+    timings: dict[str, Rounds] = {}
     for candidate in candidates:
         classifies = candidate.config.train.method in CLASSIFYING
         for seed in candidate.seeds:
@@ -79,10 +84,10 @@ def ask_tuned(config: Config, test: Sequence[Record]) -> tuple[Answers, dict[str
 
 
 def _forget_others(candidates: Sequence[Candidate]) -> None:
-    """Remove the models of rivals that the configuration no longer has.
+    """Remove the models of rivals that are no longer in the configuration.
 
-    DVC leaves the outputs of a stage that is gone; `evaluate` depends on the folder of them all, whose digest would
-    then be one that no fresh clone can have.
+    DVC keeps the outputs of a stage that was removed. `evaluate` depends on the whole folder of
+    models, so leftovers would give it a hash that no fresh clone can reproduce.
     """
     names = {candidate.name for candidate in candidates}
     for folder in MODELS.glob("*"):
@@ -91,7 +96,7 @@ def _forget_others(candidates: Sequence[Candidate]) -> None:
 
 
 def _classify(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
-    """A classifier has no general abilities to be asked for."""
+    """Ask a classifier, which cannot answer the general suite."""
     from stages.core.inference.classifying import ask_classifier
     from stages.core.models.classifier import load_classifier
 
@@ -102,16 +107,22 @@ def _classify(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
 
 
 def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
-    """The first model of `train` answers as the extra arms too, and the first of each candidate the general suite."""
+    """Ask a model that generates.
+
+    The first seed of each candidate also answers the general suite. The first seed of `tuned`
+    answers as the extra arms too.
+    """
     from stages.core.inference.engine import get_engine
     from stages.core.inference.general import ask_general
 
     name = candidate.name
     config = candidate.config
     folder = candidate.get_folder(seed)
-    tokenizer = get_tokenizer(BaseModel(str(folder), None, None))
+    tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
     with get_engine(config, get_base_model(config.model, config.seed), tokenizer, folder) as engine:
-        found = {name: ask(name, engine, tokenizer, config, test, config.prompt.short_instruction)}
+        found = {
+            name: ask(name, engine, tokenizer, config, test, config.prompt.tuned_system_prompt)
+        }
         if seed != candidate.seeds[0]:
             return Asked(found, {}, [])
         if name == TUNED_ARM:
@@ -124,7 +135,7 @@ def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
 
 
 def _time_base(config: Config) -> Rounds:
-    """Of the prompted arms, where no tuned model has the base model's layers."""
+    """Time the base model for the prompted arms, if no tuned model has its layers."""
     from stages.core.inference.engine import get_engine
 
     base = get_base_model(config.model, config.seed)

@@ -1,10 +1,13 @@
-"""Turn the rows of the source into checked, de-duplicated, split records, and show what training will see.
+"""Turn source rows into checked, deduplicated and split records, and preview what training sees.
 
-Reads the source that `data.source` names; writes `data/prepared`, with a list of all findings, `metrics/prepare.json`
-and `reports/preview.html`; or, where the data has mistakes, `reports/findings.jsonl` and nothing else. Needs no torch.
+The stage reads the source that `data.source` names. It writes `data/prepared` with a list of all
+findings, `metrics/prepare.json` and `reports/preview.html`. If the data has errors, it writes only
+`reports/findings.jsonl`. It does not need torch.
 
-    dvc repro prepare                                                        # under DVC, with params.yaml
-    python -m stages.prepare data=chat-jsonl data.source.path=my-chats.jsonl # alone, composed from conf/
+    # Under DVC, with params.yaml:
+    dvc repro prepare
+    # Without DVC, composed from conf/:
+    python -m stages.prepare data=chat-jsonl data.source.path=my-chats.jsonl
 """
 
 import logging
@@ -18,8 +21,8 @@ from stages.core.data.records import PREPARED
 from stages.core.entrypoint import stage_main
 from stages.core.models.base_models import get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
-from stages.core.planning.model_dimensions import get_shape
-from stages.core.storage.files import whole_folder, write_json
+from stages.core.planning.model_dimensions import get_model_dimensions
+from stages.core.storage.files import atomic_directory, write_json
 from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import Tracker
 from stages.prepare.findings import Findings
@@ -35,14 +38,14 @@ REJECTED = Path("reports/findings.jsonl")
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
 @stage_main("prepare")
 def main(config: Config, tracker: Tracker) -> None:
-    """Read, check, split, look at what the model reads, write."""
+    """Read, check and split the rows, inspect what the model reads, and write the results."""
     from stages.prepare.evidence import check_evidence, plan
-    from stages.prepare.figures import describe, table
     from stages.prepare.inspection import inspect
+    from stages.prepare.statistics import describe_tokens, table
 
-    base = get_base_tokenizer(config.model)  # a network that fails should fail here
+    base = get_base_tokenizer(config.model)  # first, so that a failing network fails early
     tokenizer = get_tokenizer(base)
-    with whole_folder(PREPARED) as folder:
+    with atomic_directory(PREPARED) as folder:
         findings = Findings(config.checks, folder / "findings.jsonl")
         files = SplitFiles(folder)
         reader = Reader(config, findings)
@@ -58,25 +61,35 @@ def main(config: Config, tracker: Tracker) -> None:
             tracker.log_artifact(REJECTED)
             raise findings.error(REJECTED)
         check_splits(files.counts)
-        shape = get_shape(config.model, base)
+        dimensions = get_model_dimensions(config.model, base)
         write_json(
-            folder / "training_tokens.json", {"tokens": seen.tokens.count_budget(config, shape)}
+            folder / "training_tokens.json",
+            {"tokens": seen.tokens.count_budget(config, dimensions)},
         )
     REJECTED.unlink(missing_ok=True)
     tokens = seen.tokens
-    figures = describe(tokens.counts, config.model.max_length, tokens.over_limit, tokens.truncated)
-    figures["estimate"] = tokens.estimate(config, shape)
-    seen.preview.write(PREVIEW, figures)
+    statistics = describe_tokens(
+        tokens.counts, config.model.max_length, tokens.over_limit, tokens.truncated
+    )
+    statistics["estimate"] = tokens.estimate(config, dimensions)
+    seen.preview.write(PREVIEW, statistics)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
-    log.info("\n%s\n\n%s\n%s", table(figures), seen.preview.text(), figures["estimate"]["sentence"])
+    log.info(
+        "\n%s\n\n%s\n%s", table(statistics), seen.preview.text(), statistics["estimate"]["sentence"]
+    )
     log.info("%s", plan(config, files.counts["test"]))
     facts = {
         "format": reader.format,
-        "source": reader.source.facts,
+        "source": reader.source.metadata,
         "rows": reader.rows,
         **files.counts,
     }
-    numbers = {**facts, "findings": findings.counts, **figures, "seconds": seconds | seen.seconds}
+    numbers = {
+        **facts,
+        "findings": findings.counts,
+        **statistics,
+        "seconds": seconds | seen.seconds,
+    }
     write_summary("prepare", numbers)
     tracker.log_summary(numbers)
     tracker.log_artifact(PREPARED / "findings.jsonl")

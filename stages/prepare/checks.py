@@ -1,4 +1,4 @@
-"""Whether a row is sound: every finding about it, never only the first, and its canonical record."""
+"""Check single rows: collect every finding about a row and build its canonical record."""
 
 import re
 from collections.abc import Sequence
@@ -8,46 +8,48 @@ from typing import Any
 from stages.core.config.base import Action
 from stages.core.config.data import ChecksConfig
 from stages.core.data.records import Message, Record
-from stages.prepare.containers import Row
 from stages.prepare.findings import Finding
-from stages.prepare.leaked import kinds_of_secrets, may_hold_a_secret
 from stages.prepare.messages import Report, has_calls, to_message, to_tools
-from stages.prepare.samples import Sample, Turn, as_boolean
+from stages.prepare.raw_examples import RawExample, Turn, as_boolean
+from stages.prepare.readers import Row
+from stages.prepare.secrets import kinds_of_secrets, may_hold_a_secret
 
-# Codes that may be a warning, because a record is possible all the same.
+# Codes that may be warnings, because the row still makes a valid record.
 SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}
+# The roles that may follow each role. "calls" is an assistant message with tool calls.
 NEXT = {
     "user": {"assistant", "calls"},
     "assistant": {"user"},
-}  # who may speak after whom; "calls": with tool calls
+}
 NEXT |= {"calls": {"tool"}, "tool": {"tool", "assistant", "calls"}}
 Said = tuple[Turn, Message | None]
 
 
 def check_sample(
-    row: Row, sample: Sample, meta: dict[str, Any]
+    row: Row, sample: RawExample, meta: dict[str, Any]
 ) -> tuple[Record | None, list[Finding]]:
-    """The record of a row, where there can be one, and all findings about the row.
+    """Check a row and build its record.
 
     Args:
-        row: for its file and line.
-        sample: what its format makes of it.
-        meta: what stays with the record.
+        row: The row, which gives the findings their file and line.
+        sample: The row as its format reads it.
+        meta: The metadata to keep with the record.
+
+    Returns:
+        The record, or None if the findings rule one out, and all findings about the row.
     """
     findings: list[Finding] = []
 
     def report(code: str, field: str, found: str, todo: str) -> None:
         if may_hold_a_secret(found) and kinds_of_secrets(found):
-            found = "a value that holds a secret"
+            found = "a value that contains a secret"
         findings.append(Finding(code, row.file, row.line, field, found, todo))
 
     for problem in sample.problems:
         report(*problem)
     if not sample.turns:
         what = "no list of messages" if sample.turns is None else "an empty list of messages"
-        report(
-            "missing_messages_list", sample.where, what, "give a list of messages that is not empty"
-        )
+        report("missing_messages_list", sample.where, what, "give a non-empty list of messages")
     said = [
         (turn, to_message(turn, report)) for turn in [*(sample.turns or []), *sample.completion]
     ]
@@ -70,42 +72,40 @@ def check_sample(
     }
     try:
         return Record.of(messages, meta=meta, kind=sample.kind, **content), findings
-    except TypeError as error:  # orjson: values that JSON does not know, or too deep
-        report("bad_tools", sample.tools_at, f"what JSON cannot hold: {error}", "leave it out")
+    except TypeError as error:  # orjson refuses types that JSON lacks, and values nested too deeply
+        report("bad_tools", sample.tools_at, f"not a JSON value: {error}", "remove it")
         return None, findings
 
 
 def _check_answers(
-    sample: Sample, said: Sequence[Said], rejected: Sequence[Said], report: Report
+    sample: RawExample, said: Sequence[Said], rejected: Sequence[Said], report: Report
 ) -> None:
-    """Preference methods compare one answer with one."""
+    """Check that there is an answer, and exactly one on each side of a comparison."""
     if (
         sample.kind != "prompt"
         and sample.turns
         and "assistant" not in [turn.role for turn, _ in said]
     ):
-        todo = "give the answer that the model should learn"
-        report(
-            "example_missing_assistant_message", sample.where, "no message of the assistant", todo
-        )
+        todo = "add the answer that the model should learn"
+        report("example_missing_assistant_message", sample.where, "no assistant message", todo)
     compared = [(sample.answers[0], said[len(sample.turns or []) :]), (sample.answers[1], rejected)]
     for name, turns in compared[: {"preference": 2, "unpaired": 1}.get(sample.kind, 0)]:
         if [turn.role for turn, _ in turns] != ["assistant"]:
             found = (
                 f"{len(turns)} messages"
                 if len(turns) != 1
-                else f"a message of the {turns[0][0].role}"
+                else f"a message with role {turns[0][0].role}"
             )
-            report("bad_completion", name, found, "give one message of the assistant")
+            report("bad_completion", name, found, "give exactly one assistant message")
     for turn, message in rejected:
         if message and _is_empty(turn, message):
-            report("empty_target", turn.at("content"), "an empty answer", "give the answer")
+            report("empty_target", turn.at("content"), "an empty answer", "write the answer")
     if sample.kind == "unpaired" and not isinstance(sample.desirable, bool):
-        report("bad_completion", "label", "neither true nor false", "use true or false")
+        report("bad_completion", "label", "not a boolean label", "use true or false")
 
 
 def _cut_untrained(said: Sequence[Said]) -> list[Said]:
-    """What comes after the last trained answer teaches nothing, and that answer is the target."""
+    """Drop the turns after the last trained answer, which becomes the target."""
     if not said or not said[-1][1] or said[-1][1].get("weight") != 0:
         return list(said)
     trained = [
@@ -120,29 +120,29 @@ def _is_light(message: Message | None) -> bool:
     return message is not None and message.get("weight") == 0
 
 
-def _check_target(sample: Sample, said: Sequence[Said], report: Report) -> None:
+def _check_target(sample: RawExample, said: Sequence[Said], report: Report) -> None:
     turn, last = said[-1]
     if sample.kind == "prompt":
         if turn.role == "assistant":
             report(
                 "bad_completion",
                 turn.field,
-                "a prompt that ends with an answer",
-                "leave the answer out",
+                "the prompt ends with an answer",
+                "remove the answer",
             )
     elif turn.role != "assistant":
         if turn.role is None or "assistant" not in [turn.role for turn, _ in said]:
-            return  # which is a finding of its own
-        todo = "let the last message be the assistant's and not empty"
-        report("empty_target", turn.field, f"the last message is the {turn.role}'s", todo)
+            return  # other checks report an unknown role and a missing answer
+        todo = "end the row with a non-empty assistant message"
+        report("empty_target", turn.field, f"the last message has role {turn.role}", todo)
     elif last and _is_empty(turn, last):
-        report("empty_target", turn.at("content"), "an empty target", "give the answer")
+        report("empty_target", turn.at("content"), "an empty target", "write the answer")
     elif _is_light(last):
         report(
             "no_trained_token",
             turn.at("weight"),
-            "the weight of every answer is 0",
-            "give one the weight 1",
+            "every answer has weight 0",
+            "give at least one answer weight 1",
         )
     elif (
         last
@@ -150,8 +150,8 @@ def _check_target(sample: Sample, said: Sequence[Said], report: Report) -> None:
         and said[-2][1]
         and _stands_in(last["content"], said[-2][1]["content"])
     ):
-        todo = "make sure that the answer is not given away"
-        report("target_in_prompt", turn.at("content"), "the target stands in the question", todo)
+        todo = "make sure that the question does not give the answer away"
+        report("target_in_prompt", turn.at("content"), "the question contains the target", todo)
 
 
 def _is_empty(turn: Turn, message: Message) -> bool:
@@ -159,34 +159,34 @@ def _is_empty(turn: Turn, message: Message) -> bool:
 
 
 def _stands_in(target: str, question: str) -> bool:
-    """Whether a text of more than a letter stands in another one as whole words."""
+    """Tell whether the question contains the target, of two characters or more, as whole words."""
     if len(target) < 2 or target not in question:  # noqa: PLR2004
         return False
     return re.search(rf"(?<!\w){re.escape(target)}(?!\w)", question) is not None
 
 
-def _check_flow(sample: Sample, said: Sequence[Said], report: Report) -> None:
-    """Who speaks after whom."""
+def _check_flow(sample: RawExample, said: Sequence[Said], report: Report) -> None:
+    """Check that there is a user message and that the roles alternate."""
     if sample.kind == "text":
         return
     roles = [
         "calls" if message and message.get("tool_calls") else turn.role for turn, message in said
     ]
     if "user" not in roles and None not in roles:
-        report("missing_user", sample.where, "no message of the user", "add the question")
+        report("missing_user", sample.where, "no user message", "add the question")
     talk = [role for role in roles if role != "system"]
     wrong = any(a and b and b not in NEXT[a] for a, b in pairwise(talk)) or (
         talk and talk[0] == "tool"
     )
     if wrong or "system" in roles[1:]:
         found = " ".join(role or "unknown" for role in roles)
-        report("turn_order", sample.where, found, "let user and assistant take turns")
+        report("turn_order", sample.where, found, "alternate user and assistant messages")
 
 
 def _check_calls(
-    sample: Sample, said: Sequence[Said], tools: list[dict[str, Any]], report: Report
+    sample: RawExample, said: Sequence[Said], tools: list[dict[str, Any]], report: Report
 ) -> None:
-    """Every call has its definition."""
+    """Check that every called tool is defined, and that parallel calls are allowed."""
     known = {tool["function"]["name"] for tool in tools}
     for turn, message in said:
         called = [call["function"]["name"] for call in (message or {}).get("tool_calls", [])]
@@ -200,7 +200,7 @@ def _check_calls(
                 report(
                     "undefined_tool",
                     field,
-                    f"{name:.60} is not in {sample.tools_at}",
+                    f"{name:.60} is not defined in {sample.tools_at}",
                     "define it there",
                 )
         if len(called) > 1 and as_boolean(sample.parallel) is False:
@@ -213,5 +213,5 @@ def _check_secrets(said: Sequence[Said], report: Report) -> None:
         for key in ("content", "tool_calls"):
             text = str((message or {}).get(key, ""))
             if may_hold_a_secret(text) and (kinds := kinds_of_secrets(text)):
-                todo = "remove it from the data and revoke it: a model repeats what it saw"
+                todo = "remove it and revoke it, because a model can repeat its training data"
                 report("secret", turn.at(key), ", ".join(kinds), todo)

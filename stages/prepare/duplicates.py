@@ -1,4 +1,4 @@
-"""Rows that are equal, exactly or but for case, spacing and forms of the same character."""
+"""Find rows that are equal, exactly or except for case, spacing and compatible characters."""
 
 from hashlib import blake2b
 from unicodedata import normalize
@@ -8,25 +8,25 @@ from stages.prepare.findings import Finding
 
 
 def normalise(text: str) -> str:
-    """Compatible characters made one (Unicode NFKC), case folded, runs of space made one space."""
+    """Apply Unicode NFKC, fold the case and collapse runs of white space."""
     return " ".join((text if text.isascii() else normalize("NFKC", text)).casefold().split())
 
 
 def normalised(messages: list[Message]) -> str:
-    """All that messages say."""
+    """Join the roles, normalised contents and tool calls of messages into one text."""
     return "\n".join(
         f"{m['role']}: {normalise(m['content'])}{m.get('tool_calls', '')}" for m in messages
     )
 
 
-class Seen:
-    """The rows of each split so far: two hashes of 64 bits a row."""
+class DuplicateFilter:
+    """Remembers the rows of each split as two 64-bit hashes per row."""
 
     def __init__(self) -> None:
         self._ids: dict[str, dict[int, int]] = {split: {} for split in SPLITS}
 
     def check(self, record: Record, split: str, file: str, line: int) -> list[Finding]:
-        """The finding that a record equals an earlier one of its split."""
+        """Return a finding if a record equals an earlier one of its split, else an empty list."""
         first = self._ids[split].get(_hash(record))
         if first is None:
             return []
@@ -39,14 +39,14 @@ class Seen:
                 file,
                 line,
                 "",
-                f"{found} but for case or spaces",
+                f"{found} except for case or spaces",
                 "keep one",
                 record.id,
             )
         ]
 
     def take(self, record: Record, split: str) -> None:
-        """Remember a record that is passed on."""
+        """Remember a record that is kept."""
         self._ids[split].setdefault(_hash(record), int(record.id, 16))
 
 

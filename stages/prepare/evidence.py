@@ -1,4 +1,4 @@
-"""Whether the data can bear a verdict at all, said before any compute is spent."""
+"""Check before any compute is spent whether the data can support a verdict."""
 
 from collections import Counter
 
@@ -9,29 +9,34 @@ from stages.prepare.findings import Finding
 from stages.prepare.splits import SplitFiles
 
 COUNTS_RIGHT_ROWS = ("exact_match", "accuracy", "numeric_match", "json_match", "sql_execution")
-"""Metrics by which a constant that is often right scores well."""
+"""Metrics that give a high score to a constant answer that is often right."""
 DIFFER = (0.1, 0.3)
-"""Shares of the rows on which two arms may differ, for the plan; the shipped examples lie between them."""
+"""Shares of rows on which two arms differ, for the plan. The shipped examples lie between them."""
 UNEVEN = 1.25
-"""Times the share of each target where all are equally frequent: up to that none stands out, as with yes and no."""
-CLASSES = 0.1  # distinct targets a row, up to which targets are classes
+"""The multiple of an even share up to which a target does not count as frequent.
+
+It keeps balanced targets, such as yes and no, from being reported.
+"""
+CLASSES = 0.1
+"""The largest ratio of distinct targets to rows at which the targets count as classes."""
 
 
 def check_evidence(config: Config, files: SplitFiles) -> list[Finding]:
-    """Find what makes a verdict impossible, or easy to win without knowing anything."""
+    """Find what makes a verdict impossible, or lets a constant answer win it."""
     return [*_check_size(config, files), *_check_targets(config, files)]
 
 
 def plan(config: Config, rows: int) -> str:
-    """The smallest gain that so many test rows show, in a sentence."""
+    """Say in a sentence how small a gain this number of test rows can show."""
     settings = config.evaluate
     low, high = (
         get_smallest_gain(rows, differ, settings.margin, settings.confidence) for differ in DIFFER
     )
     return (
-        f"With {rows:,} test rows, answers that are right or wrong and a margin of {settings.margin}, a gain of "
-        f"{low:.3f} is shown with a chance of {POWER:.0%} where two arms differ on {DIFFER[0]:.0%} of the rows, and "
-        f"one of {high:.3f} where they differ on {DIFFER[1]:.0%}."
+        f"With {rows:,} test rows, right-or-wrong answers and a margin of {settings.margin}, "
+        f"a gain of {low:.3f} is shown with a probability of {POWER:.0%} "
+        f"if two arms differ on {DIFFER[0]:.0%} of the rows, "
+        f"and a gain of {high:.3f} if they differ on {DIFFER[1]:.0%}."
     )
 
 
@@ -40,12 +45,15 @@ def _check_size(config: Config, files: SplitFiles) -> list[Finding]:
     if rows >= config.checks.min_test_rows:
         return []
     found = f"{rows} test rows"
-    todo = f"give at least {config.checks.min_test_rows} (checks.min_test_rows), or the verdict is not-enough-evidence"
+    todo = (
+        f"give at least {config.checks.min_test_rows} (checks.min_test_rows), "
+        "otherwise the verdict is not-enough-evidence"
+    )
     return [Finding("few_test_rows", config.data.name, 0, "", found, todo)]
 
 
 def _check_targets(config: Config, files: SplitFiles) -> list[Finding]:
-    """One target that is so frequent that always giving it scores well."""
+    """Find a target that is so frequent that a model which always gives it scores well."""
     metric = config.evaluate.primary_metric
     targets: Counter[str] = Counter()
     for batch in files.batches("train"):
@@ -54,16 +62,19 @@ def _check_targets(config: Config, files: SplitFiles) -> list[Finding]:
         return []
     target, count = targets.most_common(1)[0]
     share = count / targets.total()
-    if share <= max(config.checks.max_target_share, UNEVEN / len(targets)):
+    if share <= max(config.checks.max_target_fraction, UNEVEN / len(targets)):
         return []
     shown = " ".join(target.split())[:60]
-    found = f"“{shown}” is the target of {share:.0%} of the training rows, and {metric} rewards always giving it"
+    found = (
+        f"“{shown}” is the target of {share:.0%} of the training rows, "
+        f"and {metric} rewards a model that always gives it"
+    )
     return [Finding("frequent_target", config.data.name, 0, "", found, _suggest(targets))]
 
 
 def _suggest(targets: Counter[str]) -> str:
     if find_kinds(targets):
-        return "entity_f1 does not reward that: -S evaluate.primary_metric=entity_f1"
+        return "use entity_f1, which does not: -S evaluate.primary_metric=entity_f1"
     if len(targets) <= CLASSES * targets.total():
-        return "macro_f1 does not reward that: -S evaluate.primary_metric=macro_f1"
-    return "choose a metric that counts what answers say, such as set_f1, json_f1 or chrf"
+        return "use macro_f1, which does not: -S evaluate.primary_metric=macro_f1"
+    return "use a metric of the answer's content, such as set_f1, json_f1 or chrf"

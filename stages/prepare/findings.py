@@ -1,4 +1,4 @@
-"""What is wrong with the data: collected in one pass, shown to a person, written for a machine."""
+"""Collect what is wrong with the data, and show it to people and to programs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -15,22 +15,22 @@ SEVERITY = {"fail": "error", "drop": "dropped", "truncate": "truncated", "warn":
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing about one row."""
+    """One problem with one row, or with the data as a whole."""
 
     code: str
     """A field of `ChecksConfig`."""
     file: str
     line: int
-    """From 1; in a Parquet or JSON file the row; 0 for the data as a whole."""
+    """The line, counted from 1, or the row of a Parquet or JSON file. 0 means the whole data."""
     field: str
     found: str
     todo: str
     record: str | None = None
-    """Id of the record; null where the row could not become one."""
+    """The id of the record. It is null if the row has no valid record."""
 
 
 class Findings:
-    """All findings of a run, written to a file as they come: memory holds the first of each kind."""
+    """Writes all findings of a run to a file as they come, and keeps the first of each kind."""
 
     def __init__(self, checks: ChecksConfig, path: Path) -> None:
         self._checks = checks
@@ -41,21 +41,21 @@ class Findings:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Findings of each code."""
+        """The number of findings of each code."""
         totals: Counter[str] = Counter()
         for (_, code), count in self._severities.items():
             totals[code] += count
         return dict(totals)
 
     def add(self, findings: Iterable[Finding], action: str | None = None) -> bool:
-        """Take what was found in one row.
+        """Record the findings about one row.
 
         Args:
-            findings: about the row.
-            action: `fail`, `drop` or `warn` in place of the configured one.
+            findings: The findings about the row.
+            action: The action (`fail`, `drop` or `warn`) that overrides the configured one.
 
         Returns:
-            Whether the row is passed on.
+            Whether the row is kept.
         """
         passed = True
         for finding in findings:
@@ -71,16 +71,16 @@ class Findings:
         return passed
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Flush and close the file."""
         self._file.close()
 
     @property
     def failed(self) -> bool:
-        """Whether a finding forbids to go on."""
+        """Whether any finding stops the stage."""
         return any(action == "fail" for action, _ in self._severities)
 
     def table(self) -> str:
-        """The count of each kind and its first rows, the severest first."""
+        """Format the count and the first rows of each kind of finding, the most severe first."""
         lines = []
         for action, code in sorted(self._first, key=lambda key: list(SEVERITY).index(key[0])):
             found = self._first[action, code]
@@ -95,8 +95,14 @@ class Findings:
         return "\n".join(lines) or "no findings"
 
     def error(self, path: Path) -> UserError:
-        """What to raise where they forbid to go on; `path` is where the whole list was left."""
+        """Build the error that stops the stage.
+
+        Args:
+            path: The file with the full list of findings.
+        """
         return UserError(
-            f"the data has mistakes; nothing was written but the whole list of them, {path}.\n{self.table()}\n"
-            f"Mend them and run again. To leave such rows out: -S checks=lenient, or one kind: -S checks.<code>=drop"
+            f"the data has errors. Nothing was written except the full list, {path}.\n"
+            f"{self.table()}\n"
+            "Fix the rows and run again. To drop such rows, use -S checks=lenient, "
+            "or -S checks.<code>=drop for one kind of error."
         )

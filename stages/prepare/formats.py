@@ -1,29 +1,29 @@
-"""The forms that rows come in, each turned into the turns of a chat; whether they are sound is for the checks."""
+"""Convert rows of the known formats to chat turns, which the checks validate later."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-from stages.prepare.samples import Sample, Turn, as_boolean, parse_json
-from stages.prepare.tags import COLUMNS, read_tagged
+from stages.prepare.bio_tags import COLUMNS, read_tagged
+from stages.prepare.raw_examples import RawExample, Turn, as_boolean, parse_json
 
 Value = dict[str, Any]
 
 
-def _chat(value: Value) -> Sample:
-    tools_at = "tools" if value.get("tools") else "functions"  # the form before tools
+def _chat(value: Value) -> RawExample:
+    tools_at = "tools" if value.get("tools") else "functions"  # OpenAI's format before `tools`
     parallel = value.get("parallel_tool_calls")
     turns = _turns("messages", value)
-    return Sample(
+    return RawExample(
         "chat", "messages", turns, tools=value.get(tools_at), tools_at=tools_at, parallel=parallel
     )
 
 
-def _openai_preference(value: Value) -> Sample:
+def _openai_preference(value: Value) -> RawExample:
     asked = parse_json(value["input"])
     asked = asked if isinstance(asked, dict) else {}
-    return Sample(
+    return RawExample(
         "preference",
         "input.messages",
         _turns("messages", asked, "input."),
@@ -42,11 +42,12 @@ SHAREGPT = {
     "chatgpt": "assistant",
     "function_call": "assistant",
 }
-SHAREGPT |= {"observation": "tool", "function_response": "tool"}  # the others have their own names
+# All other roles have the same name in both formats.
+SHAREGPT |= {"observation": "tool", "function_response": "tool"}
 SHAREGPT_KEYS = {"role": "from", "content": "value", "tool_calls": "value"}
 
 
-def _sharegpt(value: Value) -> Sample:
+def _sharegpt(value: Value) -> RawExample:
     turns = _turns("conversations", value)
     if turns is not None:
         turns = [
@@ -57,7 +58,7 @@ def _sharegpt(value: Value) -> Sample:
             if value.get("system")
             else turns
         )
-    return Sample("chat", "conversations", turns, tools=value.get("tools"))
+    return RawExample("chat", "conversations", turns, tools=value.get("tools"))
 
 
 def _sharegpt_message(turn: Any) -> Any:
@@ -72,22 +73,21 @@ def _sharegpt_message(turn: Any) -> Any:
     return made | ({"content": turn["value"]} if "value" in turn else {})
 
 
-def _evals(value: Value) -> Sample:
+def _evals(value: Value) -> RawExample:
     ideal = value["ideal"]
     first = ideal[0] if isinstance(ideal, list) and ideal else ideal
-    return Sample("chat", "input", _prompt("input", value), _made("ideal", "assistant", first))
+    return RawExample("chat", "input", _prompt("input", value), _made("ideal", "assistant", first))
 
 
-def _preference(value: Value) -> Sample:
+def _preference(value: Value) -> RawExample:
     better = parse_json(value["chosen"])
     worse = parse_json(value["rejected"])
     if "prompt" in value:
         turns = _prompt("prompt", value)
         where = "prompt"
         start = 0
-    elif isinstance(better, list) and isinstance(
-        worse, list
-    ):  # TRL: an implicit prompt is what they share
+    elif isinstance(better, list) and isinstance(worse, list):
+        # As in TRL, the implicit prompt is the beginning that both answers share.
         where = "chosen"
         start = _shared(better, worse)
         turns = [Turn(f"chosen[{i}]", message) for i, message in enumerate(better[:start])]
@@ -104,7 +104,7 @@ def _preference(value: Value) -> Sample:
         start = 0
     chosen = _completion("chosen", better, start)
     rejected = _completion("rejected", worse, start)
-    return Sample(
+    return RawExample(
         "preference",
         where,
         turns,
@@ -116,25 +116,27 @@ def _preference(value: Value) -> Sample:
 
 
 def _shared(a: Any, b: Any) -> int:
-    """How many items two sequences begin with together."""
+    """Return the length of the common prefix of two sequences."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
-def _prompt_completion(value: Value) -> Sample:
+def _prompt_completion(value: Value) -> RawExample:
     completion = _completion("completion", value["completion"])
-    return Sample("chat", "prompt", _prompt("prompt", value), completion, tools=value.get("tools"))
+    return RawExample(
+        "chat", "prompt", _prompt("prompt", value), completion, tools=value.get("tools")
+    )
 
 
-def _unpaired(value: Value) -> Sample:
+def _unpaired(value: Value) -> RawExample:
     completion = _completion("completion", value["completion"])
     desirable = as_boolean(value["label"])
     prompt = _prompt("prompt", value)
-    return Sample(
+    return RawExample(
         "unpaired", "prompt", prompt, completion, tools=value.get("tools"), desirable=desirable
     )
 
 
-def _instruction(value: Value) -> Sample:
+def _instruction(value: Value) -> RawExample:
     asked = value["instruction"]
     more = value.get("input")
     turns = _made("system", "system", value["system"]) if value.get("system") else []
@@ -146,13 +148,13 @@ def _instruction(value: Value) -> Sample:
             "user",
             f"{asked}\n\n{more}" if more and isinstance(asked, str) else asked,
         )
-    return Sample("chat", "instruction", turns, _made("output", "assistant", value["output"]))
+    return RawExample("chat", "instruction", turns, _made("output", "assistant", value["output"]))
 
 
-def _labelled(value: Value) -> Sample:
+def _labelled(value: Value) -> RawExample:
     label = value["label"]
     target = label if label is None else str(label)
-    return Sample(
+    return RawExample(
         "chat",
         "text",
         _made("text", "user", value["text"]),
@@ -161,18 +163,18 @@ def _labelled(value: Value) -> Sample:
     )
 
 
-def _tokens(value: Value) -> Sample:
+def _tokens(value: Value) -> RawExample:
     text, target, problems = read_tagged(value)
     answer = _made("tokens", "assistant", target)
-    return Sample("chat", "tokens", _made("tokens", "user", text), answer, problems=problems)
+    return RawExample("chat", "tokens", _made("tokens", "user", text), answer, problems=problems)
 
 
-def _ask(value: Value) -> Sample:
-    return Sample("prompt", "prompt", _prompt("prompt", value), tools=value.get("tools"))
+def _ask(value: Value) -> RawExample:
+    return RawExample("prompt", "prompt", _prompt("prompt", value), tools=value.get("tools"))
 
 
-def _text(value: Value) -> Sample:
-    return Sample("text", "text", _made("text", "assistant", value["text"]))
+def _text(value: Value) -> RawExample:
+    return RawExample("text", "text", _made("text", "assistant", value["text"]))
 
 
 def _turns(column: str, value: Value, prefix: str = "") -> list[Turn] | None:
@@ -199,25 +201,25 @@ def _completion(column: str, content: Any, start: int = 0) -> list[Turn]:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The columns that a row must have, and how it becomes a sample."""
+    """The required columns of a format, and its conversion to a sample."""
 
     columns: tuple[str, ...]
-    convert: Callable[[Value], Sample]
+    convert: Callable[[Value], RawExample]
     either: tuple[str, ...] = ()
-    """Of these one at least."""
+    """Alternative columns, of which a row needs at least one."""
 
     def fits(self, value: Value) -> bool:
-        """Whether a row has them."""
+        """Tell whether a row has the required columns."""
         return set(self.columns) <= set(value) and (
             not self.either or bool(set(self.either) & set(value))
         )
 
     def describe(self) -> str:
-        """The columns, for a message."""
+        """List the required columns for an error message."""
         return " and ".join([*self.columns, *([" or ".join(self.either)] if self.either else [])])
 
 
-FORMATS: dict[str, Format] = {  # from the most telling columns to the least
+FORMATS: dict[str, Format] = {  # from the most specific columns to the least
     "chat": Format(("messages",), _chat),
     "openai-preference": Format(
         ("input", "preferred_output", "non_preferred_output"), _openai_preference
@@ -236,7 +238,7 @@ FORMATS: dict[str, Format] = {  # from the most telling columns to the least
 
 
 def detect(value: Value) -> str | None:
-    """The format whose columns a row has, or None."""
+    """Return the name of the first format whose columns a row has, or None."""
     for name, form in FORMATS.items():
         if form.fits(value) and (name != "unpaired-preference" or isinstance(value["label"], bool)):
             return name
@@ -244,5 +246,10 @@ def detect(value: Value) -> str | None:
 
 
 def rename(value: Value, columns: dict[str, str]) -> Value:
-    """The row under the format's own column names."""
+    """Rename the columns of a row to those of the format.
+
+    Args:
+        value: The row.
+        columns: The format's column names, each with the name that the row uses.
+    """
     return {**value, **{ours: value[theirs] for ours, theirs in columns.items() if theirs in value}}

@@ -1,4 +1,4 @@
-"""The second look, over all splits: what the model reads, near-duplicates and leaks."""
+"""Inspect all splits in a second pass: token counts, near-duplicates and leaks between splits."""
 
 import time
 from collections import defaultdict
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stages.core.config.schema import Config
 from stages.core.data.records import Record
 from stages.prepare.findings import Finding, Findings
-from stages.prepare.near import ORDER, NearDuplicates, Pair
+from stages.prepare.near_duplicates import ORDER, NearDuplicates, Pair
 from stages.prepare.preview import Preview
 from stages.prepare.splits import SplitFiles
 from stages.prepare.tokens import TokenCheck
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Seen(NamedTuple):
-    """What the second look found out."""
+class Inspection(NamedTuple):
+    """The results of the second pass."""
 
     tokens: TokenCheck
     preview: Preview
     seconds: dict[str, float]
-    """`tokens` for tokens and signatures, `near_duplicates` for the search."""
+    """The seconds under `tokens` (tokens and signatures) and `near_duplicates` (the search)."""
 
 
 def inspect(
     config: Config, tokenizer: "PreTrainedTokenizerBase", files: SplitFiles, findings: Findings
-) -> Seen:
-    """Look at every record, report what is found, and leave out or shorten what the configuration says."""
+) -> Inspection:
+    """Check every record, report findings, and drop or truncate records as configured."""
     from tqdm import tqdm
 
     started = time.perf_counter()
@@ -68,7 +68,7 @@ def inspect(
     for split in ORDER:
         tokens.counts[split].leave_out(dropped[split])
         files.change(split, dropped[split], replaced[split])
-    return Seen(tokens, preview, seconds)
+    return Inspection(tokens, preview, seconds)
 
 
 def _report_pairs(
@@ -78,28 +78,34 @@ def _report_pairs(
     dropped: dict[str, set[int]],
     findings: Findings,
 ) -> None:
-    """Near-duplicates inside a split, and leaks between two; more leaks than the limit stop the stage."""
+    """Report near-duplicates within a split and leaks between splits.
+
+    If the share of leaking held-out rows exceeds `checks.max_leak_fraction`, the leaks stop the
+    stage."""
     checks = config.checks
     counts = files.counts
     leaks = [pair for pair in pairs if pair.first[0] != pair.second[0]]
     leaked = {row for pair in leaks for row in (pair.first, pair.second) if row[0] != "train"}
     share = len(leaked) / max(counts["validation"] + counts["test"], 1)
-    too_many = share > checks.leak_limit
+    too_many = share > checks.max_leak_fraction
     for pair in pairs:
         (first_file, first_line) = files.place(*pair.first)
         (file, line) = files.place(*pair.second)
         other = f"{first_file}:{first_line}" if first_file != file else f"line {first_line}"
-        found = f"{pair.similarity:.0%} like {other}"
+        found = f"{pair.similarity:.0%} similar to {other}"
         if pair.first[0] == pair.second[0]:
             found = f"{found}, both in {pair.first[0]}"
             finding = Finding("near_duplicate", file, line, "", found, "keep one", pair.record)
             passed = findings.add([finding])
         else:
-            todo = "keep them in one split: name what they share with data.group"
-            found = f"{found}, but this is in {pair.second[0]} and that in {pair.first[0]}"
+            todo = "keep both in one split by setting data.group_column to a column that they share"
+            found = f"{found}, but this row is in {pair.second[0]} and that one in {pair.first[0]}"
             if too_many:
-                found += f" ({share:.1%} of the held-out rows leak, checks.leak_limit={checks.leak_limit:.1%})"
-                todo += "; a higher checks.leak_limit leaves them out instead"
+                found += (
+                    f" ({share:.1%} of the held-out rows leak, "
+                    f"checks.max_leak_fraction={checks.max_leak_fraction:.1%})"
+                )
+                todo += ", or raise checks.max_leak_fraction to drop this row instead"
             finding = Finding("leak", file, line, "", found, todo, pair.record)
             passed = findings.add([finding], "fail" if too_many else None)
         if not passed:

@@ -1,14 +1,14 @@
-"""Single messages, their contents and their tools: what is wrong with them, and their canonical form.
+"""Check single messages, their contents and their tools, and convert them to canonical form.
 
-The names of the codes and what they count are those of OpenAI's cookbook ("Data preparation and analysis for chat
-model fine-tuning"), but for its mistakes: the roles developer and tool and calls of tools are known here.
+The codes and their meanings come from OpenAI's cookbook ("Data preparation and analysis for chat
+model fine-tuning"), with one correction: the roles developer and tool and tool calls are valid.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from stages.core.data.records import Message
-from stages.prepare.samples import ROLES, Turn, parse_json
+from stages.prepare.raw_examples import ROLES, Turn, parse_json
 
 CALLS = {"tool_calls", "function_call"}
 KEYS = {"role", "content", "name", "weight", "tool_call_id", "refusal", "reasoning_content", *CALLS}
@@ -17,11 +17,11 @@ SHOWN = 50  # characters of a value in a finding
 CALL = 'write {"type": "function", "function": {"name": "...", "arguments": "{...}"}}'
 
 Report = Callable[[str, str, str, str], None]
-"""Takes code, field, what was found, what to do."""
+"""A callback that takes the code, the field, what was found and what to do."""
 
 
 def shown(value: Any) -> str:
-    """A value in a few characters, however large or deep it is."""
+    """Describe a value in a few characters, however large or deeply nested it is."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, str):
@@ -30,13 +30,13 @@ def shown(value: Any) -> str:
 
 
 def to_message(turn: Turn, report: Report) -> Message | None:
-    """The canonical message, or None after what makes it unusable was reported."""
+    """Convert a turn to a canonical message, or report why it is unusable and return None."""
     given = turn.message
     if not isinstance(given, dict):
-        what = f"{shown(given)} in place of a message"
+        what = f"{shown(given)} instead of a message"
         report("message_missing_key", turn.field, what, 'write {"role": "...", "content": "..."}')
         return None
-    # An empty column of a Parquet file is no key that somebody wrote.
+    # Parquet fills missing keys with null, so only role and content count as given when null.
     message = {
         key: value
         for key, value in given.items()
@@ -45,14 +45,17 @@ def to_message(turn: Turn, report: Report) -> Message | None:
     missing = {"role", "content"} - set(message) - ({"content"} if has_calls(message) else set())
     if missing:
         report(
-            "message_missing_key", turn.field, f"no {' and no '.join(sorted(missing))}", "add it"
+            "message_missing_key",
+            turn.field,
+            f"no {' and no '.join(sorted(missing))}",
+            "add what is missing",
         )
     unknown = sorted(map(str, set(message) - KEYS))
     if unknown:
         report(
             "message_unrecognized_key",
             turn.field,
-            f"unknown {shown(', '.join(unknown))}",
+            f"unknown key: {shown(', '.join(unknown))}",
             "remove it",
         )
     role = turn.role
@@ -78,20 +81,26 @@ def to_message(turn: Turn, report: Report) -> Message | None:
 
 
 def has_calls(message: Any) -> bool:
-    """Whether a message as it is given calls functions, well or badly."""
+    """Tell whether a raw message has function calls, valid or not."""
     return isinstance(message, dict) and any(message.get(key) for key in CALLS)
 
 
 def to_tools(tools: Any, field: str, report: Report) -> list[dict[str, Any]]:
-    """Definitions of functions in OpenAI's form, also from a bare list of functions or from JSON text."""
+    """Convert tools to OpenAI's format.
+
+    Args:
+        tools: A list of tools or of bare functions, or its JSON text.
+        field: The field of the row that holds the tools.
+        report: Receives the findings.
+    """
     tools = parse_json(tools)
     if not isinstance(tools, list):
         if tools:
             report(
                 "bad_tools",
                 field,
-                f"{shown(tools)} in place of a list",
-                f"give a list: {DEFINITION}",
+                f"{shown(tools)} instead of a list",
+                f"use a list: {DEFINITION}",
             )
         return []
     made = []
@@ -99,7 +108,7 @@ def to_tools(tools: Any, field: str, report: Report) -> list[dict[str, Any]]:
         function = tool.get("function", tool) if isinstance(tool, dict) else {}
         named = isinstance(function, dict) and isinstance(function.get("name"), str)
         if not named or not isinstance(function.get("parameters") or {}, dict):
-            report("bad_tools", f"{field}[{i}]", "no definition of a function", DEFINITION)
+            report("bad_tools", f"{field}[{i}]", "not a function definition", DEFINITION)
         else:
             made.append({"type": "function", "function": function})
     return made
@@ -120,7 +129,7 @@ def _to_content(turn: Turn, message: Message, report: Report) -> str | None:
                 "unsupported_content",
                 field,
                 f"a part of type {', '.join(others)}",
-                "leave text parts alone",
+                "keep only the text parts",
             )
             return None
         content = "".join(part["text"] for part in parts)
@@ -130,25 +139,25 @@ def _to_content(turn: Turn, message: Message, report: Report) -> str | None:
         report(
             "missing_content",
             field,
-            f"{shown(content)} in place of a text",
-            "give a text that is not empty",
+            f"{shown(content)} instead of text",
+            "use a non-empty text",
         )
         return None
-    # A result of a tool may be empty, and that an answer of spaces is no target is for the checks of the whole row.
+    # A tool result may be empty. The checks of the whole row report a target of white space alone.
     empty = not content if turn.role == "assistant" else not content.strip()
     if empty and turn.role != "tool" and not has_calls(message):
-        report("missing_content", field, "an empty text", "give a text that is not empty")
+        report("missing_content", field, "an empty text", "use a non-empty text")
     return content
 
 
 def _to_calls(turn: Turn, message: Message, report: Report) -> list[dict[str, Any]]:
     calls = message.get("tool_calls", [])
     field = turn.at("tool_calls")
-    if message.get("function_call"):  # the form before tools
+    if message.get("function_call"):  # OpenAI's format before `tool_calls`
         calls = [message["function_call"]]
         field = turn.at("function_call")
     if not isinstance(calls, list):
-        report("bad_tools", field, f"{shown(calls)} in place of a list", "give a list of calls")
+        report("bad_tools", field, f"{shown(calls)} instead of a list", "use a list of calls")
         return []
     made = []
     for i, call in enumerate(calls):
@@ -158,9 +167,9 @@ def _to_calls(turn: Turn, message: Message, report: Report) -> list[dict[str, An
         )
         at = f"{field}[{i}]" if field.endswith(".tool_calls") else field
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            report("bad_tools", at, "no call of a function", CALL)
+            report("bad_tools", at, "not a function call", CALL)
         elif not isinstance(arguments, dict):
-            report("bad_tools", at, "arguments that are no JSON object", CALL)
+            report("bad_tools", at, "the arguments are not a JSON object", CALL)
         else:
             kept = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
             made.append(

@@ -1,4 +1,4 @@
-"""A few rows as the model sees them, after the chat template, with the trained tokens marked."""
+"""Show a few rows as the chat template renders them, with the trained tokens marked."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from stages.core.config.schema import Config
 from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
-from stages.core.storage.files import write_bytes
+from stages.core.storage.files import atomic_write
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PREVIEW = Path("reports/preview.html")
 TEMPLATES = Path(__file__).parent / "templates"
-MARKS = "⟦", "⟧"  # around trained text where there is no colour
+MARKS = "⟦", "⟧"  # around trained text in output without colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class Shown:
     record: Record
     segments: list[Segment]
     pieces: list[list[str]]
-    """For each segment the texts of its tokens."""
+    """The texts of the tokens of each segment."""
 
     @property
     def tokens(self) -> int:
-        """Of the whole row."""
+        """The number of tokens in the row."""
         return sum(map(len, self.pieces))
 
     @property
     def trained(self) -> int:
-        """Tokens whose loss counts."""
+        """The number of tokens that count towards the loss."""
         return sum(
             len(pieces)
             for pieces, segment in zip(self.pieces, self.segments, strict=True)
@@ -44,7 +44,7 @@ class Shown:
 
 
 class Preview:
-    """Keeps the first training rows, the longest one and the first that was truncated."""
+    """Keeps the first training rows, the longest training row and the first truncated row."""
 
     def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._config = config
@@ -54,7 +54,13 @@ class Preview:
         self._truncated: Record | None = None
 
     def offer(self, split: str, record: Record, kept: Record) -> None:
-        """Look at the next row, as it was and as it is after shortening."""
+        """Consider the next row for the preview.
+
+        Args:
+            split: The split of the row.
+            record: The record before truncation.
+            kept: The record after truncation, which is the same object if nothing was cut.
+        """
         if kept is not record and self._truncated is None:
             self._truncated = kept
         if split != "train":
@@ -67,14 +73,17 @@ class Preview:
 
     @cached_property
     def rows(self) -> list[Shown]:
-        """The rows to show: at most `checks.preview` of the first ones and the special ones."""
-        special = [("truncated", self._truncated)] if self._truncated else []
-        special += [("the longest training row", self._longest[1])] if self._longest else []
+        """The first training rows, followed by the truncated and the longest row.
+
+        There are at most `checks.preview` rows if that leaves room for one of the first rows.
+        """
+        special = [("Truncated row", self._truncated)] if self._truncated else []
+        special += [("Longest training row", self._longest[1])] if self._longest else []
         first = self._first[: max(1, self._config.checks.preview - len(special))]
-        chosen = [("a training row", record) for record in first] + special
+        chosen = [("Training row", record) for record in first] + special
         return [self._show(why, record) for why, record in chosen]
 
-    def write(self, path: Path, figures: dict[str, Any]) -> None:
+    def write(self, path: Path, statistics: dict[str, Any]) -> None:
         """Write the HTML page."""
         from jinja2 import Environment, FileSystemLoader
 
@@ -82,12 +91,12 @@ class Preview:
             loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True
         )
         page = environment.get_template("preview.html.j2").render(
-            rows=self.rows, figures=figures, model=self._config.model, data=self._config.data
+            rows=self.rows, statistics=statistics, model=self._config.model, data=self._config.data
         )
-        write_bytes(path, page.encode("utf-8", "replace"))
+        atomic_write(path, page.encode("utf-8", "replace"))
 
     def text(self, width: int = 1500) -> str:
-        """The first row for a terminal, trained text between marks."""
+        """Format the first row for a terminal, with marks around the trained text."""
         lines = []
         for row in self.rows[:1]:
             marked = "".join(
@@ -99,17 +108,21 @@ class Preview:
                 else f"{marked[: width // 2]}\n … \n{marked[-width // 2 :]}"
             )
             lines.append(
-                f"{row.why}, {row.tokens} tokens, {row.trained} trained between {MARKS[0]} and {MARKS[1]}:"
+                f"{row.why} with {row.tokens} tokens, of which the {row.trained} "
+                f"between {MARKS[0]} and {MARKS[1]} are trained:"
             )
             lines += [f"  {line}" for line in shown.rstrip("\n").split("\n")]
         return "\n".join(lines)
 
     def _show(self, why: str, record: Record) -> Shown:
-        segments = split_record(self._tokenizer, record, self._config.prompt.short_instruction)
+        segments = split_record(self._tokenizer, record, self._config.prompt.tuned_system_prompt)
         return Shown(why, record, segments, [self._pieces(segment.text) for segment in segments])
 
     def _pieces(self, text: str) -> list[str]:
-        """The parts of a text that its tokens stand for; tokens that share a character share its part."""
+        """Split a text into the parts that its tokens stand for.
+
+        If several tokens share one character, the last of them gets it and the others are empty.
+        """
         spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
             "offset_mapping"
         ]

@@ -1,4 +1,7 @@
-"""From rows to sound, unique records with their split, one at a time: memory holds a few hashes for each row."""
+"""Turn rows into valid, unique records with their split, one at a time.
+
+Memory holds only a few hashes per row.
+"""
 
 from bisect import bisect_right
 from collections import Counter
@@ -10,12 +13,12 @@ from typing import Any, NamedTuple
 from stages.core.config.schema import Config
 from stages.core.data.records import SPLITS, Record
 from stages.prepare.checks import SOFT, check_sample
-from stages.prepare.containers import Row
-from stages.prepare.duplicates import Seen
+from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import FORMATS, Format, detect, rename
 from stages.prepare.messages import shown
-from stages.prepare.samples import Sample
+from stages.prepare.raw_examples import RawExample
+from stages.prepare.readers import Row
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 
@@ -35,7 +38,7 @@ SUGGESTED |= {"content": "text", "body": "text", "category": "label"}
 
 
 class Placed(NamedTuple):
-    """A record, its split, and where it stood."""
+    """A record with its split and its place in the source."""
 
     record: Record
     split: str
@@ -44,22 +47,22 @@ class Placed(NamedTuple):
 
 
 class Reader:
-    """Reads a source once; its counts are right when the records are used up."""
+    """Reads a source once. The counts are final once all records have been consumed."""
 
     def __init__(self, config: Config, findings: Findings) -> None:
         self._data = config.data
         self._checks = config.checks
-        self._kinds = set(config.train.kinds)
+        self._kinds = set(config.train.record_types)
         self._findings = findings
         self.source = Source(config.data)
         self._splitter = Splitter(config.data.split, config.seed, self.source.given_splits())
-        self._seen = Seen()
+        self._seen = DuplicateFilter()
         self.format: str | None = None if config.data.format == "auto" else config.data.format
         self.rows = self.records = 0
         self.labels: Counter[str] = Counter()
 
     def read(self) -> Iterator[Placed]:
-        """The records that are passed on, with a progress bar where it takes longer than a moment."""
+        """Yield the records that are kept, with a progress bar after two seconds."""
         from tqdm import tqdm
 
         rows = islice(self.source.rows(), self._data.limit)
@@ -82,11 +85,11 @@ class Reader:
 
     def _read(self, row: Row) -> tuple[Record | None, list[Finding]]:
         if not isinstance(row.value, dict):
-            what = f"{type(row.value).__name__} in place of an object"
+            what = f"{type(row.value).__name__} instead of an object"
             return None, [
                 Finding("data_type", row.file, row.line, "", what, 'write {"messages": [...]}')
             ]
-        value: dict[str, Any] = rename(row.value, self._data.columns)
+        value: dict[str, Any] = rename(row.value, self._data.column_mapping)
         self.format = self.format or detect(value)
         form = FORMATS[self.format] if self.format else None
         if form is None or (self.format != "chat" and not form.fits(value)):
@@ -98,20 +101,20 @@ class Reader:
             return None, found
         return record, [replace(finding, record=record.id) for finding in found]
 
-    def _more(self, row: Row, sample: Sample) -> list[Finding]:
-        """What the rest of the configuration expects of a row."""
+    def _more(self, row: Row, sample: RawExample) -> list[Finding]:
+        """Find a record of the wrong kind for the training method, or an unknown split."""
         found = []
         if sample.kind not in self._kinds:
             what = f"a record of kind {sample.kind}"
-            todo = f"training learns from {', '.join(sorted(self._kinds))}"
+            todo = f"the training method needs {', '.join(sorted(self._kinds))}"
             found.append(
                 Finding(
-                    "wrong_kind",
+                    "wrong_record_type",
                     row.file,
                     row.line,
                     "",
                     what,
-                    f"{todo}; choose another train option",
+                    f"{todo}; choose another `train` option",
                 )
             )
         column = self._data.split.column
@@ -121,39 +124,41 @@ class Reader:
             found.append(Finding("unknown_split", row.file, row.line, column, what, todo))
         return found
 
-    def _meta(self, sample: Sample, value: dict[str, Any]) -> dict[str, Any]:
+    def _meta(self, sample: RawExample, value: dict[str, Any]) -> dict[str, Any]:
         data = self._data
-        label = value.get(data.label) if data.label else sample.label
+        label = value.get(data.label_column) if data.label_column else sample.label
         meta: dict[str, Any] = {} if label is None else {"label": str(label)}
-        if data.group and value.get(data.group) is not None:
-            meta["group"] = str(value[data.group])
+        if data.group_column and value.get(data.group_column) is not None:
+            meta["group"] = str(value[data.group_column])
         if data.group_starts:
             meta["group"] = str(bisect_right(data.group_starts, self.rows) + 1)
         if data.split.column:
             meta["split"] = _split_name(value.get(data.split.column))
-        kept = {column: _plain(value[column]) for column in data.keep if column in value}
+        kept = {
+            column: _plain(value[column]) for column in data.metadata_columns if column in value
+        }
         return meta | ({"columns": kept} if kept else {})
 
     def _in_their_words(self, finding: Finding) -> Finding:
-        """The field under the name that it has in the file."""
+        """Rename the field of a finding to the name that the file uses."""
         root = finding.field.split(".")[0].split("[")[0]
-        theirs = self._data.columns.get(root)
+        theirs = self._data.column_mapping.get(root)
         return replace(finding, field=theirs + finding.field[len(root) :]) if theirs else finding
 
     def _about_all(self) -> list[Finding]:
         name = self._data.name
         found = []
         if self.records < self._checks.min_rows:
-            what = f"{self.records} sound rows"
+            what = f"{self.records} valid rows"
             todo = f"give at least {self._checks.min_rows} (checks.min_rows)"
             found.append(Finding("too_few_rows", name, 0, "", what, todo))
-        # Where nearly every row has its own label, the label is a text and not a class.
+        # If most labels occur only once, the label is free text and not a class.
         once = [label for label, count in self.labels.items() if count == 1]
         if len(once) * 2 < len(self.labels):
-            todo = "give more rows of it, or join it to another"
-            field = self._data.label or self._data.columns.get("label", "label")
+            todo = "add rows with this label, or merge it with another label"
+            field = self._data.label_column or self._data.column_mapping.get("label", "label")
             found += [
-                Finding("label_seen_once", name, 0, field, f"{shown(label)} in one row", todo)
+                Finding("label_seen_once", name, 0, field, f"{shown(label)} in one row only", todo)
                 for label in once
             ]
         return found
@@ -164,7 +169,7 @@ def _split_name(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON holds; a list, a date or a very large number as text."""
+    """Return a value that JSON can hold. Lists, dates and very large integers become text."""
     small = isinstance(value, int) and abs(value) < 2**53
     return value if value is None or small or isinstance(value, str | float | bool) else str(value)
 
@@ -179,9 +184,9 @@ def _unknown_format(row: Row, value: dict[str, Any], wanted: Format | None) -> F
     )
     mapping = ", ".join(f"{ours}: {guess[ours]}" for ours in pair)
     todo = (
-        f"perhaps -S '+data.columns={{{mapping}}}'"
+        f"try -S '+data.column_mapping={{{mapping}}}'"
         if mapping
-        else f"expected {expected}; name yours: data.columns"
+        else f"expected {expected}; map other names with data.column_mapping"
     )
     return Finding(
         "unknown_format",

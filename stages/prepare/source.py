@@ -1,4 +1,4 @@
-"""Rows from where they lie: files, globs, URLs, wheels and the hub."""
+"""Read rows from files, globs, URLs, wheels and the Hugging Face Hub."""
 
 import bz2
 import gzip
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from stages.core.config.data import DataConfig, FileSource, HubDataSource, WheelSource
 from stages.core.errors import UserError, hide_passwords
 from stages.core.storage.wheels import get_member
-from stages.prepare.containers import READERS, TEXT, Row, Rows, read_matches
+from stages.prepare.readers import READERS, TEXT, Row, Rows, read_matches
 
 
 def _unpack_zstd(stream: BinaryIO) -> BinaryIO:
@@ -33,24 +33,25 @@ PACKED: dict[str, Callable[[BinaryIO], Any]] = {
 
 
 class Source:
-    """The rows of `data.source`. Which bytes they are is in `facts` once they are read."""
+    """Reads the rows of `data.source`. After reading, `facts` identifies the exact source."""
 
     def __init__(self, data: DataConfig) -> None:
         self._source = data.source
         self._lines = re.compile(data.lines) if data.lines else None
-        self.facts: dict[str, Any] = {"kind": data.source.kind}
+        self.metadata: dict[str, Any] = {"kind": data.source.kind}
 
     def rows(self) -> Rows:
-        """Every row, in the order of the files and of their rows; in place of a row that cannot be read, a finding.
+        """Yield every row in order, or a finding in place of a row that cannot be read.
 
         Raises:
-            UserError: there is no such file or data set, or a name does not tell its container.
+            UserError: If a file or data set does not exist, cannot be read to its end, or has an
+                unknown file extension.
         """
         source = self._source
         if isinstance(source, HubDataSource):
             yield from self._read_hub(source)
         elif isinstance(source, WheelSource):
-            self.facts |= {"sha256": source.sha256, "member": source.member}
+            self.metadata |= {"sha256": source.sha256, "member": source.member}
             yield from _read_files(
                 str(get_member(source)), PurePosixPath(source.member).name, self._lines
             )
@@ -59,7 +60,7 @@ class Source:
                 yield from _given(_read_files(path, None, self._lines), split)
 
     def given_splits(self) -> set[str]:
-        """The splits that the source names."""
+        """Return the splits that the source names."""
         named = {FileSource: "path", HubDataSource: "split"}.get(type(self._source))
         value = getattr(self._source, named) if named else None
         return set(value) if isinstance(value, Mapping) else set()
@@ -70,7 +71,7 @@ class Source:
 
         disable_progress_bar()
         commit = _hub_commit(source)
-        self.facts |= {"id": source.id, "commit": commit}
+        self.metadata |= {"id": source.id, "commit": commit}
         for split, name in _by_split(source.split):
             try:
                 rows = load_dataset(
@@ -81,17 +82,15 @@ class Source:
                 yield from _given(
                     (Row(f"{source.id}:{name}", n, value) for n, value in numbered), split
                 )
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # what datasets raises for a wrong id, split or configuration
+            except (OSError, ValueError) as error:
+                # datasets raises these for a wrong id, split or configuration.
                 raise UserError(
                     f"data.source {source.id!r}, split {name!r}: {hide_passwords(str(error))}"
                 ) from None
 
 
 def _names_of_tags(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The names that numbers stand for in columns of lists of classes, as those of tags are."""
+    """Return the class names of each column that holds lists of class labels, such as tags."""
     from datasets import ClassLabel
 
     inner = {column: getattr(feature, "feature", None) for column, feature in features.items()}
@@ -106,7 +105,7 @@ def _name_tags(value: dict[str, Any], names: Mapping[str, list[str]]) -> dict[st
 
 
 def _hub_commit(source: HubDataSource) -> str | None:
-    """The commit that the revision names now, or None for a local folder."""
+    """Resolve the revision to its current commit, or to None for a local folder."""
     from pathlib import Path
 
     from huggingface_hub import HfApi
@@ -118,8 +117,9 @@ def _hub_commit(source: HubDataSource) -> str | None:
         return HfApi().dataset_info(source.id, revision=source.revision, timeout=30).sha
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
-            f"data.source.id {source.id!r}: the hub does not answer for it: {hide_passwords(str(error))}\n"
-            f"Check the id, the revision and the network; a gated data set needs HF_TOKEN."
+            f"data.source.id {source.id!r}: cannot be found on the Hugging Face Hub: "
+            f"{hide_passwords(str(error))}\n"
+            "Check the id, the revision and the network. A gated data set needs HF_TOKEN."
         ) from None
 
 
@@ -142,15 +142,17 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
         install = (
             "pip install -c constraints.txt '.[s3]'" if pattern.startswith("s3:") else str(error)
         )
-        raise UserError(f"{pattern}: this kind of URL needs a package more: {install}") from None
+        raise UserError(f"{pattern}: this URL needs another package: {install}") from None
     except (OSError, ValueError) as error:
         raise UserError(
             f"{pattern}: cannot be opened (data.source.path): {hide_passwords(str(error))}"
         ) from None
     if not there:
         raise UserError(
-            f"{pattern}: there is no such file (data.source.path, relative to the root of the repository). A queued or "
-            f"temporary experiment sees only files that git or DVC tracks: `git add` or `dvc add` it."
+            f"{pattern}: there is no such file "
+            "(data.source.path is relative to the root of the repository). "
+            "A queued or temporary experiment sees only files that git or DVC tracks, "
+            "so run `git add` or `dvc add` on the file."
         )
     for file in there:
         name = PurePosixPath(file.path).name if len(there) > 1 else shown or pattern
@@ -163,15 +165,11 @@ def _read_file(file: Any, name: str, lines: re.Pattern[str] | None) -> Rows:
     try:
         with file as stream:
             yield from reader(unpack(stream) if unpack else stream, name)
-    except (
-        EOFError,
-        lzma.LZMAError,
-        zlib.error,
-        OSError,
-    ) as error:  # cut off, no archive at all, a network that went away
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+        # The file is truncated or not compressed at all, or the network failed.
         what = hide_passwords(str(error))
         raise UserError(
-            f"{name}: cannot be read to its end: {what}. Look at the file, or at the network."
+            f"{name}: cannot be read to its end: {what}. Check the file and the network."
         ) from None
 
 
@@ -180,9 +178,9 @@ def _reader(path: str, lines: re.Pattern[str] | None) -> Callable[[BinaryIO, str
         suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in PACKED
     ]
     if not kinds or kinds[-1] not in READERS:
-        expected = f"expected {', '.join(READERS)}, also with {', '.join(PACKED)} behind"
+        expected = f"expected {', '.join(READERS)}, optionally followed by {', '.join(PACKED)}"
         raise UserError(
-            f"{path}: its name does not tell its kind; {expected}; of a folder give a glob: folder/*.jsonl"
+            f"{path}: unknown file extension; {expected}; for a folder pass a glob: folder/*.jsonl"
         )
     if lines and kinds[-1] in TEXT:
         return partial(read_matches, pattern=lines)

@@ -1,4 +1,4 @@
-"""Which split a row belongs to."""
+"""Decide which split a row belongs to."""
 
 import math
 from collections import Counter
@@ -11,25 +11,25 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.prepare.duplicates import normalised
 
-GOLDEN = (
-    math.sqrt(5) - 1
-) / 2  # its multiples modulo 1 fill [0, 1) more evenly than those of any other number
+# The multiples of this number modulo 1 fill [0, 1) more evenly than those of any other number.
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Splitter:
-    """Chooses by the hash of what belongs together: adding or moving rows never moves another row.
+    """Assigns rows to splits by the hash of their group or question.
 
-    Where rows have labels and `split.stratify` is on, equal labels are dealt out in the order in which they come:
-    appending rows moves none.
+    Adding or moving rows therefore moves no other row. If rows have labels and `split.stratify` is
+    on, rows with equal labels are instead spread evenly over the splits in the order of the source.
+    Appending rows then moves no other row, but inserting rows may.
     """
 
     def __init__(self, split: Split, seed: int, given: set[str]) -> None:
-        """Prepare to choose.
+        """Set the shares of the splits.
 
         Args:
-            split: the shares.
-            seed: of the hash.
-            given: the splits that the source names; what it gives as train is divided for those that it does not.
+            split: The configured shares.
+            seed: The seed of the hash.
+            given: The splits that the source names. The others are taken out of its train split.
         """
         shares = {"test": split.test, "validation": split.validation}
         self._shares = {name: share for name, share in shares.items() if name not in given}
@@ -39,9 +39,16 @@ class Splitter:
         self._chosen: dict[str, str] = {}
 
     def choose(self, record: Record, given: str | None) -> str:
-        """`train`, `validation` or `test`; what the source or its column gives is kept as it is given.
+        """Choose the split of a record, and keep a split that the source or its column gives.
 
         Rows of one group stay together, and so do all answers to one question.
+
+        Args:
+            record: The record. If `split.column` is set, its `split` is removed from the metadata.
+            given: The split that the source names, or None.
+
+        Returns:
+            `train`, `validation` or `test`.
         """
         given = record.meta.pop("split", None) if self._split.column else given
         if given in {"validation", "test"} or self._split.column:
@@ -61,7 +68,7 @@ class Splitter:
         return self._chosen[digest]
 
     def _uniform(self, key: str) -> float:
-        """A number in [0, 1) that the seed and the key decide."""
+        """Compute a number in [0, 1) from the seed and the key."""
         text = orjson.dumps([self._seed, key.encode("utf-8", "replace").decode()])
         return int(sha256(text).hexdigest()[:12], 16) / 16**12
 
@@ -74,13 +81,14 @@ class Splitter:
 
 
 def check_splits(counts: dict[str, int]) -> None:
-    """Raise where a split is empty.
+    """Check that no split is empty.
 
     Raises:
-        UserError: it names them.
+        UserError: If a split is empty.
     """
     empty = [name for name, count in counts.items() if not count]
     if empty:
         raise UserError(
-            f"the split leaves no rows for {', '.join(empty)}: give more rows, or larger shares in data.split"
+            f"the split leaves no rows for {', '.join(empty)}; "
+            "add rows, or raise the shares in data.split"
         )

@@ -1,4 +1,4 @@
-"""The files of the three splits while they are made."""
+"""Write and rewrite the files of the three splits."""
 
 from array import array
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,10 @@ BATCH = 5_000  # records in memory at once
 
 
 class SplitFiles:
-    """`<split>.jsonl` in a folder, and for each record where it stood in the source: twelve bytes a record."""
+    """Manages `<split>.jsonl` in a folder, and remembers each record's place in the source.
+
+    The places take twelve bytes of memory per record.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -23,11 +26,11 @@ class SplitFiles:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Records of each split."""
+        """The number of records in each split."""
         return {split: len(lines) for split, lines in self._line.items()}
 
     def write(self, records: Iterable[Placed]) -> None:
-        """Write them all, each into its split, in their order."""
+        """Write each record to the file of its split, in order."""
         with ExitStack() as stack:
             files = {name: stack.enter_context(self._path(name).open("wb")) for name in SPLITS}
             for placed in records:
@@ -38,24 +41,24 @@ class SplitFiles:
                 self._line[placed.split].append(placed.line)
 
     def batches(self, split: str) -> Iterator[list[Record]]:
-        """The records of a split in their order, some thousands at a time."""
+        """Yield the records of a split in order, in batches of 5,000."""
         with self._path(split).open("rb") as file:
             while lines := list(islice(file, BATCH)):
                 yield [Record.load(line) for line in lines]
 
     def pick(self, split: str, rows: set[int]) -> dict[int, Record]:
-        """The records at these indices."""
+        """Read the records at these indices."""
         if not rows:
             return {}
         with self._path(split).open("rb") as file:
             return {i: Record.load(line) for i, line in enumerate(file) if i in rows}
 
     def place(self, split: str, row: int) -> tuple[str, int]:
-        """File and line of the record at this index."""
+        """Return the source file and line of the record at this index."""
         return self._files[self._file[split][row]], self._line[split][row]
 
     def change(self, split: str, dropped: set[int], replaced: dict[int, Record]) -> None:
-        """Leave out and replace the records at these indices."""
+        """Drop and replace the records at these indices."""
         if not dropped and not replaced:
             return
         partial = self._path(split).with_suffix(".changed")

@@ -1,4 +1,7 @@
-"""The records as the model reads them: token counts with its own tokenizer and template, limits, what is trained."""
+"""Check the records as the model reads them, with its own tokenizer and chat template.
+
+The checks cover token counts, the length limit and which tokens are trained.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,20 +17,20 @@ from stages.core.data.prompts import (
     split_record,
 )
 from stages.core.data.records import SPLITS, Record
-from stages.core.planning.estimate import count_forward_tokens, estimate
-from stages.core.planning.model_dimensions import Shape
-from stages.prepare.figures import Counts
+from stages.core.planning.estimate import count_forward_tokens, estimate_training
+from stages.core.planning.model_dimensions import ModelDimensions
 from stages.prepare.findings import Finding
+from stages.prepare.statistics import Counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SPARE = 8  # tokens cut beyond the excess: a shorter text may be tokenized otherwise at the cut
+SPARE = 8  # tokens cut beyond the excess, because the text may be tokenized differently at the cut
 Place = tuple[str, int]
 
 
 class TokenCheck:
-    """Counts and checks the records of all splits."""
+    """Counts the tokens of all records and checks them."""
 
     def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
         self._config = config
@@ -39,7 +42,17 @@ class TokenCheck:
     def look(
         self, split: str, records: Sequence[Record], places: Sequence[Place]
     ) -> list[tuple[Record | None, list[Finding]]]:
-        """For each record itself, or its shortened form, or None where it cannot be used, and what was found."""
+        """Check the records of a batch.
+
+        Args:
+            split: The split of the records.
+            records: The records.
+            places: The source file and line of each record.
+
+        Returns:
+            For each record the findings, and either the record itself, its truncated form, or None
+            if it cannot be used.
+        """
         made = [self._split(record, place) for record, place in zip(records, places, strict=True)]
         examples = encode_segments(self._tokenizer, [chat for chat, _ in made])
         looked: list[tuple[Record | None, list[Finding]]] = []
@@ -57,7 +70,9 @@ class TokenCheck:
 
     def _split(self, record: Record, place: Place) -> tuple[list[Segment], list[Finding]]:
         try:
-            return split_record(self._tokenizer, record, self._config.prompt.short_instruction), []
+            return split_record(
+                self._tokenizer, record, self._config.prompt.tuned_system_prompt
+            ), []
         except TemplateError as error:
             todo = "change the row, or choose another model"
             return [], [
@@ -67,8 +82,8 @@ class TokenCheck:
     def _check(self, record: Record, place: Place, example: Example) -> list[Finding]:
         findings = []
         if record.tools and not self._shows_tools:
-            what = "the model's chat template leaves tools out"
-            todo = "choose a model that was trained on tools"
+            what = "the model's chat template ignores tools"
+            todo = "choose a model that was trained to use tools"
             findings.append(Finding("unseen_tools", *place, "tools", what, todo, record.id))
         return (
             findings
@@ -79,16 +94,17 @@ class TokenCheck:
     def _fit(
         self, split: str, record: Record, place: Place, example: Example
     ) -> tuple[Record | None, Example, list[Finding]]:
-        """The record or a shortened one, its example, and the finding that it is too long."""
+        """Return the record or a truncated one, its example, and a finding if it is too long.
+
+        The record is None if it is too long and was not truncated.
+        """
         limit = self._config.model.max_length
         needed = self._needed(split, record, example)
-        if needed <= limit or record.kind == "text":  # prose is cut into pieces anyway
+        if needed <= limit or record.kind == "text":  # training splits plain text into pieces
             return record, example, []
         self.over_limit += 1
         what = f"{needed:,} tokens, more than model.max_length={limit:,}"
-        todo = (
-            "shorten it, raise model.max_length where the model allows it, or set checks.too_long"
-        )
+        todo = "shorten it, raise model.max_length if the model allows it, or set checks.too_long"
         shorter = (
             self._shorten(split, record, needed - limit)
             if self._config.checks.too_long == "truncate"
@@ -97,8 +113,8 @@ class TokenCheck:
         if shorter:
             self.truncated += 1
             record, example, cut = shorter
-            what += f"; {cut:,} tokens of the longest message of the prompt were cut"
-            todo = "see that it still says enough"
+            what += f"; {cut:,} tokens of the longest prompt message were cut"
+            todo = "check that the rest is still sufficient"
         finding = Finding("too_long", *place, "messages", what, todo, record.id)
         return (record if shorter else None), example, [finding]
 
@@ -106,24 +122,31 @@ class TokenCheck:
         learned = [token for token, counts in zip(*example, strict=True) if counts]
         if set(learned) <= {self._tokenizer.eos_token_id}:
             what = "no token of the answer is trained"
-            todo = "look at what the chat template makes of it"
+            todo = "check how the chat template renders it"
             return [Finding("no_trained_token", *place, "messages", what, todo, record.id)]
         if self._tokenizer.eos_token_id not in learned:
-            what = "the end of the turn is not trained"
-            todo = "choose a model whose template ends turns"
+            what = "the end-of-turn token is not trained"
+            todo = "choose a model whose chat template ends the answer with it"
             return [Finding("no_end_token", *place, "messages", what, todo, record.id)]
         return []
 
     def _needed(self, split: str, record: Record, example: Example) -> int:
-        """Tokens of training, and in the test split also of the longer question and of the answer to it."""
+        """Count the tokens that a record needs in training and, in the test split, in generation.
+
+        Generation needs the prompt with the longest configured instruction and the new tokens.
+        """
         prompt = self._config.prompt
         limit = self._config.model.max_length
         needed = len(example.ids)
         if split != "test" or record.kind == "text":
             return needed
-        instructions = [text for text in (prompt.instruction, *prompt.variants) if text is not None]
+        instructions = [
+            text
+            for text in (prompt.system_prompt, *prompt.system_prompt_variants)
+            if text is not None
+        ]
         asked = build_prompt(record, max(instructions, key=len, default=None))
-        # A token is at least one byte: most rows need not be tokenized again to see that they fit.
+        # A token is at least one byte, so counting bytes shows that most rows fit.
         size = sum(len(message["content"].encode("utf-8", "replace")) + 32 for message in asked)
         if size + prompt.max_new_tokens <= limit and not record.tools:
             return needed
@@ -134,7 +157,11 @@ class TokenCheck:
     def _shorten(
         self, split: str, record: Record, excess: int
     ) -> tuple[Record, Example, int] | None:
-        """The record without the beginning of the longest message of its prompt, its example, the tokens cut."""
+        """Cut the beginning of the longest message of the prompt.
+
+        Returns:
+            The shorter record, its example and the number of tokens cut, or None if it cannot fit.
+        """
         if not record.prompt:
             return None
         longest = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
@@ -159,22 +186,26 @@ class TokenCheck:
         fits = self._needed(split, shorter, example) <= self._config.model.max_length
         return (shorter, example, cut) if fits else None
 
-    def estimate(self, config: Config, shape: Shape | None) -> dict[str, Any]:
-        """Of training on the rows of its split."""
+    def estimate(self, config: Config, dimensions: ModelDimensions | None) -> dict[str, Any]:
+        """Estimate the steps, time and memory of training on the rows of the train split."""
         train = self.counts["train"]
         limit = config.model.max_length
         dtype = config.model.dtype
         rows = len(train)
         tokens = int(train.column("tokens").sum())
         trained = int(train.column("trained_tokens").sum())
-        return estimate(config.train, shape, rows, tokens, trained, limit, dtype)
+        return estimate_training(config.train, dimensions, rows, tokens, trained, limit, dtype)
 
-    def count_budget(self, config: Config, shape: Shape | None) -> int | None:
-        """Tokens of forward passes that are as much work as training, where the prompted arms get that; else None, so
-        that another recipe of training does not make them answer again."""
+    def count_budget(self, config: Config, dimensions: ModelDimensions | None) -> int | None:
+        """Count the forward-pass tokens that cost as much compute as training.
+
+        Returns:
+            The tokens if the prompted arms get the training budget. Otherwise None, so that a
+            change of the training recipe does not make them answer again.
+        """
         if config.prompt.search.budget != "training":
             return None
         train = self.counts["train"]
         return count_forward_tokens(
-            config.train, shape, len(train), int(train.column("tokens").sum())
+            config.train, dimensions, len(train), int(train.column("tokens").sum())
         )

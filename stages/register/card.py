@@ -1,4 +1,4 @@
-"""The model card: what the model is, what it was measured to do, and where it came from."""
+"""Render the model card: what the model is, how it was measured and where it comes from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from stages.register.registry import lineage_tags
 def render_card(
     candidate: Candidate, report: dict[str, Any], conditions: Sequence[Condition]
 ) -> str:
-    """Markdown for `reports/model_card.md` and for the description of the registered version."""
+    """Render the Markdown for `reports/model_card.md` and the registered version's description."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     config = candidate.config
@@ -34,7 +34,7 @@ def render_card(
         training=training,
         conditions=conditions,
         purpose=describe_purpose(config.register_.gate, report["forgetting"]),
-        instruction=config.prompt.short_instruction,
+        instruction=config.prompt.tuned_system_prompt,
         max_new_tokens=config.prompt.max_new_tokens,
         task=TASKS.get(config.train.method),
         labels=training.get("labels"),

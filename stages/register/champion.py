@@ -1,8 +1,8 @@
-"""The new model against the champion: the paired difference of their answers to today's test rows.
+"""Compare the new model with the champion by the paired difference on the current test rows.
 
-The answers with which a model was judged are kept beside its weights. They are scored by today's metric, so that the
-metric and its options may have changed since. The champion itself is loaded and asked only for rows that it has not
-answered yet: ids of records come from their content, so that an answer belongs to its row whatever else was added.
+A model's test answers are kept beside its weights. The current metric scores them, so the metric
+and its options may have changed since. Record ids are hashes of the content, so a kept answer still
+belongs to its row when other rows change. The champion is loaded only to answer new rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ from stages.core.storage.files import read_json
 from stages.register.gate import Condition
 
 ANSWERS = "test_answers.json"
-"""Among the artifacts of a registered model."""
-OVERRIDE = "To replace it all the same, because the new model is cheaper or newer: " + (
+"""The artifact of a registered model that holds its test answers."""
+OVERRIDE = "To replace it anyway, because the new model is cheaper or newer, set " + (
     "-S register.gate.require_beating_champion=false"
 )
 CHAMPION_ARM = "champion"
@@ -35,20 +35,20 @@ CHAMPION_ARM = "champion"
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """What the registry says of the version that holds the alias."""
+    """The registered version that holds the alias."""
 
     version: str
     uri: str
-    """`models:/<name>/<version>`."""
+    """The MLflow URI, `models:/<name>/<version>`."""
     model_sha256: str
 
 
 def get_answers_to_keep(candidate: Candidate) -> dict[str, Any]:
-    """The content of `ANSWERS`: what the tuned model answered to the test rows, and how it was asked."""
+    """Build the content of `ANSWERS`: the test answers and the settings that produced them."""
     config = candidate.config
     asked = {
         "method": config.train.method,
-        "instruction": config.prompt.short_instruction,
+        "instruction": config.prompt.tuned_system_prompt,
         "max_new_tokens": config.prompt.max_new_tokens,
         "max_length": get_limit(config)
         if config.train.method in CLASSIFYING
@@ -63,23 +63,26 @@ def get_answers_to_keep(candidate: Candidate) -> dict[str, Any]:
 def check_champion(
     candidate: Candidate, report: Mapping[str, Any], champion: Champion | None
 ) -> list[Condition]:
-    """The condition that the one-sided lower bound of `new - champion` lies above zero; none where it does not apply.
+    """Require the one-sided lower bound of `new - champion` to lie above zero.
 
-    A model that is no better takes the champion's place with a chance of at most 1 - confidence, so that noise does not
-    ratchet the alias from model to model. A bound above minus the margin instead would let every model be worse than
-    the last by as much (the creep of non-inferiority trials); whoever wants an equally good one decides it by name.
+    A model that is no better replaces the champion with a probability of at most 1 - confidence, so
+    noise does not ratchet the alias from model to model. A bound above minus the margin would
+    instead let every model be worse than the last by that margin, which is the creep of
+    non-inferiority trials. To accept an equally good model, the user must say so explicitly.
 
     Args:
-        candidate: the tuned model that would be registered.
-        report: `reports/verdict.json`; the confidence in it is corrected for the looks at these rows already.
-        champion: the current holder of the alias, if there is one.
+        candidate: The tuned model that would be registered.
+        report: The content of `reports/verdict.json`. Its confidence is already corrected for
+            repeated looks at these rows.
+        champion: The current holder of the alias, if there is one.
+
+    Returns:
+        The condition, or an empty list if there is no champion or no comparison is required.
     """
     if champion is None or not candidate.config.register_.gate.require_beating_champion:
         return []
     if champion.model_sha256 == report["lineage"]["model_sha256"]:
-        return [
-            Condition(True, f"the champion, version {champion.version}, has these very weights")
-        ]
+        return [Condition(True, f"the champion, version {champion.version}, has the same weights")]
     return [_compare(candidate, report, champion)]
 
 
@@ -89,21 +92,24 @@ def _compare(candidate: Candidate, report: Mapping[str, Any], champion: Champion
     name = f"the champion, version {champion.version}"
     try:
         theirs, asked = _get_answers(candidate.config, champion, records)
-    except Exception as error:  # whatever a registry, a network, a removed file or another version of a library throws
+    except Exception as error:
+        # A registry, a network, a missing file or another library version may raise anything.
         said = str(error).strip().split("\n")[0][:200]
-        why = f"{name}, cannot answer today's test rows ({type(error).__name__}: {said})"
-        return Condition(False, f"{why}. Make {champion.uri} loadable. {OVERRIDE}")
+        why = f"{name}, cannot answer the current test rows ({type(error).__name__}: {said})"
+        return Condition(False, f"{why}. Make sure that {champion.uri} can be loaded. {OVERRIDE}")
     ours = candidate.read_predictions()[0]
     metrics = Metrics([metric], {metric: report["measures"][metric]["options"]})
     new, old = (metrics.score_records(answers, records)[metric] for answers in (ours, theirs))
     gap = difference(new, old, report["looks"]["confidence"], get_groups(records))
     sentence = (
-        f"{metric} {new.value:.3f}; {name}, has {old.value:.3f} on the same {len(records):,} test rows: a difference "
-        f"of {gap.value:+.3f}, with {report['looks']['confidence']:.4g} confidence at least {gap.bound_low:+.3f}, "
-        "and more than 0 wanted"
+        f"{metric} {new.value:.3f}; {name}, has {old.value:.3f} "
+        f"on the same {len(records):,} test rows. "
+        f"The difference is {gap.value:+.3f}, "
+        f"with {report['looks']['confidence']:.4g} confidence at least {gap.bound_low:+.3f}. "
+        "The gate requires this bound to be above 0"
     )
     sentence += (
-        f" (it had not answered {asked:,} of the rows before and was asked for them now)"
+        f" (the champion had not answered {asked:,} of the rows before and did so now)"
         if asked
         else ""
     )
@@ -117,7 +123,7 @@ def _compare(candidate: Candidate, report: Mapping[str, Any], champion: Champion
 def _get_answers(
     config: Config, champion: Champion, records: Sequence[Record]
 ) -> tuple[list[Prediction], int]:
-    """The champion's answers to these rows, and to how many of them it was asked now."""
+    """Get the champion's answers to these rows, and the number of rows it answered only now."""
     import mlflow
 
     kept = read_json(Path(mlflow.artifacts.download_artifacts(f"{champion.uri}/{ANSWERS}")))
@@ -131,35 +137,37 @@ def _get_answers(
 def ask_champion(
     config: Config, champion: Champion, asked: Mapping[str, Any], records: Sequence[Record]
 ) -> dict[str, str]:
-    """Load the registered model and ask it as it was asked when it was judged; by transformers, whatever the engine.
+    """Load the registered model and ask it with the settings with which it was judged.
+
+    It always runs on transformers, whatever the configured engine is.
 
     Args:
-        config: for the limits of a batch.
-        champion: to be loaded.
-        asked: how, from `get_answers_to_keep`.
-        records: the rows to answer.
+        config: The configuration, which gives the batch limits.
+        champion: The registered model.
+        asked: The settings from `get_answers_to_keep`.
+        records: The rows to answer.
 
     Returns:
-        The answers by the ids of the records.
+        The answers by record id.
     """
     import mlflow
 
-    from stages.core.inference.engine import Local
+    from stages.core.inference.engine import TransformersEngine
 
     loaded = mlflow.transformers.load_model(champion.uri, return_type="components")
-    model = loaded["model"].to(get_device()).eval()  # in the type it was saved in
+    model = loaded["model"].to(get_device()).eval()  # in the dtype in which it was saved
     tokenizer = loaded["tokenizer"]
     settings = _as_asked(config, asked)
     if asked["method"] in CLASSIFYING:
         answers = ask_classifier(CHAMPION_ARM, model, tokenizer, settings, records)
     else:
-        engine = Local(model, tokenizer, config.model.batch_tokens)
+        engine = TransformersEngine(model, tokenizer, config.model.max_batch_tokens)
         answers = ask(CHAMPION_ARM, engine, tokenizer, settings, records, asked["instruction"])
     return {answer.id: answer.text for answer in answers}
 
 
 def _as_asked(config: Config, asked: Mapping[str, Any]) -> Config:
-    """The configuration with the settings of the champion's answers."""
+    """Return the configuration with the settings that produced the champion's answers."""
     changed = {
         "train": {"method": asked["method"], "encoder": None},
         "model": {"max_length": asked["max_length"]},

@@ -1,4 +1,4 @@
-"""What a tuned model must show before it is registered."""
+"""Check the conditions that a tuned model must meet before it is registered."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from typing import Any
 
 from stages.core.config.schema import Gate
 
-OVERALL = 0  # the place of the whole general suite among the abilities of the report
+OVERALL = 0  # the index of the whole general suite among the report's abilities
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition and how it turned out."""
+    """The outcome of one condition of the gate."""
 
     passed: bool
     sentence: str
 
 
 def check_gate(gate: Gate, report: Mapping[str, Any], arm: str) -> list[Condition]:
-    """Every condition except the one against the champion, whether or not an earlier one failed.
+    """Check every condition except the comparison with the champion, even after one has failed.
 
     Args:
-        gate: the configured conditions.
-        report: `reports/verdict.json`.
-        arm: of the tuned model that would be registered.
+        gate: The configured conditions.
+        report: The content of `reports/verdict.json`.
+        arm: The arm of the tuned model that would be registered.
     """
     conditions = []
     if report["looks"]["place"] is None:
@@ -31,52 +31,64 @@ def check_gate(gate: Gate, report: Mapping[str, Any], arm: str) -> list[Conditio
     if gate.verdict is not None:
         found = report["verdict"]
         conditions.append(
-            Condition(found == gate.verdict, f"verdict {found!r}, {gate.verdict!r} wanted")
+            Condition(
+                found == gate.verdict, f"verdict {found!r}; the gate requires {gate.verdict!r}"
+            )
         )
     metric = report["primary_metric"]
     value = report["arms"][arm][metric]["value"]
-    wanted = f"at least {gate.min_primary_metric} wanted"
+    wanted = f"the gate requires at least {gate.min_primary_metric}"
     conditions.append(
-        Condition(value >= gate.min_primary_metric, f"{metric} {value:.3f}, {wanted}")
+        Condition(value >= gate.min_primary_metric, f"{metric} {value:.3f}; {wanted}")
     )
     return [*conditions, _check_purpose(gate, report["forgetting"])]
 
 
 def describe_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> str:
-    """What the model is for, and what it still knows beside that; `forgetting` is that of the report."""
+    """Describe what the model is for, and how much of the general suite it still answers.
+
+    Args:
+        gate: The configured gate, which names the purpose.
+        forgetting: The report's section on forgetting, or None if it was not measured.
+    """
     name = {"one-task": "a one-task model", "assistant": "an assistant"}[gate.purpose]
     if forgetting is None:
-        return f"{name}: what it forgot was not measured"
+        return f"{name}: forgetting was not measured"
     suite = forgetting["abilities"][OVERALL]
     tuned = suite["tuned"]["value"]
     base = suite["base"]["value"]
-    return f"{name}: it answers {tuned:.3f} of the general suite, the base model {base:.3f}"
+    return f"{name}: it scores {tuned:.3f} on the general suite, the base model {base:.3f}"
 
 
 def _explain_look(report: Mapping[str, Any]) -> str:
     if report["split"] == "validation":
         return (
-            "judged on validation rows, on which prompts and checkpoint were chosen. For one look at the test rows: "
-            "`dvc exp run` with the same settings and -S evaluate.split=test"
+            "the model was judged on validation rows, which also chose the prompts and the "
+            "checkpoint. To judge it once on the test rows, run `dvc exp run` with the same "
+            "settings and -S evaluate.split=test"
         )
     return f"the look at the test rows was not counted: {report['looks']['sentence']}"
 
 
 def _check_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> Condition:
-    """An assistant must not have forgotten more than it may; what was not measured is not passed."""
+    """Check that an assistant has not forgotten too much. It fails if this was not measured."""
     purpose = describe_purpose(gate, forgetting)
     if gate.purpose == "one-task":
         return Condition(True, purpose)
-    wanted = f"and at most {gate.max_forgetting:.3f} is allowed"
-    remedy = "A model for this task alone: -S register.gate.purpose=one-task"
+    wanted = f"the gate allows a loss of at most {gate.max_forgetting:.3f}"
+    remedy = "To register a model for this task alone, set -S register.gate.purpose=one-task"
     if forgetting is None:
-        why = "It is measured with evaluate.forgetting=true, but never of a classifier, which answers nothing else"
-        return Condition(False, f"{purpose}, {wanted}. {why}. {remedy}")
+        why = (
+            "Set evaluate.forgetting=true to measure it. "
+            "A classifier cannot be measured, because it answers nothing else"
+        )
+        return Condition(False, f"{purpose}; {wanted}. {why}. {remedy}")
     gap = forgetting["abilities"][OVERALL]["difference"]
     lost = -gap["value"]
     at_most = -gap["ci_low"]
     sentence = (
-        f"{purpose}; a loss of {lost:.3f}, by the end of its interval up to {at_most:.3f}, {wanted}"
+        f"{purpose}. The loss is {lost:.3f}, and up to {at_most:.3f} "
+        f"at the end of its interval; {wanted}"
     )
     if at_most <= gate.max_forgetting:
         return Condition(True, sentence)

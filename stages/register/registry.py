@@ -1,4 +1,4 @@
-"""The MLflow registry: who is champion, a new version, and the proof that it is the model that was measured."""
+"""Use the MLflow registry: find the champion, log and verify a model, and create a version."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from stages.register.gate import describe_purpose
 
 
 def find_champion(config: Config) -> Champion | None:
-    """The version that holds the alias, or None."""
+    """Return the version that holds the alias, or None."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -38,7 +38,7 @@ def log_model(
 ) -> Any:
     """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data.
 
-    Its answers to the test rows are among its artifacts: a later model is compared with them.
+    Its test answers are logged as an artifact, so that a later model can be compared with them.
     """
     import mlflow
 
@@ -52,7 +52,7 @@ def log_model(
             {"model": model, "tokenizer": tokenizer},
             name=config.register_.name,
             task=TASKS.get(config.train.method, "text-generation"),
-            torch_dtype=model.dtype,  # else it comes back in float32, which is not what was measured
+            torch_dtype=model.dtype,  # else the model loads in float32, unlike the measured one
             pip_requirements=pins,
             tags=lineage_tags(candidate, report),
         )
@@ -67,35 +67,35 @@ def log_model(
 
 
 def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[list[int]]) -> None:
-    """Load the logged model back and compare its logits with those of the model that was evaluated.
+    """Load the logged model back and compare its logits with those of the evaluated model.
 
     Raises:
-        UserError: they differ anywhere: the artifact is not the model that was measured.
+        UserError: If the chat template or any logit differs, because then the artifact is not the
+            model that was measured.
     """
     import mlflow
     import torch
 
     loaded = mlflow.transformers.load_model(model_uri, return_type="components")
-    back = (
-        loaded["model"].to(model.device).eval()
-    )  # in the type it was saved in, as whoever loads it gets it
+    # The dtype stays the one it was saved in, as for anyone else who loads the model.
+    back = loaded["model"].to(model.device).eval()
     if loaded["tokenizer"].chat_template != tokenizer.chat_template:
         raise UserError(
-            "the logged model came back with another chat template; it is not registered"
+            "the logged model has a different chat template after loading, so it is not registered"
         )
     with torch.inference_mode():
         for prompt in prompts:
             ids = torch.tensor([prompt], device=model.device)
             if not torch.equal(model(ids).logits, back(ids).logits):
                 raise UserError(
-                    "the logged model came back with other logits; it is not registered"
+                    "the logged model has different logits after loading, so it is not registered"
                 )
 
 
 def create_version(
     candidate: Candidate, model_id: str, report: dict[str, Any], description: str
 ) -> str:
-    """Register the logged model, describe it, give it the alias. Returns the version."""
+    """Register the logged model with its description and the alias, and return the version."""
     import mlflow
 
     client = mlflow.MlflowClient()
@@ -110,7 +110,7 @@ def create_version(
 
 
 def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]:
-    """Tags that lead from a version back to what it was made of and how it was judged."""
+    """Build the tags that trace a version back to its inputs and its verdict."""
     lineage = report["lineage"]
     metric = report["primary_metric"]
     training = candidate.read_training()
@@ -125,9 +125,8 @@ def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]
         "primary_value": repr(report["arms"][candidate.name][metric]["value"]),
         "git_commit": lineage["git_commit"],
         "git_dirty": str(lineage["git_dirty"]).lower(),
-        "config_sha256": config_sha256(
-            candidate.run
-        ),  # the gate's settings too, which the verdict has not seen
+        # This hash covers the gate's settings too, which the verdict does not depend on.
+        "config_sha256": config_sha256(candidate.run),
         "data": lineage["data"],
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
         "base_model": base["name"],

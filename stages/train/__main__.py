@@ -1,12 +1,17 @@
-"""Tune the base model on the training rows, asked with the short instruction; once more for each of `train.seeds`.
+"""Tune the base model on the training rows, prompted with the short instruction.
 
-Reads `data/prepared`; writes `models/tuned`, `metrics/train.json` and `plots/train.json`, and of a rival the same under
-its name. Killed, it goes on from its last checkpoint when the same command is run again.
+The stage trains one more model for each seed in `train.seeds`. It reads `data/prepared` and writes
+`models/tuned`, `metrics/train.json` and `plots/train.json`. For a rival it writes the same files
+under the rival's name. If a run is killed, the same command resumes at the last checkpoint.
 
-    dvc repro train                                  # under DVC, with params.yaml
-    python -m stages.train train=full seed=1         # alone, composed from conf/
-    python -m stages.train rivals=encoder-tag candidate=tagger    # a rival: models/rivals/tagger
-    python -m stages.train train.dry_run=true        # two steps, what all would take, and nothing is written
+    # With DVC and params.yaml:
+    dvc repro train
+    # Without DVC, composed from conf/:
+    python -m stages.train train=full seed=1
+    # A rival, written to models/rivals/tagger:
+    python -m stages.train rivals=encoder-tagger candidate=tagger
+    # Two steps and an estimate for the whole training; this writes nothing:
+    python -m stages.train train.dry_run=true
 """
 
 import os
@@ -24,18 +29,19 @@ from stages.core.tracking.tracker import track
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
 @plain_main("train")
 def main(cfg: DictConfig) -> None:
-    """Train the model of each seed, one after the other, in this process or in those that it launches."""
-    from stages.train.run import finish, rehearse, train
+    """Train one model per seed, one after another, in this process or in worker processes."""
+    from stages.train.run import dry_run, finish, train
 
     config = parse(cfg)
     candidate = get_candidate(config, config.candidate)
     if candidate.config.train.dry_run and os.environ.get("DVC_STAGE"):
         raise UserError(
-            "train.dry_run writes nothing: run `python -m stages.train train.dry_run=true` outside DVC"
+            "train.dry_run writes no outputs, so DVC cannot run it: "
+            "run `python -m stages.train train.dry_run=true` outside DVC"
         )
     with track(config, candidate.stage) as tracker:
         if candidate.config.train.dry_run:
-            rehearse(candidate, tracker)
+            dry_run(candidate, tracker)
             return
         for seed in candidate.seeds:
             if candidate.config.train.launcher.kind == "single":

@@ -1,4 +1,4 @@
-"""Arguments of TRL, transformers and peft from the configuration, and what `auto` means for the attention."""
+"""Build the arguments of TRL, transformers and peft and choose the attention implementation."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +11,26 @@ if TYPE_CHECKING:
 
     from stages.train.methods.base import Method
 
-EAGER_TOKENS = 512  # see choose_attention
-KEPT = 3  # checkpoints: the last, the best, and the one before, in case the last is cut off
+EAGER_TOKENS = 512  # See choose_attention.
+# The number of checkpoints to keep: the last one, the best one, and the one before the last in
+# case the last one is incomplete.
+KEPT = 3
 
 
 def get_arguments(
     method: "Method", given: dict[str, Any], folder: str, lower_is_better: bool
 ) -> Any:
-    """The arguments of a method's trainer.
+    """Build the training arguments for a method's trainer.
 
     Args:
-        method: has their class.
-        given: `train.args` with numbers in the place of `auto`.
-        folder: for checkpoints.
-        lower_is_better: of the metric of `train.best`.
+        method: The training method, which defines the class of the arguments.
+        given: `train.args` with `auto` replaced by numbers.
+        folder: The folder for checkpoints.
+        lower_is_better: Whether a lower value of the metric `train.best.metric` is better.
 
     Raises:
-        UserError: the class does not know an argument or refuses its value, or Tuneproof sets it itself.
+        UserError: If the class does not know an argument or rejects its value, or if Tuneproof
+            sets the argument itself.
     """
     import torch
 
@@ -39,9 +42,10 @@ def get_arguments(
         "report_to": "none",
         "remove_unused_columns": False,
         "use_cpu": not torch.cuda.is_available(),
-        # Trained weights are float32; products run in bfloat16 where it is fast.
+        # Trained weights are float32. Matrix products run in bfloat16 where it is fast.
         "bf16": get_dtype(method.config.model.dtype) == torch.bfloat16,
-        "ddp_find_unused_parameters": False,  # there are none, and to look for them takes time
+        # No parameter is unused, and searching for unused ones takes time.
+        "ddp_find_unused_parameters": False,
         "save_strategy": evaluates,
         "save_total_limit": KEPT,
         "load_best_model_at_end": evaluates != "no",
@@ -52,19 +56,18 @@ def get_arguments(
             if evaluates == "steps" and "eval_steps" in given
             else {}
         ),
-        **method.ours,
+        **method.fixed_arguments,
     }
     taken = (set(ours) - {"bf16", "ddp_find_unused_parameters"}) & set(given)
     if taken:
-        raise UserError(f"train.args.{min(taken)}: this one is Tuneproof's to set; remove it")
-    passed = {
-        key: value for key, value in given.items() if key != "torch_compile"
-    }  # `compile_layers` does it
+        raise UserError(f"train.args.{min(taken)}: Tuneproof sets this argument; remove it")
+    # `compile_layers` compiles the model.
+    passed = {key: value for key, value in given.items() if key != "torch_compile"}
     try:
         return method.arguments(**{**ours, **passed})
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"train.args: {_name(method.arguments)} does not take them: {error}"
+            f"train.args: {_name(method.arguments)} rejects these arguments: {error}"
         ) from None
 
 
@@ -73,10 +76,10 @@ def _name(kind: type) -> str:
 
 
 def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
-    """peft's arguments from `train.adapter`, or None where every weight is trained.
+    """Build peft's configuration from `train.adapter`, or return None to train every weight.
 
     Raises:
-        UserError: peft does not know an argument, or refuses its value.
+        UserError: If peft does not know an argument or rejects its value.
     """
     if train.adapter is None:
         return None
@@ -85,15 +88,25 @@ def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
     try:
         return LoraConfig(task_type=task_type, **train.adapter)
     except (TypeError, ValueError) as error:
-        raise UserError(f"train.adapter: peft.LoraConfig does not take it: {error}") from None
+        raise UserError(
+            f"train.adapter: peft.LoraConfig rejects these arguments: {error}"
+        ) from None
 
 
 def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
-    """What `auto` is: on a CPU `per_row` for answers (`stages.train.trainers.packing`), unless layers are compiled, and
-    for other methods `eager` where rows have at most `EAGER_TOKENS` tokens; else the model's own choice.
+    """Return the attention implementation for training and resolve `auto`.
 
-    Two cores trained the default model on the default rows (69 tokens on average) at 720 tokens/s with `eager`, at 590
-    with `sdpa`, whose backward pass is slow for short rows; for long ones the memory of `eager` grows with the square.
+    On a GPU `auto` means the model's own choice. On a CPU it means `per_row` for method `sft` if
+    the layers are not compiled and the model can pack rows (`stages.train.trainers.packing`).
+    Otherwise on a CPU it means `eager` if no row has more than `EAGER_TOKENS` tokens, or else the
+    model's own choice.
+
+    On two cores the default model trained on the default rows (69 tokens on average) at
+    720 tokens/s with `eager` and at 590 tokens/s with `sdpa`. The backward pass of `sdpa` is slow
+    for short rows. The memory of `eager` grows with the square of the row length.
+
+    Raises:
+        UserError: If `train.attention` is `per_row` and this model cannot be trained with it.
     """
     from stages.train.trainers.packing import PER_ROW, can_pack
 
@@ -103,8 +116,9 @@ def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
     )
     if train.attention == PER_ROW and not packs:
         raise UserError(
-            f"train.attention={PER_ROW} is for train.method=sft, a CPU, layers that are not compiled and models whose "
-            "tokens see all before them; take auto"
+            f"train.attention={PER_ROW} is only for train.method=sft on a CPU, with "
+            "layers that are not compiled and a model whose tokens attend to all tokens before "
+            "them; set train.attention=auto"
         )
     if train.attention != "auto":
         return train.attention
@@ -116,10 +130,10 @@ def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
 
 
 def compile_layers(model: Any) -> None:
-    """Compile each layer of the model for itself, in place, for rows of any length.
+    """Compile each layer of the model separately, in place, for rows of any length.
 
-    All layers have the same code, so that one compilation serves all (PyTorch's "regional compilation"); names of
-    weights stay as they are.
+    All layers share the same code, so one compilation serves all of them (PyTorch calls this
+    "regional compilation"). The names of the weights do not change.
     """
     lists = [module for module in model.modules() if type(module).__name__ == "ModuleList"]
     for layer in max(lists, key=len, default=[]):

@@ -1,4 +1,4 @@
-"""The trainer, put together from the method, the configuration and the rows."""
+"""Build the trainer from the method, the configuration and the rows."""
 
 import logging
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from stages.core.config.train import TrainConfig
 from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.planning.auto import resolve
-from stages.core.planning.model_dimensions import get_shape
+from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.train.arguments import choose_attention, compile_layers, get_adapter, get_arguments
 from stages.train.monitoring.checkpoints import Checkpoints
-from stages.train.monitoring.training_progress import Journal
+from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
 
 log = logging.getLogger(__name__)
@@ -29,18 +29,21 @@ def get_trainer(
     tracker: "Tracker",
     folder: str,
 ) -> Any:
-    """The trainer with the model loaded and the adapter added.
+    """Build the trainer, load the model and add the adapter.
 
     Args:
-        method: the way to train.
-        records: to learn.
-        validation: to measure by.
-        tracker: gets every logged number.
-        folder: for checkpoints.
+        method: The training method.
+        records: The training records.
+        validation: The validation records.
+        tracker: The tracker that receives every logged number.
+        folder: The folder for checkpoints.
+
+    Raises:
+        UserError: If a library rejects the configuration.
     """
     from transformers import ProgressCallback
 
-    from stages.train.monitoring.progress_line import Live, OneLine
+    from stages.train.monitoring.progress_line import MetricsCallback, ProgressLine
     from stages.train.monitoring.validation import Validation
 
     config = method.config
@@ -54,34 +57,37 @@ def get_trainer(
     )
     given = choose_auto(method, len(train))
     arguments = get_arguments(method, given, folder, wanted.lower_is_better if wanted else True)
-    if (
-        arguments.n_gpu > 1
-    ):  # else transformers would wrap the model in `DataParallel`, which TRL refuses
+    # Otherwise transformers would wrap the model in `DataParallel`, which TRL rejects.
+    if arguments.n_gpu > 1:
         log.warning(
-            "This machine has %d GPUs; launcher=single uses one of them, launcher=ddp all.",
+            "This machine has %d GPUs, but train/launcher=single uses only one. "
+            "Set train/launcher=ddp to use all of them.",
             arguments.n_gpu,
         )
         arguments._n_gpu = 1
     model = method.get_model()
     model.set_attn_implementation(choose_attention(config.train, model, max(train["length"])))
-    journal = Journal(ids)
+    progress = TrainingProgress(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     common |= {
         "processing_class": method.tokenizer,
         "peft_config": get_adapter(config.train, method.task_type),
     }
     try:
-        trainer: Any = method.make_trainer(journal, **common)
-    except ValueError as error:  # TRL's and peft's own checks of what they are given
-        raise UserError(f"train={config.train.method} cannot be trained so: {error}") from error
+        trainer: Any = method.make_trainer(progress, **common)
+    # TRL and peft check their own arguments.
+    except ValueError as error:
+        raise UserError(
+            f"train.method={config.train.method}: TRL or peft rejects this configuration: {error}"
+        ) from error
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.validation = wanted
     trainer.remove_callback(ProgressCallback)
     prefix = "" if method.seed == config.seed else f"seed_{method.seed}."
     for callback in (
-        OneLine(journal),
-        Live(tracker, journal, prefix),
+        ProgressLine(progress),
+        MetricsCallback(tracker, progress, prefix),
         *_get_flow(trainer, config.train),
     ):
         trainer.add_callback(callback)
@@ -89,10 +95,16 @@ def get_trainer(
 
 
 def choose_auto(method: "Method", rows: int) -> dict[str, Any]:
-    """`train.args` with numbers in the place of `auto`; what was chosen, and why, is a fact of the method."""
-    shape = get_shape(method.config.model, method.base)
-    given, why = resolve(method.config.train, shape.hidden if shape else None, rows)
-    method.facts["auto"] = {
+    """Replace `auto` in `train.args` by numbers.
+
+    The chosen values and the reasons for them go into `method.metadata["auto"]` and into the log.
+
+    Returns:
+        The arguments without `auto`.
+    """
+    dimensions = get_model_dimensions(method.config.model, method.base)
+    given, why = resolve(method.config.train, dimensions.hidden if dimensions else None, rows)
+    method.metadata["auto"] = {
         key: {"value": given[key], "why": reason} for key, reason in why.items()
     }
     for key, reason in why.items():
@@ -101,11 +113,11 @@ def choose_auto(method: "Method", rows: int) -> dict[str, Any]:
 
 
 def _get_flow(trainer: Any, train: TrainConfig) -> list[Any]:
-    """What decides when a checkpoint is made and when training stops."""
+    """Return the callbacks that decide when to save a checkpoint and when to stop training."""
     import torch
     from transformers import EarlyStoppingCallback
 
-    def agree(due: bool) -> bool:
+    def any_process(due: bool) -> bool:
         if trainer.args.world_size == 1:
             return due
         return bool(
@@ -114,7 +126,7 @@ def _get_flow(trainer: Any, train: TrainConfig) -> list[Any]:
 
     patience = train.best.patience
     return [
-        Checkpoints(train.checkpoint_minutes, agree),
+        Checkpoints(train.checkpoint_minutes, any_process),
         *(
             [EarlyStoppingCallback(patience)]
             if patience and trainer.args.load_best_model_at_end

@@ -1,9 +1,10 @@
-"""Would the same command give the same weights again? What torch was set to, for `training.json`."""
+"""Describe whether the same command gives the same weights again, and record torch's settings."""
 
 import os
 from typing import Any
 
-# Each of these changes which kernel computes a sum, or on how many threads: they are recorded where they are set.
+# Each of these variables changes which kernel computes a sum or how many threads it uses.
+# `training.json` records those that are set.
 VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -14,20 +15,25 @@ VARIABLES = (
     "NVIDIA_TF32_OVERRIDE",
     "NCCL_ALGO",
 )
-ORDERED_CUBLAS = (
-    ":16:8",
-    ":4096:8",
-)  # the two values with which cuBLAS promises the same sums (NVIDIA, cuBLAS library)
-SWITCH = "train.args.full_determinism=true, transformers' own switch, takes ordered kernels, which are slower"
+# With these two values cuBLAS guarantees reproducible sums (source: NVIDIA, cuBLAS library).
+ORDERED_CUBLAS = (":16:8", ":4096:8")
+SWITCH = (
+    "train.args.full_determinism=true, a switch of transformers, selects deterministic kernels, "
+    "which are slower"
+)
 
 
-def describe(attention: str | None = None) -> dict[str, Any]:
-    """Device, settings, whether a second run gives the same bits, and in words what may differ.
+def describe_determinism(attention: str | None = None) -> dict[str, Any]:
+    """Describe the device, the settings and whether a second run gives the same bits.
 
-    Call it after training: transformers' `full_determinism` sets the switches when the trainer is made.
+    Call this function after training, because `full_determinism` of transformers sets its switches
+    when the trainer is created.
 
     Args:
-        attention: the model's attention implementation, as transformers names it.
+        attention: The model's attention implementation, as transformers names it.
+
+    Returns:
+        The facts for `training.json`, including `what_may_differ`, an explanation in words.
     """
     import torch
 
@@ -49,9 +55,10 @@ def _on_cpu(settings: dict[str, Any]) -> dict[str, Any]:
         "device": "cpu",
         "deterministic": True,
         "what_may_differ": (
-            f"Nothing with the same rows, seed, versions and processor ({capability}), with {threads} thread(s) in "
-            f"{settings['processes']} process(es): the weights are the same bit for bit. Other threads, processes, "
-            "processors or versions of torch round sums otherwise."
+            f"Nothing, given the same rows, seed, versions and processor ({capability}) and "
+            f"{threads} thread(s) in {settings['processes']} process(es). The weights are then "
+            "identical bit for bit. Another number of threads or processes, another processor or "
+            "another version of torch rounds sums differently."
         ),
         **settings,
         "threads": threads,
@@ -70,10 +77,13 @@ def _on_cuda(settings: dict[str, Any]) -> dict[str, Any]:
         and settings["environment"].get("CUBLAS_WORKSPACE_CONFIG") in ORDERED_CUBLAS
     )
     if ordered:
-        what = "Nothing on the same kind and number of GPUs with the same versions; others round sums otherwise."
+        what = (
+            "Nothing, given the same kind and number of GPUs and the same versions. "
+            "Other GPUs or versions round sums differently."
+        )
     else:
         what = (
-            "The last digits, from run to run, and by them the course of training: "
+            "The last digits differ from run to run, and with them the course of training. "
             f"{_unordered(settings)}. {SWITCH}."
         )
     return {
@@ -89,17 +99,19 @@ def _on_cuda(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unordered(settings: dict[str, Any]) -> str:
-    """What adds in no fixed order."""
+    """Explain which operations add in no fixed order."""
     attention = settings["attention"] or "sdpa"
     of_attention = {
-        "sdpa": "the backward pass of its flash and memory-efficient kernels adds by atomics",
-        "flash_attention_2": "its backward pass adds by atomics unless FLASH_ATTENTION_DETERMINISTIC=1",
-        "eager": "its products are cuBLAS's",
+        "sdpa": "the backward pass of its flash and memory-efficient kernels adds with atomics",
+        "flash_attention_2": (
+            "its backward pass adds with atomics unless FLASH_ATTENTION_DETERMINISTIC=1"
+        ),
+        "eager": "its matrix products come from cuBLAS",
     }
     known = of_attention.get(
-        attention, "whether its backward pass adds in a fixed order is not known"
+        attention, "it is not known whether its backward pass adds in a fixed order"
     )
-    return f"cuBLAS may split a sum among streams, and of attention {attention}, {known}"
+    return f"cuBLAS may split a sum among streams. For attention {attention}, {known}"
 
 
 def _processes() -> int:

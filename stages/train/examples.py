@@ -1,4 +1,4 @@
-"""Training examples: their rows, their lengths, and batches of them."""
+"""Training examples, checks of their lengths and their collation into batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,16 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.storage.files import sha256_json
 
-IGNORED = -100  # the label that the cross-entropy of PyTorch passes over
-SHOWN = 5  # rows in a message
+IGNORED = -100  # the label that the cross-entropy of PyTorch ignores
+SHOWN = 5  # rows that a message names
 
 
 def check_lengths(records: Sequence[Record], lengths: Sequence[int], limit: int) -> None:
-    """Raise a `UserError` that names the records of more than `limit` tokens."""
+    """Check that no record has more than `limit` tokens.
+
+    Raises:
+        UserError: some records are longer. The message names the first ones.
+    """
     too_long = [
         f"{r.id} ({length} tokens)"
         for r, length in zip(records, lengths, strict=True)
@@ -24,21 +28,26 @@ def check_lengths(records: Sequence[Record], lengths: Sequence[int], limit: int)
     if too_long:
         raise UserError(
             f"{len(too_long)} training row(s) are longer than model.max_length={limit}: "
-            f"{', '.join(too_long[:SHOWN])}. Run `dvc repro prepare`, which finds them and says what can be done."
+            f"{', '.join(too_long[:SHOWN])}. Run `dvc repro prepare`, which finds these rows and "
+            "says what to do."
         )
 
 
 def make_example(example: Example) -> dict[str, Any]:
-    """`input_ids`, `labels` and `length`, as the trainer of answers takes them.
+    """Return `input_ids`, `labels` and `length` for supervised fine-tuning.
 
-    Nothing comes before the first token, so that it is not learned: with padding on its left it would follow that.
+    The first token is not learned, because nothing comes before it. With padding on its left it
+    would be predicted from the padding.
     """
     labels = [token if counts else IGNORED for token, counts in zip(*example, strict=True)]
     return {"input_ids": example.ids, "labels": [IGNORED, *labels[1:]], "length": len(example.ids)}
 
 
-def take_share(records: Sequence[Record], share: float, seed: int) -> list[Record]:
-    """A share of the records in their order: drawn by their ids, so that a smaller share is a part of a larger one."""
+def subsample(records: Sequence[Record], share: float, seed: int) -> list[Record]:
+    """Select a share of the records and keep their order.
+
+    The selection depends on the ids, so that a smaller share is a subset of a larger one.
+    """
     drawn = sorted(records, key=lambda record: sha256_json([seed, record.id]))[
         : max(1, round(share * len(records)))
     ]
@@ -47,14 +56,20 @@ def take_share(records: Sequence[Record], share: float, seed: int) -> list[Recor
 
 
 class LeftPadding:
-    """Collate examples so that all completions end in the last column: few columns then need logits."""
+    """A collator that pads examples on the left.
+
+    All completions then end in the last column, so that few columns need logits.
+    """
 
     def __init__(self, pad_token_id: int) -> None:
         self._pad = pad_token_id
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tensors of shape (rows, longest): `input_ids`, `labels`, `attention_mask`, `position_ids`, and `weight` where
-        the examples have one."""
+        """Return tensors of shape (rows, length of the longest row).
+
+        They are `input_ids`, `labels`, `attention_mask`, `position_ids` and, if the examples have
+        weights, `weight`.
+        """
         width = max(len(example["input_ids"]) for example in examples)
 
         def pad(key: str, value: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The files of a tuned model."""
+"""Write the files of a tuned model."""
 
 import shutil
 from pathlib import Path
@@ -7,28 +7,31 @@ from typing import TYPE_CHECKING, Any
 from stages.core.environment.lineage import config_sha256, data_sha256, hardware, versions
 from stages.core.environment.repository import git_commit
 from stages.core.storage.files import read_json, write_json
-from stages.train.determinism import describe
+from stages.train.determinism import describe_determinism
 
 if TYPE_CHECKING:
     from stages.train.methods.base import Method
 
 
-MEASURED = ("seconds", "peak_memory_bytes", "expected_over_measured", "tokens_per_second", "energy")
-"""Of the headline numbers those that differ from run to run, although the weights are the same."""
+MEASURED = ("seconds", "peak_memory_bytes", "estimate_ratio", "tokens_per_second", "energy")
+"""The headline numbers that differ from run to run even if the weights are the same."""
 
 
 def save(
     trainer: Any, method: "Method", numbers: dict[str, Any], key: str, to: Path, measured: Path
 ) -> None:
-    """Write weights as safetensors, tokenizer with chat template, and `training.json` into the folder `to`.
+    """Write the weights (safetensors), the tokenizer with its chat template and `training.json`.
+
+    Every process must call this function, because all of them take part in saving the weights. Only
+    the first process writes files.
 
     Args:
-        trainer: after training; every process calls this, the first one writes.
-        method: the way it was trained.
-        numbers: the headline numbers.
-        key: of everything on which the weights hang.
-        to: the folder.
-        measured: the file for what training took, and from which commit.
+        trainer: The trainer after training.
+        method: The training method.
+        numbers: The headline numbers.
+        key: The fingerprint of everything that the weights depend on.
+        to: The folder to write to.
+        measured: The file for the measured numbers (`MEASURED`) and the commit.
     """
     trainer.save_model(str(to))
     if not trainer.is_world_process_zero():
@@ -36,10 +39,12 @@ def save(
     config = method.config
     base = method.base
     adapter = to / "adapter_config.json"
-    if adapter.exists():  # it names the folder where this machine keeps the base model
+    if adapter.exists():
+        # peft writes the local folder of the base model. Replace it by the model's name.
         write_json(adapter, read_json(adapter) | {"base_model_name_or_path": method.name})
     method.tokenizer.save_pretrained(to)
-    (to / "training_args.bin").unlink(missing_ok=True)  # a pickle: loading one runs code
+    # This file is a pickle, and loading a pickle runs code.
+    (to / "training_args.bin").unlink(missing_ok=True)
     method.finish(to)
     if method.replay:
         shutil.copy(method.replay, to)
@@ -58,11 +63,13 @@ def save(
         "seed": method.seed,
         "versions": versions(),
         "hardware": hardware(),
-        "determinism": describe(getattr(trainer.model.config, "_attn_implementation", None)),
-        **method.facts,
+        "determinism": describe_determinism(
+            getattr(trainer.model.config, "_attn_implementation", None)
+        ),
+        **method.metadata,
     }
     replay = facts.get("replay") or {}
-    history = {"resumed_at_steps": trainer.journal.resumed_at, "git_commit": git_commit()}
+    history = {"resumed_at_steps": trainer.progress.resumed_at, "git_commit": git_commit()}
     history |= {"replay_writing_seconds": replay.pop("writing_seconds", 0.0)}
     write_json(to / "training.json", facts)
     taken = {name: value for name, value in numbers.items() if name in MEASURED}
@@ -70,7 +77,7 @@ def save(
 
 
 def loss_curve(trainer: Any) -> list[dict[str, Any]]:
-    """One row a logged step for `dvc plots`: `step`, `split`, `loss`."""
+    """Return one row (`step`, `split`, `loss`) per logged loss for `dvc plots`."""
     return [
         {"step": row["step"], "split": split, "loss": row[key]}
         for row in trainer.state.log_history

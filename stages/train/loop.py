@@ -1,16 +1,16 @@
-"""Training itself, and what it took."""
+"""Run the training and measure its time, memory and energy."""
 
 import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.core.environment.energy import measure
-from stages.core.planning.estimate import estimate
-from stages.core.planning.model_dimensions import get_shape
-from stages.train.monitoring.checkpoints import find, go_on
+from stages.core.planning.estimate import estimate_training
+from stages.core.planning.model_dimensions import get_model_dimensions
+from stages.train.monitoring.checkpoints import latest_checkpoint, resume
 
 log = logging.getLogger(__name__)
-REHEARSED = 2  # steps of a dry run
+REHEARSED = 2  # The number of steps of a dry run.
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,87 +20,96 @@ if TYPE_CHECKING:
     from stages.train.methods.base import Method
 
 
-def expect(method: "Method", train: "Dataset") -> dict[str, Any]:
-    """What `prepare` says before training, said again on the machine that trains."""
+def log_estimate(method: "Method", train: "Dataset") -> dict[str, Any]:
+    """Log the estimate for training and return it.
+
+    `prepare` logs the same estimate, but perhaps on another machine than the one that trains.
+    """
     from stages.train.examples import IGNORED
 
     config = method.config
     tokens = sum(train["length"])
-    chosen = {
-        key: fact["value"] for key, fact in method.facts["auto"].items()
-    }  # and said when the trainer was made
-    # The replay rows are among the rows of `train` here, with their true lengths: not to be counted twice.
-    mixed_in = config.train.replay.model_copy(update={"share": 0.0})
+    # `choose_auto` logged these values when the trainer was built.
+    chosen = {key: fact["value"] for key, fact in method.metadata["auto"].items()}
+    # `train` already contains the replay rows with their true lengths. Do not count them twice.
+    mixed_in = config.train.replay.model_copy(update={"fraction": 0.0})
     resolved = config.train.model_copy(
         update={"args": config.train.args | chosen, "replay": mixed_in}
     )
     labels = train["labels"] if method.config.train.method == "sft" else []
     trained = sum(label != IGNORED for row in labels for label in row)
-    shape = get_shape(config.model, method.base)
-    expected = estimate(
-        resolved, shape, len(train), tokens, trained, config.model.max_length, config.model.dtype
+    dimensions = get_model_dimensions(config.model, method.base)
+    expected = estimate_training(
+        resolved,
+        dimensions,
+        len(train),
+        tokens,
+        trained,
+        config.model.max_length,
+        config.model.dtype,
     )
     log.info(expected["sentence"])
     return expected
 
 
 def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
-    """Train to the end, from the last complete checkpoint where there is one.
+    """Train to the end, resuming at the last complete checkpoint if there is one.
 
     Args:
-        trainer: ready to go.
-        method: the way it trains.
-        folder: of the checkpoints.
+        trainer: The trainer, ready to train.
+        method: The training method.
+        folder: The folder of the checkpoints.
 
     Returns:
-        The headline numbers: losses (nats a target token where the method is `sft`), tokens (non-padding), seconds,
-        rate, peak memory (bytes), how far the estimate was off, what `auto` chose, and the electricity where it was
-        measured.
+        The headline numbers: the losses (nats per target token for method `sft`), tokens without
+        padding, seconds, tokens per second, peak memory in bytes, the ratio of the estimate to the
+        measured values, the values chosen for `auto`, and the energy if it was measured.
     """
     from peft.helpers import disable_input_dtype_casting
 
-    expected = expect(method, trainer.train_dataset)
+    expected = log_estimate(method, trainer.train_dataset)
     energy = method.config.energy
-    journal = trainer.journal
-    checkpoint = find(folder)
-    trainer.args.eval_on_start = (
-        checkpoint is None
-    )  # when a sharded model is where it is; a checkpoint has it already
+    progress = trainer.progress
+    checkpoint = latest_checkpoint(folder)
+    # The trainer itself evaluates before the first step, because only then is a sharded model in
+    # place. A checkpoint already contains this evaluation.
+    trainer.args.eval_on_start = checkpoint is None
     if checkpoint:
         log.info(
-            "Going on from step %d, where an earlier run of the very same was cut off.",
-            go_on(checkpoint, journal),
+            "Resuming at step %d from an interrupted run of this configuration.",
+            resume(checkpoint, progress),
         )
-    # Autocast multiplies in bfloat16 whatever the adapter's type; peft's cast to float32 before it is time and memory.
+    # Autocast multiplies in bfloat16 whatever the adapter's dtype is. peft's cast of the input to
+    # float32 before that would only cost time and memory.
     with (
         measure(energy) as used,
         disable_input_dtype_casting(trainer.model, active=trainer.args.bf16),
     ):
-        journal.start()
+        progress.start()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        seconds = journal.seconds
+        seconds = progress.seconds
     before = next(row for row in trainer.state.log_history if "eval_loss" in row)
     trained = [p.numel() for p in trainer.model.parameters() if p.requires_grad]
     measured = {"seconds": seconds, "peak_memory_bytes": peak_memory()}
     off = {name: expected[name] / value for name, value in measured.items() if name in expected}
     if off:
         log.info(
-            "Expected over measured: %s",
-            ", ".join(f"{name} {ratio:.2f}" for name, ratio in off.items()),
+            "The estimate was %s.",
+            ", ".join(f"{ratio:.2f} of the measured {name}" for name, ratio in off.items()),
         )
     return {
-        "training_loss": journal.loss / max(trainer.state.global_step, 1),
-        "validation_loss_before": before["eval_loss"],
+        "train_loss": progress.loss / max(trainer.state.global_step, 1),
+        "eval_loss_before_training": before["eval_loss"],
         **get_validation(trainer),
         "steps": trainer.state.global_step,
-        "tokens": journal.tokens,
+        "tokens": progress.tokens,
         **measured,
-        "expected_over_measured": off,
-        "tokens_per_second": journal.tokens / seconds,
+        "estimate_ratio": off,
+        "tokens_per_second": progress.tokens / seconds,
         "trained_parameters": sum(trained),
         **(
-            {"chosen": {key: fact["value"] for key, fact in auto.items()}}
-            if (auto := method.facts["auto"])
+            {"auto": {key: fact["value"] for key, fact in auto.items()}}
+            if (auto := method.metadata["auto"])
             else {}
         ),
         **({"energy": {"country": energy.country, **asdict(used)}} if energy.measure else {}),
@@ -108,53 +117,52 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
 
 
 def get_validation(trainer: Any) -> dict[str, Any]:
-    """`validation_loss` and what else was measured on the validation rows, of the model as it is saved."""
+    """Return `eval_loss` and the other validation metrics of the model that is saved."""
     step = trainer.state.best_global_step or trainer.state.global_step
     rows = [row for row in trainer.state.log_history if row["step"] == step and "eval_loss" in row]
     found = rows[-1] if rows else trainer.evaluate()
-    times = (
-        "runtime",
-        "_per_second",
-        "_time",
-        "num_tokens",
-    )  # the last is TRL's count, which forgets interruptions
-    kept = {
-        key.removeprefix("eval_"): value for key, value in found.items() if key.startswith("eval_")
-    }
-    numbers = {f"validation_{key}": value for key, value in kept.items() if not key.endswith(times)}
-    return {**numbers, "best_step": step}
+    # `num_tokens` is TRL's count, which starts again after an interruption.
+    times = ("runtime", "_per_second", "_time", "num_tokens")
+    measured = {key: value for key, value in found.items() if key.startswith("eval_")}
+    kept = {key: value for key, value in measured.items() if not key.endswith(times)}
+    return {**kept, "best_step": step}
 
 
-def rehearse(trainer: Any, method: "Method") -> None:
-    """Two steps, and what all of them would take at this rate. The first is slower than most: it warms caches up.
+def dry_run(trainer: Any, method: "Method") -> None:
+    """Train for two steps and log how long the whole training would take at that rate.
+
+    The first step is slower than most because it warms up caches.
 
     Args:
-        trainer: ready to go; it is of no use afterwards.
-        method: the way it trains.
+        trainer: The trainer, ready to train. It cannot be used afterwards.
+        method: The training method.
     """
-    expected = expect(method, trainer.train_dataset)
+    expected = log_estimate(method, trainer.train_dataset)
     trainer.args.max_steps = REHEARSED
-    journal = trainer.journal
-    journal.start()
+    progress = trainer.progress
+    progress.start()
     trainer.train()
     log.info(
-        "Dry run: %d steps, %s tokens, %.0f tokens/s, %.1f GB at the peak. All %s steps would take about %.1f minutes "
-        "at that rate. Nothing was written.",
-        *(REHEARSED, f"{journal.tokens:,}", journal.rate, peak_memory() / 1e9),
-        *(f"{expected['steps']:,}", _get_whole(method, expected, journal) / 60),
+        "Dry run: %d steps, %s tokens, %.0f tokens/s, peak memory %.1f GB. "
+        "All %s steps would take about %.1f minutes at that rate. Nothing was written.",
+        *(REHEARSED, f"{progress.tokens:,}", progress.rate, peak_memory() / 1e9),
+        *(f"{expected['steps']:,}", _get_whole(method, expected, progress) / 60),
     )
 
 
-def _get_whole(method: "Method", expected: dict[str, Any], journal: Any) -> float:
-    """Seconds of all steps: by tokens where they are counted beforehand, for the rows of two steps are not as long as
-    most; else by steps."""
+def _get_whole(method: "Method", expected: dict[str, Any], progress: Any) -> float:
+    """Estimate the seconds of the whole training from the measured steps.
+
+    For method `sft` the estimate scales with tokens, which are counted beforehand, because the rows
+    of two steps may be shorter or longer than the average. For other methods it scales with steps.
+    """
     if method.config.train.method == "sft":
-        return expected["tokens"] * journal.seconds / journal.tokens
-    return expected["steps"] * journal.seconds / REHEARSED
+        return expected["tokens"] * progress.seconds / progress.tokens
+    return expected["steps"] * progress.seconds / REHEARSED
 
 
 def peak_memory() -> int:
-    """The most that this process had resident so far, in bytes; on a GPU, that it had there."""
+    """Return the peak memory of this process in bytes: GPU memory on a GPU, resident otherwise."""
     import resource
     import sys
 

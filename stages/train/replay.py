@@ -1,7 +1,7 @@
-"""Replay: general chats mixed into training, so that the model forgets less of what it could do before.
+"""Replay of general chats during training, so that the model forgets less of what it could do.
 
-The base model writes them itself (`stages/train/replay_writer.py`), or they come from a file of chats. Unlike the
-task's rows they keep their own system messages: no instruction replaces them.
+The base model writes these chats itself (`stages/train/replay_writer.py`), or they come from a
+file. Unlike the rows of the task they keep their own system messages. No instruction replaces them.
 """
 
 import time
@@ -30,25 +30,27 @@ if TYPE_CHECKING:
 
 FILE = "replay.jsonl"
 FACTS = "replay.json"
-POLL_SECONDS = 0.5  # between two looks whether the first process has written the rows
+POLL_SECONDS = 0.5  # between checks whether the first process has written the rows
 
 
 def mix_replay(
     method: "Method", examples: "Dataset", ids: list[str], folder: Path
 ) -> tuple["Dataset", list[str]]:
-    """The training examples with the replay rows after them.
+    """Append the replay rows to the training examples.
 
     Args:
-        method: its configuration says how many rows and where from; its facts get what was mixed in.
-        examples: of the task.
-        ids: of the task's records, to which the column `row` of the examples points.
-        folder: that all processes of this training see. The first one writes the rows there; the others wait for them.
+        method: the training method. Its configuration sets the number of rows and their source. Its
+            `metadata` and `replay` are set from the rows.
+        examples: the examples of the task.
+        ids: the ids of the task's records, to which the column `row` of the examples points.
+        folder: a folder that all processes of this training see. The first process writes the rows
+            there and the others wait for them.
 
     Returns:
-        Examples and ids, both unchanged where `train.replay.share` is 0.
+        The examples and the ids, both unchanged if `train.replay.fraction` is 0.
 
     Raises:
-        UserError: the file of chats cannot be read, or the base model writes no rows of use.
+        UserError: the file of chats cannot be read, or the base model writes too few useful rows.
     """
     wanted = count_replay_rows(method.config.train, len(examples))
     if not wanted:
@@ -58,17 +60,17 @@ def mix_replay(
     if is_main() and not (folder / FILE).exists():
         rows, facts = _get_rows(method, min(wanted, method.config.train.replay.rows))
         write_json(folder / FACTS, facts)
-        write_jsonl(folder / FILE, rows)  # last: the other processes wait for this file
-    while not (folder / FILE).exists():  # the launcher ends them where the first process fails
+        write_jsonl(folder / FILE, rows)  # written last, because the other processes wait for it
+    while not (folder / FILE).exists():  # if the first process fails, the launcher ends this one
         time.sleep(POLL_SECONDS)
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
     repeated = [{"row": len(ids) + i % len(rows), **encoded[i % len(rows)]} for i in range(wanted)]
-    task, replayed = weigh(
-        method.config.train.replay.share, examples["labels"], [row["labels"] for row in repeated]
+    task, replayed = get_loss_weights(
+        method.config.train.replay.fraction, examples["labels"], [row["labels"] for row in repeated]
     )
     method.replay = folder / FILE
-    method.facts["replay"] = {
+    method.metadata["replay"] = {
         **read_json(folder / FACTS),
         "sha256": sha256_file(folder / FILE),
         "different_rows": len(rows),
@@ -81,18 +83,19 @@ def mix_replay(
     return mixed, [*ids, *(row.id for row in rows)]
 
 
-def weigh(
+def get_loss_weights(
     share: float, task: Sequence[list[int]], replay: Sequence[list[int]]
 ) -> tuple[float, float]:
-    """Weights of a target token of the task and of one of the replay rows.
+    """Compute the loss weights of a target token of the task and of a replay row.
 
-    With them the replay rows have their share of the loss over an epoch, however long their answers are: a task whose
-    answers are short labels would otherwise hardly be learned. The mean over all target tokens is 1.
+    With these weights the replay rows have their share of the loss over an epoch, however long
+    their answers are. Without them a task whose answers are short labels would hardly be learned.
+    The mean weight over all target tokens is 1.
 
     Args:
-        share: `train.replay.share`.
+        share: the share of the replay rows, `train.replay.fraction`.
         task: the labels of the task's examples.
-        replay: of the replay rows of an epoch.
+        replay: the labels of the replay rows of an epoch.
     """
     ours, theirs = (
         sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay)
@@ -101,10 +104,10 @@ def weigh(
 
 
 def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, Any]]:
-    """`input_ids`, `labels` and `length` of each row.
+    """Create an example with `input_ids`, `labels` and `length` for each row.
 
     Raises:
-        UserError: the chat template refuses a row, or it is longer than the model's limit.
+        UserError: the chat template rejects a row, or a row is longer than the model's limit.
     """
     limit = method.config.model.max_length
     source = method.config.train.replay.source
@@ -114,15 +117,15 @@ def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, A
     for row, example in zip(rows, examples, strict=True):
         if len(example.ids) > limit:
             raise UserError(
-                f"train.replay.source={source}: {row.id} has {len(example.ids)} tokens, which is more than "
-                f"model.max_length={limit}. Shorten or remove that row."
+                f"train.replay.source={source}: {row.id} has {len(example.ids)} tokens, which is "
+                f"more than model.max_length={limit}. Shorten or remove that row."
             )
     return [make_example(example) for example in examples]
 
 
 def _get_rows(method: "Method", count: int) -> tuple[list[ReplayRow], dict[str, Any]]:
     settings = method.config.train.replay
-    facts = {"source": settings.source, "share": settings.share}
+    facts = {"source": settings.source, "fraction": settings.fraction}
     if settings.source != SELF:
         return read_chats(Path(settings.source), count, method.config.seed), facts
     from stages.train.replay_writer import write_rows
@@ -147,7 +150,10 @@ def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:
 
 
 def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:
-    """What was written stands as it was written: a template may render a part of an answer otherwise (thoughts)."""
+    """Join the texts of a row exactly as the base model wrote them.
+
+    A template might render parts of an answer differently, such as thoughts.
+    """
     opening, closing = split_user_turn(tokenizer)
     question, answer = (message["content"] for message in row.messages)
     end = "" if row.unfinished else tokenizer.eos_token

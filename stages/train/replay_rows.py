@@ -1,4 +1,4 @@
-"""Replay rows, and the file of chats that they can come from."""
+"""Replay rows and the file of chats from which they can come."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,34 +10,45 @@ from stages.core.data.records import Message
 from stages.core.errors import UserError
 from stages.core.storage.files import sha256_json
 
-SELF = "self"  # the value of train.replay.source with which the base model writes the rows
+SELF = "self"  # the value of train.replay.source for rows that the base model writes
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayRow:
-    """One general chat. Its last message is the answer that is learned."""
+    """A general chat whose last message is the answer to learn."""
 
     id: str
     messages: list[Message]
     unfinished: bool = False
-    """Whether the answer was cut before its end: then no end of the turn is learned after it."""
+    """Whether the answer was cut before its end. The end of its turn is then not learned."""
     tools: list[dict[str, Any]] = field(default_factory=list)
 
 
 def read_chats(path: Path, count: int, seed: int) -> list[ReplayRow]:
-    """Rows of a JSONL file of chats (`messages`, and `tools` where there are any), drawn by the seed.
+    """Select rows from a JSONL file of chats.
+
+    Args:
+        path: the file. Each line has `messages` and, if needed, `tools` and `unfinished`.
+        count: the maximum number of rows.
+        seed: the seed of the selection.
+
+    Returns:
+        The selected rows in the order of the file.
 
     Raises:
-        UserError: the file is not there, is empty, or has a line that is no answered chat.
+        UserError: the file does not exist, is empty, or has a line that is not an answered chat.
     """
     if not path.is_file():
         raise UserError(
-            f"train.replay.source={path}: there is no such file; give a JSONL file of chats, or {SELF}"
+            f"train.replay.source={path}: the file does not exist. Set a JSONL file of chats, "
+            f"or {SELF}."
         )
     lines = [(n, line) for n, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
     rows = [_parse(path, number, line) for number, line in lines]
     if not rows:
-        raise UserError(f"train.replay.source={path}: the file is empty; expected one chat a line")
+        raise UserError(
+            f"train.replay.source={path}: the file is empty; expected one chat per line"
+        )
     drawn = sorted(rows, key=lambda row: sha256_json([seed, asdict(row)]))[:count]
     kept = {row.id for row in drawn}
     return [row for row in rows if row.id in kept]
@@ -56,8 +67,9 @@ def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
             raise ValueError
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         raise UserError(
-            f"train.replay.source={path}, line {number}: expected an object whose `messages` each have a `role` and a "
-            "`content`, the last one the assistant's answer. Correct or remove the line."
+            f"train.replay.source={path}, line {number}: expected an object whose `messages` each "
+            "have a `role` and a `content`, and whose last message is the assistant's answer. "
+            "Correct or remove the line."
         ) from None
     return ReplayRow(
         f"replay-{number}", messages, bool(value.get("unfinished")), value.get("tools") or []

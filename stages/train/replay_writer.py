@@ -1,12 +1,14 @@
-"""Replay rows that the base model writes itself: no data is needed, and no licence.
+"""Replay rows that the base model writes itself, which needs no data and no licence.
 
-It continues its bare chat template where a user's turn begins, sampled, and so writes what users ask (Xu et al.,
-"Magpie", 2024); then it answers these questions itself, greedily. Trained on its own answers among the task's rows, a
-model keeps more of what it was (Huang et al., "Self-Synthesized Rehearsal", 2024; Yang et al., "Self-Distillation
-Bridges Distribution Gap in Language Model Fine-Tuning", 2024).
+The model samples a continuation of its bare chat template where a user's turn begins, and so writes
+what users ask (Xu et al., "Magpie", 2024). It then answers these questions itself with greedy
+decoding. A model that is trained on its own answers among the rows of the task keeps more of its
+abilities (Huang et al., "Self-Synthesized Rehearsal", 2024; Yang et al., "Self-Distillation Bridges
+Distribution Gap in Language Model Fine-Tuning", 2024).
 
-Rows are written in parts, each with a seed of its own and kept under `TUNEPROOF_CACHE`: a killed run writes at most one
-part again, and a larger `train.replay.rows` begins with the rows of a smaller one.
+Rows are written in parts, each with its own seed, and are kept under `TUNEPROOF_CACHE`. A run that
+was killed therefore repeats at most one part, and a larger `train.replay.rows` begins with the rows
+of a smaller one.
 """
 
 import logging
@@ -28,23 +30,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECIPE = 1  # part of the cache's key: raise it when the code below writes other rows
+RECIPE = 1  # part of the cache key; increase it if the code below would write other rows
 PART = 32  # questions that are sampled together
-TEMPERATURE = 1.0  # of the questions: the model's own distribution, ...
-TOP_P = 0.95  # ... without the tail in which a small model loses its thread
+# Questions are sampled from the model's own distribution, without the tail in which a small model
+# becomes incoherent.
+TEMPERATURE = 1.0
+TOP_P = 0.95
 QUESTION_TOKENS = 96  # a question that has not ended by then is left out
-# An answer is learned up to here. SmolLM2-135M ended 7 of 27 answers within 192 tokens, and most of these 7 refused: to
-# keep only whole answers would teach the model to refuse, and would take ten times as long.
+# Longer answers are cut here. SmolLM2-135M ended 7 of 27 answers within 192 tokens, and most of
+# these 7 were refusals. Keeping only whole answers would teach the model to refuse, and would take
+# ten times as long.
 ANSWER_TOKENS = 64
-SHORTEST = 8  # characters of a question
-PATIENCE = 4  # times as many questions are sampled as rows are wanted before the writer gives up
+SHORTEST = 8  # characters; shorter questions are left out
+PATIENCE = 4  # the writer gives up after sampling this many questions per wanted row
 
 
 def write_rows(method: "Method", count: int) -> tuple[list[ReplayRow], float]:
-    """Different rows that the base model wrote, and the seconds that it took when they were written.
+    """Let the base model write rows, or take them from the cache.
+
+    Args:
+        method: the training method, whose base model writes the rows.
+        count: the number of rows, which all have different questions.
+
+    Returns:
+        The rows and the seconds that writing them took at the time.
 
     Raises:
-        UserError: the chat template does not end a user's turn by an end token, or too few questions are of use.
+        UserError: the chat template does not end a user's turn with an end token, or too few
+            questions are useful.
     """
     writer = _Writer(method)
     rows: dict[str, ReplayRow] = {}
@@ -59,13 +72,14 @@ def write_rows(method: "Method", count: int) -> tuple[list[ReplayRow], float]:
         if len(rows) >= count:
             return list(rows.values())[:count], seconds
     raise UserError(
-        f"train.replay.source=self: {method.name} wrote {len(rows)} useful rows in {most * PART} attempts, {count} are "
-        "wanted. Lower train.replay.rows, or give a JSONL file of chats as train.replay.source."
+        f"train.replay.source=self: {method.name} wrote {len(rows)} useful rows in {most * PART} "
+        f"attempts, but {count} are wanted. Lower train.replay.rows, or set train.replay.source to "
+        "a JSONL file of chats."
     )
 
 
 def sample(seed: int) -> "Choosing":
-    """Draws from the likeliest tokens that together have the probability `TOP_P` (Holtzman et al., 2020)."""
+    """Return a function that does nucleus sampling with `TOP_P` (Holtzman et al., 2020)."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -81,7 +95,7 @@ def sample(seed: int) -> "Choosing":
 
 
 class _Writer:
-    """Writes parts; the model is loaded for the first one that is not in the cache."""
+    """Writes parts and loads the model for the first part that is not in the cache."""
 
     def __init__(self, method: "Method") -> None:
         self._method = method
@@ -103,7 +117,7 @@ class _Writer:
         self._key = sha256_json([*made_of, self._config.model.max_length, self._config.seed])[:24]
 
     def get_part(self, number: int) -> Path:
-        """The folder with `rows.jsonl` and `facts.json` of a part."""
+        """Return the folder with the `rows.jsonl` and `facts.json` of a part."""
         return cached_folder(
             f"replay/{self._key}-{number}", lambda folder: self._write(number, folder)
         )
@@ -135,7 +149,7 @@ class _Writer:
         )
 
     def _ask(self, number: int) -> list[str]:
-        """Questions that ended by themselves and are neither empty nor a repetition."""
+        """Sample questions and keep those that ended, are long enough and do not repeat others."""
         seed = (self._config.seed << 20) + number
         title = f"replay questions, part {number + 1}"
         drawn = self._generate(
@@ -155,16 +169,17 @@ class _Writer:
         first = self._encode(self._closing)[:1]
         if not set(first) & end_tokens(model, self._tokenizer):
             raise UserError(
-                "train.replay.source=self: the chat template does not end a user's turn by an end token of the model, "
-                "so that nobody knows where a question ends. Give a JSONL file of chats as train.replay.source."
+                "train.replay.source=self: the chat template does not end a user's turn with an "
+                "end token of the model, so the end of a question cannot be found. Set "
+                "train.replay.source to a JSONL file of chats."
             )
-        limit = self._config.model.batch_tokens
+        limit = self._config.model.max_batch_tokens
         return generate(
             model,
             self._tokenizer,
             prompts,
             max_new_tokens=tokens,
-            batch_tokens=limit,
+            max_batch_tokens=limit,
             title=title,
             **others,
         )
@@ -174,7 +189,7 @@ class _Writer:
 
     def _get_model(self) -> Any:
         if self._model is None:
-            log.info("%s writes replay rows, once; they stay in the cache.", self._method.name)
+            log.info("%s writes replay rows and keeps them in the cache.", self._method.name)
             config = self._config
             self._model = get_model(
                 self._method.base, config.model.dtype, config.train.quantization

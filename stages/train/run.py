@@ -1,4 +1,4 @@
-"""One training: its model in its folder, its numbers beside it."""
+"""Run one training and write its model and its numbers."""
 
 import logging
 import shutil
@@ -12,15 +12,15 @@ from stages.core.config.schema import Config, parse
 from stages.core.data.records import Record, read_records
 from stages.core.environment.processes import is_main
 from stages.core.models.candidates import Candidate, get_candidate
-from stages.core.storage.files import read_json, whole_folder, write_json
+from stages.core.storage.files import atomic_directory, read_json, write_json
 from stages.core.storage.summaries import get_summary_file, write_summary
 from stages.core.tracking.tracker import Tracker, track
 from stages.train import loop
 from stages.train.build_trainer import get_trainer
-from stages.train.examples import take_share
+from stages.train.examples import subsample
 from stages.train.export import loss_curve, save
 from stages.train.methods import get_method
-from stages.train.monitoring.checkpoints import get_key, hold
+from stages.train.monitoring.checkpoints import lock_run_folder, training_fingerprint
 from stages.train.monitoring.divergence import explain_memory
 
 log = logging.getLogger(__name__)
@@ -28,23 +28,30 @@ PLOTS = Path("plots")
 
 
 def work(cfg: DictConfig) -> None:
-    """Take part in one training, as one of several processes; `cfg` has `config` and `seed`."""
+    """Take part in one training as one of several processes.
+
+    Args:
+        cfg: The values that the launching process wrote: `config` and `seed`.
+    """
     config = parse(cfg.config)
     candidate = get_candidate(config, config.candidate)
     with track(config, candidate.stage) as tracker:
         train(candidate, cfg.seed, tracker)
 
 
-def rehearse(candidate: Candidate, tracker: Tracker) -> None:
-    """Two steps, and what all would take."""
+def dry_run(candidate: Candidate, tracker: Tracker) -> None:
+    """Train for two steps in a temporary folder and log what the whole training would take."""
     method = get_method(candidate.config)
     with tempfile.TemporaryDirectory() as folder, explain_memory(candidate.config.train):
         trainer = get_trainer(method, *_read_rows(candidate.config), tracker, folder)
-        loop.rehearse(trainer, method)
+        loop.dry_run(trainer, method)
 
 
 def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
-    """Train with a seed, then put the whole folder in its place. What is there already is left alone."""
+    """Train with one seed and write the model folder atomically.
+
+    If the model of this configuration and data exists already, do nothing.
+    """
     config = candidate.config
     folder = candidate.get_folder(seed)
     first = seed == candidate.seeds[0]
@@ -52,16 +59,16 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
     written = [folder / "training.json", candidate.get_measured_file(seed)]
     written += [get_summary_file(candidate.stage), plot] if first else []
     method = get_method(config, seed)
-    key = get_key(config, method.base, seed)
+    key = training_fingerprint(config, method.base, seed)
     if all(path.exists() for path in written) and read_json(written[0]).get("key") == key:
-        log.info("%s is up to date; delete it to train it again.", folder)
+        log.info("%s is up to date; delete it to retrain.", folder)
         return
-    with hold(key) as checkpoints:
+    with lock_run_folder(key) as checkpoints:
         with explain_memory(config.train), tracker.system_metrics():
             trainer = get_trainer(method, *_read_rows(config), tracker, str(checkpoints))
             numbers = loop.tune(trainer, method, checkpoints)
-        # Every process takes part in gathering the weights; the first one has them and writes.
-        with whole_folder(folder) if is_main() else nullcontext(checkpoints) as target:
+        # Every process takes part in gathering the weights. The first one receives and writes them.
+        with atomic_directory(folder) if is_main() else nullcontext(checkpoints) as target:
             save(trainer, method, numbers, key, target, candidate.get_measured_file(seed))
         if is_main() and first:
             write_json(plot, loss_curve(trainer))
@@ -70,15 +77,16 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
 
 
 def finish(candidate: Candidate, tracker: Tracker) -> None:
-    """When all are trained, put their numbers beside those of the first, and remove what is no longer wanted.
+    """Summarize the models of all seeds, then remove checkpoints and models of former seeds.
 
-    Checkpoints are kept until here: DVC removes the outputs of a stage that it runs again, and a model that was done
-    when the stage was killed in a later seed is then made again out of its last checkpoint, in seconds.
+    Checkpoints are kept until all seeds are trained, because DVC removes the outputs of a stage
+    that it runs again. If the stage was killed during a later seed, the next run restores a
+    finished model from its last checkpoint within seconds.
     """
     more = candidate.seeds[1:]
     for seed in candidate.seeds:
         if (candidate.get_folder(seed) / "training.json").exists():
-            with hold(candidate.read_training(seed)["key"]) as checkpoints:
+            with lock_run_folder(candidate.read_training(seed)["key"]) as checkpoints:
                 shutil.rmtree(checkpoints)
     unwanted = [
         path
@@ -96,6 +104,6 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
 
 
 def _read_rows(config: Config) -> tuple[list[Record], list[Record]]:
-    return take_share(read_records("train"), config.train.share, config.seed), read_records(
+    return subsample(read_records("train"), config.train.train_fraction, config.seed), read_records(
         "validation"
     )

@@ -4,8 +4,8 @@ import pytest
 
 from stages.baseline.asking import BaseAsker
 from stages.baseline.candidates import Candidate
-from stages.baseline.retrieval import Words
-from stages.core.inference.engine import Local
+from stages.baseline.retrieval import BM25Index
+from stages.core.inference.engine import TransformersEngine
 from stages.core.models import generation
 from stages.core.models.loading import get_model, get_tokenizer
 from tests.conftest import chat
@@ -13,7 +13,7 @@ from tests.conftest import chat
 ZERO_SHOT = Candidate("Answer.", "none", 0, 42, "given", balanced=False)
 
 
-class Counting(Local):
+class Counting(TransformersEngine):
     """Remembers how many prompts it was asked."""
 
     asked = 0
@@ -35,7 +35,7 @@ def ask(base, config, monkeypatch):
     train = [chat(f"Say {n}.", f"number {n}") for n in range(4)]
 
     def make(**limits):
-        return BaseAsker(config(), engine, tokenizer, train, Words(train), **limits)
+        return BaseAsker(config(), engine, tokenizer, train, BM25Index(train), **limits)
 
     make.engine = engine
     make.tokenizer = tokenizer

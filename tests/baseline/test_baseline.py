@@ -22,7 +22,7 @@ def test_every_arm_answers_every_row(prepared, workspace):
     numbers = json.loads((workspace / "metrics/baseline.json").read_text())
     assert numbers["zero_shot"]["prompt_tokens"] < numbers["few_shot"]["prompt_tokens"]
     choices = json.loads((workspace / "predictions/choices.json").read_text())
-    assert numbers.pop("general_seconds") > 0
+    assert numbers.pop("general_suite_seconds") > 0
     assert (
         list(numbers) == ["constant", "nearest", *FREE_ARMS]
         and list(choices) == list(BASE_ARMS)
@@ -90,7 +90,7 @@ def test_answers_are_held_to_a_closed_set_of_targets(classes, workspace):
 def test_a_thorough_search_fills_the_context_within_the_tokens_of_training(classes, workspace):
     options = (
         *TINY,
-        "search=thorough",
+        "prompt/search=thorough",
         "prompt.shots=[2]",
         "model.max_length=500",
         "evaluate=classes",
@@ -114,9 +114,9 @@ def test_a_thorough_search_fills_the_context_within_the_tokens_of_training(class
 def test_a_budget_of_training_that_prepare_did_not_count_is_said(prepared, workspace):
     write_json(PREPARED / "training_tokens.json", {"tokens": None})
     with pytest.raises(
-        SystemExit, match=r"training_tokens.json does not say .* run prepare with the same"
+        SystemExit, match=r"training_tokens.json has no token count .* run prepare with the same"
     ):
-        main(compose_config(*TINY, "search=thorough"))
+        main(compose_config(*TINY, "prompt/search=thorough"))
 
 
 @pytest.fixture
@@ -136,12 +136,14 @@ def server(tmp_path, monkeypatch):
 def run_with(server, *overrides):
     quick = ("prompt.search.draws=1", "prompt.search.reversed=false")
     where = (
-        f"prompt.remote.url={server.url}",
+        f"prompt.remote.base_url={server.url}",
         "prompt.remote.model=big",
-        "prompt.remote.retries=0",
+        "prompt.remote.max_retries=0",
     )
     main(
-        compose_config(*TINY, "prompt.shots=[2]", *quick, "remote=local-server", *where, *overrides)
+        compose_config(
+            *TINY, "prompt.shots=[2]", *quick, "prompt/remote=local-server", *where, *overrides
+        )
     )
 
 
@@ -160,16 +162,16 @@ def test_the_remote_arm_chooses_and_answers_as_the_others_do(prepared, workspace
         (2, 1),
     ] and remote["shots"] == 2
     told = {"answered_by": ["big-0601"], "fingerprints": ["fp_1"], "cut": 0, "without_usage": 0}
-    assert remote["endpoint"] == {"url": server.url, "model": "big", **told}
+    assert remote["endpoint"] == {"base_url": server.url, "model": "big", **told}
     numbers = json.loads((workspace / "metrics/baseline.json").read_text())
     assert (
-        set(numbers) == {"constant", "nearest", *FREE_ARMS, "remote", "general_seconds"}
+        set(numbers) == {"constant", "nearest", *FREE_ARMS, "remote", "general_suite_seconds"}
         and numbers["remote"]["completion_tokens"] == 2
     )
 
 
 def test_the_remote_arm_shows_the_examples_of_few_shot(prepared, workspace, server, config):
-    run_with(server, "prompt.instruction=Short.")
+    run_with(server, "prompt.system_prompt=Short.")
     with_shots = [body["messages"] for body in server.bodies if len(body["messages"]) > 2]
     chosen = Candidate("Short.", "drawn", 2, config().seed, "given", balanced=False)
     shown = [
@@ -192,7 +194,7 @@ def test_an_endpoint_that_fails_stops_before_the_base_model_works(
     server.respond = lambda body: failure(404, "there is no big")
     with pytest.raises(
         SystemExit,
-        match=r"^\nbaseline: prompt\.remote: big at http\S+ is not there: there is no big\. ",
+        match=r"^\nbaseline: prompt\.remote: big at http\S+ was not found: there is no big\. ",
     ):
         run_with(server)
 
@@ -206,10 +208,13 @@ def test_what_would_be_unfair_to_the_remote_arm_is_said(prepared, workspace, ser
     server.respond = respond
     run_with(server)
     said = capsys.readouterr().err
-    assert "10 of 10 answers are empty, for the model used up its 8 tokens" in said
-    assert "does not tell how many tokens 10 of 10 answers took; they count as 0" in said
+    assert "10 of 10 answers are empty because the model used up its 8 tokens" in said
+    assert "did not report the token usage of 10 of 10 answers. They count as 0 tokens" in said
 
 
 def test_which_arms_are_prompted(config):
     assert prompted_arms(config()) == BASE_ARMS
-    assert prompted_arms(config("remote=openai", "prompt.remote.model=x")) == (*BASE_ARMS, "remote")
+    assert prompted_arms(config("prompt/remote=openai", "prompt.remote.model=x")) == (
+        *BASE_ARMS,
+        "remote",
+    )

@@ -1,7 +1,7 @@
 import pytest
 
 from stages.baseline.model_free import answer_without_model, get_constant, get_dictionary
-from stages.baseline.retrieval import Words
+from stages.baseline.retrieval import BM25Index
 from stages.core.config.arms import BASE_ARMS
 from stages.core.data.predictions import read_arms, read_predictions, write_predictions
 from tests.conftest import chat
@@ -58,7 +58,9 @@ def test_lookup_reads_every_script(script):
 
 
 def test_arms_without_a_model_are_written_and_read(prepared):
-    numbers = answer_without_model(Words(prepared["train"]), prepared["train"], prepared["test"])
+    numbers = answer_without_model(
+        BM25Index(prepared["train"]), prepared["train"], prepared["test"]
+    )
     assert set(numbers) == {"constant", "nearest"}
     constant = read_predictions("constant")
     assert [answer.id for answer in constant] == [record.id for record in prepared["test"]]
@@ -67,7 +69,7 @@ def test_arms_without_a_model_are_written_and_read(prepared):
 
 def test_lookup_is_no_arm_where_targets_are_no_parts_of_questions(workspace, config):
     rows = [chat(f"How is review {n}?", "good" if n % 3 else "bad") for n in range(12)]
-    assert set(answer_without_model(Words(rows), rows, rows[:4])) == {"constant", "nearest"}
+    assert set(answer_without_model(BM25Index(rows), rows, rows[:4])) == {"constant", "nearest"}
     assert read_predictions("lookup") == []
     for arm in BASE_ARMS:
         write_predictions(arm, [])

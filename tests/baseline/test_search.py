@@ -3,7 +3,7 @@ import pytest
 from stages.baseline.asking import get_shot_counts, has_room
 from stages.baseline.candidates import Candidate, get_candidates
 from stages.baseline.halving import Cost
-from stages.baseline.retrieval import Words
+from stages.baseline.retrieval import BM25Index
 from stages.baseline.search import Trial, get_spread, search
 from stages.baseline.shots import draw_shots, get_shots
 from stages.core.data.predictions import Prediction
@@ -41,7 +41,7 @@ def drawn(shots, draw=42, order="given", *, balanced=False):
 
 
 def test_an_arm_tries_instructions_numbers_draws_and_orders(config):
-    few = make(config, "few_shot", "prompt.shots=[2,5]", "prompt.variants=[Short]")
+    few = make(config, "few_shot", "prompt.shots=[2,5]", "prompt.system_prompt_variants=[Short]")
     assert len(few) == len(set(few)) == 2 * 2 * 2 * 2
     assert {(c.instruction, c.shots) for c in few[:4]} == {
         (None, 2),
@@ -53,7 +53,7 @@ def test_an_arm_tries_instructions_numbers_draws_and_orders(config):
     assert {(c.draw, c.balanced) for c in few} == {(42, False), (43, True)}
     assert not any(c.balanced for c in make(config, "few_shot", repeated=False))
     assert [c.order for c in make(config, "retrieval", "prompt.shots=[2]")] == ["given", "reversed"]
-    assert len(make(config, "zero_shot", "prompt.variants=[Short]")) == 2
+    assert len(make(config, "zero_shot", "prompt.system_prompt_variants=[Short]")) == 2
     assert len(make(config, "few_shot", "prompt.shots=[1]")) == 2  # one example has one order
 
 
@@ -123,7 +123,7 @@ def test_shots_come_from_the_training_split_alone_and_by_the_seed(prepared):
     test = prepared["test"]
     none, similar = (Candidate(None, kind, 3, 1, "given", False) for kind in ("none", "similar"))
     for candidate, count in ((none, 0), (drawn(3), 3), (similar, 3)):
-        shots = get_shots(candidate, train, test, Words(train))
+        shots = get_shots(candidate, train, test, BM25Index(train))
         assert len(shots) == len(test)
         assert all(len(row) == count and all(shot in train for shot in row) for row in shots)
     assert (
@@ -155,7 +155,7 @@ def test_more_examples_are_tried_up_to_what_fits_before_the_longest_question(
 ):
     tokenizer = get_tokenizer(base)
     (train, _, test) = prepared.values()
-    checked = config("prompt.shots=[2]", "search=thorough", "model.max_length=600")
+    checked = config("prompt.shots=[2]", "prompt/search=thorough", "model.max_length=600")
     assert get_shot_counts(config("prompt.shots=[2]"), tokenizer, train, test) == [2]
     counts = get_shot_counts(checked, tokenizer, train, test)
     assert counts[:2] == [2, 4] and 4 < counts[-1] < len(train)

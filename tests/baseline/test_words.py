@@ -1,6 +1,6 @@
 import pytest
 
-from stages.baseline.retrieval import Words
+from stages.baseline.retrieval import BM25Index
 from stages.baseline.words import get_terms
 from tests.conftest import chat
 
@@ -64,7 +64,7 @@ CITIES = {
 def test_an_indexed_question_is_found_by_itself_in_every_script(script):
     frame, names = CITIES[script]
     records = [chat(frame.format(name), name) for name in names]
-    found = Words(records).search(records, 1)
+    found = BM25Index(records).search(records, 1)
     assert sum(
         row[-1].id == record.id for row, record in zip(found, records, strict=True)
     ) >= 0.9 * len(records)
@@ -74,7 +74,7 @@ def test_an_indexed_question_is_found_by_itself_in_every_script(script):
 def test_a_name_alone_finds_its_sentence(script):
     frame, names = CITIES[script]
     records = [chat(frame.format(name), name) for name in names]
-    found = Words(records).search([chat(name, "?") for name in names], 1)
+    found = BM25Index(records).search([chat(name, "?") for name in names], 1)
     assert sum(row[-1].target == name for row, name in zip(found, names, strict=True)) >= 0.9 * len(
         names
     )
@@ -105,6 +105,6 @@ def test_marks_belong_to_their_letters_and_scripts_without_spaces_give_pairs():
 
 def test_a_question_without_words_is_indexed_and_answered():
     records = [chat("!!!", "a"), chat("…", "b"), chat("the bank", "c")]
-    found = Words(records).search([chat("bank?", "x"), chat("???", "x")], 1)
+    found = BM25Index(records).search([chat("bank?", "x"), chat("???", "x")], 1)
     assert found[0][-1].target == "c" and len(found[1]) == 1
-    assert len(Words(records[:1]).search([chat("", "x")], 3)[0]) == 1
+    assert len(BM25Index(records[:1]).search([chat("", "x")], 3)[0]) == 1

@@ -5,19 +5,43 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
-from stages.core.entrypoint import PRIMITIVES, plain_main
+from stages.core.entrypoint import PRIMITIVES, SPINNING, plain_main
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, PRIMITIVES[1]), ("7", "7")])
-def test_products_of_each_shape_are_kept_for_few_shapes_unless_told_otherwise(
-    monkeypatch, given, expected
-):
-    monkeypatch.delenv(PRIMITIVES[0], raising=False)
-    if given:
-        monkeypatch.setenv(PRIMITIVES[0], given)
-    seen = []
-    plain_main("train")(lambda _: seen.append(os.environ[PRIMITIVES[0]]))(OmegaConf.create({}))
-    assert seen == [expected]
+@pytest.fixture
+def seen(monkeypatch):
+    """What a stage finds in the environment, which holds none of the settings before."""
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", PRIMITIVES[0], SPINNING[0]):
+        monkeypatch.delenv(name, raising=False)
+
+    def look():
+        found = {}
+        plain_main("train")(lambda _: found.update(os.environ))(OmegaConf.create({}))
+        return found
+
+    return look
+
+
+@pytest.mark.parametrize("setting", [PRIMITIVES, SPINNING])
+def test_threads_are_set_unless_told_otherwise(monkeypatch, seen, setting):
+    name, value = setting
+    assert seen()[name] == value
+    monkeypatch.setenv(name, "7")
+    assert seen()[name] == "7"
+
+
+def test_a_wait_policy_of_the_user_stays(monkeypatch, seen):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert SPINNING[0] not in seen()
+
+
+def test_workers_of_the_queue_share_the_cores(monkeypatch, seen):
+    assert "OMP_NUM_THREADS" not in seen()
+    monkeypatch.setattr("stages.core.entrypoint.count_queue_workers", lambda: 2)
+    monkeypatch.setattr("stages.core.entrypoint.count_cores", lambda: 3)
+    assert seen()["OMP_NUM_THREADS"] == "3"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert seen()["OMP_NUM_THREADS"] == "5"
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,13 @@ from tests.train.methods.test_labels import ENCODER, FAST, classified, tagged, w
 GATE = ("register=one-task", "register.gate.verdict=null", "register.gate.min_primary_metric=0.0")
 QUICK = (*FAST[1:], *GATE, ENCODER)
 METHODS = {
-    "classify": (classified, ("evaluate=classes",), "accuracy", "text-classification"),
-    "tag": (tagged, ("evaluate=entities",), "entity_f1", "token-classification"),
+    "sequence-classification": (
+        classified,
+        ("evaluate=classes",),
+        "accuracy",
+        "text-classification",
+    ),
+    "token-classification": (tagged, ("evaluate=entities",), "entity_f1", "token-classification"),
 }
 
 
@@ -70,11 +75,11 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     assert report["forgetting"] is None and report["harness"] == []  # there is nothing to ask it
     assert json.loads(Path("predictions/general_tuned.json").read_text()) == {}
     assert json.loads(Path("metrics/register.json").read_text())["reasons"] == [
-        f"passed: {report['primary_metric']} 1.000, at least 0.0 wanted",
-        "passed: a one-task model: what it forgot was not measured",
+        f"passed: {report['primary_metric']} 1.000; the gate requires at least 0.0",
+        "passed: a one-task model: forgetting was not measured",
     ]
     card = Path("reports/model_card.md").read_text()
-    assert f"# {task}, of transformers" in card and "System message" not in card
+    assert f"# a {task} pipeline of transformers" in card and "System message" not in card
     pipeline = mlflow.transformers.load_model("models:/tuneproof-chat-jsonl@champion")
     assert pipeline.task == task
     checked = parse(config)
@@ -83,7 +88,7 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
         ask_champion(checked, find_champion(checked), kept["asked"], read_records("test"))
         == kept["answers"]
     )
-    if method == "classify":
+    if method == "sequence-classification":
         assert [pipeline(f"1 {'!?'[n] * 8}")[0]["label"] for n in (0, 1)] == ["glad", "not sure"]
     else:
         found = pipeline("we Ann and all went .", aggregation_strategy="first")
@@ -97,11 +102,11 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     prompted()
     Path("models/rivals/gone").mkdir(parents=True)  # of an earlier configuration
     rival = (
-        "+train@rivals.whole=classify",
+        "+train@rivals.whole=sequence-classification",
         "rivals.whole.seeds=[43]",
-        "+launcher@rivals.whole.launcher=single",
+        "+train/launcher@rivals.whole.launcher=single",
     )
-    options = (*TINY, *QUICK, "evaluate=classes", "train=classify", *rival)
+    options = (*TINY, *QUICK, "evaluate=classes", "train=sequence-classification", *rival)
     for candidate in ("tuned", "whole"):
         train(compose_config(*options, f"candidate={candidate}"))
     config = compose_config(*options)
@@ -133,6 +138,6 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
 def test_a_reward_model_answers_no_prompts(prepared):
     with pytest.raises(
         SystemExit,
-        match=r"train=reward makes a judge, which answers no prompts: run `dvc repro train`",
+        match=r"train=reward-model trains a judge, which answers no prompts.*Run `dvc repro train`",
     ):
-        evaluate(compose_config(*TINY, "train.method=reward", "tracking=disabled"))
+        evaluate(compose_config(*TINY, "train.method=reward-model", "tracking=disabled"))

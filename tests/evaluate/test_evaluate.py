@@ -14,7 +14,7 @@ QUICK = ("prompt.shots=[1,2]", "prompt.search.selection_rows=4", "tracking=disab
 EVERYTHING = (
     "evaluate.extra_arms=[tuned_long]",
     "evaluate.metrics=[exact_match,accuracy,perplexity]",
-    "evaluate.likelihood=true",
+    "evaluate.target_loglikelihood=true",
     "energy=codecarbon",
 )
 UNTRAINED = ("train.args.learning_rate=0", "train.args.num_train_epochs=1")
@@ -22,7 +22,7 @@ UNTRAINED = ("train.args.learning_rate=0", "train.args.num_train_epochs=1")
 
 @pytest.fixture
 def workspace_of_a_model_that_learned_nothing(prepared, workspace):
-    options = [*TINY, *QUICK, *UNTRAINED, *EVERYTHING, "prompt.instruction=Say it."]
+    options = [*TINY, *QUICK, *UNTRAINED, *EVERYTHING, "prompt.system_prompt=Say it."]
     for stage in (baseline, train, evaluate):
         stage(compose_config(*options))
     return workspace
@@ -111,6 +111,6 @@ def test_a_sweep_is_judged_on_validation_rows_and_leaves_the_test_rows_unseen(pr
     outcome = json.loads((workspace / "metrics/register.json").read_text())
     assert outcome["registered"] is False
     assert (
-        outcome["reasons"][0].startswith("failed: judged on validation rows")
+        outcome["reasons"][0].startswith("failed: the model was judged on validation rows")
         and "split=test" in outcome["reasons"][0]
     )

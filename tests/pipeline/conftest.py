@@ -1,4 +1,4 @@
-"""A repository of its own for each file here, and what a person would run in it."""
+"""Fixtures that give each test module a repository of its own and run a user's commands in it."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 QUICK = (
     "conf/experiment/smoke.yaml",
-    # Registering is exercised too: any verdict opens the gate of the copy.
+    # Any verdict passes the gate of the copy, so that the tests exercise registering too.
     "register: { gate: { verdict: null, min_primary_metric: 0.0, purpose: one-task } }\n",
 )
 
@@ -27,15 +27,14 @@ def environment():
 
 @pytest.fixture(scope="module")
 def clone(environment, tmp_path_factory):
-    """A function that runs a command in a fresh repository with the files of the working tree."""
+    """Return a function that runs a command in a new repository with the working tree's files."""
     folder = tmp_path_factory.mktemp("clone") / "tuneproof"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(
         listed, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines():
-        if (ROOT / name).exists() and not name.startswith(
-            "data/test_looks/"
-        ):  # the looks at the default's own rows
+        # data/test_looks has the looks at the test rows of the default data set.
+        if (ROOT / name).exists() and not name.startswith("data/test_looks/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     with (folder / QUICK[0]).open("a") as preset:

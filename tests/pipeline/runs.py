@@ -1,4 +1,4 @@
-"""What an experiment has left in MLflow."""
+"""Read what an experiment has logged to MLflow."""
 
 
 def get_runs(folder):
@@ -10,7 +10,7 @@ def get_runs(folder):
 
 
 def get_files(folder, run):
-    """The files in the folder `metrics` of a run."""
+    """Return the files in the folder `metrics` of a run."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")

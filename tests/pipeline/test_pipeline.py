@@ -62,7 +62,7 @@ def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
     said = " ".join(
         run(sys.executable, "-m", "tools.learning_curve", "0.5", "1").split()
     )  # lines break where they like
-    assert "doubling the rows should add about" in said and "2 points, 2 seeds each" in said
+    assert "Doubling the rows should add about" in said and "2 points, 2 seeds each" in said
     assert "Running stage 'baseline'" not in said
     assert said.count("Running stage 'train'") == 2
     # A share that was trained already comes from the cache, and nothing of the workspace but the file has changed.
@@ -75,7 +75,7 @@ def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
     said = run("dvc", "repro")
     assert "Running stage 'evaluate'" in said and "Running stage 'train'" not in said
     curve = json.loads((run.folder / "reports/verdict.json").read_text())["curve"]
-    assert [(point["share"], len(point["seeds"])) for point in curve["points"]] == [
+    assert [(point["train_fraction"], len(point["seeds"])) for point in curve["points"]] == [
         (0.5, 2),
         (1.0, 2),
     ]

@@ -11,11 +11,11 @@ pytestmark = pytest.mark.pipeline
 
 MINE = """# A person's own file of rivals: a classifier, and every weight of the base model.
 defaults:
-  - /train@classifier: classify
-  - /encoder@classifier: tiny-random
-  - /launcher@classifier.launcher: single
+  - /train@classifier: sequence-classification
+  - /train/encoder@classifier: tiny-random
+  - /train/launcher@classifier.launcher: single
   - /train@whole: full
-  - /launcher@whole.launcher: single
+  - /train/launcher@whole.launcher: single
 classifier: { args: { num_train_epochs: 1 } }
 whole: { args: { max_steps: 2, logging_steps: 1, warmup_steps: 0 } }
 """
@@ -37,7 +37,7 @@ def test_rivals_are_stages_of_their_own_and_everything_can_be_repeated(clone):
     said = clone(sys.executable, "-m", "tools.repeat", "rivals")
     assert (
         "models/rivals/whole/model.safetensors" in said
-        and " are the same." in said
+        and " files are the same." in said
         and "different" not in said
     )
     clone("git", "checkout", "-q", "--", ".")

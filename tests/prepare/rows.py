@@ -1,4 +1,4 @@
-"""What the tests of `prepare` share."""
+"""Helpers that the tests of `prepare` share."""
 
 import json
 from pathlib import Path
@@ -19,9 +19,9 @@ def write(path, *lines):
 
 
 def read(config, path, *overrides):
-    """The records of a file and the findings about it."""
+    """Read a file and return its records, the findings about it and the reader."""
     checked = config("checks.min_rows=1", *overrides)
-    # Not among the overrides: to compose a configuration for each file takes a tenth of a second.
+    # The path is not an override, because composing a configuration takes a tenth of a second.
     source = checked.data.source.model_copy(update={"path": str(path)})
     checked = checked.model_copy(
         update={"data": checked.data.model_copy(update={"source": source})}
@@ -36,6 +36,6 @@ def read(config, path, *overrides):
 
 
 def read_findings(path):
-    """The findings in a file, without their severity."""
+    """Read the findings from a file, without their severity."""
     found = [json.loads(line) for line in path.read_text().splitlines()]
     return [Finding(**{key: value for key, value in f.items() if key != "severity"}) for f in found]

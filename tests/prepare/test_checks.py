@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.prepare.checks import check_sample
-from stages.prepare.containers import Row
 from stages.prepare.formats import FORMATS, detect
-from stages.prepare.leaked import detectors, kinds_of_secrets, may_hold_a_secret
+from stages.prepare.readers import Row
+from stages.prepare.secrets import detectors, kinds_of_secrets, may_hold_a_secret
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
 
 
@@ -17,7 +17,7 @@ def message(**change):
 
 def test_the_column_of_bad_json_is_given(config, tmp_path):
     _, findings, _ = read(config, write(tmp_path / "rows.jsonl", CHAT, b'{"messages": ['))
-    assert "column 15: not JSON" in findings[0].found
+    assert "column 15: invalid JSON" in findings[0].found
 
 
 def test_all_findings_of_a_row_are_reported(config, tmp_path):
@@ -48,13 +48,13 @@ def test_a_finding_names_the_record_where_there_is_one(config, tmp_path):
 
 def test_a_finding_names_the_column_as_the_file_does(config, tmp_path):
     path = write(tmp_path / "rows.jsonl", {"frage": "", "antwort": "a"})
-    _, findings, _ = read(config, path, "+data.columns={prompt: frage, completion: antwort}")
+    _, findings, _ = read(config, path, "+data.column_mapping={prompt: frage, completion: antwort}")
     assert [(f.code, f.field) for f in findings][:1] == [("missing_content", "frage")]
 
 
 def test_unknown_columns_with_usual_names_get_the_mapping_to_type(config, tmp_path):
     _, findings, _ = read(config, write(tmp_path / "rows.jsonl", {"question": "q", "answer": "a"}))
-    assert "+data.columns={prompt: question, completion: answer}" in findings[0].todo
+    assert "+data.column_mapping={prompt: question, completion: answer}" in findings[0].todo
 
 
 def test_only_what_is_learned_from_stays_when_the_last_answers_weigh_nothing(config, tmp_path):
@@ -165,7 +165,7 @@ def test_no_row_breaks_the_checks_and_what_passes_survives_a_round_trip(row):
 def test_no_bytes_break_a_reader(content):
     from io import BytesIO
 
-    from stages.prepare.containers import READERS
+    from stages.prepare.readers import READERS
 
     for kind, reader in READERS.items():
         assert all(row.file == "x" for row in reader(BytesIO(content), "x")), kind

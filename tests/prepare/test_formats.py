@@ -51,7 +51,7 @@ VARIANTS = [
         },
     ),
 ]
-KINDS = "train.kinds=[chat, preference, unpaired, prompt, text]"
+RECORD_TYPES = "train.record_types=[chat, preference, unpaired, prompt, text]"
 SCHEMA = Draft202012Validator(
     json.loads((ROOT / "stages/core/data/record.schema.json").read_text())
 )
@@ -71,7 +71,7 @@ def in_schema(record):
 
 @pytest.mark.parametrize(("name", "row"), VARIANTS)
 def test_every_format_is_detected_and_becomes_the_same_record(config, tmp_path, name, row):
-    records, findings, reader = read(config, write(tmp_path / "rows.jsonl", row), KINDS)
+    records, findings, reader = read(config, write(tmp_path / "rows.jsonl", row), RECORD_TYPES)
     assert findings == [] and reader.format == name
     [record] = records
     assert replace(record, meta={}) == EXPECTED[record.kind] and in_schema(record)
@@ -79,7 +79,7 @@ def test_every_format_is_detected_and_becomes_the_same_record(config, tmp_path, 
 
 def test_an_implicit_prompt_is_what_two_texts_share(config, tmp_path):
     row = {"chosen": "The sky is blue.", "rejected": "The sky is green."}
-    [record], findings, _ = read(config, write(tmp_path / "rows.jsonl", row), KINDS)
+    [record], findings, _ = read(config, write(tmp_path / "rows.jsonl", row), RECORD_TYPES)
     assert findings == [] and in_schema(record)
     assert (record.prompt[0]["content"], record.target, record.rejected["content"]) == (
         "The sky is",
@@ -155,7 +155,10 @@ def test_the_formats_in_the_schema_are_those_that_there_are(config):
 def test_a_label_a_group_and_kept_columns_stay_with_the_record(config, tmp_path):
     row = {"text": "q", "label": 3, "who": "me", "when": "now"}
     records, *_ = read(
-        config, write(tmp_path / "rows.jsonl", row), "data.group=who", "data.keep=[when]"
+        config,
+        write(tmp_path / "rows.jsonl", row),
+        "data.group_column=who",
+        "data.metadata_columns=[when]",
     )
     assert (
         records[0].meta == {"label": "3", "group": "me", "columns": {"when": "now"}}
@@ -179,7 +182,9 @@ def test_an_instruction_takes_its_input_and_its_system(config, tmp_path):
 def test_columns_of_other_names_are_mapped(config, tmp_path):
     path = write(tmp_path / "rows.jsonl", {"frage": "q", "antwort": "a"})
     assert read(config, path)[1][0].code == "unknown_format"
-    records, findings, _ = read(config, path, "+data.columns={prompt: frage, completion: antwort}")
+    records, findings, _ = read(
+        config, path, "+data.column_mapping={prompt: frage, completion: antwort}"
+    )
     assert (records, findings) == ([Record.of(CHAT["messages"])], [])
 
 

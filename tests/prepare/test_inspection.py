@@ -7,13 +7,13 @@ from stages.core.data.records import Record
 from stages.core.models.base_models import get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
 from stages.core.planning.auto import cookbook_epochs
-from stages.core.planning.estimate import estimate
-from stages.core.planning.model_dimensions import get_shape
-from stages.prepare.figures import describe, table
+from stages.core.planning.estimate import estimate_training
+from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.prepare.findings import Findings
 from stages.prepare.inspection import inspect
 from stages.prepare.reading import Placed
 from stages.prepare.splits import SplitFiles
+from stages.prepare.statistics import describe_tokens, table
 from tests.conftest import chat
 from tests.prepare.rows import read_findings
 
@@ -42,7 +42,9 @@ class Inspected:
         self.failed = self.all.failed
 
     def figures(self):
-        return describe(self.tokens.counts, 4096, self.tokens.over_limit, self.tokens.truncated)
+        return describe_tokens(
+            self.tokens.counts, 4096, self.tokens.over_limit, self.tokens.truncated
+        )
 
 
 LONG = chat("start " + "word " * 60 + "end", "answer")
@@ -69,9 +71,9 @@ def test_truncation_cuts_the_beginning_of_the_question_and_keeps_the_answer(conf
     assert "start" not in record.prompt[0]["content"] and record.id != LONG.id
     assert seen.tokens.truncated == 1 and seen.figures()["tokens"]["max"] <= 200 and not seen.failed
     assert [row.why for row in seen.preview.rows] == [
-        "a training row",
-        "truncated",
-        "the longest training row",
+        "Training row",
+        "Truncated row",
+        "Longest training row",
     ]
 
 
@@ -87,7 +89,7 @@ def test_a_test_row_must_leave_room_for_the_long_question_and_the_answer(config,
     long = config(
         "model.max_length=120",
         "prompt.max_new_tokens=60",
-        "prompt.instruction='Say it in many words'",
+        "prompt.system_prompt='Say it in many words'",
     )
     seen = Inspected(
         long, tmp_path, ("test", chat("question " * 3, "a")), ("train", chat("question " * 4, "b"))
@@ -128,7 +130,7 @@ LEAKING = [
 
 
 def test_a_leak_under_the_limit_costs_the_training_row(config, tmp_path):
-    seen = Inspected(config("checks.leak_limit=0.5"), tmp_path, *LEAKING)
+    seen = Inspected(config("checks.max_leak_fraction=0.5"), tmp_path, *LEAKING)
     leak = ("leak", 1, LEAKING[0][1].id)
     assert [(f.code, f.line, f.record) for f in seen.findings] == [leak] and not seen.failed
     assert seen.records["train"] == [] and len(seen.records["test"]) == 2
@@ -136,11 +138,11 @@ def test_a_leak_under_the_limit_costs_the_training_row(config, tmp_path):
 
 
 def test_leaks_over_the_limit_fail_with_the_pairs(config, tmp_path):
-    seen = Inspected(config("checks.leak_limit=0.1"), tmp_path, *LEAKING)
+    seen = Inspected(config("checks.max_leak_fraction=0.1"), tmp_path, *LEAKING)
     assert seen.failed
     assert (
-        "93% like line 2, but this is in train and that in test (50.0% of the held-out rows"
-        in seen.all.table()
+        "93% similar to line 2, but this row is in train and that one in test "
+        "(50.0% of the held-out rows" in seen.all.table()
     )
 
 
@@ -185,7 +187,7 @@ def test_the_figures_are_those_of_openai(config, tmp_path):
     assert figures["cookbook"] == {
         "epochs": 20, "billed_tokens_per_epoch": sum(lengths), "billed_tokens": 20 * sum(lengths)
     }  # fmt: skip
-    assert "without a system message 1, without a user message 1" in table(figures)
+    assert "without a system message: 1. Rows without a user message: 1." in table(figures)
 
 
 @pytest.mark.parametrize(
@@ -206,24 +208,26 @@ def test_the_preview_marks_what_is_trained(config, tmp_path):
 
 def test_the_estimate_counts_steps_and_grows_with_the_work(config):
     checked = config("train.args.num_train_epochs=3", "train.args.per_device_train_batch_size=8")
-    shape = get_shape(checked.model, get_base_tokenizer(checked.model))
+    dimensions = get_model_dimensions(checked.model, get_base_tokenizer(checked.model))
 
     def of(tokens):
-        return estimate(checked.train, shape, 100, tokens, tokens // 4, 4096, "float32")
+        return estimate_training(
+            checked.train, dimensions, 100, tokens, tokens // 4, 4096, "float32"
+        )
 
     assert (of(10_000)["steps"], of(10_000)["tokens"]) == (39, 30_000)
     assert of(1_000_000)["seconds"] > 5 * of(100_000)["seconds"]
     assert "on this machine" in of(10_000)["sentence"]
-    unknown = estimate(checked.train, None, 100, 10_000, 100, 4096, "float32")
+    unknown = estimate_training(checked.train, None, 100, 10_000, 100, 4096, "float32")
     assert "seconds" not in unknown and "not estimated" in unknown["sentence"]
 
 
 def test_the_shape_knows_its_weights(config, base):
     from stages.core.models.loading import get_model
 
-    shape = get_shape(config().model, base)
-    norms = shape.hidden * (2 * shape.layers + 1)
-    assert get_model(base, "float32").num_parameters() == shape.parameters + norms
+    dimensions = get_model_dimensions(config().model, base)
+    norms = dimensions.hidden * (2 * dimensions.layers + 1)
+    assert get_model(base, "float32").num_parameters() == dimensions.parameters + norms
 
 
 def test_a_record_without_weights_reads_as_it_was_written(tmp_path):

@@ -52,7 +52,7 @@ def test_rows_with_mistakes_can_be_left_out_counted(workspace):
 
 def test_too_few_rows_stop_it_also_when_lenient(workspace):
     write(workspace / "rows.jsonl", *many(9))
-    with pytest.raises(SystemExit, match=r"9 sound rows; give at least 10"):
+    with pytest.raises(SystemExit, match=r"9 valid rows; give at least 10"):
         main(compose_config(*TINY, "checks=lenient"))
 
 
@@ -64,7 +64,7 @@ def test_an_empty_split_is_refused(workspace):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "there is no such file"), (b"{", "error bad_json: 1"), (b"", "0 sound rows")],
+    [(None, "there is no such file"), (b"{", "error bad_json: 1"), (b"", "0 valid rows")],
 )
 def test_a_failed_run_is_one_message_and_keeps_the_earlier_output(workspace, content, said):
     write(workspace / "rows.jsonl", *many(60))

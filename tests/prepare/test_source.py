@@ -74,7 +74,7 @@ def test_a_hub_data_set_is_read_at_the_commit_that_its_revision_names_now(
     assert {(call[1]["split"], call[1]["revision"]) for call in asked} == {
         ("train[:10]", "commit of main"), ("held_out", "commit of main")
     }  # fmt: skip
-    assert reader.source.facts == {"kind": "hub", "id": "owner/name", "commit": "commit of main"}
+    assert reader.source.metadata == {"kind": "hub", "id": "owner/name", "commit": "commit of main"}
     assert "test" in {row.split for row in placed} and reader.source.given_splits() == {
         "train",
         "test",
@@ -83,7 +83,7 @@ def test_a_hub_data_set_is_read_at_the_commit_that_its_revision_names_now(
 
 def test_a_hub_that_does_not_answer_is_one_message(config):
     with pytest.raises(
-        UserError, match=r"data\.source\.id 'owner/name': the hub does not answer for it"
+        UserError, match=r"data\.source\.id 'owner/name': cannot be found on the Hugging Face Hub"
     ):
         list(Source(hub(config).data).rows())
 
@@ -117,7 +117,7 @@ def test_s3_says_what_to_install(config):
 
 def test_paragraphs_are_rows_of_prose(config, tmp_path):
     (tmp_path / "book.txt").write_text("One\nline.\n\n\nTwo.\n", encoding="utf-8-sig")
-    records, findings, _ = read(config, tmp_path / "book.txt", "train.kinds=[text]")
+    records, findings, _ = read(config, tmp_path / "book.txt", "train.record_types=[text]")
     assert [record.target for record in records] == ["One\nline.", "Two."] and findings == []
 
 

@@ -43,7 +43,7 @@ def test_two_answers_to_one_question_stay_together_whatever_its_case(config):
 def test_a_group_is_never_parted(config, tmp_path):
     rows = [{"text": f"text {n}", "label": "x", "who": n // 7} for n in range(700)]
     path = write(tmp_path / "rows.jsonl", *rows)
-    records, *_ = read(config, path, "data.group=who")
+    records, *_ = read(config, path, "data.group_column=who")
     chooser = splitter(config)
     homes = {}
     for record in records:
@@ -69,8 +69,11 @@ def test_a_row_that_cannot_be_read_still_counts_for_where_groups_begin(config, t
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.group=who", "data.group_starts=[4]"], "group and group_starts exclude each other"),
-        (["data.group_starts=[9,4]"], "in rising order"),
+        (
+            ["data.group_column=who", "data.group_starts=[4]"],
+            "group_column and group_starts exclude each other",
+        ),
+        (["data.group_starts=[9,4]"], "in ascending order"),
         (["data.group_starts=[0]"], "greater than or equal to 1"),
     ],
 )

@@ -31,13 +31,15 @@ def test_a_table_keeps_them_as_json_text_and_columns_may_have_other_names(config
     path = tmp_path / "rows.csv"
     cells = [json.dumps(value).replace('"', '""') for value in (TOKENS, TAGS)]
     path.write_text('words,labels\n"{}","{}"\n'.format(*cells))
-    records, findings, _ = read(config, path, "+data.columns={tokens: words, ner_tags: labels}")
+    records, findings, _ = read(
+        config, path, "+data.column_mapping={tokens: words, ner_tags: labels}"
+    )
     assert (records, findings) == ([RECORD], [])
 
 
 def test_a_wrong_tag_is_named_as_the_file_names_its_column(config, tmp_path):
     path = write(tmp_path / "rows.jsonl", {"tokens": TOKENS, "labels": [*TAGS[:-1], "PER"]})
-    _, [finding, _], _ = read(config, path, "+data.columns={tags: labels}")
+    _, [finding, _], _ = read(config, path, "+data.column_mapping={tags: labels}")
     assert (finding.code, finding.field, finding.found) == ("bad_tags", "labels[5]", "tag 'PER'")
 
 

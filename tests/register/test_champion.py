@@ -112,7 +112,7 @@ def test_a_better_model_replaces_the_champion_and_one_that_may_only_be_lucky_doe
         in better.sentence
     )
     (lucky,) = compare(1)
-    assert not lucky.passed and "+0.100, with 0.95 confidence at least -" in lucky.sentence
+    assert not lucky.passed and "is +0.100, with 0.95 confidence at least -" in lucky.sentence
     assert "-S register.gate.require_beating_champion=false" in lucky.sentence
     looks = {"place": 20, "count": 20, "confidence": 0.9975, "sentence": "The 20th model."}
     (clear,) = compare(6)
@@ -122,7 +122,7 @@ def test_a_better_model_replaces_the_champion_and_one_that_may_only_be_lucky_doe
 
 def test_equally_good_models_do_not_ratchet(compare):
     (equal,) = compare(0)
-    assert not equal.passed and "a difference of +0.000" in equal.sentence
+    assert not equal.passed and "The difference is +0.000" in equal.sentence
 
 
 def test_the_champion_may_be_replaced_without_a_comparison(compare):
@@ -132,7 +132,7 @@ def test_the_champion_may_be_replaced_without_a_comparison(compare):
 def test_the_same_weights_need_no_comparison(champion):
     found = read_verdict()
     (same,) = check_champion(candidate(), found, champion)
-    assert same.passed and "has these very weights" in same.sentence
+    assert same.passed and "has the same weights" in same.sentence
 
 
 def test_the_answers_are_scored_by_todays_metric(compare):
@@ -159,7 +159,7 @@ def test_the_champion_is_asked_only_for_rows_that_it_has_not_answered(
     assert asked == []
     new = [chat(f"Say {n}.", f"number {n}", "Answer.") for n in (77, 78)]
     write_jsonl(PREPARED / "test.jsonl", [*known[3:], *new])
-    (found,) = compare(8, "prompt.max_new_tokens=4", "prompt.short_instruction=Other.")
+    (found,) = compare(8, "prompt.max_new_tokens=4", "prompt.tuned_system_prompt=Other.")
     assert asked == [([record.id for record in new], 8, None)], (
         "as it was asked when it was registered"
     )
@@ -186,7 +186,7 @@ def test_a_champion_that_cannot_answer_closes_the_gate_and_says_what_to_do(
     (found,) = compare(11)
     path.with_name("gone").rename(path)
     assert not found.passed and found.sentence.startswith(
-        "the champion, version 1, cannot answer today's test rows ("
+        "the champion, version 1, cannot answer the current test rows ("
     )
     assert (
         "models:/tuneproof-chat-jsonl/1" in found.sentence

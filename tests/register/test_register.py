@@ -22,7 +22,7 @@ REPORT = {
         "place": 1,
         "count": 1,
         "confidence": 0.95,
-        "sentence": "The first model judged on these test rows.",
+        "sentence": "This is the first model judged on these test rows.",
     },
     "arms": {"tuned": {"exact_match": {"value": 0.7}}},
     "forgetting": None,
@@ -83,12 +83,11 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
     one_task = check_gate(GATE, REPORT | {"forgetting": forgetting}, "tuned")[-1]
     assert one_task.passed and one_task.sentence.startswith("a one-task model: ")
     if forgetting is None:
-        assert "what it forgot was not measured" in one_task.sentence
+        assert "forgetting was not measured" in one_task.sentence
     else:
         tuned = forgetting["abilities"][0]["tuned"]["value"]
         assert (
-            f"it answers {tuned:.3f} of the general suite, the base model 0.463"
-            in one_task.sentence
+            f"it scores {tuned:.3f} on the general suite, the base model 0.463" in one_task.sentence
         )
 
 
@@ -150,7 +149,7 @@ def test_an_assistant_that_forgot_or_was_not_asked_stays_out(evaluated):
     path.write_text(json.dumps(report | {"forgetting": None}))
     register(compose_config(*TINY, *OPEN, "register=gated"))
     assert outcome()["registered"] is False
-    assert "failed: an assistant: what it forgot was not measured" in outcome()["reasons"][-1]
+    assert "failed: an assistant: forgetting was not measured" in outcome()["reasons"][-1]
 
 
 def test_other_weights_than_those_that_were_judged_are_refused(evaluated):
@@ -167,7 +166,7 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
     import mlflow
 
     register(compose_config(*TINY, *OPEN))
-    assert "alias champion, a one-task model: it answers 0.0" in outcome()["outcome"]
+    assert "alias champion, a one-task model: it scores 0.0" in outcome()["outcome"]
     register(compose_config(*TINY, *OPEN))
     assert outcome()["registered"] is True and outcome()["version"] == "1"
     client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
@@ -187,8 +186,8 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
         "## The gate" in version.description
         and "**Purpose:** a one-task model: " in version.description
     )
-    assert "a one-task model: it answers 0.0" in version.tags["tuneproof.purpose"]
-    assert version.tags["tuneproof.looks"] == "The first model judged on these test rows."
+    assert "a one-task model: it scores 0.0" in version.tags["tuneproof.purpose"]
+    assert version.tags["tuneproof.looks"] == "This is the first model judged on these test rows."
     model = client.get_logged_model(version.model_id or version.source.removeprefix("models:/"))
     assert {metric.dataset_digest for metric in model.metrics} == {
         report["lineage"]["data_sha256"]["test"][:32]
@@ -208,7 +207,7 @@ def test_a_model_that_comes_back_changed_is_not_registered(evaluated, monkeypatc
         return loaded
 
     monkeypatch.setattr(mlflow.transformers, "load_model", broken)
-    with pytest.raises(SystemExit, match="came back with other logits"):
+    with pytest.raises(SystemExit, match="has different logits after loading"):
         register(compose_config(*TINY, *OPEN))
     assert mlflow.MlflowClient().search_registered_models() == []
 

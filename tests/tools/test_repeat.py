@@ -1,4 +1,4 @@
-"""What counts as the same result. The repetition itself runs in tests/pipeline/test_rivals.py."""
+"""Test what counts as the same result. tests/pipeline/test_rivals.py runs the repetition itself."""
 
 import subprocess
 
@@ -40,7 +40,7 @@ def results(folder, text="yes", seconds=1.0, value=0.5, weights=b"w"):
 def test_times_do_not_count_and_all_else_does(tmp_path, capsys, change, differing):
     found = show(Console(width=120), results(tmp_path / "a"), results(tmp_path / "b", **change))
     assert found == differing
-    assert f"{3 - len(differing)} of 3 are the same" in capsys.readouterr().out
+    assert f"{3 - len(differing)} of 3 files are the same" in capsys.readouterr().out
 
 
 def test_a_file_that_is_missing_differs(tmp_path, capsys):
@@ -52,9 +52,7 @@ def test_a_file_that_is_missing_differs(tmp_path, capsys):
 def test_a_name_that_nothing_has_is_said(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert len(find_revision("HEAD")) == 40
-    with pytest.raises(
-        UserError, match="no-such-name: there is no such experiment, branch, tag or commit"
-    ):
+    with pytest.raises(UserError, match="no-such-name: no such experiment, branch, tag or commit"):
         find_revision("no-such-name")
 
 

@@ -21,7 +21,7 @@ FAST = (
 )
 RIVAL = (
     "+train@rivals.whole=full",
-    "+launcher@rivals.whole.launcher=single",
+    "+train/launcher@rivals.whole.launcher=single",
     "rivals.whole.args.num_train_epochs=1",
     "rivals.whole.args.learning_rate=1e-2",
 )

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from stages.train.determinism import VARIABLES, describe
+from stages.train.determinism import VARIABLES, describe_determinism
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_a_cpu_repeats_itself_with_as_many_threads(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    found = json.loads(json.dumps(describe("eager")))
+    found = json.loads(json.dumps(describe_determinism("eager")))
     assert (found["device"], found["deterministic"], found["threads"]) == ("cpu", True, 7)
     assert (
         found["environment"] == {"OMP_NUM_THREADS": "7"}
@@ -38,7 +38,7 @@ def test_a_cpu_repeats_itself_with_as_many_threads(monkeypatch):
 
 
 def test_a_gpu_does_not_unless_told(gpu):
-    found = json.loads(json.dumps(describe("sdpa")))
+    found = json.loads(json.dumps(describe_determinism("sdpa")))
     assert (found["device"], found["deterministic"]) == ("A GPU", False)
     assert (
         "atomics" in found["what_may_differ"]
@@ -51,20 +51,23 @@ def test_transformers_switch_makes_a_gpu_repeat_itself(gpu, monkeypatch):
     from transformers.trainer_utils import enable_full_determinism
 
     enable_full_determinism(0)
-    assert describe("sdpa")["deterministic"]
+    assert describe_determinism("sdpa")["deterministic"]
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
-    assert not describe("sdpa")["deterministic"]
+    assert not describe_determinism("sdpa")["deterministic"]
 
 
 def test_a_warning_is_no_promise(gpu, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    assert not describe("flash_attention_2")["deterministic"]
-    assert "FLASH_ATTENTION_DETERMINISTIC" in describe("flash_attention_2")["what_may_differ"]
-    assert "not known" in describe("flex_attention")["what_may_differ"]
+    assert not describe_determinism("flash_attention_2")["deterministic"]
+    assert (
+        "FLASH_ATTENTION_DETERMINISTIC"
+        in describe_determinism("flash_attention_2")["what_may_differ"]
+    )
+    assert "not known" in describe_determinism("flex_attention")["what_may_differ"]
 
 
 def test_processes_are_those_of_the_group(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
-    assert describe()["processes"] == 4
+    assert describe_determinism()["processes"] == 4

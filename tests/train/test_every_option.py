@@ -67,7 +67,7 @@ RECORDS: dict[str, Callable[[int], Record]] = {
     ),
 }
 GRPO = (
-    "train.reward.metric=chrf",
+    "train.grpo_reward.metric=chrf",
     "train.args.num_generations=4",
     "train.args.max_completion_length=8",
     "train.args.per_device_train_batch_size=24",
@@ -103,12 +103,12 @@ CASES = {
     "dpo": Case(RECORDS["preference"]),
     "orpo": Case(RECORDS["preference"]),
     "kto": Case(RECORDS["unpaired"]),
-    "reward": Case(
+    "reward-model": Case(
         RECORDS["preference"], lambda name: "_proj" in name or name == "score.weight", kind=HEAD
     ),
     "grpo": Case(RECORDS["chat"], overrides=GRPO, learns=False),
-    "classify": Case(label, everything, kind=HEAD),
-    "tag": Case(entities, everything, kind="AutoModelForTokenClassification"),
+    "sequence-classification": Case(label, everything, kind=HEAD),
+    "token-classification": Case(entities, everything, kind="AutoModelForTokenClassification"),
 }
 
 
@@ -158,7 +158,7 @@ def test_what_should_change_changes_and_the_rest_does_not(workspace, config, opt
     assert changed == {name for name in before if case.trained(name)}
     numbers = json.loads(Path("metrics/train.json").read_text())
     assert numbers["tokens"] > 0
-    assert numbers["validation_loss"] < numbers["validation_loss_before"] or not case.learns
+    assert numbers["eval_loss"] < numbers["eval_loss_before_training"] or not case.learns
     assert {"tokenizer.json", "training.json"} <= {path.name for path in TUNED.iterdir()}
     assert str(method.base.path) not in "".join(path.read_text() for path in TUNED.glob("*.json"))
 
@@ -173,10 +173,10 @@ def test_four_bits_without_their_library_say_what_to_install(workspace, monkeypa
     assert not TUNED.exists()
 
 
-@pytest.mark.parametrize("option", ["dpo", "orpo", "kto", "reward", "grpo", "pretrain"])
+@pytest.mark.parametrize("option", ["dpo", "orpo", "kto", "reward-model", "grpo", "pretrain"])
 def test_every_method_refuses_records_that_it_cannot_learn_from(config, option):
     wrong = RECORDS["text" if option != "pretrain" else "preference"](1)
     with pytest.raises(
-        UserError, match=r"records of kind (text|preference): train\.method=\w+ learns from"
+        UserError, match=r"records of kind (text|preference): train\.method=[\w-]+ learns from"
     ):
         get_method(config(f"train={option}")).get_examples([wrong])

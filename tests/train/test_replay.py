@@ -30,7 +30,7 @@ from tests.train.monitoring.test_resume import SMALL, Killed, read, run, same, s
 
 CHAT = "<|im_start|>user\nSay {n} {noun}.<|im_end|>\n<|im_start|>assistant\n{n} {noun}{end}<|im_end|>\n"
 NOUNS = ("apples", "pears", "plums", "figs")
-REPLAY = ("train.replay.share=0.2", "train.replay.rows=4")
+REPLAY = ("train.replay.fraction=0.2", "train.replay.rows=4")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_a_model_that_writes_nothing_of_use_is_said_to(config, workspace, monkey
     monkeypatch.setattr(replay_writer, "QUESTION_TOKENS", 4)  # too few for SHORTEST characters
     with pytest.raises(
         UserError,
-        match=r"tiny-random wrote 0 useful rows in 32 attempts, 8 are wanted\. Lower train",
+        match=r"tiny-random wrote 0 useful rows in 32 attempts, but 8 are wanted\. Lower train",
     ):
         write_rows(get_method(config()), 8)
 
@@ -114,7 +114,7 @@ def test_a_template_that_ends_no_turn_of_the_user_is_refused(method, workspace):
     found.tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     )
-    with pytest.raises(UserError, match="does not end a user's turn by an end token"):
+    with pytest.raises(UserError, match="does not end a user's turn with an end token"):
         write_rows(found, 4)
 
 
@@ -124,7 +124,7 @@ def mixed(found, records, folder):
 
 
 def test_the_share_is_that_of_all_rows_and_few_rows_are_repeated(method, prepared, workspace):
-    found = method("train.replay.share=0.4", "train.replay.rows=6")
+    found = method("train.replay.fraction=0.4", "train.replay.rows=6")
     examples, ids = mixed(found, prepared["train"], workspace)
     assert len(examples) == 24 + 16 and len(ids) == 24 + 6
     assert count_replay_rows(found.config.train, 24) == 16
@@ -132,8 +132,8 @@ def test_the_share_is_that_of_all_rows_and_few_rows_are_repeated(method, prepare
     assert set(places) == set(range(24, 30)) and all(
         ids[place].startswith("replay-") for place in places
     )
-    facts = found.facts["replay"]
-    assert (facts["different_rows"], facts["rows_an_epoch"], facts["share"]) == (6, 16, 0.4)
+    facts = found.metadata["replay"]
+    assert (facts["different_rows"], facts["rows_an_epoch"], facts["fraction"]) == (6, 16, 0.4)
     assert facts["tokens_an_epoch"] == sum(examples["length"][24:])
 
 
@@ -141,7 +141,7 @@ def test_the_share_is_that_of_the_loss_too_however_long_the_answers_are(
     method, prepared, workspace
 ):
     overrides = (
-        "train.replay.share=0.25",
+        "train.replay.fraction=0.25",
         "train.replay.rows=4",
         "train.args.learning_rate=1e-3",
         "train=full",
@@ -172,7 +172,7 @@ def test_without_a_share_nothing_is_mixed_in(method, prepared, workspace):
     examples, ids = mixed(found, prepared["train"], workspace)
     assert (
         len(examples) == len(ids) == 24
-        and "replay" not in found.facts
+        and "replay" not in found.metadata
         and not (workspace / FILE).exists()
     )
 
@@ -184,9 +184,9 @@ def test_rows_of_a_file_keep_their_own_system_message(config, prepared, workspac
         [("user", "Bye?"), ("assistant", "Bye.")],
     )
     given = (
-        "train.replay.share=0.1",
+        "train.replay.fraction=0.1",
         "train.replay.source=general.jsonl",
-        "prompt.short_instruction=Brief.",
+        "prompt.tuned_system_prompt=Brief.",
     )
     found = get_method(config(*given))
     examples, _ = mixed(found, prepared["train"], workspace)
@@ -209,7 +209,7 @@ def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace
         ]
     }
     write_jsonl(Path("general.jsonl"), [{**row, "unfinished": True}])
-    found = get_method(config("train.replay.share=0.05", "train.replay.source=general.jsonl"))
+    found = get_method(config("train.replay.fraction=0.05", "train.replay.source=general.jsonl"))
     examples, _ = mixed(found, prepared["train"], workspace)
     assert (
         found.tokenizer.decode([t for t in examples[-1]["labels"] if t != IGNORED]) == "One, two,"
@@ -219,7 +219,7 @@ def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "general.jsonl: there is no such file; give a JSONL file of chats, or self"),
+        (None, "general.jsonl: the file does not exist. Set a JSONL file of chats, or self"),
         ("\n", "general.jsonl: the file is empty"),
         ('{"messages": []}', "general.jsonl, line 1: expected an object whose `messages`"),
         ('\n{"messages": [{"role": "user", "content": "Hi"}]}', "general.jsonl, line 2: expected"),
@@ -243,7 +243,7 @@ def test_a_file_that_is_no_use_is_named_with_its_line(config, prepared, workspac
         Path("general.jsonl").write_text(content)
     found = get_method(
         config(
-            "train.replay.share=0.2", "train.replay.source=general.jsonl", "model.max_length=120"
+            "train.replay.fraction=0.2", "train.replay.source=general.jsonl", "model.max_length=120"
         )
     )
     with pytest.raises(UserError, match=said):
@@ -283,7 +283,7 @@ def test_a_killed_run_with_replay_rows_ends_with_the_very_weights(
 
 
 def test_a_changed_file_of_chats_trains_anew(prepared):
-    given = ("train.replay.share=0.1", "train.replay.source=general.jsonl")
+    given = ("train.replay.fraction=0.1", "train.replay.source=general.jsonl")
     chats(Path("general.jsonl"), [("user", "Hello?"), ("assistant", "Arr!")])
     main(compose_config(*SMALL, *given))
     before = load_file(next(TUNED.glob("*.safetensors")))
@@ -302,7 +302,7 @@ def test_a_changed_file_of_chats_trains_anew(prepared):
 
 def test_a_second_process_waits_for_the_first_ones_rows(config, prepared, workspace, monkeypatch):
     chats(Path("general.jsonl"), [("user", "Hello?"), ("assistant", "Arr!")])
-    given = config("train.replay.share=0.1", "train.replay.source=general.jsonl")
+    given = config("train.replay.fraction=0.1", "train.replay.source=general.jsonl")
     first = get_method(given)
     second = get_method(given)
     monkeypatch.setenv("TUNEPROOF_WORKER", str(workspace))
@@ -322,27 +322,29 @@ def test_a_second_process_waits_for_the_first_ones_rows(config, prepared, worksp
 
 
 def test_the_estimate_counts_the_replay_rows(config):
-    from stages.core.planning.estimate import REPLAY_TOKENS, estimate
+    from stages.core.planning.estimate import REPLAY_TOKENS, estimate_training
 
     plain = config()
-    more = config("train.replay.share=0.2")
-    one, other = (estimate(c.train, None, 80, 8000, 800, 512, "float32") for c in (plain, more))
+    more = config("train.replay.fraction=0.2")
+    one, other = (
+        estimate_training(c.train, None, 80, 8000, 800, 512, "float32") for c in (plain, more)
+    )
     assert one["steps"] == 2 * 5 and other["steps"] == 2 * 7  # 80 and 100 rows in batches of 16
     assert other["tokens_per_epoch"] == 8000 + 20 * REPLAY_TOKENS
 
 
 def test_replay_is_for_answers_to_chats():
-    with pytest.raises(UserError, match=r"train: replay\.share weighs the loss"):
-        parse(compose_config(*TINY, "+train.args.loss_type=dft", "train.replay.share=0.2"))
+    with pytest.raises(UserError, match=r"train\.replay\.fraction: replay rows weight the loss"):
+        parse(compose_config(*TINY, "+train.args.loss_type=dft", "train.replay.fraction=0.2"))
     for option in ("train=dpo", "train=pretrain"):
-        with pytest.raises(UserError, match=r"train: replay\.share must be 0"):
-            parse(compose_config(*TINY, option, "train.replay.share=0.2"))
+        with pytest.raises(UserError, match=r"train\.replay\.fraction: must be 0"):
+            parse(compose_config(*TINY, option, "train.replay.fraction=0.2"))
 
 
 def test_a_loss_that_runs_away_names_replay_rows_as_such():
-    from stages.train.monitoring.divergence import Watch
+    from stages.train.monitoring.divergence import DivergenceGuard
 
     with pytest.raises(
         UserError, match=r"train\.jsonl and of train\.replay \(replay-…\): a, replay-1\. Lower"
     ):
-        Watch(["a", "replay-1"]).look(float("nan"), 1, 1e-3, [0, 1])
+        DivergenceGuard(["a", "replay-1"]).look(float("nan"), 1, 1e-3, [0, 1])

@@ -13,9 +13,9 @@ from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.arguments import choose_attention
 from stages.train.build_trainer import get_trainer
-from stages.train.examples import IGNORED, LeftPadding, take_share
+from stages.train.examples import IGNORED, LeftPadding, subsample
 from stages.train.methods import get_method
-from stages.train.monitoring.divergence import Watch, explain_memory
+from stages.train.monitoring.divergence import DivergenceGuard, explain_memory
 from tests.conftest import TINY, compose_config
 
 FAST = ("train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")
@@ -38,7 +38,7 @@ def test_only_the_answer_and_its_end_are_trained(config, prepared):
 
 
 def test_training_sees_the_prompt_that_is_generated_from(config, prepared):
-    method = get_method(config("prompt.short_instruction=Brief."))
+    method = get_method(config("prompt.tuned_system_prompt=Brief."))
     for row, record in zip(method.get_examples(prepared["train"]), prepared["train"], strict=True):
         prompt = encode_prompt(method.tokenizer, build_prompt(record, "Brief."), record.tools)
         answer = encode_target(method.tokenizer, record)
@@ -69,7 +69,7 @@ def test_an_answer_of_weight_0_is_read_and_not_learned(config, workspace):
 def test_plain_text_is_learned_whole_in_pieces_of_the_limit(config, workspace):
     text = "abcdefghij" * 10
     records = [Record.of([{"role": "assistant", "content": text}], kind="text")]
-    method = get_method(config("train.kinds=[text]", "model.max_length=32"))
+    method = get_method(config("train.record_types=[text]", "model.max_length=32"))
     rows = method.get_examples(records)
     assert [row["length"] for row in rows] == [32, 32, 32, 5] and {row["row"] for row in rows} == {
         0
@@ -82,7 +82,7 @@ def test_plain_text_is_learned_whole_in_pieces_of_the_limit(config, workspace):
 
 
 def test_the_short_instruction_replaces_the_rows_own(config, prepared):
-    method = get_method(config("prompt.short_instruction=Brief."))
+    method = get_method(config("prompt.tuned_system_prompt=Brief."))
     read = method.tokenizer.decode(method.get_examples(prepared["train"])[0]["input_ids"])
     assert "Brief." in read and "Answer." not in read
 
@@ -96,9 +96,10 @@ def test_rows_over_the_limit_are_named(config, prepared):
 
 def test_records_of_another_kind_are_refused(config, prepared):
     with pytest.raises(
-        UserError, match=r"records of kind chat: train.method=sft learns from text \(train.kinds\)"
+        UserError,
+        match=r"records of kind chat: train.method=sft learns from text \(train.record_types\)",
     ):
-        examples_of(config, prepared["train"], "train.kinds=[text]")
+        examples_of(config, prepared["train"], "train.record_types=[text]")
 
 
 def test_the_folder_is_whole_and_names_no_path_of_this_machine(prepared, base):
@@ -188,7 +189,7 @@ def test_micro_batches_stay_within_the_budget(config, prepared, tmp_path):
     ("override", "said"),
     [
         ("+train.args.learning_rat=1", "learning_rat"),
-        ("+train.args.output_dir=x", "train.args.output_dir: this one is Tuneproof's to set"),
+        ("+train.args.output_dir=x", "train.args.output_dir: Tuneproof sets this argument"),
         ("+train.adapter.rank=3", "rank"),
     ],
 )
@@ -210,7 +211,7 @@ def test_attention_is_chosen_by_method_and_rows(config, base):
         choose_attention(config("train=lora", "train.attention=sdpa").train, model, 100) == "sdpa"
     )
     assert choose_attention(config("train=dpo").train, model, 100) == "eager"
-    with pytest.raises(UserError, match=r"train\.attention=per_row is for train\.method=sft"):
+    with pytest.raises(UserError, match=r"train\.attention=per_row is only for train\.method=sft"):
         choose_attention(config("train=dpo", "train.attention=per_row").train, model, 100)
     with pytest.raises(UserError, match="layers that are not compiled"):
         choose_attention(compiled.model_copy(update={"attention": "per_row"}), model, 100)
@@ -231,12 +232,12 @@ def test_a_cast_leaves_the_rotary_frequencies_alone(prepared, base):
 
 def test_a_smaller_share_is_a_part_of_a_larger_one(prepared):
     rows = prepared["train"]
-    parts = [take_share(rows, share, seed=42) for share in (0.25, 0.5, 1.0)]
+    parts = [subsample(rows, share, seed=42) for share in (0.25, 0.5, 1.0)]
     assert [len(part) for part in parts] == [6, 12, 24] and parts[2] == rows
     ids = [{record.id for record in part} for part in parts]
     assert ids[0] < ids[1] < ids[2]
-    assert {record.id for record in take_share(rows, 0.25, seed=1)} != ids[0]
-    assert len(take_share(rows, 0.001, seed=42)) == 1
+    assert {record.id for record in subsample(rows, 0.25, seed=1)} != ids[0]
+    assert len(subsample(rows, 0.001, seed=42)) == 1
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rate_and_rows(prepared):
@@ -255,7 +256,7 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_rows(prepared):
 
 
 def test_a_loss_that_runs_away_stops_and_one_that_wavers_does_not():
-    watch = Watch(["a", "b"])
+    watch = DivergenceGuard(["a", "b"])
     for step, loss in enumerate(
         (0.2, 9.0, 0.3, 7.0, 1.0), 1
     ):  # the first batches may be of any kind
@@ -271,23 +272,23 @@ def test_a_loss_that_runs_away_stops_and_one_that_wavers_does_not():
 
 
 def test_a_loss_that_runs_away_at_once_is_held_against_the_one_before_training():
-    watch = Watch(["a"])
+    watch = DivergenceGuard(["a"])
     watch.begin(3.3)
     watch.begin(0.1)  # a later evaluation
-    said = r"diverges: the running mean of the loss, 3\.300 before, is \d+\.\d+ at step 20 \("
+    said = r"diverges: the running mean of the loss rose from 3\.300 to \d+\.\d+ at step 20 \("
     with pytest.raises(UserError, match=said):
         for step, loss in enumerate((3.3, 5.0, *[10.8] * 30), 1):
             watch.look(loss, step, 1e2, [0])
-    resumed = Watch(["a"])
+    resumed = DivergenceGuard(["a"])
     resumed.load(watch.dump())
-    with pytest.raises(UserError, match=r", 3\.300 before, is .* at step 21"):
+    with pytest.raises(UserError, match=r"rose from 3\.300 to .* at step 21"):
         resumed.look(10.8, 21, 1e2, [0])
 
 
 def test_a_short_training_that_runs_away_stops_at_its_last_step(prepared):
     wild = ("train=full", "train.args.learning_rate=1", "train.args.lr_scheduler_type=constant")
     with pytest.raises(
-        SystemExit, match=r"training diverges: .* before, .* at step 6 \(learning rate 1\)\. Rows"
+        SystemExit, match=r"training diverges: .* rose from .* at step 6 \(learning rate 1\)\. Rows"
     ):
         main(
             compose_config(

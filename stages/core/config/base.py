@@ -1,4 +1,4 @@
-"""What the sections of the configuration have in common."""
+"""Types that the sections of the configuration share."""
 
 from typing import Annotated, Literal
 
@@ -11,11 +11,14 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Action = Literal["fail", "drop", "warn"]
 Hard = Literal["fail", "drop"]
 Kind = Literal["chat", "preference", "unpaired", "prompt", "text"]
-"""What a record is to training: see `stages.core.data.records.Record.kind`."""
+"""The kind of a record for training, see `stages.core.data.records.Record.kind`."""
 
 
 class Section(BaseModel):
-    """No unknown keys, no guessing of types (`"5"` is not a number), no change after the check."""
+    """A section of the configuration that is immutable and strictly checked.
+
+    It accepts no unknown keys and converts no types (`"5"` is not a number).
+    """
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True

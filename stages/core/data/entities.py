@@ -1,4 +1,7 @@
-"""Entities as a text lists them, `[NAME - TYPE, NAME - TYPE]`, and as a tag of each word (B-TYPE, I-TYPE or O)."""
+"""Entities, either as a list in a text or as one tag for each word.
+
+A list has the form `[NAME - TYPE, NAME - TYPE]`. A tag is B-TYPE, I-TYPE or O.
+"""
 
 import re
 from collections import Counter, defaultdict
@@ -8,27 +11,28 @@ from typing import NamedTuple
 
 NO_ENTITIES = "No entities found"
 OUTSIDE = "O"
-# A word is a run of letters and digits; any other sign, and each character of Chinese or Japanese, is one of its own.
+# A word is a run of letters and digits. Every other sign is a word of its own, and so is each
+# character of Chinese or Japanese.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+|[^\w\s]")
-_COMMA = re.compile("([,،、，])")  # of Latin, Arabic, Chinese and Japanese
+_COMMA = re.compile("([,،、，])")  # Latin, Arabic, Chinese and Japanese commas
 _DASH = r"[-‐‑–—−－]"
 _SPACED_DASH = re.compile(rf"\s{_DASH}\s")
 _TAG = re.compile(r"O|[BI]-\S(?:.*\S)?")
 
 Place = tuple[int, int]
-"""Start and end, as in a slice."""
+"""Start and end of a piece of text, as in a slice."""
 
 
 class Entity(NamedTuple):
-    """A name in the text, and what it is."""
+    """A name in the text and its type."""
 
     name: str
     kind: str
 
 
 class Span(NamedTuple):
-    """An entity by the places of its words, as in a slice."""
+    """An entity as a slice of the words of a text."""
 
     start: int
     end: int
@@ -36,10 +40,15 @@ class Span(NamedTuple):
 
 
 def list_entities(text: str, kinds: Collection[str]) -> list[Entity]:
-    """The entities in the last bracketed list of `text`, which may lack its end; of `kinds`, which are in lower case.
+    """List the entities in the last bracketed list of a text, whose closing bracket may be missing.
 
-    A comma after anything but a known type belongs to the name, and so do brackets inside the list. The dash may be
-    any, and without spaces where the type is in capitals or its script has none.
+    A comma that does not follow a known type belongs to the name, and so do brackets inside the
+    list. Every kind of dash is accepted. It needs no spaces around it if the type is in capitals or
+    its script has no capitals.
+
+    Args:
+        text: the text to read, such as an answer of a model.
+        kinds: the known types, in lower case.
     """
     return next(
         (found for inside in _find_lists(text) if (found := _read_list(inside, kinds)[0])), []
@@ -47,21 +56,25 @@ def list_entities(text: str, kinds: Collection[str]) -> list[Entity]:
 
 
 def is_list(text: str, kinds: Collection[str]) -> bool:
-    """Whether the whole text is one bracketed list of entities, every one of a known type."""
+    """Return whether the whole text is one bracketed list of entities, each of a known type."""
     text = text.strip()
     entities, rest = _read_list(text[1:-1], kinds)
     return text[:1] == "[" and text[-1:] == "]" and bool(entities) and not rest
 
 
 def lists_nothing(text: str) -> bool:
-    """Whether a text has nothing in brackets that looks like an entity."""
+    """Return whether nothing in the brackets of a text looks like an entity."""
     return not any(_SPACED_DASH.search(inside) for inside in _find_lists(text))
 
 
 def find_kinds(targets: Iterable[str]) -> list[str]:
-    """The types of entities in lists: what ends one, or stands after two names at least, so that it is no part of one.
+    """Find the types of entities in target lists.
 
-    Each as it is spelled most often, sorted.
+    A text after a dash is a type if it ends a list or follows at least two different names.
+    Otherwise it may be part of a name.
+
+    Returns:
+        The types, each in its most frequent spelling, sorted.
     """
     names: dict[str, set[str]] = defaultdict(set)
     counts: Counter[str] = Counter()
@@ -79,18 +92,21 @@ def find_kinds(targets: Iterable[str]) -> list[str]:
 
 
 def write_entities(entities: Sequence[Entity], nothing: str = NO_ENTITIES) -> str:
-    """The text that lists them; `nothing` where there are none."""
+    """Write entities as a bracketed list, or return `nothing` if there are none."""
     listed = ", ".join(f"{' '.join(entity.name.split())} - {entity.kind}" for entity in entities)
     return f"[{listed}]" if listed else nothing
 
 
 def is_tag(value: object) -> bool:
-    """Whether a value is a tag."""
+    """Return whether a value is a tag of the form O, B-TYPE or I-TYPE."""
     return isinstance(value, str) and _TAG.fullmatch(value) is not None
 
 
 def get_spans(tags: Sequence[str]) -> list[Span]:
-    """The entities that tags mean. An I of another type than the word before, or after an O, begins one too."""
+    """Decode tags into entities.
+
+    An I tag that follows an O, or a tag of another type, also begins an entity.
+    """
     spans: list[Span] = []
     for i, tag in enumerate(tags):
         begins = tag[0] == "B"
@@ -104,18 +120,19 @@ def get_spans(tags: Sequence[str]) -> list[Span]:
 
 
 def get_words(text: str) -> list[Place]:
-    """Where the words of a text are."""
+    """Find the places of the words in a text."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
 def align(text: str, words: Sequence[Place], entities: Sequence[Entity]) -> tuple[list[str], int]:
-    """Tags of the words, from entities in the order of the text.
+    """Turn entities, in the order of the text, into tags of its words.
 
-    A name is looked for after the entity before it, then anywhere where no other one is, without regard to case and to
-    white space; it begins and ends with a word.
+    Each name is searched after the previous entity first, and then in every place that no other
+    entity occupies. The search ignores case and white space. A match begins and ends at word
+    boundaries.
 
     Returns:
-        The tags, and how many of the entities are not in the text.
+        The tags, and the number of entities that were not found in the text.
     """
     starts, ends = ({place[side]: i for i, place in enumerate(words)} for side in (0, 1))
     tags = [OUTSIDE] * len(words)
@@ -143,32 +160,40 @@ def align(text: str, words: Sequence[Place], entities: Sequence[Entity]) -> tupl
 
 
 def read_tags(text: str, words: Sequence[Place], tags: Sequence[str]) -> list[Entity]:
-    """The entities that tags of the words mean, named as they stand in the text."""
+    """Decode tags of words into entities whose names are copied from the text."""
     return [Entity(text[words[s.start][0] : words[s.end - 1][1]], s.kind) for s in get_spans(tags)]
 
 
 def find_tokens(words: Sequence[Place], offsets: Sequence[Place]) -> list[int | None]:
-    """For each word its first token, which it may share with the word before; None where the text was cut before it."""
+    """Find the first token of each word.
+
+    Returns:
+        The index of the token for each word. Two words may share a token. The value is None if the
+        text was cut before the word.
+    """
     found: list[int | None] = []
     token = 0
     for start, end in words:
-        while (
-            token < len(offsets) and offsets[token][1] <= start
-        ):  # also those that stand for no text: (0, 0)
+        # This also skips tokens without text, whose offsets are (0, 0).
+        while token < len(offsets) and offsets[token][1] <= start:
             token += 1
         found.append(token if token < len(offsets) and offsets[token][0] < end else None)
     return found
 
 
 def tags_of_words(tokens: Sequence[int | None], tags: Sequence[str]) -> list[str]:
-    """The tag of each word from the tags of all tokens: that of its first token, by `find_tokens`."""
+    """Give each word the tag of its first token.
+
+    Args:
+        tokens: the first token of each word, from `find_tokens`.
+        tags: the tags of all tokens.
+    """
     found: list[str] = []
     for i, token in enumerate(tokens):
         if token is None:
             found.append(OUTSIDE)
-        elif (
-            i and token == tokens[i - 1]
-        ):  # one token for two words: the second goes on with the first
+        elif i and token == tokens[i - 1]:
+            # Two words share a token, so the second continues the entity of the first.
             found.append(found[-1].replace("B-", "I-", 1))
         else:
             found.append(tags[token])
@@ -176,7 +201,10 @@ def tags_of_words(tokens: Sequence[int | None], tags: Sequence[str]) -> list[str
 
 
 def _find_lists(text: str) -> list[str]:
-    """What may be inside the last brackets of a text, the likeliest first: from its outer bracket, from its inner."""
+    """Return what may be the content of the last brackets of a text, the likeliest first.
+
+    The first candidate starts at the outer bracket, the second at the inner one.
+    """
     opened: list[int] = []
     outer = None
     for match in re.finditer(r"[\[\]]", text):
@@ -191,7 +219,7 @@ def _find_lists(text: str) -> list[str]:
 
 
 def _read_list(inside: str, kinds: Collection[str]) -> tuple[list[Entity], str]:
-    """The entities of a list without its brackets, and what stands after the last one."""
+    """Read the entities of a list without its brackets, and the text after the last entity."""
     entities: list[Entity] = []
     rest = ""
     pieces = _COMMA.split(inside)
@@ -204,7 +232,10 @@ def _read_list(inside: str, kinds: Collection[str]) -> tuple[list[Entity], str]:
 
 
 def _cut_known(piece: str, kinds: Collection[str]) -> tuple[str, str]:
-    """The name and its type at the first dash after which a known type and nothing else stands; else no type."""
+    """Split a piece into a name and a type at the first dash that only a known type follows.
+
+    The type is empty if there is no such dash.
+    """
     for dash in re.finditer(_DASH, piece):
         name = piece[: dash.start()]
         kind = piece[dash.end() :].strip()
@@ -218,7 +249,7 @@ def _cut_known(piece: str, kinds: Collection[str]) -> tuple[str, str]:
 
 
 def _cut(piece: str) -> tuple[str, str, str]:
-    """A name, the last dash with spaces around it, and what stands after it."""
+    """Split a piece into a name, the last dash with spaces around it, and the text after it."""
     dashes = list(_SPACED_DASH.finditer(piece))
     if not dashes:
         return "", "", piece
@@ -226,7 +257,7 @@ def _cut(piece: str) -> tuple[str, str, str]:
 
 
 def _everywhere(pattern: re.Pattern[str], text: str) -> Iterable[re.Match[str]]:
-    """All matches, also those that overlap."""
+    """Find all matches, including overlapping ones."""
     match = pattern.search(text)
     while match:
         yield match

@@ -1,4 +1,4 @@
-"""Which test rows belong together, so that they do not count as independent."""
+"""Groups of test rows that belong together and do not count as independent."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,20 @@ import numpy as np
 from stages.core.data.records import Record
 
 FEW = 10
-"""Groups below which bounds rest on too little (Cameron, Gelbach and Miller, 2008, warn of fewer than some ten)."""
+"""The number of groups below which bounds are unreliable.
+
+Cameron, Gelbach and Miller (2008) warn against fewer than about ten.
+"""
 
 
 def get_groups(records: Sequence[Record]) -> np.ndarray | None:
-    """The number of each row's group: that of `data.group`, else of rows with an equal question.
+    """Number the group of each row.
+
+    Rows are grouped by `data.group_column`. Rows without such a group are grouped by equal
+    questions.
 
     Returns:
-        Numbers from 0, shape (rows,); None where every row is a group of its own.
+        Numbers from 0, shape (rows,), or None if every row is a group of its own.
     """
     names: dict[str, int] = {}
     numbers = [names.setdefault(_name(record), len(names)) for record in records]
@@ -22,7 +28,7 @@ def get_groups(records: Sequence[Record]) -> np.ndarray | None:
 
 
 def count_groups(records: Sequence[Record]) -> int:
-    """The number of groups; that of the rows where each is one."""
+    """Count the groups of the rows; a row without companions is a group of its own."""
     groups = get_groups(records)
     return len(records) if groups is None else int(groups.max()) + 1
 

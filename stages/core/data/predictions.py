@@ -1,7 +1,8 @@
-"""One arm's answers, as `predictions/<arm>.jsonl` has them, and what they took.
+"""The answers of one arm in `predictions/<arm>.jsonl`, and the seconds and electricity they took.
 
-Seconds and electricity differ from run to run. They stand in files of their own, on which no stage depends, so that the
-same answers have the same hash: after a harmless run of `baseline` DVC then does not run `evaluate`.
+Seconds and electricity differ from run to run. They are in separate files, on which no stage
+depends, so that equal answers have equal hashes. DVC then does not rerun `evaluate` after a run of
+`baseline` that changed no answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,18 +17,17 @@ from stages.core.storage.files import read_json, read_jsonl, write_json, write_j
 PREDICTIONS = Path("predictions")
 GENERAL_BASE = PREDICTIONS / "general_base.json"
 GENERAL_TUNED = PREDICTIONS / "general_tuned.json"
-EXTRA = PREDICTIONS / "extra"  # arms that the verdict does not go by
+EXTRA = PREDICTIONS / "extra"  # arms that the verdict ignores
 CHOICES = PREDICTIONS / "choices.json"
-MEASURED = (
-    PREDICTIONS / "measured"
-)  # a folder for each stage, because an output of DVC has one stage
+# It has a folder for each stage, because an output of DVC belongs to one stage.
+MEASURED = PREDICTIONS / "measured"
 TIMES = ("seconds", "energy_kwh")
 UNWRITTEN = (*TIMES, "token_ids")
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one arm answered to one record."""
+    """The answer of one arm to one record."""
 
     id: str
     arm: str
@@ -35,31 +35,34 @@ class Prediction:
     prompt_tokens: int
     completion_tokens: int
     seconds: float = 0.0
-    """Wall time of the record's batch, shared equally among its rows; of the arm `remote` that of its own request.
-    Read from the files, the mean of the arm."""
+    """Wall time of the record's batch, divided equally among its rows. For the arm `remote` it is
+    the time of the record's own request. After reading from the files it is the mean of the arm."""
     energy_kwh: float | None = None
-    """The arm's electricity, shared equally among its rows; null where it was not measured."""
+    """Electricity of the arm, divided equally among its rows; null if it was not measured."""
     target_nats: float | None = None
-    """Negative log-likelihood of the target after the arm's prompt; null without `evaluate.likelihood`."""
+    """Negative log-likelihood of the target after the arm's prompt; null unless
+    `evaluate.target_loglikelihood` is set."""
     target_tokens: int | None = None
-    """Of the target, its end token included."""
+    """Tokens of the target, including its end token."""
     cut: bool | None = None
-    """Whether the answer was ended by `prompt.max_new_tokens`; null where that is not known."""
+    """Whether `prompt.max_new_tokens` ended the answer; null if that is unknown."""
     shared_prompt_tokens: int = 0
-    """How many tokens all prompts of the arm begin with, which need to be computed once; 0 where nobody knows."""
+    """Length of the prefix that all prompts of the arm share and that needs to be computed only
+    once, in tokens; 0 if it is unknown."""
     shots_left_out: int = 0
-    """Examples for which the context had no room."""
+    """Number of examples that did not fit into the context."""
     token_ids: tuple[int, ...] = ()
-    """Of the answer, the end token included, where this process generated it; they are not written."""
+    """Token ids of the answer, including the end token, if this process generated it. They are not
+    written to the files."""
 
 
 def prompted_arms(config: Config) -> tuple[str, ...]:
-    """The alternatives to fine-tuning: those on the base model, and `remote` where an endpoint is configured."""
+    """List the arms that prompt a model: those on the base model, and `remote` if configured."""
     return (*BASE_ARMS, REMOTE_ARM) if config.prompt.remote else BASE_ARMS
 
 
 def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
-    """Write the arm's answers, and beside them what they took."""
+    """Write the answers of an arm, and in a separate file the seconds and electricity they took."""
     rows = [
         {key: value for key, value in asdict(row).items() if key not in UNWRITTEN}
         for row in predictions
@@ -74,7 +77,7 @@ def write_predictions(arm: str, predictions: Sequence[Prediction]) -> None:
 
 
 def read_predictions(arm: str) -> list[Prediction]:
-    """The answers of an arm, in the order of the split that is judged.
+    """Read the answers of an arm, in the order of the rows of the judged split.
 
     Raises:
         UserError: the stage that writes them has not run.
@@ -87,7 +90,7 @@ def read_predictions(arm: str) -> list[Prediction]:
 
 
 def write_choices(choices: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write how each arm chose its prompt, and beside that the seconds of its search."""
+    """Write how each arm chose its prompt, and in a separate file the seconds of its search."""
     write_json(
         CHOICES,
         {
@@ -100,7 +103,7 @@ def write_choices(choices: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def read_choices() -> dict[str, dict[str, Any]]:
-    """How each arm chose its prompt, with `seconds` where it searched.
+    """Read how each arm chose its prompt, with `seconds` if it searched.
 
     Raises:
         UserError: `baseline` has not run.
@@ -119,13 +122,16 @@ def _get_measured_file(name: str) -> Path:
 
 
 def read_arms(config: Config) -> dict[str, list[Prediction]]:
-    """The answers of every arm that `baseline` left: those without a model first, none where an arm does not apply."""
+    """Read the answers of every arm that `baseline` wrote, the arms without a model first.
+
+    Arms that do not apply have no answers and are left out.
+    """
     found = {arm: read_predictions(arm) for arm in (*MODEL_FREE_ARMS, *prompted_arms(config))}
     return {arm: answers for arm, answers in found.items() if answers}
 
 
-def headline(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Means over the rows: tokens of the prompt and of the answer, seconds a request."""
+def summarize_predictions(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Compute the mean tokens of prompt and answer and the mean seconds per request."""
     n = len(predictions)
     return {
         "prompt_tokens": sum(p.prompt_tokens for p in predictions) / n,

@@ -1,4 +1,4 @@
-"""What each arm asks, as messages and as token ids. Training, generation and serving all build prompts here."""
+"""Prompts as messages and as token ids, shared by training, generation and serving."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,18 +13,18 @@ Tools = Sequence[dict[str, Any]]
 
 
 class TemplateError(UserError):
-    """The model's chat template refuses a chat, or renders it so that it cannot be trained on."""
+    """The model's chat template refuses a chat or renders it in a form that training cannot use."""
 
 
-MARK = "§user§"  # stands in a rendered template where the user's text would
+MARK = "§user§"  # the placeholder for the user's text in a rendered template
 
 
 class Example(NamedTuple):
-    """One chat as training sees it."""
+    """The tokens of one chat as training sees them."""
 
     ids: list[int]
     trained: list[bool]
-    """For each token whether its loss counts."""
+    """For each token, whether its loss counts."""
 
 
 class Segment(NamedTuple):
@@ -37,12 +37,14 @@ class Segment(NamedTuple):
 def build_prompt(
     record: Record, instruction: str | None, shots: Sequence[Record] = ()
 ) -> list[Message]:
-    """The messages that ask for a record's target.
+    """Build the messages that ask for a record's target.
 
     Args:
         record: the row to answer.
-        instruction: the system message; null keeps the row's own, and so does a row that asks nothing but in it.
-        shots: solved rows, put as earlier turns between the system message and the row's.
+        instruction: the system message. With None the row keeps its own system message. A row whose
+            prompt consists only of system messages keeps them too.
+        shots: solved rows that become earlier turns, between the system message and the row's
+            turns.
     """
     system = [message for message in record.prompt if message["role"] == "system"]
     asked = [message for message in record.prompt if message["role"] != "system"]
@@ -55,7 +57,7 @@ def build_prompt(
 def encode_prompt(
     tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], tools: Tools = ()
 ) -> list[int]:
-    """Token ids of the prompt, up to where the assistant begins to answer."""
+    """Encode a prompt up to the point where the assistant begins to answer."""
     return tokenizer(_render(tokenizer, prompt, tools, answer=True), add_special_tokens=False)[
         "input_ids"
     ]
@@ -64,11 +66,11 @@ def encode_prompt(
 def split_user_turn(
     tokenizer: "PreTrainedTokenizerBase", before: Sequence[Message] = ()
 ) -> tuple[str, str]:
-    """What a rendered chat has before the user's text, and what comes after the text.
+    """Return the text before and the text after the user's text in a rendered chat.
 
     Args:
-        tokenizer: with the chat template.
-        before: messages before the user's.
+        tokenizer: the tokenizer with the chat template.
+        before: the messages before the user's message.
 
     Raises:
         TemplateError: the template refuses such a chat, or leaves the user's text out.
@@ -76,12 +78,14 @@ def split_user_turn(
     chat = [*before, {"role": "user", "content": MARK}]
     opening, found, closing = _render(tokenizer, chat, (), answer=True).partition(MARK)
     if not found:
-        raise TemplateError("the chat template of the model leaves the user's text out")
+        raise TemplateError(
+            "the model's chat template leaves out the user's text; choose another model"
+        )
     return opening, closing
 
 
 def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[int]:
-    """Token ids of the record's target as training sees them, the end of the turn included."""
+    """Encode a record's target as training sees it, including the end of the turn."""
     asked = {key: value for key, value in record.messages[-1].items() if key != "weight"}
     text = split_chat(tokenizer, [*record.prompt, asked], record.tools)[-1].text
     return tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -90,18 +94,20 @@ def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[
 def split_chat(
     tokenizer: "PreTrainedTokenizerBase", messages: list[Message], tools: Tools = ()
 ) -> list[Segment]:
-    """The rendered chat in parts, each answer of weight 1 (or of none) a trained part that ends its turn.
+    """Render a chat and split it into trained and untrained parts.
 
-    Messages after the last trained answer are left out: nothing is learned from them. Where the template has no end of
-    turn the tokenizer's end token is added, or the model would never learn to stop. Where it renders an earlier answer
-    otherwise once the chat goes on (as templates do that strip thoughts), only the answers after it are trained.
+    Each answer of weight 1, or without a weight, is a trained part that ends its turn. Messages
+    after the last trained answer are left out, because nothing is learned from them. If the
+    template has no end of turn, the tokenizer's end token is added. Otherwise the model would never
+    learn to stop. Some templates render an earlier answer differently once the chat continues, for
+    example to strip thoughts. Only the answers after such an answer are trained.
 
     Raises:
-        TemplateError: the template refuses the chat, or renders the prompt of an answered chat otherwise than
-            generation does, so that the model would be trained on something that it is never asked.
+        TemplateError: the template refuses the chat. Or it renders the prompt of an answered chat
+            differently from generation, so that training would use prompts that are never asked.
     """
     segments: list[Segment] = []
-    before = ""  # the part of the chat that is in the segments
+    before = ""  # the part of the chat that the segments already contain
     for i, message in enumerate(messages):
         if message["role"] != "assistant" or message.get("weight") == 0:
             continue
@@ -111,7 +117,7 @@ def split_chat(
             raise TemplateError(_explain(asked, answered))
         if not asked.startswith(before):
             segments = []
-            before = ""  # the template renders earlier answers otherwise (without their thoughts)
+            before = ""  # the template now renders earlier answers differently (without thoughts)
         answer = _cut_after_end(answered[len(asked) :], tokenizer.eos_token)
         ended = answer if answer.endswith(tokenizer.eos_token) else answer + tokenizer.eos_token
         segments += [Segment(asked[len(before) :], False), Segment(ended, True)]
@@ -122,7 +128,10 @@ def split_chat(
 def encode_segments(
     tokenizer: "PreTrainedTokenizerBase", chats: Sequence[Sequence[Segment]]
 ) -> list[Example]:
-    """Token ids of many chats in one call. Each part is tokenized alone, as generation tokenizes the prompt alone."""
+    """Encode many chats in one call of the tokenizer.
+
+    Each part is tokenized alone, because generation also tokenizes the prompt alone.
+    """
     texts = [segment.text for chat in chats for segment in chat]
     encoded = iter(_tokenize(tokenizer, texts))
     examples = []
@@ -141,7 +150,7 @@ def _tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[li
     from tokenizers import Tokenizer
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if isinstance(backend, Tokenizer):  # twice as fast as by its wrapper
+    if isinstance(backend, Tokenizer):  # twice as fast as the wrapper of transformers
         return [
             encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)
         ]
@@ -151,10 +160,12 @@ def _tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[li
 def split_record(
     tokenizer: "PreTrainedTokenizerBase", record: Record, instruction: str | None
 ) -> list[Segment]:
-    """What training sees of a record that is asked with `instruction`; of a `prompt` the prompt alone.
+    """Split a record that is asked with `instruction` into the segments that training sees.
+
+    A record of kind `prompt` gives its prompt alone.
 
     Raises:
-        TemplateError: as `split_chat`.
+        TemplateError: see `split_chat`.
     """
     if record.kind == "text":
         return [Segment(record.target + tokenizer.eos_token, True)]
@@ -174,18 +185,18 @@ def _render(
             messages, tools=list(tools) or None, add_generation_prompt=answer, tokenize=False
         )
     except (JinjaError, TypeError, KeyError) as error:
-        raise TemplateError(f"the chat template of the model refuses it: {error}") from None
+        raise TemplateError(f"the model's chat template refuses the chat: {error}") from None
 
 
 def _cut_after_end(answer: str, end: str) -> str:
-    """The answer up to its end token; the whole of it where the template has none."""
+    """Cut an answer after its last end token; return it unchanged if it has none."""
     at = answer.rfind(end)
     return answer if at < 0 else answer[: at + len(end)]
 
 
 def _explain(asked: str, answered: str) -> str:
     return (
-        "the chat template renders an answered chat with another prompt than an open one:\n"
+        "the model's chat template renders the prompt differently once the chat is answered:\n"
         f"  open:     …{asked[-80:]!r}\n  answered: …{answered[: len(asked)][-80:]!r}\n"
-        "Choose a model whose template does not."
+        "Choose a model whose template renders both alike."
     )

@@ -1,4 +1,7 @@
-"""The canonical record, which every stage after `prepare` reads. Its JSON Schema is `record.schema.json`."""
+"""The canonical record that every stage after `prepare` reads.
+
+Its JSON Schema is `record.schema.json`.
+"""
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,51 +19,63 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row. In every kind but `prompt` the last message, of role `assistant`, is the target."""
+    """One row of a data set.
+
+    In every kind except `prompt` the last message has the role `assistant` and is the target.
+    """
 
     id: str
-    """16 hex digits of the SHA-256 of the content: stable when rows are added or moved."""
+    """The first 16 hex digits of the SHA-256 of the content. The id does not change when rows are
+    added or moved."""
     messages: list[Message]
-    """`role` (system, user, assistant, tool) and `content`; where there are any `tool_calls`, `name`, `weight`, …"""
+    """Each message has `role` (system, user, assistant, tool) and `content`, and optionally
+    `tool_calls`, `name`, `weight`, …"""
     kind: Kind = "chat"
-    """`text` is prose without a chat template, its one message the text; `prompt` asks and has no target."""
+    """A `text` is prose without a chat template, in a single message. A `prompt` has no target."""
     tools: list[dict[str, Any]] = field(default_factory=list)
     """Definitions of the functions that may be called."""
     rejected: Message | None = None
-    """`preference`: the worse answer in place of the target."""
+    """The worse answer to the same prompt, only for the kind `preference`."""
     desirable: bool | None = None
-    """`unpaired`: whether the target is wanted."""
+    """Whether the target is desirable, only for the kind `unpaired`."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """`label`, `group`, and in `columns` those that `data.keep` names; no part of the content."""
+    """`label`, `group`, and under `columns` the columns that `data.metadata_columns` names. They
+    are not part of the content."""
 
     @classmethod
     def of(
         cls, messages: list[Message], *, meta: dict[str, Any] | None = None, **content: Any
     ) -> "Record":
-        """The record of this content (`kind`, `tools`, `rejected`, `desirable`)."""
+        """Make a record, with its id, from its content.
+
+        Args:
+            messages: the messages of the record.
+            meta: what is not part of the content.
+            content: other fields of the content (`kind`, `tools`, `rejected`, `desirable`).
+        """
         given = {name: value for name, value in content.items() if value not in (None, [], "chat")}
         digest = sha256_json({"messages": messages, **given} if given else messages)
         return cls(digest[:16], messages, meta=meta or {}, **given)
 
     @property
     def prompt(self) -> list[Message]:
-        """The messages before the target."""
+        """The messages before the target, or all messages if there is no target."""
         return self.messages if self.kind == "prompt" else self.messages[:-1]
 
     @property
     def question(self) -> str:
-        """The text of the prompt without the system messages; with them where there is nothing else."""
+        """The text of the prompt without system messages, or of these if there are no others."""
         asked = [message["content"] for message in self.prompt if message["role"] != "system"]
         return "\n".join(asked or [message["content"] for message in self.prompt])
 
     @property
     def target(self) -> str:
-        """The text that the model should answer; a call of tools as JSON."""
+        """The text that the model should answer. Tool calls are given as JSON."""
         last = self.messages[-1]
         return last["content"] or orjson.dumps(last.get("tool_calls", [])).decode()
 
     def dump(self) -> bytes:
-        """One line of JSON without the fields that say nothing."""
+        """Write the record as one line of JSON without empty fields."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         kept = {
             name: value
@@ -71,12 +86,12 @@ class Record:
 
     @classmethod
     def load(cls, line: bytes) -> "Record":
-        """The record that `dump` wrote."""
+        """Read a record from a line that `dump` wrote."""
         return cls(**orjson.loads(line))
 
 
 def read_records(split: str) -> list[Record]:
-    """The records of a prepared split (`train`, `validation`, `test`), in the file's order.
+    """Read the records of a prepared split (`train`, `validation`, `test`) in the file's order.
 
     Raises:
         UserError: `prepare` has not run.

@@ -1,4 +1,7 @@
-"""Text of any script, ready to compare: what looks the same is the same, and words are found in every script."""
+"""Normalization of text in any script, so that texts that look the same compare as equal.
+
+Words are also found in scripts that put no spaces between them.
+"""
 
 import unicodedata
 from collections import Counter
@@ -9,16 +12,19 @@ import regex
 from fontTools.unicodedata import script, script_name
 
 _VIRAMA = r"\p{Canonical_Combining_Class=Virama}"
-# Format characters that show nothing. The tags of flags and the Mongolian vowel separator choose what is shown.
+# Invisible format characters. The tags of flags and the Mongolian vowel separator are excluded
+# because they change what is shown.
 _INVISIBLE = regex.compile(
     r"(?V1)[[\p{Cf}&&\p{Default_Ignorable_Code_Point}]--[\u200c\u200d\u180e\U000e0020-\U000e007f]]"
 )
 _JOINER = regex.compile(
     rf"(?<joins>(?<={_VIRAMA})\u200d|\u200d(?={_VIRAMA})"
-    r"|(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic}))|[\u200c\u200d]"
+    r"|(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic}))"
+    r"|[\u200c\u200d]"
 )
-_NEAR = 16  # characters around a joiner that decide whether it means something
-# The chillus of Malayalam as they were written before Unicode 5.1 (The Unicode Standard, section 12.9).
+_NEAR = 16  # characters around a joiner that decide whether it has a meaning
+# The chillus of Malayalam as they were written before Unicode 5.1 (The Unicode Standard, section
+# 12.9).
 _CHILLUS = {
     f"{letter}\u0d4d\u200d": chillu
     for letter, chillu in zip(
@@ -26,26 +32,33 @@ _CHILLUS = {
     )
 }
 _CHILLU = regex.compile("|".join(_CHILLUS))
-# Letters of the same word, which keyboards of Arabic, Persian and Urdu give different codes; the tatweel is ornament.
+# Keyboards of Arabic, Persian and Urdu give different codes to the same letters of a word. The
+# tatweel is only an ornament.
 _VARIANTS = str.maketrans(
     "\u064a\u0649\u0643\u06c1\u066b\u066c", "\u06cc\u06cc\u06a9\u0647.,", "\u0640"
 )
 _OWN_MEANING = ("<super>", "<sub>", "<fraction>")  # 10² is not 102
-# Scripts without spaces between words: those whose lines only a dictionary can break, Chinese and Japanese.
+# Scripts without spaces between words are Chinese, Japanese, and those whose lines only a
+# dictionary can break.
 UNSPACED = (
     r"[[\p{L}\p{M}\p{N}]&&[\p{Line_Break=SA}\p{scx=Hani}\p{scx=Hira}\p{scx=Kana}\p{scx=Bopo}]]"
 )
-"""A set of `regex` (V1). `scx` is the extension of a script: with it the long-vowel mark belongs to both kana."""
+"""The characters of scripts without spaces between words, as a set of `regex` (V1).
+
+`scx` means script extensions. With it the long-vowel mark belongs to both kana.
+"""
 _WORD = regex.compile(
     rf"(?V1)(?={UNSPACED})\X|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d])+"
 )
 
 
 def clean(text: str) -> str:
-    """The text in Unicode's form NFC without characters that show nothing, such as U+200B, soft hyphens and bidi marks.
+    """Normalize a text to NFC and remove invisible characters, such as U+200B and soft hyphens.
 
-    The joiners U+200C and U+200D stay where they choose what is shown: beside a virama (Indic scripts), between letters
-    that would otherwise join (Persian; both by RFC 5892, appendix A) and in emoji. Malayalam's chillus get their codes.
+    Bidi marks are removed too. The joiners U+200C and U+200D stay where they change what is shown.
+    These places are beside a virama (Indic scripts), between letters that would otherwise join
+    (Persian), and in emoji. The first two follow RFC 5892, appendix A. Malayalam's chillus get
+    their own codes.
     """
     if text.isascii():
         return text
@@ -56,16 +69,17 @@ def clean(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """The text as two texts are compared that may differ in case and in white space: `clean`, in one case."""
+    """Clean a text and normalize its case and white space, for comparisons that ignore both."""
     text = " ".join(clean(text).casefold().split())
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def unify(text: str) -> str:
-    """The text with one code for each character, whatever its width, its form or the keyboard that it came from.
+    """Give each character one code, whatever its width, its form or the keyboard that typed it.
 
-    That is Unicode's NFKC except for raised and lowered characters and fractions, digits of all scripts as 0 to 9
-    with their decimal points and commas, ي and ى as ی, ك as ک, ہ as ه, and no tatweel.
+    The text is normalized to NFKC, except for superscripts, subscripts and fractions. Digits of all
+    scripts become 0 to 9, and their decimal and thousands separators become a point and a comma. ي
+    and ى become ی, ك becomes ک, ہ becomes ه, and the tatweel is removed.
     """
     if text.isascii():
         return text
@@ -73,21 +87,21 @@ def unify(text: str) -> str:
 
 
 def plain_digits(text: str) -> str:
-    """The text with the decimal digits of every script as 0 to 9."""
+    """Replace the decimal digits of every script by 0 to 9."""
     return text if text.isascii() else "".join(str(unicodedata.decimal(c, c)) for c in text)
 
 
 def get_words(text: str) -> list[str]:
-    """The words of the text, folded: runs of letters, marks and digits.
+    """Fold a text and split it into words, which are runs of letters, marks and digits.
 
-    In scripts that put no spaces between words (Thai, Lao, Khmer, Burmese, Chinese, Japanese) each character, with the
-    marks that belong to it, counts as one.
+    In scripts that put no spaces between words (Thai, Lao, Khmer, Burmese, Chinese, Japanese) each
+    character, together with its marks, counts as one word.
     """
     return _WORD.findall(fold(text))
 
 
 def count_scripts(texts: Iterable[str]) -> Counter[str]:
-    """How many letters the texts have of each script, by Unicode's names: `Latin`, `Thai`, `Han`, …"""
+    """Count the letters of each script by Unicode's names, such as `Latin`, `Thai` and `Han`."""
     letters: Counter[str] = Counter()
     for character, count in Counter("".join(texts)).items():
         if character.isalpha():
@@ -97,16 +111,16 @@ def count_scripts(texts: Iterable[str]) -> Counter[str]:
 
 
 def get_script(text: str) -> str:
-    """The script of most letters of the text; `none` where it has no letters."""
+    """Return the script of most letters of a text, or `none` if it has no letters."""
     return next((name for name, _ in count_scripts([text]).most_common(1)), "none")
 
 
 def _separates(match: regex.Match[str]) -> bool:
-    """Whether a joiner may stand where it does by RFC 5892."""
+    """Return whether RFC 5892 allows a joiner in this place."""
     start = max(0, match.start() - _NEAR)
     try:
         return idna.valid_contextj(match.string[start : match.end() + _NEAR], match.start() - start)
-    except ValueError:  # beside a control character
+    except ValueError:  # idna raises it beside a control character
         return False
 
 

@@ -1,8 +1,8 @@
-"""The verdict in two files: what it rests on, and what differs from run to run.
+"""The verdict in two files: one with the evidence, and one with values that differ from run to run.
 
-`reports/verdict.json` has a JSON Schema, `verdict.schema.json`, and is the same for the same answers and weights.
-Seconds, what they cost, the commit and how many models have been judged by now stand in `reports/measured.json`, on
-which no stage depends.
+`reports/verdict.json` has a JSON Schema, `verdict.schema.json`. It is the same for the same answers
+and weights. `reports/measured.json` has the seconds, their cost, the commit, and how many models
+have been judged so far. No stage depends on it.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,15 @@ SCHEMA = Path(__file__).with_name("verdict.schema.json")
 WHOLE = {"costs", "training", "summary", "alternative"}
 PARTS = {"looks": {"count", "sentence"}, "lineage": {"git_commit", "git_dirty"}}
 OF_EACH = {"arms": {"seconds_per_request"}, "choices": {"seconds"}}
-"""Keys of what is measured: whole parts of the report, keys of a part, and keys of each entry of a part."""
+"""Keys of measured values.
+
+`WHOLE` names whole parts of the report, `PARTS` keys of a part, and `OF_EACH` keys of each entry of
+a part.
+"""
 
 
 def write_verdict(report: Mapping[str, Any]) -> None:
-    """Write a report into the two files.
+    """Write a report to `reports/verdict.json` and `reports/measured.json`.
 
     Raises:
         ValueError: the report does not follow the schema, which is a defect of Tuneproof.
@@ -34,10 +38,11 @@ def write_verdict(report: Mapping[str, Any]) -> None:
 
 
 def check_verdict(stable: Mapping[str, Any]) -> None:
-    """Hold the content of `reports/verdict.json` to its schema.
+    """Validate the content of `reports/verdict.json` against its schema.
 
     Raises:
-        ValueError: it does not follow it; the message names the first place.
+        ValueError: the content does not follow the schema. The message names the most relevant
+            place.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
@@ -50,10 +55,10 @@ def check_verdict(stable: Mapping[str, Any]) -> None:
 
 
 def read_verdict(folder: Path = Path()) -> dict[str, Any]:
-    """Read the report as `write_verdict` got it.
+    """Read the report that `write_verdict` wrote.
 
     Args:
-        folder: in which `reports` is.
+        folder: the folder that contains `reports`.
 
     Raises:
         UserError: `evaluate` has not run.
@@ -62,7 +67,7 @@ def read_verdict(folder: Path = Path()) -> dict[str, Any]:
 
 
 def split_report(report: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split a report into what is the same for the same answers and weights, and what is not."""
+    """Split a report into what depends only on answers and weights, and what is measured."""
     stable = {key: value for key, value in report.items() if key not in WHOLE}
     measured = {key: value for key, value in report.items() if key in WHOLE}
     for part, keys in PARTS.items():
@@ -82,6 +87,6 @@ def _split(values: Mapping[str, Any], keys: set[str]) -> tuple[dict[str, Any], d
 
 
 def _merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings in one; lists and values are never in both."""
+    """Merge two nested mappings; lists and plain values are never in both."""
     both = {key: _merge(one[key], other[key]) for key in one.keys() & other.keys()}
     return {**one, **other, **both}

@@ -1,4 +1,7 @@
-"""A connection to an OpenAI-compatible endpoint: the key, the parameters that a model refuses, what went wrong."""
+"""A client of an OpenAI-compatible endpoint.
+
+It checks the API key, leaves out parameters that a model rejects, and explains errors.
+"""
 
 import logging
 import os
@@ -15,44 +18,45 @@ if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError
 
 log = logging.getLogger(__name__)
-REFUSABLE = ("max_tokens", "temperature", "seed")  # what some models do not take
+REFUSABLE = ("max_tokens", "temperature", "seed")  # parameters that some models reject
 _REFUSED = re.compile(
     r"(?i)unsupported|not support|unrecogni[sz]ed|unknown|unexpected|not (permitted|allowed)|extra_"
 )
-_KEPT = "What it has answered is kept: run again to go on."
+_KEPT = "The answers so far are kept. Run the command again to resume."
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the endpoint answered."""
+    """An answer of the endpoint."""
 
     text: str
-    """A call of functions as JSON, as in the target of a record."""
+    """The text of the answer. Function calls are given as JSON, as in the target of a record."""
     prompt_tokens: int
-    """As the server counts them; 0, which no prompt has, where it does not tell."""
+    """Prompt tokens as the server counts them, or 0 if it does not report them. No prompt has 0."""
     completion_tokens: int
     seconds: float
-    """From sending the request that was answered to the end of its answer, without earlier tries and their pauses."""
+    """Seconds from sending the request to the end of its answer, without earlier attempts and the
+    pauses between them."""
     model: str
-    """Who answered, as the server says."""
+    """The model that answered, as the server reports it."""
     fingerprint: str | None
-    """Of the server's configuration (`system_fingerprint`), where it tells."""
+    """The `system_fingerprint` of the server's configuration, if the server reports it."""
     cut: bool
     """Whether the answer ended at `max_tokens`."""
 
 
 class Client:
-    """A connection that threads share."""
+    """A client that threads can share."""
 
     def __init__(self, endpoint: Endpoint, section: str) -> None:
-        """Connect to nothing yet.
+        """Make a client without sending anything yet.
 
         Args:
-            endpoint: where and how to ask.
+            endpoint: the address and settings of the endpoint.
             section: the full name of its section in the configuration, for messages.
 
         Raises:
-            UserError: the package openai or the key is missing, or the address is none.
+            UserError: the package openai or the key is missing, or the address is invalid.
         """
         self.endpoint = endpoint
         self.section = section
@@ -65,45 +69,52 @@ class Client:
             from openai import OpenAI
         except ModuleNotFoundError:
             raise UserError(
-                f"{self.section} needs the package openai: `pip install -c constraints.txt '.[remote]'`"
+                f"{self.section} needs the package openai. Run "
+                "`pip install -c constraints.txt '.[remote]'`"
             ) from None
         here = self.endpoint
-        key = self._key or "none"  # without any the package would send OPENAI_API_KEY to everyone
+        # Without a key the package would send OPENAI_API_KEY to any server.
+        key = self._key or "none"
         try:
             return OpenAI(
-                base_url=here.url, api_key=key, timeout=here.timeout, max_retries=here.retries
+                base_url=here.base_url,
+                api_key=key,
+                timeout=here.timeout,
+                max_retries=here.max_retries,
             )
-        except (
-            Exception
-        ) as error:  # of the library below, which refuses the address, or that of a proxy
+        except Exception as error:
+            # The HTTP library rejects the address of the endpoint or of a proxy.
             raise UserError(
-                f"{self.section}.url: {here.url} cannot be used: {self._clean(error)}"
+                f"{self.section}.base_url: {here.base_url} cannot be used: {self._clean(error)}"
             ) from None
 
     def close(self) -> None:
-        """End the connections."""
+        """Close all connections."""
         self._openai.close()
 
     def ask(self, parameters: dict[str, Any]) -> Reply:
-        """Ask once; the package tries again where that may help.
+        """Send one request; the package openai retries errors that may be temporary.
 
         Args:
-            parameters: of a chat completion (`model`, `messages`, `max_tokens`, …).
+            parameters: the parameters of a chat completion (`model`, `messages`, `max_tokens`, …).
 
         Raises:
-            UserError: there is no answer.
+            UserError: the endpoint gave no valid answer.
         """
         raw = self._send(parameters)
         try:
             return _read(raw.parse(), raw.elapsed.total_seconds())
         except (ValueError, TypeError, AttributeError, LookupError):
             raise UserError(
-                f"{self.section}: {self.endpoint.url} answers, but not as OpenAI's API does: "
-                f"{self._clean(raw.text)!r}. Does {self.section}.url go up to and with /v1?"
+                f"{self.section}: {self.endpoint.base_url} does not answer in the format of OpenAI's "
+                f"API: {self._clean(raw.text)!r}. Check that {self.section}.base_url ends with /v1."
             ) from None
 
     def _send(self, parameters: dict[str, Any]) -> Any:
-        """The raw response; what the model refuses to be told is left out, of the other requests too."""
+        """Send a request and return the raw response.
+
+        Parameters that the model rejects are left out, also from all later requests.
+        """
         import openai
 
         while True:
@@ -120,7 +131,7 @@ class Client:
                     raise self._explain(error) from None
                 if refused not in self._refused:
                     log.info(
-                        "%s: %s refuses %s and is asked without it",
+                        "%s: %s rejects the parameter %s. Requests are sent without it.",
                         self.section,
                         self.endpoint.model,
                         refused,
@@ -130,74 +141,80 @@ class Client:
                 raise self._explain(error) from None
 
     def _explain(self, error: "OpenAIError") -> UserError:
-        """What went wrong and what to do, in one message."""
+        """Explain in one message what went wrong and what to do."""
         import openai
 
         at = self.section
         here = self.endpoint
         said = self._clean(error)
-        tries = f"{here.retries + 1} time(s)"
-        key = f"the key in {here.key_variable}" if here.key_variable else "a request without a key"
+        tries = f"{here.max_retries + 1} attempt(s)"
+        key = f"the key in {here.api_key_env}" if here.api_key_env else "a request without a key"
         found = {
-            openai.APITimeoutError: f"did not answer within {here.timeout} s, asked {tries}. Raise {at}.timeout or "
-            f"lower {at}.parallel. {_KEPT}",
-            openai.APIConnectionError: f"cannot be reached: {self._clean(error.__cause__ or error)}. Is the server up, "
-            f"is {at}.url right, does a proxy (HTTPS_PROXY) stand between? {_KEPT}",
-            openai.AuthenticationError: f"refuses {key}. Put a valid key into an environment variable and the name of "
-            f"the variable into {at}.key_variable.",
-            openai.PermissionDeniedError: f"does not serve {key}: {said}. Ask for access, or choose another model.",
-            openai.NotFoundError: f"is not there: {said}. {here.url}/models lists the models; {at}.url goes up to and "
-            "with /v1.",
-            openai.RateLimitError: f"still refuses after it was asked {tries}: {said}. Lower {at}.parallel, raise "
-            f"{at}.retries, or look at your quota. {_KEPT}",
-            openai.InternalServerError: f"failed {tries}: {said}. Look at the server's log, or try later. {_KEPT}",
+            openai.APITimeoutError: f"did not answer within {here.timeout} s in {tries}. "
+            f"Increase {at}.timeout or lower {at}.max_concurrency. {_KEPT}",
+            openai.APIConnectionError: "cannot be reached: "
+            f"{self._clean(error.__cause__ or error)}. Check that the server is running and that "
+            f"{at}.base_url is right, and whether a proxy (HTTPS_PROXY) is in the way. {_KEPT}",
+            openai.AuthenticationError: f"rejects {key}. Store a valid key in an environment "
+            f"variable and set {at}.api_key_env to its name.",
+            openai.PermissionDeniedError: f"denies access to {key}: {said}. Ask for access or "
+            "choose another model.",
+            openai.NotFoundError: f"was not found: {said}. {here.base_url}/models lists the available "
+            f"models. Check that {at}.base_url ends with /v1.",
+            openai.RateLimitError: f"still refuses requests after {tries}: {said}. "
+            f"Lower {at}.max_concurrency, increase {at}.max_retries, or check your quota. {_KEPT}",
+            openai.InternalServerError: f"failed in {tries}: {said}. Look at the server's log, or "
+            f"try again later. {_KEPT}",
         }
-        otherwise = f"refuses a request: {said}. If it is too long, show fewer examples, or choose another model."
+        otherwise = (
+            f"rejects a request: {said}. If the request is too long, show fewer examples or choose "
+            "another model."
+        )
         text = next((text for kind, text in found.items() if isinstance(error, kind)), otherwise)
-        return UserError(f"{at}: {here.model} at {here.url} {text}")
+        return UserError(f"{at}: {here.model} at {here.base_url} {text}")
 
     def _clean(self, error: object) -> str:
-        """What a server or a library said, in a line, without the key."""
+        """Return the message of a server or library in one line, without the key."""
         body = getattr(error, "body", None)
-        inside = (
-            (body.get("message") or body.get("detail")) if isinstance(body, dict) else None
-        )  # OpenAI's, FastAPI's
+        # OpenAI uses `message`, FastAPI `detail`.
+        inside = (body.get("message") or body.get("detail")) if isinstance(body, dict) else None
         text = str(inside or body or error)
         text = text.replace(self._key, "…") if self._key else text
         return " ".join(text.split())[:300].rstrip(". ") or type(error).__name__
 
 
 def _refuses(error: "OpenAIError", name: str) -> bool:
-    """Whether the server says that it does not know, or does not take, a parameter."""
+    """Return whether the server says that it does not know or does not accept a parameter."""
     said = str(getattr(error, "body", None))
     return bool(re.search(rf"\b{name}\b", said) and _REFUSED.search(said))
 
 
 def _get_key(endpoint: Endpoint, section: str) -> str | None:
-    variable = endpoint.key_variable
+    variable = endpoint.api_key_env
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UserError(
-            f"{section}: set the environment variable {variable} to the key of {endpoint.url}"
+            f"{section}: set the environment variable {variable} to the key of {endpoint.base_url}"
         )
-    if not re.fullmatch(r"[\x21-\x7e]+", key):  # the library would quote it in its error
+    if not re.fullmatch(r"[\x21-\x7e]+", key):  # the library would quote the key in its error
         raise UserError(
-            f"{section}: the environment variable {variable} holds no key: it has spaces or letters beyond ASCII"
+            f"{section}: the environment variable {variable} does not hold a valid key: its value "
+            "contains spaces or non-ASCII characters"
         )
     return key
 
 
 def _read(completion: Any, seconds: float) -> Reply:
-    """The reply of the server; whatever is missing raises, for then it speaks another language."""
+    """Read the server's reply; a missing field raises, because then the format is another one."""
     choice = completion.choices[0]
     usage = completion.usage
     text = choice.message.content or ""
     if not text and choice.message.tool_calls:
         text = orjson.dumps([_read_call(call) for call in choice.message.tool_calls]).decode()
     if not isinstance(text, str):
-        raise TypeError("content is no text")
+        raise TypeError("the content of the message is not a string")
     return Reply(
         text=text,
         prompt_tokens=getattr(usage, "prompt_tokens", None) or 0,
@@ -210,7 +227,7 @@ def _read(completion: Any, seconds: float) -> Reply:
 
 
 def _read_call(call: Any) -> dict[str, Any]:
-    """A call as in a record, its arguments as JSON where they are."""
+    """Convert a call to the form of a record, with parsed arguments if they are valid JSON."""
     arguments = call.function.arguments
     try:
         arguments = orjson.loads(arguments)

@@ -1,7 +1,9 @@
-"""Chats with a model behind an OpenAI-compatible endpoint. Every reply is kept: nothing is asked, or paid, twice.
+"""Cached chat requests to a model behind an OpenAI-compatible endpoint.
 
-The replies lie in the cache (`TUNEPROOF_CACHE`) under `replies/<endpoint>/<request>.json`, each by the SHA-256 of what
-was asked; remove a folder there to ask anew. The key is read from the environment and stands in none of them.
+Every reply is kept, so that no request is sent, or paid for, twice. The replies are in the cache
+(`TUNEPROOF_CACHE`) under `replies/<endpoint>/<request>.json`, named by the SHA-256 of the request.
+Delete a folder there to send its requests again. The API key is read from the environment and is
+never written to these files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,35 +25,37 @@ from stages.core.storage.files import read_json, sha256_json, write_json
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One chat to answer, at temperature 0."""
+    """One chat that the endpoint answers at temperature 0."""
 
     messages: Sequence[Message]
-    """As in a record."""
+    """Messages in the form of a record."""
     max_tokens: int
-    """Where the answer is cut."""
+    """The number of tokens after which the answer is cut."""
     seed: int
     tools: Sequence[dict[str, Any]] = field(default_factory=tuple)
     """Definitions of the functions that may be called."""
 
 
 def chat(endpoint: Endpoint, requests: Sequence[Request], section: str) -> list[Reply]:
-    """Answer every chat, in the order given, `endpoint.parallel` at a time, with a progress bar.
+    """Get the replies to all requests, in the order given, and show a progress bar.
 
-    Processes that ask the same model at the same time take turns, so that none pays for what another has asked.
+    `endpoint.max_concurrency` requests are sent at the same time. Processes that use the same model
+    wait for each other, so that none pays for a request that another has sent.
 
     Args:
-        endpoint: where and how to ask.
-        requests: equal ones are asked once.
+        endpoint: the address and settings of the endpoint.
+        requests: the chats to answer. Equal requests are sent once.
         section: the full name of the endpoint's section in the configuration, for messages.
 
     Raises:
-        UserError: the package or the key is missing, or the endpoint cannot answer; what it has answered is kept.
+        UserError: the package openai or the key is missing, or the endpoint cannot answer. The
+            replies received until then are kept.
     """
     from filelock import FileLock
 
     asked = [_describe(endpoint, request) for request in requests]
     folder = cached_folder(
-        f"replies/{sha256_json([endpoint.url, endpoint.model])[:16]}", lambda _: None
+        f"replies/{sha256_json([endpoint.base_url, endpoint.model])[:16]}", lambda _: None
     )
     files = [folder / f"{sha256_json(value)}.json" for value in asked]
     with FileLock(folder / ".lock"):
@@ -65,7 +69,7 @@ def chat(endpoint: Endpoint, requests: Sequence[Request], section: str) -> list[
 
 
 def _ask_all(client: Client, missing: Mapping[Path, dict[str, Any]]) -> None:
-    """Ask, and write each reply as it comes."""
+    """Send the missing requests and write each reply as soon as it arrives."""
     from tqdm import tqdm
 
     title = client.section.rpartition(".")[2]
@@ -84,7 +88,7 @@ def _ask_all(client: Client, missing: Mapping[Path, dict[str, Any]]) -> None:
     with (
         closing(client),
         tqdm(total=len(missing), desc=title, unit="request", mininterval=1) as bar,
-        ThreadPoolExecutor(client.endpoint.parallel) as pool,
+        ThreadPoolExecutor(client.endpoint.max_concurrency) as pool,
     ):
         waiting = [pool.submit(ask, path, asked) for path, asked in missing.items()]
         try:
@@ -92,15 +96,17 @@ def _ask_all(client: Client, missing: Mapping[Path, dict[str, Any]]) -> None:
                 done.result()
                 bar.update()
         finally:
-            stopped.set()  # on an interrupt too; what is under way is paid for, and the end of the block waits for it
+            # This also happens on an interrupt. Running requests are paid for, so the end of the
+            # block waits for them.
+            stopped.set()
 
 
 def _describe(endpoint: Endpoint, request: Request) -> dict[str, Any]:
-    """All that the answer hangs on: the address, and what is sent."""
+    """Return everything that the answer depends on: the address and the content of the request."""
     tools = {"tools": list(request.tools)} if request.tools else {}
     given = {"max_tokens": request.max_tokens, "temperature": 0, "seed": request.seed, **tools}
     return {
-        "url": endpoint.url,
+        "url": endpoint.base_url,
         "model": endpoint.model,
         "messages": to_api(request.messages),
         **given,
@@ -108,7 +114,10 @@ def _describe(endpoint: Endpoint, request: Request) -> dict[str, Any]:
 
 
 def to_api(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """The messages of a record as the API takes them: arguments as text, an id for every call, no fields of ours."""
+    """Convert the messages of a record to the form that the API expects.
+
+    The arguments of calls become text, every call gets an id, and fields of our own are removed.
+    """
     made = list[dict[str, Any]]()
     unanswered = list[str]()
     for message in messages:

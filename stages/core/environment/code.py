@@ -1,4 +1,4 @@
-"""The code on which the outputs of a stage depend. `dvc.yaml` is the only list of it."""
+"""The code on which the outputs of a stage depend, as listed in `dvc.yaml` alone."""
 
 import ast
 import hashlib
@@ -24,10 +24,10 @@ def list_other_code(stage: str) -> list[Path]:
 
 
 def get_digests(paths: Iterable[Path]) -> dict[str, str]:
-    """Compute the SHA-256 of what each file does: an edited comment, docstring or line break changes nothing.
+    """Compute a SHA-256 of each file that ignores comments, docstrings and line breaks.
 
     Returns:
-        For each path, relative to the repository, the digest in hex of its syntax tree without texts that stand alone.
+        The digest in hex of the syntax tree without docstrings, by path relative to the repository.
     """
     return {path.relative_to(ROOT).as_posix(): _digest(path) for path in paths}
 
@@ -42,7 +42,7 @@ def _digest(path: Path) -> str:
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Whether a statement is a docstring, of a class, a function or an attribute."""
+    """Return whether a statement is a docstring of a module, class, function or attribute."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)

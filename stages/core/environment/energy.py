@@ -1,4 +1,7 @@
-"""Electricity and carbon dioxide of a block of code, by CodeCarbon (https://docs.codecarbon.io), which is an extra."""
+"""Electricity and carbon dioxide of a block of code, measured with the optional CodeCarbon.
+
+See https://docs.codecarbon.io.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -12,25 +15,31 @@ from stages.core.errors import UserError
 
 @dataclass(slots=True)
 class Energy:
-    """What a block took; None until it has ended, and where nothing is measured."""
+    """Energy that a block of code used.
+
+    The values are None until the block has ended, and if nothing is measured.
+    """
 
     kwh: float | None = None
     """Kilowatt-hours of processors, memory and GPUs."""
     co2_kg: float | None = None
-    """Kilograms of CO2 equivalents, by the country's mean mix of electricity."""
+    """Kilograms of CO2 equivalents for the mean electricity mix of the country."""
 
 
 @contextmanager
 def measure(settings: EnergyConfig) -> Iterator[Energy]:
-    """Measure the block, an unfinished one too. The first time in a process costs two seconds, later 20 milliseconds.
+    """Measure the energy of a block, even if an exception ends it.
 
-    Where the hardware has counters (RAPL, NVML) they are read, and count everybody's load. Elsewhere CodeCarbon
-    estimates from the processor's rated power and the memory in use, of this process and its children alone: on a
-    machine that others share, their load is not ours. What a `.codecarbon.config` says of the hardware (`pue`,
-    `force_cpu_power`) holds.
+    The first measurement in a process costs two seconds, later ones 20 milliseconds.
+
+    If the hardware has counters (RAPL, NVML), CodeCarbon reads them. They include the load of all
+    users. Otherwise it estimates from the processor's rated power and the memory in use. The
+    estimate covers only this process and its children, because the load of other users of a shared
+    machine is not ours. Settings of the hardware in a `.codecarbon.config` (`pue`,
+    `force_cpu_power`) apply.
 
     Raises:
-        UserError: CodeCarbon is not installed, or does not know the country.
+        UserError: CodeCarbon is not installed or does not know the country.
     """
     used = Energy()
     if not settings.measure:
@@ -42,9 +51,8 @@ def measure(settings: EnergyConfig) -> Iterator[Energy]:
         yield used
     finally:
         tracker.stop()
-        found = getattr(
-            tracker, "final_emissions_data", None
-        )  # CodeCarbon logs its own defects and goes on
+        # CodeCarbon logs its own errors and continues without this attribute.
+        found = getattr(tracker, "final_emissions_data", None)
         if found is not None:
             used.kwh = found.energy_consumed
             used.co2_kg = found.emissions
@@ -56,24 +64,23 @@ def _get_tracker(country: str) -> Any:
         from codecarbon.input import DataSource
     except ModuleNotFoundError as error:
         raise UserError(
-            f"energy.measure needs CodeCarbon ({error}): `pip install -c constraints.txt '.[energy]'`, "
-            "or energy=unmeasured"
+            f"energy.measure needs CodeCarbon ({error}). Run "
+            "`pip install -c constraints.txt '.[energy]'`, or set energy=none"
         ) from None
-    if (
-        country not in DataSource().get_global_energy_mix_data()
-    ):  # it would take the world's mean, and say so nowhere
+    # CodeCarbon would silently use the world's mean.
+    if country not in DataSource().get_global_energy_mix_data():
         raise UserError(
-            f"energy.country: CodeCarbon does not know {country!r}; give a country's three letters of ISO 3166"
+            f"energy.country: CodeCarbon does not know {country!r}; give the three-letter code of "
+            "a country (ISO 3166)"
         )
-    logging.getLogger("codecarbon").setLevel(
-        logging.ERROR
-    )  # it speaks before it has read its log level
+    # CodeCarbon logs before it has read its log level.
+    logging.getLogger("codecarbon").setLevel(logging.ERROR)
     return OfflineEmissionsTracker(
         country_iso_code=country,
         tracking_mode="process",
         output_methods=[],  # no emissions.csv
         emissions_endpoint=None,
-        electricitymaps_api_token="",  # not from a file either: it would ask the network
-        allow_multiple_runs=True,  # else a lock in the folder for temporary files
+        electricitymaps_api_token="",  # a token, even one from a file, would cause network requests
+        allow_multiple_runs=True,  # otherwise it writes a lock file into the temporary folder
         log_level="error",
     )

@@ -1,4 +1,4 @@
-"""Where a result came from: commit, configuration, data, versions, hardware."""
+"""The origin of a result: commit, configuration, data, versions and hardware."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -24,19 +24,22 @@ PACKAGES = (
 
 
 def config_sha256(config: Config) -> str:
-    """Of the resolved configuration without `tracking`, on which no output depends, and without `candidate`, which
-    differs between the stages of one execution."""
+    """Compute the SHA-256 of the resolved configuration.
+
+    `tracking` is left out, because no output depends on it. `candidate` is left out, because it
+    differs between the stages of one execution.
+    """
     return sha256_json(config.model_dump(by_alias=True, exclude={"tracking", "candidate"}))
 
 
 def data_sha256() -> dict[str, str]:
-    """Of each prepared split that is there."""
+    """Compute the SHA-256 of each prepared split that exists."""
     paths = {split: PREPARED / f"{split}.jsonl" for split in SPLITS}
     return {split: sha256_file(path) for split, path in paths.items() if path.exists()}
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages on which the numbers depend."""
+    """Return the versions of Python and of the packages on which the numbers depend."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -47,7 +50,10 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str | int]:
-    """The processor or the GPU that torch uses, and the threads it may use. Imports torch."""
+    """Describe the GPUs that torch uses, or the processor and its threads if there are none.
+
+    This imports torch.
+    """
     import torch
 
     if torch.cuda.is_available():

@@ -1,6 +1,8 @@
-"""Which of several training processes this one is. All else of Tuneproof runs in one process, which is the main one.
+"""The role of this process among several training processes.
 
-`stages.train.distributed.launch` starts the others; accelerate's launcher gives each its number in `RANK`.
+Everything except training runs in a single process, which is the main one.
+`stages.train.distributed.launch` starts the workers, and accelerate's launcher gives each its
+number in `RANK`.
 """
 
 import os
@@ -8,37 +10,75 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-WORKER = "TUNEPROOF_WORKER"  # in a worker's environment: the folder with its configuration and its last words
-RUNS = "TUNEPROOF_RUNS"  # the MLflow runs of the stage, opened by the process that launched the workers
+# Environment variable of a worker: the folder with its configuration and its last message.
+WORKER = "TUNEPROOF_WORKER"
+# Environment variable of a worker: the MLflow runs of the stage, which the launching process
+# opened.
+RUNS = "TUNEPROOF_RUNS"
+# Where DVC copies the repository for an experiment of its queue.
+EXPERIMENTS = ".dvc/tmp/exps/"
+WORKER_COMMAND = "queue-worker"  # of dvc exp; the name of the worker follows
 
 
 def is_worker() -> bool:
-    """Whether another process of Tuneproof launched this one to train: it does not launch again."""
+    """Return whether another process of Tuneproof launched this one to train.
+
+    A worker launches no workers of its own.
+    """
     return WORKER in os.environ
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files, tracks and talks; all the others only compute."""
+    """Return whether this process writes files, tracks and logs; all others only compute."""
     return not is_worker() or os.environ.get("RANK", "0") == "0"
 
 
 def get_runs() -> list[str]:
-    """The ids of the MLflow runs that the launching process has opened for this worker; it closes them too."""
+    """Return the ids of the MLflow runs that the launching process opens and closes."""
     return os.environ.get(RUNS, "").split()
 
 
 def is_sharded() -> bool:
-    """Whether each worker will hold a part of the model only: accelerate says so to the workers that it starts."""
+    """Return whether each worker will hold only a part of the model.
+
+    accelerate sets environment variables that say so in the workers that it starts.
+    """
     return any(
         os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true"
         for kind in ("FSDP", "DEEPSPEED")
     )
 
 
+def count_cores() -> int:
+    """Return how many cores this process may use, its share if workers of DVC's queue run side by
+    side."""
+    allowed = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    return max(1, len(allowed) // count_queue_workers())
+
+
+def count_queue_workers() -> int:
+    """Return how many workers of DVC's queue run on this machine, or 1 if no worker started this
+    process."""
+    if EXPERIMENTS not in Path.cwd().as_posix():
+        return 1
+    import psutil
+
+    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    workers = [words for words in commands if WORKER_COMMAND in words]
+    names = {words[words.index(WORKER_COMMAND) + 1] for words in workers}
+    return max(1, len(names))
+
+
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM, with which schedulers end a job, becomes an exception: else it would end us and leave the server."""
+    """Turn SIGTERM, with which schedulers end a job, into an exception.
+
+    Otherwise the signal would end this process and leave its server or SLURM job running.
+    """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

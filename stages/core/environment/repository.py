@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def repository_root() -> Path:
-    """The original repository, also inside the copies in which DVC runs queued experiments."""
+    """Return the original repository, even inside the copies for DVC's queued experiments."""
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
 def git_commit() -> str:
-    """The commit that the experiment started from, or `unknown` outside a git repository."""
+    """Return the commit that the experiment started from, or `unknown` outside a git repository."""
     return os.environ.get("DVC_EXP_BASELINE_REV") or _git("rev-parse", "HEAD") or "unknown"
 
 
 def git_dirty() -> bool:
-    """Whether tracked files differ from the commit, leaving out what the pipeline itself writes."""
+    """Return whether tracked files differ from the commit, ignoring what the pipeline writes."""
     return bool(
         _git(
             "status",

@@ -1,4 +1,4 @@
-"""One arm's answers to records, asked of an engine."""
+"""Get the answers of one arm to records from an engine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,20 +27,20 @@ def ask(
     shots: Sequence[Sequence[Record]] | None = None,
     allowed: Sequence[list[int]] | None = None,
 ) -> list[Prediction]:
-    """Ask every record.
+    """Let an engine answer every record.
 
     Args:
-        arm: its name.
-        engine: with the arm's model.
-        tokenizer: the model's.
-        config: for the limits of the model and of the answers.
-        records: the rows to answer.
-        instruction: the system message; null keeps the rows' own.
-        shots: for each record the solved rows that stand before it.
-        allowed: token ids of the only possible answers, as `Engine.generate` takes them.
+        arm: The name of the arm.
+        engine: The engine with the arm's model.
+        tokenizer: The model's tokenizer.
+        config: The configuration, which limits the prompts and the answers.
+        records: The rows to answer.
+        instruction: The system message; None keeps the rows' own.
+        shots: For each record, the solved rows that precede it in the prompt.
+        allowed: Token ids of the only allowed answers, as in `Engine.generate`.
 
     Raises:
-        UserError: a record does not fit into the model's limit even without shots.
+        UserError: A record does not fit into the model's limit even without shots.
     """
     from stages.core.models.generation import common_prefix
 
@@ -63,7 +63,7 @@ def ask(
     ]
     return (
         _read_targets(engine, tokenizer, found, prompts, records)
-        if config.evaluate.likelihood
+        if config.evaluate.target_loglikelihood
         else found
     )
 
@@ -75,10 +75,13 @@ def fit_prompts(
     instruction: str | None,
     shots: Sequence[Sequence[Record]] | None = None,
 ) -> list[tuple[list[int], int]]:
-    """For each record the token ids of its prompt, and how many of the first shots had no room.
+    """Build the prompt of each record, leaving out the first shots if they do not fit.
+
+    Returns:
+        For each record, the token ids of its prompt and the number of shots that were left out.
 
     Raises:
-        UserError: a record does not fit into the model's limit even without shots.
+        UserError: A record does not fit into the model's limit even without shots.
     """
 
     limit = config.model.max_length - config.prompt.max_new_tokens
@@ -93,7 +96,7 @@ def _read_targets(
     prompts: Sequence[list[int]],
     records: Sequence[Record],
 ) -> list[Prediction]:
-    """The predictions with the likelihood of each target after the prompt that asked for it."""
+    """Add to each prediction the likelihood of the target after its prompt."""
     from stages.core.models.likelihood import get_nats
 
     targets = [encode_target(tokenizer, record) for record in records]
@@ -112,7 +115,11 @@ def _fit(
     shots: Sequence[Record],
     limit: int,
 ) -> tuple[list[int], int]:
-    """The prompt with as many of the last shots as fit into `limit` tokens, and how many of the first were left out."""
+    """Build a prompt with as many of the last shots as fit into `limit` tokens.
+
+    Returns:
+        The token ids, and how many of the first shots were left out.
+    """
     for first in range(len(shots) + 1):
         ids = encode_prompt(
             tokenizer, build_prompt(record, instruction, shots[first:]), record.tools
@@ -120,6 +127,6 @@ def _fit(
         if len(ids) <= limit:
             return ids, first
     raise UserError(
-        f"record {record.id} needs {len(ids)} tokens of prompt; model.max_length leaves {limit} beside "
-        f"prompt.max_new_tokens. Raise model.max_length, or shorten the row."
+        f"the prompt of record {record.id} takes {len(ids)} tokens, but model.max_length minus "
+        f"prompt.max_new_tokens leaves {limit}. Raise model.max_length, or shorten the row."
     )

@@ -1,4 +1,4 @@
-"""A classifier's answers to records, written in the form of the targets."""
+"""Let a classifier answer records and write its answers in the form of the targets."""
 
 import time
 from collections.abc import Sequence
@@ -29,28 +29,30 @@ def ask_classifier(
     config: Config,
     records: Sequence[Record],
 ) -> list[Prediction]:
-    """Let a classifier answer every record: see `stages.core.inference.asking.ask`, which asks a model that generates.
+    """Let a classifier answer every record.
+
+    For models that generate text, see `stages.core.inference.asking.ask`.
 
     Args:
-        arm: its name.
-        model: in evaluation mode, with the head of `train.method`.
-        tokenizer: its tokenizer.
-        config: for the limits.
-        records: the rows to answer.
+        arm: The name of the arm.
+        model: The model in evaluation mode, with the classification head of `train.method`.
+        tokenizer: The model's tokenizer.
+        config: The configuration, which sets the limits.
+        records: The rows to answer.
     """
     from tqdm import tqdm
 
     from stages.core.models.generation import batches
 
     readings = read_texts(tokenizer, [record.question for record in records], get_limit(config))
-    write = _write_tags if config.train.method == "tag" else _write_label
+    write = _write_tags if config.train.method == "token-classification" else _write_label
     found: dict[int, tuple[str, float]] = {}
     lengths = [len(reading.ids) for reading in readings]
     with (
         measure(config.energy) as used,
         tqdm(total=len(records), desc=arm, unit="row", mininterval=1) as bar,
     ):
-        for rows in batches(lengths, config.model.batch_tokens):
+        for rows in batches(lengths, config.model.max_batch_tokens):
             started = time.perf_counter()
             chosen = choose(model, tokenizer, [readings[i] for i in rows])
             texts = [
@@ -70,7 +72,7 @@ def ask_classifier(
 def choose(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading]
 ) -> list[Any]:
-    """The number of the likeliest label of each text, or of each token of it."""
+    """Get the index of the likeliest label of each text, or of each of its tokens."""
     import torch
 
     inputs = tokenizer.pad(

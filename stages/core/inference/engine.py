@@ -1,9 +1,13 @@
-"""What generates the answers: this process, or a vLLM server that runs for one model and ends before the next one.
+"""Generate answers in this process or with a vLLM server.
 
-vLLM has a Python environment of its own (`make vllm`), because it pins another transformers than this project; only the
-child process sees it. Prompts and answers pass as token ids, so that texts are made by the same tokenizer whichever
-engine is chosen. Both are greedy, but where two tokens are nearly as likely they may choose differently: all arms of a
-comparison have to be answered by the same engine, which is why `engine` is a parameter of every stage that asks.
+A vLLM server runs for one model and ends before the next one starts. vLLM has its own Python
+environment (`make vllm`), because it pins another version of transformers than this project. Only
+the child process uses that environment.
+
+Prompts and answers are exchanged as token ids, so the same tokenizer encodes and decodes the texts
+for both engines. Both decode greedily, but they may choose differently between two tokens of nearly
+equal likelihood. All arms of a comparison therefore have to use the same engine, which is why
+`engine` is a parameter of every stage that generates answers.
 """
 
 import shutil
@@ -16,13 +20,13 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from stages.core.config.model import VllmEngine
+from stages.core.config.model import VllmEngineConfig
 from stages.core.config.schema import Config
 from stages.core.environment.processes import ended_by_sigterm
 from stages.core.environment.repository import repository_root
 from stages.core.errors import UserError
 from stages.core.inference.vllm_server import Server
-from stages.core.models.base_models import BaseModel
+from stages.core.models.base_models import ModelFiles
 from stages.core.models.loading import get_dtype, get_model, get_tuned_model
 
 if TYPE_CHECKING:
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """One model that answers."""
+    """A model that answers prompts."""
 
     def generate(
         self,
@@ -43,21 +47,33 @@ class Engine(Protocol):
         allowed: Sequence[list[int]] | None = None,
         ignore_eos: bool = False,
     ) -> "list[Answer]":
-        """Answer every prompt (token ids) greedily, in the order given, with a progress bar where it has a title.
+        """Answer every prompt greedily, in the given order.
 
-        Where `allowed` is given, one of these answers (token ids, the end token included) is the only possible one.
-        With `ignore_eos` every answer takes all `max_new_tokens`.
+        Args:
+            prompts: Token ids.
+            max_new_tokens: The limit of each answer.
+            title: The title of the progress bar; None shows no bar.
+            allowed: Token ids of the only allowed answers, each including the end token.
+            ignore_eos: Whether every answer takes all `max_new_tokens`.
         """
 
     def get_model(self) -> "PreTrainedModel":
-        """The same weights in this process, for what needs more than answers. A server ends: no `generate` after it."""
+        """Get the same weights as a model in this process, for uses that need more than answers.
+
+        This stops a server, so `generate` must not be called afterwards.
+        """
 
 
 @contextmanager
 def get_engine(
-    config: Config, base: BaseModel, tokenizer: "PreTrainedTokenizerBase", tuned: Path | None = None
+    config: Config,
+    base: ModelFiles,
+    tokenizer: "PreTrainedTokenizerBase",
+    tuned: Path | None = None,
 ) -> Iterator[Engine]:
-    """The engine of `config.engine` with the base model or, where its folder is given, with the tuned one.
+    """Start the engine that `config.engine` names.
+
+    It loads the tuned model if its folder `tuned` is given, and the base model otherwise.
 
     Raises:
         UserError: vLLM is not installed, or its server does not start.
@@ -66,8 +82,8 @@ def get_engine(
     load = (
         partial(get_tuned_model, base, dtype, tuned) if tuned else partial(get_model, base, dtype)
     )
-    if not isinstance(config.engine, VllmEngine):
-        yield Local(load(), tokenizer, config.model.batch_tokens)
+    if not isinstance(config.engine, VllmEngineConfig):
+        yield TransformersEngine(load(), tokenizer, config.model.max_batch_tokens)
         return
     with TemporaryDirectory(prefix="tuneproof-vllm-") as folder, ended_by_sigterm():
         program = _find_program(config.engine)
@@ -75,21 +91,21 @@ def get_engine(
         arguments = [*_get_arguments(config, base, weights), *config.engine.args]
         server = Server([*program, weights, *arguments], Path(folder, "server.log"))
         try:
-            server.wait(config.engine.start_seconds)
-            yield Vllm(server, tokenizer, config.engine.parallel, load)
+            server.wait(config.engine.startup_timeout)
+            yield VllmEngine(server, tokenizer, config.engine.max_concurrency, load)
         finally:
             server.close()
 
 
-class Local:
-    """Generation in this process."""
+class TransformersEngine:
+    """Generate answers in this process."""
 
     def __init__(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", batch_tokens: int
+        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", max_batch_tokens: int
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = max_batch_tokens
 
     def generate(
         self,
@@ -100,7 +116,7 @@ class Local:
         allowed: Sequence[list[int]] | None = None,
         ignore_eos: bool = False,
     ) -> "list[Answer]":
-        """See `Engine`."""
+        """Answer every prompt as `Engine.generate` describes."""
         from stages.core.models.generation import generate
 
         return generate(
@@ -108,19 +124,22 @@ class Local:
             self._tokenizer,
             prompts,
             max_new_tokens=max_new_tokens,
-            batch_tokens=self._batch_tokens,
+            max_batch_tokens=self._batch_tokens,
             title=title,
             allowed=allowed,
             ignore_eos=ignore_eos,
         )
 
     def get_model(self) -> "PreTrainedModel":
-        """See `Engine`."""
+        """Get the model as `Engine.get_model` describes."""
         return self._model
 
 
-class Vllm:
-    """Generation by a server. Our own copy of the model is not in memory while the server holds the GPU."""
+class VllmEngine:
+    """Generate answers with a vLLM server.
+
+    This process does not load its own copy of the model while the server holds the GPU.
+    """
 
     def __init__(
         self,
@@ -143,10 +162,13 @@ class Vllm:
         allowed: Sequence[list[int]] | None = None,
         ignore_eos: bool = False,
     ) -> "list[Answer]":
-        """See `Engine`. `Answer.seconds` is the wall time of all prompts shared equally, as if they were one batch.
+        """Answer every prompt as `Engine.generate` describes.
+
+        `Answer.seconds` is the wall time of all prompts divided by their number, as if they were
+        one batch.
 
         Raises:
-            UserError: the server refused a prompt or went away.
+            UserError: The server rejected a prompt or stopped responding.
         """
         from tqdm import tqdm
 
@@ -164,7 +186,7 @@ class Vllm:
                     bar.update()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self._server.close()  # ends the requests under way, for which the pool waits
+                self._server.close()  # ends the open requests that the pool waits for
                 raise
         seconds = (perf_counter() - started) / len(prompts)
         answers = [future.result() for future in futures]
@@ -184,7 +206,7 @@ class Vllm:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def get_model(self) -> "PreTrainedModel":
-        """See `Engine`."""
+        """Get the model as `Engine.get_model` describes."""
         return self._model
 
     @cached_property
@@ -193,43 +215,43 @@ class Vllm:
         return self._load()
 
 
-def _find_program(engine: VllmEngine) -> list[str]:
+def _find_program(engine: VllmEngineConfig) -> list[str]:
     name, *rest = engine.command
-    program = shutil.which(name) or shutil.which(
-        repository_root() / name
-    )  # not in the copy of a queued experiment
+    # A queued experiment runs in a copy of the repository, which lacks the environment of vLLM.
+    program = shutil.which(name) or shutil.which(repository_root() / name)
     if not program:
         raise UserError(
-            f"engine.command: there is no {name}: run `make vllm`, or choose engine=transformers"
+            f"engine.command: found no {name}. Run `make vllm`, or set engine=transformers"
         )
     return [program, *rest]
 
 
-def _get_arguments(config: Config, base: BaseModel, weights: str) -> list[str]:
+def _get_arguments(config: Config, base: ModelFiles, weights: str) -> list[str]:
     arguments = ["--dtype", str(get_dtype(config.model.dtype)).removeprefix("torch.")]
     arguments += ["--max-model-len", str(config.model.max_length), "--enable-prefix-caching"]
-    arguments += [
-        "--generation-config",
-        "vllm",
-    ]  # the model's end tokens, but no penalties of it: as with our own
+    # As in the engine of this process, the model's end tokens apply, but not its penalties.
+    arguments += ["--generation-config", "vllm"]
     arguments += ["--seed", str(config.seed)]
     arguments += ["--revision", base.revision] if base.revision and weights == base.path else []
     return [*arguments, "--trust-remote-code"] if base.trust_remote_code else arguments
 
 
 def _get_weights(
-    base: BaseModel,
+    base: ModelFiles,
     dtype: str,
     tokenizer: "PreTrainedTokenizerBase",
     tuned: Path | None,
     target: Path,
 ) -> str:
-    """What the server loads: the base model, a whole tuned one, or an adapter merged as `get_tuned_model` merges it."""
+    """Get the path of the weights that the server loads.
+
+    That is the base model, a whole tuned model, or an adapter that `get_tuned_model` has merged.
+    """
     if not tuned or not (tuned / "adapter_config.json").exists():
         return str(tuned or base.path)
     import torch
 
     get_tuned_model(base, dtype, tuned).save_pretrained(target)
     tokenizer.save_pretrained(target)
-    torch.cuda.empty_cache()  # the GPU is the server's now
+    torch.cuda.empty_cache()  # the server needs the GPU memory
     return str(target)

@@ -1,4 +1,7 @@
-"""The general suite: short items that have nothing to do with the task, to see what a model forgot in training."""
+"""Ask a model the general suite, which shows what it forgot in training.
+
+The items of the suite are short and have nothing to do with the task.
+"""
 
 import time
 from collections.abc import Sequence
@@ -20,14 +23,13 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "general_suite"
 MAX_NEW_TOKENS = 48
 EMPTY: Message = {"role": "system", "content": ""}
-WITHOUT_SYSTEM = (
-    1 / 3
-)  # of each category's items are asked without the template's system message too
+# The share of each category that is also asked without the chat template's own system message.
+WITHOUT_SYSTEM = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question with a check that a program can do."""
+    """One question with a check that a program can carry out."""
 
     id: str
     category: str
@@ -36,7 +38,7 @@ class Item:
 
 
 def read_items() -> list[Item]:
-    """All items, in the order of the file."""
+    """Read all items of the suite, in file order."""
     return [
         Item(**orjson.loads(line)) for line in (FOLDER / "items.jsonl").read_bytes().splitlines()
     ]
@@ -45,21 +47,26 @@ def read_items() -> list[Item]:
 def ask_general(
     engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: Config
 ) -> dict[str, Any]:
-    """What a model knows beside the task.
+    """Ask a model what it knows apart from the task.
 
     Returns:
-        `answers` to all items, by id; `answers_without_system` to some of them, below an empty system message, where
-        the chat template would put one of its own there; and `prose`, for each paragraph its nats and tokens (all of
-        these only with `evaluate.forgetting`); `harness`, as `stages.core.inference.harness.ask_harness` gives it;
-        `seconds` of all that.
+        A dict with these keys. The first three are present only with `evaluate.forgetting`.
+
+        - `answers`: the answers to all items, by id.
+        - `answers_without_system`: the answers to some of the items after an empty system message.
+          The key is present only if the chat template would add a system message of its own.
+        - `prose`: the nats and the token count of each paragraph.
+        - `harness`: the result of `stages.core.inference.harness.ask_harness`, present only if
+          `evaluate.lm_eval.tasks` names tasks.
+        - `seconds`: the wall time of all of this.
     """
     started = time.perf_counter()
     found = _ask_suite(engine, tokenizer, config.seed) if config.evaluate.forgetting else {}
-    if config.evaluate.harness.tasks:
+    if config.evaluate.lm_eval.tasks:
         from stages.core.inference.harness import ask_harness
 
         found["harness"] = ask_harness(
-            engine.get_model(), tokenizer, config.evaluate.harness, config.seed
+            engine.get_model(), tokenizer, config.evaluate.lm_eval, config.seed
         )
     return {**found, "seconds": time.perf_counter() - started}
 
@@ -84,7 +91,7 @@ def _ask_items(
     before: list[Message],
     title: str,
 ) -> dict[str, str]:
-    """The answers by id, each item asked after the messages `before`."""
+    """Ask each item after the messages `before` and return the answers by id."""
     from stages.core.data.prompts import encode_prompt
 
     prompts = [
@@ -96,7 +103,7 @@ def _ask_items(
 
 
 def draw_items(items: Sequence[Item], seed: int) -> list[Item]:
-    """The same share of each category, drawn by the seed, in the order given."""
+    """Draw the same share of each category by the seed, keeping the given order."""
     drawn: set[str] = set()
     for category in dict.fromkeys(item.category for item in items):
         ids = [item.id for item in items if item.category == category]
@@ -109,9 +116,10 @@ def draw_items(items: Sequence[Item], seed: int) -> list[Item]:
 
 
 def replaces_system(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Whether the chat template puts a system message of its own above a chat that has none, and an empty one is less.
+    """Check whether an empty system message shortens what the chat template puts before a chat.
 
-    Templates that refuse a system message, or add their own text to every one, are not asked without it.
+    That is so if the template adds its own system message to a chat that has none. It is not so for
+    templates that reject system messages or that add their own text to every system message.
     """
     from stages.core.data.prompts import TemplateError, split_user_turn
 
@@ -124,7 +132,11 @@ def replaces_system(tokenizer: "PreTrainedTokenizerBase") -> bool:
 def read_prose(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
 ) -> dict[str, list[float]]:
-    """Negative log-likelihood (nats) and tokens of each paragraph of the prose, the first token left out."""
+    """Measure the negative log-likelihood of each prose paragraph.
+
+    Returns:
+        `nats` and `tokens`, one number for each paragraph. Both leave out the first token.
+    """
     from stages.core.models.likelihood import get_nats
 
     paragraphs = [text.strip() for text in (FOLDER / "prose.txt").read_text().split("\n\n")]

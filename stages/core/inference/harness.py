@@ -1,6 +1,7 @@
-"""Known suites, asked of a model in memory by lm-evaluation-harness, which is an extra.
+"""Run public benchmark tasks on a loaded model with lm-evaluation-harness, an optional extra.
 
-Prompts are the harness's own, without the chat template, so that the numbers are those that others publish.
+The prompts are the harness's own and do not use the chat template, so the scores are comparable
+with published ones.
 """
 
 import difflib
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.core.config.evaluate import HarnessConfig
+from stages.core.config.evaluate import LmEvalConfig
 from stages.core.errors import UserError
 from stages.core.storage.files import sha256_json
 
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
 def ask_harness(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    settings: HarnessConfig,
+    settings: LmEvalConfig,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Run the tasks; nothing is asked, and {} returned, where there are none.
+    """Run the tasks of `settings`; without tasks the model is not asked and the result is empty.
 
     Returns:
-        For each task or group: `version`, `items_sha256`, and under `metrics` by name its `value` and, where that is
-        the mean over the items, its standard error `stderr` and the items' `scores`; both null otherwise (as of BLEU).
+        For each task or group its `version`, its `items_sha256` and its `metrics`. Each metric has
+        a `value`. If that is the mean over the items, it also has the standard error `stderr` and
+        the `scores` of the items. Otherwise (BLEU, for example) both are None.
 
     Raises:
-        UserError: the harness is not installed, knows no such task, or cannot get a task's data.
+        UserError: The harness is not installed, does not know a task, or cannot get its data.
     """
     if not settings.tasks:
         return {}
@@ -41,12 +43,11 @@ def ask_harness(
         from lm_eval.tasks import TaskManager
     except ModuleNotFoundError as error:
         raise UserError(
-            f"evaluate.harness.tasks needs lm-evaluation-harness ({error}): "
-            "`pip install -c constraints.txt '.[harness]'`, or evaluate.harness.tasks=[]"
+            f"evaluate.lm_eval.tasks needs lm-evaluation-harness ({error}). Run "
+            "`pip install -c constraints.txt '.[lm-eval]'`, or set evaluate.lm_eval.tasks=[]"
         ) from None
-    logging.getLogger("lm_eval").setLevel(
-        logging.ERROR
-    )  # it warns that it got a model and not a name
+    # The harness warns when it gets a model instead of a model name.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     manager = TaskManager(include_path=settings.folder)
     _check_names(settings, manager.all_tasks)
     try:
@@ -56,33 +57,33 @@ def ask_harness(
             batch_size=settings.batch_size,
             limit=settings.limit,
             task_manager=manager,
-            bootstrap_iters=0,  # intervals are ours, and paired
+            bootstrap_iters=0,  # this project computes its own paired intervals
             random_seed=seed,
             numpy_random_seed=seed,
             torch_random_seed=seed,
             fewshot_random_seed=seed,
         )
-    except (OSError, ImportError) as error:  # no network, no such file, an extra of one task
+    except (OSError, ImportError) as error:  # no network, missing file or missing extra
         raise UserError(
-            f"evaluate.harness.tasks: the harness could not prepare {settings.tasks}: {error}"
+            f"evaluate.lm_eval.tasks: the harness could not prepare {settings.tasks}: {error}"
         ) from error
     return {name: _summarise(results, name) for name in _outermost(results)}
 
 
-def _check_names(settings: HarnessConfig, known: Sequence[str]) -> None:
+def _check_names(settings: LmEvalConfig, known: Sequence[str]) -> None:
     names = set(known)
     for task in settings.tasks:
         if task not in names:
             close = difflib.get_close_matches(task, known, n=3)
             hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-            where = f" nor {settings.folder}" if settings.folder else ""
+            where = f" or in {settings.folder}" if settings.folder else ""
             raise UserError(
-                f"evaluate.harness.tasks: neither the harness{where} has a task {task!r}{hint}"
+                f"evaluate.lm_eval.tasks: no task in the harness{where} is named {task!r}{hint}"
             )
 
 
 def _outermost(results: dict[str, Any]) -> list[str]:
-    """Tasks and groups that belong to no other group."""
+    """List the tasks and groups that belong to no other group."""
     inner = {child for children in results.get("group_subtasks", {}).values() for child in children}
     return [name for name in results["results"] if name not in inner]
 
@@ -95,9 +96,8 @@ def _leaves(results: dict[str, Any], name: str) -> list[str]:
 def _summarise(results: dict[str, Any], name: str) -> dict[str, Any]:
     rows = [row for leaf in _leaves(results, name) for row in results["samples"][leaf]]
     metrics = {}
-    for key, value in results["results"][
-        name
-    ].items():  # such as `acc,none` and `exact_match,strict-match`
+    # Keys look like `acc,none` or `exact_match,strict-match`.
+    for key, value in results["results"][name].items():
         metric, _, filtered = key.partition(",")
         if filtered and not metric.endswith("_stderr"):
             scores = [row[metric] for row in rows if row["filter"] == filtered and metric in row]

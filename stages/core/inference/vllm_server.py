@@ -1,8 +1,9 @@
-"""A vLLM server as a child process, asked over HTTP on the loopback interface.
+"""Run a vLLM server as a child process and send it requests over HTTP on the loopback interface.
 
-Command line and fields are those of vLLM 0.32.0, compared with its source; the parser of 0.33.0 took the command, and
-its model of a request took the body (`structured_outputs` is as the documentation has it). A server of it was never run
-here, for it needs a GPU: the tests run a small one of their own that speaks the same protocol.
+The command line and the request fields are those of vLLM 0.32.0 and were compared with its source.
+The argument parser of vLLM 0.33.0 accepted the command, and its request model accepted the body.
+The form of `structured_outputs` follows the documentation. A real vLLM server was never run here,
+because it needs a GPU. The tests run a small server of their own that speaks the same protocol.
 """
 
 import http.client
@@ -20,28 +21,28 @@ import orjson
 
 from stages.core.errors import UserError
 
-NAME = "tuneproof"  # under which the server serves its only model
+NAME = "tuneproof"  # name under which the server serves its only model
 READY_SECONDS = 5
 REQUEST_SECONDS = 600
 STOP_SECONDS = 20
-LOG_LINES = 30  # in a message
+LOG_LINES = 30  # shown in an error message
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the server said to one prompt."""
+    """The server's answer to one prompt."""
 
     ids: list[int]
-    """The answer's tokens, the end token included where there is one."""
+    """Token ids of the answer, including the end token if there is one."""
     cut: bool
-    """Whether the answer was ended by the limit."""
+    """Whether the answer stopped at the token limit."""
 
 
 class Server:
-    """One server with one model, in a process group of its own."""
+    """A vLLM server for one model, in its own process group."""
 
     def __init__(self, command: list[str], log: Path) -> None:
-        """Start `command` with an address added; what it says goes to the file `log`."""
+        """Start `command` on a free local port and write its output to the file `log`."""
         self._log = log
         self._port = _free_port()
         self._closed = False
@@ -51,28 +52,31 @@ class Server:
                 [*command, *address],
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # its workers are in its group and end with it; Ctrl-C comes to us alone
+                # The workers share the server's process group and end with it.
+                # Ctrl-C reaches only this process.
+                start_new_session=True,
                 env=os.environ | {"DO_NOT_TRACK": "1"},
             )
 
     def wait(self, seconds: float) -> None:
-        """Return when the server is ready.
+        """Wait until the server is ready.
 
         Raises:
-            UserError: it ended, or was not ready after so many seconds; with the end of its log.
+            UserError: The server exited, or was not ready after `seconds`. The message shows the
+                end of the server's log.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise UserError(
-                    f"engine: vLLM ended with status {self._process.returncode}{self._tail()}"
+                    f"engine: vLLM exited with status {self._process.returncode}{self._tail()}"
                 )
             with suppress(OSError, http.client.HTTPException):
                 if self._request("GET", "/health", None, READY_SECONDS)[0] == http.HTTPStatus.OK:
                     return
             time.sleep(0.1)
         raise UserError(
-            f"engine: vLLM was not ready after engine.start_seconds={seconds}{self._tail()}"
+            f"engine: vLLM was not ready after engine.startup_timeout={seconds}{self._tail()}"
         )
 
     def complete(
@@ -82,24 +86,25 @@ class Server:
         choices: list[str] | None = None,
         ignore_eos: bool = False,
     ) -> Completion:
-        """The greedy answer.
+        """Get the greedy answer to a prompt.
 
         Args:
-            prompt: token ids.
-            max_new_tokens: where the answer is cut.
-            choices: the only possible answers; None allows every answer.
-            ignore_eos: whether the answer goes on after an end token, for timings.
+            prompt: Token ids.
+            max_new_tokens: The answer is cut after this many tokens.
+            choices: The only allowed answers; None allows any answer.
+            ignore_eos: Whether generation continues after an end token, as timing runs need.
 
         Raises:
-            UserError: the server refused the prompt, or went away.
+            UserError: The server rejected the prompt or stopped responding.
         """
         body = {
             "model": NAME,
             "prompt": prompt,
             "max_tokens": max_new_tokens,
             "temperature": 0,
-            "ignore_eos": ignore_eos,  # of vLLM too
-            "return_token_ids": True,  # of vLLM: `prompt_token_ids` and `token_ids` in the choice
+            "ignore_eos": ignore_eos,  # a vLLM extension
+            # A vLLM extension that adds `prompt_token_ids` and `token_ids` to the choice.
+            "return_token_ids": True,
         }
         if choices is not None:
             body["structured_outputs"] = {"choice": choices}
@@ -108,20 +113,22 @@ class Server:
                 "POST", "/v1/completions", orjson.dumps(body), REQUEST_SECONDS
             )
         except (OSError, http.client.HTTPException) as error:
-            raise UserError(
-                f"engine: vLLM does not answer any more ({error!r}){self._tail()}"
-            ) from None
+            raise UserError(f"engine: vLLM stopped responding ({error!r}){self._tail()}") from None
         if status != http.HTTPStatus.OK:
             raise UserError(
-                f"engine: vLLM answered {status}: {content.decode(errors='replace')[:2000]}{self._tail()}"
+                f"engine: vLLM answered with HTTP status {status}: "
+                f"{content.decode(errors='replace')[:2000]}{self._tail()}"
             )
         choice: dict[str, Any] = orjson.loads(content)["choices"][0]
         if choice["prompt_token_ids"] != prompt:
-            raise RuntimeError("vLLM read other tokens than it was sent")
+            raise RuntimeError("vLLM read different prompt tokens than it was sent")
         return Completion(choice["token_ids"], cut=choice["finish_reason"] == "length")
 
     def close(self) -> None:
-        """End the server and its workers and wait for it, for they hold the GPU; more than once is fine."""
+        """Stop the server and its workers, and wait until they have released the GPU.
+
+        Further calls do nothing.
+        """
         if self._closed:
             return
         try:
@@ -130,11 +137,10 @@ class Server:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
         finally:
-            self._closed = True  # the number of the group may soon be another's
-            with suppress(ProcessLookupError):  # there is no such group any more
-                os.killpg(
-                    self._process.pid, signal.SIGKILL
-                )  # workers too that outlived their parent
+            self._closed = True  # the system may reuse the group id
+            with suppress(ProcessLookupError):  # raised when the group is gone
+                # This also kills workers that outlived their parent.
+                os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
                 for _ in range(100):
                     os.killpg(self._process.pid, 0)
@@ -143,9 +149,8 @@ class Server:
     def _request(
         self, method: str, path: str, body: bytes | None, timeout: float
     ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self._port, timeout=timeout
-        )  # minds no proxy
+        # HTTPConnection ignores proxy settings.
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
@@ -154,7 +159,7 @@ class Server:
             connection.close()
 
     def _tail(self) -> str:
-        return "; its log ends:\n" + "\n".join(
+        return "; the end of its log:\n" + "\n".join(
             self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         )
 

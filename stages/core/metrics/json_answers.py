@@ -1,4 +1,4 @@
-"""JSON values in the answers of models, and what the metrics of JSON have in common."""
+"""Read JSON values from model answers, for the JSON metrics."""
 
 import json
 import re
@@ -18,40 +18,44 @@ from stages.core.metrics.row_metric import RowMetric
 
 
 class JsonMetric(RowMetric, ABC):
-    """The targets are JSON values (RFC 8259), bare or with other text around them.
+    """A metric whose targets are JSON values (RFC 8259), bare or with other text around them.
 
     Options:
-        schema: a JSON Schema, as a mapping or as the path of a .json file; what it refers to must be in it.
+        schema: A JSON Schema, given as a mapping or as the path of a .json file. It must contain
+            everything that it refers to.
     """
 
-    advice = "mend the targets that the schema refuses, or the schema"
+    advice = "fix the schema or the targets that it rejects"
 
     def prepare(
         self, references: Sequence[str], schema: Mapping[str, Any] | str | None = None
     ) -> None:
-        """Take the schema.
+        """Compile the schema and check the references.
 
         Raises:
-            ValueError: it is none, or a reference has no JSON value.
+            ValueError: The schema is not a valid JSON Schema, or a reference has no JSON value.
         """
         self.validator = compile_schema(schema)
         if (
             bad := next((text for text in references if not read_json_answer(text, None)), None)
         ) is not None:
             raise ValueError(
-                f"the target {bad!r:.200} has no JSON value; mend it or choose another metric"
+                f"the target {bad!r:.200} has no JSON value; fix it, or choose another metric"
             )
         self.bare = all(is_json(text, None) for text in references)
 
     def well_formed(self, prediction: str) -> bool:
-        """Whether the whole answer is JSON by the schema; if targets have text around theirs, the answer may too."""
+        """Check whether the whole answer is JSON that the schema allows.
+
+        If targets have text around their JSON value, answers may have it too.
+        """
         return is_json(prediction, self.validator) or (
             not self.bare and bool(read_json_answer(prediction, self.validator))
         )
 
 
 def is_json(text: str, validator: Validator | None) -> bool:
-    """Whether the whole text is one JSON value that the schema allows."""
+    """Check whether the whole text is one JSON value that the schema allows."""
     try:
         value = _DECODER.decode(text)
     except (ValueError, RecursionError):
@@ -60,7 +64,11 @@ def is_json(text: str, validator: Validator | None) -> bool:
 
 
 def read_json_answer(text: str, validator: Validator | None) -> list[Any]:
-    """The JSON value in `text`, or nothing where there is none or the schema refuses it."""
+    """Read the JSON value in a text.
+
+    Returns:
+        A list of that value. It is empty if there is no value, or if the schema rejects it.
+    """
     return [
         value
         for value in islice(_values(text), 1)
@@ -69,7 +77,7 @@ def read_json_answer(text: str, validator: Validator | None) -> list[Any]:
 
 
 def _values(text: str) -> Iterator[Any]:
-    """What can be read as JSON, the likeliest first."""
+    """Yield what can be read as JSON, most likely value first."""
     whole = [(piece, None) for piece in (text, *re.findall(r"(?is)```(?:json)?\s(.*?)```", text))]
     for piece, start in whole + [
         (text, match.start()) for match in re.finditer(r"\{|\[\s*\{", text)
@@ -78,12 +86,12 @@ def _values(text: str) -> Iterator[Any]:
             value = (
                 _DECODER.decode(piece) if start is None else _DECODER.raw_decode(piece, start)[0]
             )
-            json.dumps(value)  # what is nested too deep for this is for the comparison as well
+            json.dumps(value)  # fails for values nested too deeply to compare
             yield value
 
 
 def compile_schema(schema: Mapping[str, Any] | str | None) -> Validator | None:
-    """What checks a value against the schema, if there is one; fetches nothing."""
+    """Build a validator for the schema, if there is one, that never fetches references."""
     if schema is None:
         return None
     given = json.loads(Path(schema).read_text("utf-8")) if isinstance(schema, str) else dict(schema)
@@ -96,13 +104,13 @@ def compile_schema(schema: Mapping[str, Any] | str | None) -> Validator | None:
 
 
 def _number(text: str) -> float:
-    """1 for 1.0, so that both read the same."""
+    """Read 1.0 as 1, so that the two are equal."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
 
 def _refuse(name: str) -> None:
-    """NaN and Infinity, which Python reads, are no JSON."""
+    """Reject NaN and Infinity, which Python accepts but JSON does not allow."""
     raise ValueError(name)
 
 

@@ -1,4 +1,4 @@
-"""What metrics of classes have in common: how a text says its label."""
+"""Read the labels of texts, for the classification metrics."""
 
 import re
 from abc import ABC
@@ -13,37 +13,43 @@ from stages.core.data.unicode_text import fold
 from stages.core.metrics.row_metric import RowMetric
 
 WHOLE = "(?s)(.*)"
-# Not beside a letter, digit, hyphen or the like, nor a part of 1.5: `toxic` is not in `non-toxic`, nor `c` in `c++`.
+# A label must not touch a letter, digit, hyphen or similar sign, and must not be part of a number
+# such as 1.5. So `non-toxic` does not contain `toxic`, and `c++` does not contain `c`.
 _START = regex.compile(r"(?<![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|\p{N}[.,:/])(?=\S)")
 _END = regex.compile(r"(?<=\S)(?![\p{L}\p{M}\p{N}\p{Sc}+_'’#%&@-]|[.,:/]\p{N})")
 _MARKDOWN = regex.compile(r"[*`~]+|(?<!\w)_+|_+(?!\w)|(?m:^\s*(?:#+|>|[-+])\s)")
-_QUOTES = regex.compile(
-    r"""^[\p{Ps}\p{Pi}"'*_]+|[\p{Pe}\p{Pf}"'*_.,:;!?。、،؟।۔]+$"""
-)  # around a label
+# Quotes, brackets and punctuation around a label.
+_QUOTES = regex.compile(r"""^[\p{Ps}\p{Pi}"'*_]+|[\p{Pe}\p{Pf}"'*_.,:;!?。、،؟।۔]+$""")
 _DENIED = regex.compile(r"\b(?:not|no|never|non|isn't|isn’t)\s(?:an?\s|the\s)?$")
-_NEAR = 16  # characters before a label in which it may be denied
-_ENGLISH = regex.compile(r"\b[ai]\s\p{L}")  # the article or the pronoun, no label
+_NEAR = 16  # characters before a label that are searched for a denial
+# The English article `a` or pronoun `I`, which is not a label.
+_ENGLISH = regex.compile(r"\b[ai]\s\p{L}")
 
 
 class LabelMetric(RowMetric, ABC):
-    """Labels are compared without regard to case, to white space around them and to invisible characters.
+    """A metric that compares labels.
+
+    The comparison ignores case, surrounding white space and invisible characters.
 
     Options:
-        pattern: a regular expression whose first group is the label, such as `\\[(.*?)\\]`; its first match counts. By
-            default the whole text is the label.
+        pattern: A regular expression whose first group is the label, such as `\\[(.*?)\\]`. Its
+            first match counts. By default the whole text is the label.
     """
 
-    advice = "give a `pattern` that finds the label in every target (evaluate.options), or choose exact_match"
+    advice = (
+        "set a `pattern` in evaluate.options that finds the label in every target, "
+        "or choose exact_match"
+    )
 
     def prepare(self, references: Sequence[str], pattern: str | None = None) -> None:
-        """Take the pattern, and the labels.
+        """Compile the pattern and collect the labels of the references.
 
         Raises:
-            ValueError: it has no group, or finds no label in a reference.
+            ValueError: The pattern has no group, or finds no label in a reference.
         """
         self.pattern = re.compile(pattern or WHOLE)
         if not self.pattern.groups:
-            raise ValueError(f"pattern {pattern} has no group")
+            raise ValueError(f"pattern {pattern} has no capture group for the label")
         self.targets: dict[str, str] = {}
         for text in references:
             label = read_label(text, self.pattern)
@@ -52,15 +58,18 @@ class LabelMetric(RowMetric, ABC):
             self.targets.setdefault(label, text)
 
     def label(self, text: str) -> str | None:
-        """The label of a text, ready to compare; None where it has none."""
+        """Get the label of a text, folded for comparison, or None if the text has none."""
         return read_label(text, self.pattern)
 
     def well_formed(self, prediction: str) -> bool:
-        """Whether the answer is one of the labels of the references, where and how the pattern expects it."""
+        """Check whether the pattern finds one of the references' labels in the answer."""
         return self.label(prediction) in self.targets
 
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
-        """For each answer a target with the one label that it names somewhere: see `LabelFinder`."""
+        """Replace each answer by a target with the one label that `LabelFinder` finds in it.
+
+        Well-formed answers, and answers without such a label, stay as they are.
+        """
         finder = LabelFinder(self.targets)
         return [
             text if self.well_formed(text) else self.targets.get(finder(text) or "", text)
@@ -71,9 +80,11 @@ class LabelMetric(RowMetric, ABC):
     def confusion(
         cls, predictions: Sequence[str], references: Sequence[str], pattern: str | None = None
     ) -> dict[str, list[Any]]:
-        """Per label of the references (`labels`, the rows of `matrix`) how often each label was the answer.
+        """Count for each label of the references how often each label was the answer.
 
-        The last column, which has no entry in `labels`, counts the other answers.
+        Returns:
+            `labels`, the labels of the references, and `matrix`, which has a row for each of them.
+            The columns are the labels in the same order. One more column counts other answers.
         """
         compiled = re.compile(pattern or WHOLE)
         pairs = [
@@ -90,15 +101,16 @@ class LabelMetric(RowMetric, ABC):
 
 
 class LabelFinder:
-    """Finds the one label that a text names as whole words, whatever Markdown and punctuation is around the two.
+    """Finds the one label that a text names as whole words.
 
-    Where two labels begin at the same place the longer one counts. A text that names two different labels names none,
-    nor does one that denies a label in English (`not toxic`). In scripts without spaces between words a label must
-    stand between spaces, punctuation or the ends of the text, for 不是 does not say 是.
+    It ignores Markdown and punctuation around a label. If two labels begin at the same place, the
+    longer one counts. It finds nothing in a text that names two different labels, or that denies a
+    label in English (`not toxic`). In scripts without spaces between words, a label must stand
+    between spaces, punctuation or the ends of the text, because 不是 does not mean 是.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:
-        """Take the labels, which are folded."""
+        """Take the labels, which must be folded."""
         given = list(labels)
         self._labels = {_QUOTES.sub("", label) or label: label for label in given} | {
             label: label for label in given
@@ -106,7 +118,7 @@ class LabelFinder:
         self._longest = max(map(len, self._labels), default=0)
 
     def __call__(self, text: str) -> str | None:
-        """The label; None where there is none or more than one."""
+        """Find the label of a text; None if there is none, more than one, or a denied one."""
         plain = fold(_MARKDOWN.sub(" ", text))
         found = [
             (start, label) for start, label in self._find(plain) if not _ENGLISH.match(plain, start)
@@ -116,7 +128,7 @@ class LabelFinder:
         return labels.pop() if len(labels) == 1 and not denied else None
 
     def _find(self, plain: str) -> Iterator[tuple[int, str]]:
-        """The places of labels that do not overlap, each the longest at its place."""
+        """Yield the start and the label of each match, without overlaps and longest first."""
         ends = [match.end() for match in _END.finditer(plain)]
         after = 0
         for start in (match.start() for match in _START.finditer(plain)):
@@ -128,6 +140,6 @@ class LabelFinder:
 
 
 def read_label(text: str, pattern: re.Pattern[str]) -> str | None:
-    """The first group of the first match, ready to compare."""
+    """Get the first group of the first match, folded for comparison; None if there is none."""
     match = pattern.search(text)
     return fold(match[1]) if match and match[1] is not None else None

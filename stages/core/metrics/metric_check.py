@@ -1,4 +1,4 @@
-"""Whether a metric can tell right from wrong on these rows, before hours of work depend on it."""
+"""Check that a metric can tell right from wrong answers before hours of work depend on it."""
 
 import random
 from collections.abc import Sequence
@@ -13,23 +13,27 @@ from stages.core.errors import UserError
 from stages.core.metrics.metrics import Metrics
 from stages.core.statistics.scores import Scores
 
-SAMPLE = 1000  # rows; a defect of 1 % of all rows is missed with a chance of 0.004 %, of 0.1 % with one of 37 %
+# Number of rows to check. A defect in 1 % of all rows is missed with a probability of 0.004 %, and
+# one in 0.1 % of all rows with a probability of 37 %.
+SAMPLE = 1000
 TOLERANCE = 1e-6
-SHOWN = 80  # characters of a target in a message
+SHOWN = 80  # characters of a target shown in a message
 
 
 def check_metrics(metrics: Metrics, records: Sequence[Record], seed: int) -> None:
-    """Hold every metric to this: answers equal to their targets score best, and empty answers score worse.
+    """Check that each metric scores target answers best and empty answers worse.
 
-    Metrics whose `best` is None (perplexity, judge) are not asked. Of more than `SAMPLE` rows so many are drawn.
+    The check skips metrics whose `best` is None (perplexity and judge). If there are more than
+    `SAMPLE` rows, it draws that many.
 
     Args:
-        metrics: those that arms are to be scored by.
-        records: rows with targets.
-        seed: of the draw.
+        metrics: The metrics that will score the arms.
+        records: Rows with targets.
+        seed: The seed of the draw.
 
     Raises:
-        UserError: a metric fails, with a row, the script of its target, and what to do; or it refuses a target.
+        UserError: A metric fails the check or rejects a target. The message of a failed check names
+            a row, the script of its target, and what to do.
     """
     rows = (
         random.Random(seed).sample(list(records), SAMPLE)
@@ -52,22 +56,22 @@ def _check(metrics: Metrics, name: str, rows: Sequence[Record], best: float) -> 
         raise _error(
             reader,
             rows[first],
-            f"gives a perfect answer {perfect.values[first]:.3f}, not {best:g},",
+            f"scores a perfect answer {perfect.values[first]:.3f} instead of {best:g}",
         )
     if abs(perfect.value - best) > TOLERANCE:
         raise _error(
             reader,
             rows[0],
-            f"gives perfect answers {perfect.value:.3f}, not {best:g}, such as that",
+            f"scores perfect answers {perfect.value:.3f} instead of {best:g}",
         )
     adds_nothing = (perfect.rows == 0).all(axis=1)
     doubtful = (row for row, empty in zip(rows, adds_nothing, strict=True) if empty)
     if unread := next((row for row in doubtful if not reader.well_formed(row.target)), None):
-        raise _error(reader, unread, "cannot read the target")
+        raise _error(reader, unread, "cannot read some targets")
     empty = _score(metrics, name, rows, [""] * len(rows))
     gain = (perfect.value - empty.value) * (-1 if metrics.lower_is_better(name) else 1)
     if gain <= TOLERANCE:
-        said = f"gives empty answers {empty.value:.3f} and perfect ones {perfect.value:.3f}, such as that"
+        said = f"scores empty answers {empty.value:.3f} and perfect answers {perfect.value:.3f}"
         raise _error(reader, rows[0], said)
 
 
@@ -81,7 +85,8 @@ def _score(metrics: Metrics, name: str, rows: Sequence[Record], texts: Sequence[
 def _error(reader: Any, row: Record, said: str) -> UserError:
     target = row.target if len(row.target) <= SHOWN else f"{row.target[:SHOWN]}…"
     return UserError(
-        f"evaluate.metrics: {reader.name} {said} in row {row.id}, whose target is {target!r} (script: "
-        f"{get_script(row.target)}), so it cannot tell right from wrong. To mend it, {reader.advice}. If a metric of "
-        "your own is meant to do that, say `best = None` in its class"
+        f"evaluate.metrics: {reader.name} {said}, for example in row {row.id} with the target "
+        f"{target!r} (script: {get_script(row.target)}). The metric cannot tell right from wrong "
+        f"answers on this data. To fix this, {reader.advice}. If your own metric is meant to do "
+        "this, set `best = None` in its class"
     )

@@ -1,4 +1,4 @@
-"""What each row adds to each metric, through local modules of the `evaluate` library."""
+"""Score answers with metrics that are local modules of the `evaluate` library."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +14,14 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.statistics.scores import Scores
 
-METRICS = Path(__file__).parent
+METRICS_FOLDER = Path(__file__).parent
 
 
 class Metrics:
-    """The chosen metrics, each a folder under `stages/core/metrics` (a team's own is one more folder)."""
+    """The chosen metrics, each of which is a folder under `stages/core/metrics`.
+
+    To add your own metric, add a folder there.
+    """
 
     def __init__(
         self,
@@ -26,32 +29,35 @@ class Metrics:
         options: Mapping[str, Mapping[str, Any]],
         primary: str | None = None,
     ) -> None:
-        """Load the modules.
+        """Load the modules of the metrics.
 
         Args:
-            names: of the folders.
-            options: for some of the metrics their own options.
-            primary: the one of them that decides.
+            names: The names of the metrics, which are those of their folders.
+            options: The options of the metrics that have any, by name.
+            primary: The metric that decides, one of `names`.
 
         Raises:
-            UserError: there is no folder of that name, or of the primary one less is better.
+            UserError: A metric does not exist, or lower is better for the primary metric.
         """
         import evaluate
 
         known = sorted(
-            path.name for path in METRICS.iterdir() if (path / f"{path.name}.py").exists()
+            path.name for path in METRICS_FOLDER.iterdir() if (path / f"{path.name}.py").exists()
         )
         for name in [*names, *options]:
             if name not in known:
                 raise UserError(
-                    f"evaluate.metrics: there is no metric {name!r}; there are {', '.join(known)}"
+                    f"evaluate.metrics: unknown metric {name!r}; choose from {', '.join(known)}"
                 )
         self.names = list(names)
         self._options = options
-        self._modules = {name: evaluate.load(str(METRICS / name / f"{name}.py")) for name in names}
+        self._modules = {
+            name: evaluate.load(str(METRICS_FOLDER / name / f"{name}.py")) for name in names
+        }
         if primary and self._modules[primary].lower_is_better:
             raise UserError(
-                f"evaluate.primary_metric: of {primary} less is better; choose one of which more is better"
+                f"evaluate.primary_metric: lower is better for {primary}; "
+                "choose a metric for which higher is better"
             )
 
     def score(
@@ -61,16 +67,16 @@ class Metrics:
         rows: Sequence[dict[str, Any]] | None = None,
         names: Sequence[str] | None = None,
     ) -> dict[str, Scores]:
-        """Every metric over paired texts.
+        """Score answers against their targets.
 
         Args:
-            predictions: the answers.
-            references: the targets.
-            rows: all else about each row, as `RowMetric.contribute` has it.
-            names: of the metrics to score by; null takes all of them.
+            predictions: The answers.
+            references: The targets.
+            rows: The rest of each row, as in the `record` of `RowMetric.contribute`.
+            names: The metrics to use; None uses all of them.
 
         Raises:
-            UserError: a metric refuses its options.
+            UserError: A metric rejects its options or a target.
         """
         texts = {"predictions": list(predictions), "references": list(references)}
         found = {}
@@ -85,7 +91,10 @@ class Metrics:
     def score_records(
         self, answers: Sequence[Prediction], records: Sequence[Record]
     ) -> dict[str, Scores]:
-        """The same for answers to records, against their targets. An arm without a model has no likelihoods."""
+        """Score answers to records against the targets of the records.
+
+        For an arm without a model, this skips the metrics that need likelihoods.
+        """
         rows = [
             {**asdict(r), "prediction": asdict(a)} for a, r in zip(answers, records, strict=True)
         ]
@@ -99,14 +108,17 @@ class Metrics:
         return self.score(texts, [record.target for record in records], rows, names)
 
     def only(self, name: str) -> "Metrics":
-        """One of the metrics, which keeps what it counts for `facts` to itself."""
+        """Load one of the metrics anew.
+
+        What the copy counts for `facts` does not change the counts of this object.
+        """
         return Metrics([name], self._options)
 
     def prepared(self, name: str, references: Sequence[str]) -> Any:
-        """The metric itself, a `RowMetric`, that has seen its options and the targets.
+        """Get a metric, which is a `RowMetric`, after `prepare` with its options and the targets.
 
         Raises:
-            UserError: it refuses them.
+            UserError: The metric rejects its options or a target.
         """
         module = self._modules[name]
         with self._refusals(name):
@@ -116,19 +128,20 @@ class Metrics:
     def well_formed(
         self, name: str, answers: Sequence[str], references: Sequence[str]
     ) -> list[bool]:
-        """Which answers have the form of a target, right or wrong, so that a program could use them as they are.
+        """Check which answers, right or wrong, have the form of a target.
 
-        A label is one of the labels of the targets, a list of entities is a list and no more, JSON is valid JSON by the
-        schema, SQL can be parsed, of numbers there is exactly one; any other text is not empty. What is word for word a
-        target, of whatever row, has the form.
+        A program could use such an answer as it is. The answer must be one of the targets' labels,
+        a list of entities and nothing else, JSON that is valid by the schema, SQL that parses, or
+        text with exactly one number. For all other metrics it must not be empty. An answer that is
+        identical to the target of any row always has the form.
 
         Args:
-            name: of the metric.
-            answers: of one arm.
-            references: the targets of all rows, from which labels and forms are read; in any order.
+            name: The name of the metric.
+            answers: The answers of one arm.
+            references: The targets of all rows in any order. They determine the labels and forms.
 
         Raises:
-            UserError: the metric refuses its options or a target.
+            UserError: The metric rejects its options or a target.
         """
         module = self.prepared(name, references)
         targets = set(references)
@@ -141,44 +154,48 @@ class Metrics:
         references: Sequence[str],
         rows: Sequence[dict[str, Any]] | None = None,
     ) -> Scores | None:
-        """The same metric where only the content counts: what each answer says is read out of the text around it.
+        """Score only the content of the answers, which is extracted from the text around it.
 
-        Of `Answer: **Yes**.` that is the label `yes`, of a text with several numbers the last one. The value minus the
-        plain one is what an arm loses by its form. A lenient reading can be wrong (an answer that weighs a label and
-        then chooses none is read as that label), so it explains a score and decides nothing.
+        For example, `Answer: **Yes**.` counts as the label `yes`, and a text with several numbers
+        counts as the last one. The lenient value minus the plain one is what an arm loses by the
+        form of its answers. A lenient reading can be wrong: an answer that discusses one label and
+        then chooses none counts as that label. It therefore explains a score but decides nothing.
 
         Args:
-            name: of the metric.
-            answers: of one arm, one for each row.
-            references: the targets of the rows.
-            rows: as in `score`.
+            name: The name of the metric.
+            answers: The answers of one arm, one for each row.
+            references: The targets of the rows.
+            rows: The rest of each row, as in `score`.
 
         Returns:
-            The scores; None where the metric has no such reading: it forgives the form already (lists of entities,
-            JSON, SQL) or there is no form to forgive (long texts).
+            The scores, or None if the metric has no lenient reading. Such a metric either forgives
+            the form anyway (lists of entities, JSON, SQL) or has no form to forgive (long texts).
 
         Raises:
-            UserError: the metric refuses its options or a target.
+            UserError: The metric rejects its options or a target.
         """
         read = self.prepared(name, references).read_leniently(answers)
         return None if read is None else self.only(name).score(read, references, rows)[name]
 
     def best(self, name: str) -> float | None:
-        """What answers equal to their targets score; None where that depends on a model or is not the aim."""
+        """Get the score of answers that equal their targets.
+
+        It is None if that score depends on a model or equal answers are not the aim.
+        """
         return self._modules[name].best
 
     def bounds(self, name: str) -> tuple[float, float] | None:
-        """The least and the most that the metric can be; None where one of them is infinite."""
+        """Get the lowest and highest possible value of a metric; None if one is infinite."""
         return self._modules[name].bounds
 
     def lower_is_better(self, name: str) -> bool:
-        """Whether of a metric less is better."""
+        """Check whether lower values of a metric are better."""
         return self._modules[name].lower_is_better
 
     def confusion(
         self, answers: Sequence[Prediction], records: Sequence[Record]
     ) -> dict[str, list[Any]] | None:
-        """Labels against answers, if one of the metrics knows labels: see `LabelMetric.confusion`."""
+        """Compute `LabelMetric.confusion` if one of the metrics has labels."""
         for name, module in self._modules.items():
             if hasattr(module, "confusion"):
                 texts = [answer.text for answer in answers]
@@ -186,10 +203,10 @@ class Metrics:
                 return module.confusion(texts, targets, **self._options.get(name, {}))
         return None
 
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """What the report says of each metric after it has scored, its options included."""
+    def metadata(self) -> dict[str, dict[str, Any]]:
+        """Describe each metric for the report, with its options and what it counted."""
         return {
-            name: {**module.facts(), "options": dict(self._options.get(name, {}))}
+            name: {**module.metadata(), "options": dict(self._options.get(name, {}))}
             for name, module in self._modules.items()
         }
 

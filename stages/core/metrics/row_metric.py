@@ -1,7 +1,8 @@
-"""What the metrics of this folder have in common: each row adds something to a few sums, and the sums give the metric.
+"""The base class of all metrics, which compute their value from sums over the rows.
 
-So every metric can be resampled, paired and sliced. A team's own metric is a folder `stages/core/metrics/<name>`
-with a module `<name>.py` that holds one subclass, and its name in `evaluate.metrics`.
+Each row adds its part to a few sums, so every metric can be resampled, paired and sliced. To add
+your own metric, create a folder `stages/core/metrics/<name>` with a module `<name>.py` that holds
+one subclass, and add its name to `evaluate.metrics`.
 """
 
 import inspect
@@ -17,32 +18,39 @@ from stages.core.statistics.scores import ratio
 
 
 class RowMetric(evaluate.Metric, ABC):
-    """A metric of the `evaluate` library, computed row by row."""
+    """A metric of the `evaluate` library that is computed row by row."""
 
     lower_is_better = False
     needs_likelihood = False
-    """Whether it reads how likely a model finds the target, which an arm without a model cannot tell."""
+    """Whether the metric needs the target's likelihood, which an arm without a model lacks."""
     bounds: tuple[float, float] | None = (0.0, 1.0)
-    """The least and the most that the metric can be; None where one of them is infinite."""
+    """The lowest and highest possible value of the metric; None if one of them is infinite."""
     best: float | None = 1.0
-    """What answers equal to their targets score; None where that depends on a model or is not the aim.
+    """The score of answers that equal their targets.
 
-    Where it is a number, `stages.core.metrics.metric_check` holds the metric to it before anything is scored.
+    Set it to None if that score depends on a model or equal answers are not the aim. If it is a
+    number, `stages.core.metrics.metric_check` checks it before anything is scored.
     """
     advice = "choose another metric"
-    """What to do where the metric does not score perfect answers so, or empty ones as well."""
+    """What the user should do if the metric fails `stages.core.metrics.metric_check`.
+
+    It completes the sentence "To fix this, …".
+    """
 
     @abstractmethod
     def contribute(
         self, prediction: str, reference: str, record: dict[str, Any]
     ) -> Sequence[float]:
-        """What a row adds to each sum; as many numbers for every row. By default the sums are a ratio's two parts.
+        """Compute what a row adds to each sum, with the same number of values for every row.
+
+        By default there are two sums, the numerator and the denominator of a ratio.
 
         Args:
-            prediction: the answer of the model.
-            reference: the target.
-            record: the whole row (`messages`, `meta`, …), for metrics that need the question, and as `prediction` the
-                arm's whole answer (tokens, seconds, …); empty in plain use.
+            prediction: The answer of the model.
+            reference: The target.
+            record: The whole row (`messages`, `meta`, …), for metrics that need the question. Its
+                key `prediction` holds the arm's whole answer (tokens, seconds, …). It is empty if
+                the module is used directly through the `evaluate` library.
         """
 
     def contribute_all(
@@ -51,42 +59,56 @@ class RowMetric(evaluate.Metric, ABC):
         references: Sequence[str],
         records: Sequence[dict[str, Any]],
     ) -> list[Sequence[float]]:
-        """What each row adds; for a metric that is better off with all rows at once."""
+        """Compute what each row adds.
+
+        Override this if the metric works better on all rows at once.
+        """
         return [self.contribute(*row) for row in zip(predictions, references, records, strict=True)]
 
     def well_formed(self, prediction: str) -> bool:
-        """Whether an answer, right or wrong, has the form of a target, so that a program could use it as it is.
+        """Check whether an answer, right or wrong, has the form of a target.
 
-        `prepare` has seen the targets before. By default every answer but an empty one has.
+        A program could use such an answer as it is. `prepare` has already seen the targets. By
+        default every answer that is not empty has the form.
         """
         return bool(prediction.strip())
 
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
-        """Each answer as a text that has the form of a target, for a score that forgives the form.
+        """Bring the content of each answer into the form of a target, for a lenient score.
 
-        `prepare` has seen the targets before. An answer in which nothing is found stays as it is.
+        `prepare` has already seen the targets. An answer in which nothing is found stays as it is.
 
         Returns:
-            As many texts; None, by default, where the metric knows no such reading.
+            One text for each answer. The default is None, which means that the metric has no
+            lenient reading.
         """
         return None
 
-    def facts(self) -> dict[str, Any]:
-        """What the report says of the metric after it has scored."""
+    def metadata(self) -> dict[str, Any]:
+        """Describe the metric for the report, after it has scored."""
         first = inspect.cleandoc(self.__doc__ or "").partition("\n\n")[0]
         return {"description": " ".join(first.split()), "lower_is_better": self.lower_is_better}
 
     def prepare(self, *references: Any, **options: Any) -> None:
-        """Take the options of `evaluate.options.<name>`, after the list of all references."""
+        """Take the list of all references and the options of `evaluate.options.<name>`."""
         if options:
             raise ValueError(f"{self.name} takes no options, got {', '.join(options)}")
 
     def aggregate(self, sums: np.ndarray) -> np.ndarray:
-        """The metric out of sums of shape (..., k), shape (...): the first over the second, 1 where both are 0."""
+        """Compute the metric from sums over rows.
+
+        By default it is the first sum divided by the second, or 1 if both are 0.
+
+        Args:
+            sums: Sums of shape (..., k).
+
+        Returns:
+            The metric, of shape (...).
+        """
         return ratio(sums)
 
     def row_values(self, rows: np.ndarray) -> np.ndarray:
-        """A score for each row, from contributions of shape (rows, k): what the row alone would give."""
+        """Score each row alone, given the contributions of all rows, of shape (rows, k)."""
         return self.aggregate(rows)
 
     def _info(self) -> evaluate.MetricInfo:

@@ -1,4 +1,4 @@
-"""Numbers as texts write them, in digits of any script."""
+"""Find numbers in texts, in the digits of any script."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ import regex
 
 from stages.core.data.unicode_text import clean, fold, plain_digits
 
-# What multiplies the number before it: English, German, French, Spanish; Russian; Arabic, Urdu; Hindi, Telugu,
-# Malayalam; Thai; Chinese, Japanese.
+# Words that multiply the number before them, in English, German, French, Spanish, Russian, Arabic,
+# Urdu, Hindi, Telugu, Malayalam, Thai, Chinese and Japanese.
 _SIZES = {
     10**2: "hundred hundert ร้อย 百",
-    10
-    ** 3: "thousand tausend mille тыс тысяч тысяча тысячи ألف آلاف ہزار हज़ार हजार వేలు వేల ആയിരം พัน 千",
+    10**3: "thousand tausend mille тыс тысяч тысяча тысячи "
+    "ألف آلاف ہزار हज़ार हजार వేలు వేల ആയിരം พัน 千",
     10**4: "หมื่น 万 萬",
     10**5: "lakh lakhs لاکھ लाख లక్ష లక్షలు లక్షల ലക്ഷം แสน",
     10**6: "million millions millionen mn mio millón millones "
@@ -25,12 +25,13 @@ _SIZES = {
     10**12: "trillion trillions tn billionen триллион триллиона триллионов трлн ล้านล้าน 兆",
 }
 _MAGNITUDES = {fold(word): size for size, words in _SIZES.items() for word in words.split()}
-_ATTACHED = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}  # $5M
+_ATTACHED = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}  # as in $5M
 _MAGNITUDE = "|".join(sorted(map(regex.escape, _MAGNITUDES), key=len, reverse=True))
-_GAPS = " \u00a0\u2009\u202f"  # spaces between thousands, also thin ones
+_GAPS = " \u00a0\u2009\u202f"  # spaces between thousands, including thin ones
 _NUMBER = regex.compile(
-    r"(?<![\p{Latin}\p{Greek}\p{Cyrillic}\p{N}_])"  # Q3 is no number
-    r"(?<sign>(?<![\p{Latin}\p{Greek}\p{Cyrillic}\p{N})])[-−–+])?\p{Sc}?"  # a hyphen between digits is no sign
+    r"(?<![\p{Latin}\p{Greek}\p{Cyrillic}\p{N}_])"  # Q3 is not a number
+    # A hyphen between digits is not a sign.
+    r"(?<sign>(?<![\p{Latin}\p{Greek}\p{Cyrillic}\p{N})])[-−–+])?\p{Sc}?"
     rf"(?<digits>[.,]?\d+(?:[.,'’]\d+|[{_GAPS}]\d{{3}}(?!\d))*\p{{No}}*)"
     r"(?:(?:[eE]|\s?[x×*·]\s?10(?:\^|\*\*))(?<exponent>[-−+]?\d+))?"
     r"(?:(?<attached>[kKMBT])(?![\p{L}\p{N}])"
@@ -41,20 +42,25 @@ _MARKED = regex.compile(r"####(?<found>.*)|\\boxed\{(?<found>[^{}]*)\}")
 
 
 class Number(NamedTuple):
-    """A number in a text."""
+    """A number found in a text."""
 
     value: float
-    """NaN where the digits, points and commas make no number: 1.2.3, or 1,5 with the point before tenths."""
+    """The value, or NaN if the digits, points and commas form no number.
+
+    Examples are 1.2.3, and 1,5 if the decimal separator is a point.
+    """
     percent: bool
     text: str
 
 
 def find_numbers(text: str, decimal: str) -> list[Number]:
-    """The numbers of a text; where it marks its result by `####` or `\\boxed{}`, those of the last such mark alone.
+    """Find the numbers in a text.
+
+    If the text marks its result with `####` or `\\boxed{}`, only the last such mark counts.
 
     Args:
-        text: in any script.
-        decimal: `.` or `,`, what stands before tenths; the other one stands between thousands.
+        text: A text in any script.
+        decimal: The decimal separator, `.` or `,`. The other one separates thousands.
     """
     text = plain_digits(clean(text)).translate(
         {0x066B: decimal, 0x066C: "." if decimal == "," else ",", 0xFF0E: "."}
@@ -64,14 +70,17 @@ def find_numbers(text: str, decimal: str) -> list[Number]:
 
 
 def is_only(numbers: Sequence[Number]) -> bool:
-    """Whether there is a number, and no other one beside it."""
+    """Check whether there is exactly one distinct number."""
     return len({(number.value, number.percent) for number in numbers}) == 1
 
 
 def _read(match: regex.Match[str], decimal: str) -> Number:
     point = regex.escape(decimal)
     comma = regex.escape("." if decimal == "," else ",")
-    thousands = rf"\d{{1,3}}([{comma}'’{_GAPS}])\d{{3}}(?:\1\d{{3}})*|\d{{1,2}}(?:{comma}\d\d)+{comma}\d{{3}}"
+    thousands = (
+        rf"\d{{1,3}}([{comma}'’{_GAPS}])\d{{3}}(?:\1\d{{3}})*"
+        rf"|\d{{1,2}}(?:{comma}\d\d)+{comma}\d{{3}}"
+    )
     if not regex.fullmatch(rf"(?:{thousands}|\d+)(?:{point}\d+)?|{point}\d+", match["digits"]):
         return Number(math.nan, False, match[0])
     digits = regex.sub(rf"[^\d{point}]", "", match["digits"]).replace(decimal, ".")

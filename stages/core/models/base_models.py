@@ -1,4 +1,7 @@
-"""Base models: where their files come from, and which bytes they hold. Torch is imported when weights are made."""
+"""The files of base models, their sources and their hashes.
+
+Torch is imported only when weights are created.
+"""
 
 import logging
 import shutil
@@ -16,24 +19,27 @@ from stages.core.storage.wheels import get_member
 
 log = logging.getLogger(__name__)
 
-CONVERTER = "3"  # part of the cache's key: raise it when the conversion below gives other bytes
+# This is part of the cache's key. Increase it if the conversion below changes the bytes of its
+# output.
+CONVERTER = "3"
 
-FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are no quantization
+FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are not quantized
 
 
 @dataclass(frozen=True, slots=True)
-class BaseModel:
-    """Where a base model's files are and which bytes they hold."""
+class ModelFiles:
+    """The place of a base model's files, and the hash of their bytes."""
 
     path: str
-    """A local folder, or an id of the hub."""
+    """A local folder or an id on the hub."""
     revision: str | None
     """The commit on the hub; null for local files."""
     sha256: str | None
-    """Of the weights; null where the hub's commit names the bytes."""
+    """The SHA-256 of the weights; null if the hub's commit identifies the bytes."""
     trust_remote_code: bool = False
     quantization: str | None = None
-    """Of the weights as they were published, from which these were made again; null where they never were quantized."""
+    """The quantization of the published weights, from which these were converted; null if they were
+    never quantized."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -41,11 +47,11 @@ class BaseModel:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
 
-def get_base_model(model: ModelConfig, seed: int) -> BaseModel:
-    """Fetch the base model's files if they are not at hand yet.
+def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
+    """Return the files of the base model, which are fetched or created if they are not cached.
 
     Raises:
-        UserError: the source cannot be reached or holds no such model.
+        UserError: the source cannot be reached or does not have the model.
     """
     source = model.source
     if isinstance(source, HubSource):
@@ -62,45 +68,48 @@ def get_base_model(model: ModelConfig, seed: int) -> BaseModel:
             f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to)
         )
     facts = read_json(folder / "source.json")
-    return BaseModel(str(folder), None, facts["sha256"], quantization=facts["quantization"])
+    return ModelFiles(str(folder), None, facts["sha256"], quantization=facts["quantization"])
 
 
-def get_hub_model(source: HubSource, key: str) -> BaseModel:
-    """A model of the hub, or of a local folder in its format; `key` is that of its id, for messages.
+def get_hub_model(source: HubSource, key: str) -> ModelFiles:
+    """Return the files of a model on the hub or in a local folder of the same format.
+
+    Args:
+        source: the source of the model.
+        key: the configuration key of the model's id, for messages.
 
     Raises:
-        UserError: there is no such model.
+        UserError: the model does not exist.
     """
     local = sorted(Path(source.id).glob("*.safetensors"))
     digest = sha256_json([sha256_file(path) for path in local]) if local else None
     config = _get_hub_config(source, key)
     quantized = getattr(config, "quantization_config", None) or {}
-    method = (
-        str(quantized.get("quant_method", "of a kind that its configuration does not say"))
-        if quantized
-        else None
-    )
-    return BaseModel(
+    method = str(quantized.get("quant_method", "unknown")) if quantized else None
+    return ModelFiles(
         source.id, _get_commit(config, source), digest, source.trust_remote_code, method
     )
 
 
-def get_base_tokenizer(model: ModelConfig) -> BaseModel:
-    """Where the base model's tokenizer is, without its weights: seconds and no torch, but for the first look at a GGUF.
+def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
+    """Return the files of the base model's tokenizer without its weights.
+
+    This takes seconds and does not import torch, except when a GGUF file is read for the first
+    time.
 
     Raises:
-        UserError: the source cannot be reached or holds no such model.
+        UserError: the source cannot be reached or does not have the model.
     """
     source = model.source
     if isinstance(source, HubSource):
         config = _get_hub_config(source, "model.source.id")
-        return BaseModel(source.id, _get_commit(config, source), None, source.trust_remote_code)
+        return ModelFiles(source.id, _get_commit(config, source), None, source.trust_remote_code)
     if isinstance(source, WheelSource):
         gguf = get_member(source)
         folder = cached_folder(f"tokenizers/{source.sha256}-{CONVERTER}", partial(_read_gguf, gguf))
     else:
         folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", _make_tokenizer)
-    return BaseModel(str(folder), None, None)
+    return ModelFiles(str(folder), None, None)
 
 
 def _get_hub_config(source: HubSource, key: str) -> Any:
@@ -121,25 +130,24 @@ def _get_commit(config: Any, source: HubSource) -> str | None:
 def _read_gguf(gguf: Path, target: Path) -> None:
     from transformers import AutoConfig, PreTrainedTokenizerFast
 
-    log.info("reading the tokenizer of %s, once", gguf.name)
+    log.info("Reading the tokenizer of %s. This happens once.", gguf.name)
     PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(
         target
     )
-    AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(
-        target
-    )  # for its size
+    # The configuration is saved because it states the model's size.
+    AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
 
 
-def _convert_gguf(gguf: Path, tokenizer: BaseModel, target: Path) -> None:
-    """Dequantise a GGUF file into float32 safetensors: loading then takes one second instead of eleven."""
+def _convert_gguf(gguf: Path, tokenizer: ModelFiles, target: Path) -> None:
+    """Dequantize a GGUF file to float32 safetensors, which load in one second instead of eleven."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    log.info("converting %s into safetensors, once", gguf.name)
+    log.info("Converting %s to safetensors. This happens once.", gguf.name)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.float32
     )
-    # Left in place, these make save_pretrained look for a GGUF quantizer that cannot save.
+    # With these attributes save_pretrained would use a GGUF quantizer, which cannot save.
     model.hf_quantizer = None
     del model.config.quantization_config
     model.is_quantized = False
@@ -147,12 +155,12 @@ def _convert_gguf(gguf: Path, tokenizer: BaseModel, target: Path) -> None:
 
 
 def get_file_type(gguf: Path) -> str | None:
-    """Such as `Q4_1`, what most of a GGUF file's weights are quantized to; None where they are floats."""
+    """Return the type of most weights of a GGUF file, such as `Q4_1`, or None for floats."""
     from gguf import GGUFReader, LlamaFileType
 
     field = GGUFReader(gguf).fields.get("general.file_type")
     if field is None:
-        return "of a kind that its GGUF file does not say"
+        return "unknown"
     name = LlamaFileType(int(field.contents())).name.removeprefix("MOSTLY_")
     return None if name in FLOATS else name
 
@@ -172,13 +180,14 @@ def _make_tokenizer(target: Path) -> None:
         tokenizer_object=tokens, eos_token=special[1], pad_token=special[1]
     )
     tokenizer.chat_template = (
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+        "{{ message.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     tokenizer.save_pretrained(target)
 
 
-def _make_random(source: RandomSource, seed: int, tokenizer: BaseModel, target: Path) -> None:
+def _make_random(source: RandomSource, seed: int, tokenizer: ModelFiles, target: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -198,7 +207,7 @@ def _make_random(source: RandomSource, seed: int, tokenizer: BaseModel, target: 
     _save(model, tokenizer, target)
 
 
-def _save(model: Any, tokenizer: BaseModel, target: Path, quantization: str | None = None) -> None:
+def _save(model: Any, tokenizer: ModelFiles, target: Path, quantization: str | None = None) -> None:
     shutil.copytree(tokenizer.path, target, dirs_exist_ok=True)
     model.save_pretrained(target)
     write_json(

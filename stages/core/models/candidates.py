@@ -1,4 +1,4 @@
-"""The tuned models of a run: that of `train` and those of `rivals`, and each of them as often as it has seeds."""
+"""The tuned models of a run: those of `train` and of `rivals`, each with one model per seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,23 +25,26 @@ SEEDS = PREDICTIONS / "seeds"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to tune. It is an arm under its name, by the model of its first seed."""
+    """One way to tune a model.
+
+    The candidate is an arm under its name. The model of its first seed stands for it.
+    """
 
     name: str
-    """`tuned`, or the name of the rival."""
+    """`tuned` or the name of the rival."""
     config: Config
     """The whole configuration, with the candidate's own section as `train`."""
     run: Config
-    """The configuration of the run, as it was given."""
+    """The unchanged configuration of the run."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of training: the global `seed` first, then those of `train.seeds`."""
+        """The training seeds: the global `seed` first, then those of `train.seeds`."""
         return tuple(dict.fromkeys((self.config.seed, *self.config.train.seeds)))
 
     @property
     def stage(self) -> str:
-        """What its numbers and its MLflow run are called: `train`, or `rivals/<name>`."""
+        """The name of its numbers and of its MLflow run: `train` or `rivals/<name>`."""
         return "train" if self.name == TUNED_ARM else f"rivals/{self.name}"
 
     @property
@@ -50,29 +53,37 @@ class Candidate:
         return GENERAL_TUNED if self.name == TUNED_ARM else RIVALS / f"{self.name}.general.json"
 
     def get_folder(self, seed: int | None = None) -> Path:
-        """Where the model of a seed is (the first one where none is given): weights, tokenizer, `training.json`."""
+        """Return the folder of a seed's model with weights, tokenizer and `training.json`.
+
+        Without a seed it is the folder of the first seed.
+        """
         folder = TUNED if self.name == TUNED_ARM else MODELS / self.name
         return folder if seed in (None, self.config.seed) else folder / "seeds" / str(seed)
 
     def get_measured_file(self, seed: int | None = None) -> Path:
-        """What the training of a seed took. It lies outside of the folder, so that the same model has the same hash."""
+        """Return the file with the seconds and other measurements of a seed's training.
+
+        It is outside the model's folder, so that equal models have equal hashes.
+        """
         return MEASURED / self.name / f"{self.config.seed if seed is None else seed}.json"
 
     def read_training(self, seed: int | None = None) -> dict[str, Any]:
-        """`training.json` of a seed and what its training took: under `numbers` the losses, tokens and seconds.
+        """Read `training.json` of a seed, merged with the measurements of its training.
+
+        The losses, tokens and seconds are under `numbers`.
 
         Raises:
-            UserError: it has not been trained.
+            UserError: the seed has not been trained.
         """
         training = read_json(self.get_folder(seed) / "training.json")
         measured = read_json(self.get_measured_file(seed))
         return {**training, **measured, "numbers": training["numbers"] | measured["numbers"]}
 
     def read_predictions(self) -> list[list[Prediction]]:
-        """The answers of the model of each seed, in the order of `seeds`.
+        """Read the answers of the model of each seed, in the order of `seeds`.
 
         Raises:
-            UserError: the stage `evaluate` has not asked them.
+            UserError: the stage `evaluate` has not written them.
         """
         return [read_predictions(self._get_name(seed)) for seed in self.seeds]
 
@@ -81,18 +92,18 @@ class Candidate:
         write_predictions(self._get_name(seed), predictions)
 
     def get_predictions_file(self, seed: int) -> Path:
-        """The file with the answers of the model of a seed."""
+        """Return the file with the answers of the model of a seed."""
         return PREDICTIONS / f"{self._get_name(seed)}.jsonl"
 
     def _get_name(self, seed: int) -> str:
-        """Of that file, without folder and ending: `tuned`, `rivals/<name>`, `seeds/<name>/<seed>`."""
+        """Name a seed's file of answers: `tuned`, `rivals/<name>` or `seeds/<name>/<seed>`."""
         if seed != self.config.seed:
             return f"{SEEDS.name}/{self.name}/{seed}"
         return TUNED_ARM if self.name == TUNED_ARM else f"{RIVALS.name}/{self.name}"
 
 
 def tuned_candidates(config: Config) -> list[Candidate]:
-    """All of them, the one of `train` first."""
+    """Return all candidates of a configuration, the one of `train` first."""
     rivals = {
         name: config.model_copy(update={"train": section})
         for name, section in config.rivals.items()
@@ -104,11 +115,14 @@ def tuned_candidates(config: Config) -> list[Candidate]:
 
 
 def get_candidate(config: Config, name: str) -> Candidate:
-    """The candidate of that name, which the configuration has."""
+    """Return the candidate with a name that the configuration has."""
     return next(candidate for candidate in tuned_candidates(config) if candidate.name == name)
 
 
 def get_recommended(config: Config, arm: str) -> Candidate:
-    """The candidate that a verdict recommends, for the registry; that of `train` where it recommends no tuned model."""
+    """Return the candidate that a verdict recommends, for the registry.
+
+    If the verdict does not recommend a tuned model, it is the candidate of `train`.
+    """
     candidates = tuned_candidates(config)
     return next((candidate for candidate in candidates if candidate.name == arm), candidates[0])

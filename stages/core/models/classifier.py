@@ -1,4 +1,4 @@
-"""The tuned model where it is a classifier: one label a text (`classify`), or a tag for each word (`tag`)."""
+"""Tuned classifiers, with one label per text (`classify`) or a tag for each word (`tag`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,47 +7,54 @@ from typing import TYPE_CHECKING, NamedTuple
 from stages.core.config.schema import Config
 from stages.core.data.entities import Place
 from stages.core.errors import UserError
-from stages.core.models.base_models import BaseModel
+from stages.core.models.base_models import ModelFiles
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import get_tokenizer, get_tuned_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-KINDS = {"classify": "AutoModelForSequenceClassification", "tag": "AutoModelForTokenClassification"}
-"""The classes of transformers that have the head."""
+MODEL_CLASSES = {
+    "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+}
+"""The auto classes of transformers that have a classification head, by method."""
 HEADS = ["classifier", "score"]
-"""What they call it."""
-TASKS = {"classify": "text-classification", "tag": "token-classification"}
-"""The names of transformers' pipelines, for which a classifier is saved whole."""
+"""The names of the classification head in these classes."""
+TASKS = {
+    "sequence-classification": "text-classification",
+    "token-classification": "token-classification",
+}
+"""The names of transformers' pipelines by method. For these a classifier is saved whole."""
 
 
 class Reading(NamedTuple):
-    """A text as the model reads it."""
+    """The tokens of a text as the model reads them."""
 
     ids: list[int]
     offsets: list[Place]
-    """Of each token in the text."""
+    """The place of each token in the text."""
     cut: bool
-    """Whether it is longer than that."""
+    """Whether the text was longer than the limit and was cut."""
 
 
 def get_limit(config: Config) -> int:
-    """Tokens of a text that are read."""
+    """Return the maximum number of tokens of a text that the classifier reads."""
     return config.train.encoder.max_length if config.train.encoder else config.model.max_length
 
 
 def read_texts(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int
 ) -> list[Reading]:
-    """Token ids of texts, each cut after `limit` tokens.
+    """Encode texts and cut each after `limit` tokens.
 
     Raises:
-        UserError: the tokenizer does not know what token is where.
+        UserError: the tokenizer is not a fast one and does not report the places of tokens.
     """
     if not tokenizer.is_fast:
         raise UserError(
-            f"{tokenizer.name_or_path}: a head of labels needs a fast tokenizer; choose another model"
+            f"{tokenizer.name_or_path}: a classification head needs a fast tokenizer; choose "
+            "another model"
         )
     encodings = tokenizer(list(texts), truncation=True, max_length=limit).encodings or []
     return [Reading(e.ids, e.offsets, bool(e.overflowing)) for e in encodings]
@@ -56,7 +63,7 @@ def read_texts(
 def load_classifier(
     config: Config, tuned: Path
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """The tuned model in the folder `tuned` and its tokenizer."""
-    kind = KINDS[config.train.method]
-    tokenizer = get_tokenizer(BaseModel(str(tuned), None, None), chats=False)
+    """Load the tuned classifier in the folder `tuned` and its tokenizer."""
+    kind = MODEL_CLASSES[config.train.method]
+    tokenizer = get_tokenizer(ModelFiles(str(tuned), None, None), chats=False)
     return get_tuned_model(get_encoder(config), config.model.dtype, tuned, kind), tokenizer

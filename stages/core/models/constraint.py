@@ -1,4 +1,4 @@
-"""Greedy decoding that can only end in one of some given answers."""
+"""Greedy decoding that is constrained to a given set of answers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     import torch
 
 Trie = dict[int, Any]
-"""From a token that may come next to the trie of what may come after it."""
+"""A mapping from each token that may come next to the trie of the tokens that may follow it."""
 
 
 def build_trie(answers: Sequence[Sequence[int]]) -> Trie:
-    """The trie of the token ids of the allowed answers, each with its end token."""
+    """Build the trie of the allowed answers, given as token ids that include the end token."""
     trie: Trie = {}
     for answer in answers:
         place = trie
@@ -21,17 +21,17 @@ def build_trie(answers: Sequence[Sequence[int]]) -> Trie:
 
 
 class Walk:
-    """The places in the trie at which the rows of one batch have arrived."""
+    """The current places of the rows of one batch in the trie."""
 
     def __init__(self, trie: Trie, rows: int) -> None:
         self._places = [trie] * rows
 
     def choose(self, logits: "torch.Tensor", rows: Sequence[int]) -> "torch.Tensor":
-        """The most likely allowed token of each row.
+        """Choose the most likely allowed token of each row.
 
         Args:
-            logits: of the next token, of shape (rows, vocabulary).
-            rows: which row of the batch each of them is.
+            logits: the logits of the next token, of shape (rows, vocabulary).
+            rows: the index in the batch of each row of `logits`.
         """
         import torch
 
@@ -41,4 +41,5 @@ class Walk:
             token = allowed[int(scores[allowed].argmax())]
             self._places[row] = self._places[row][token]
             tokens.append(token)
-        return torch.tensor(tokens, device=logits.device)  # of whole numbers: bfloat16 has no 257
+        # Without the dtype of the logits the tensor stays integer; bfloat16 cannot represent 257.
+        return torch.tensor(tokens, device=logits.device)

@@ -1,4 +1,4 @@
-"""Models that read a text and answer with labels: where the files of those come from that get a head of labels."""
+"""The files of the models that get a classification head."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,24 @@ from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, RandomSource
 from stages.core.config.schema import Config
 from stages.core.errors import UserError
-from stages.core.models.base_models import BaseModel, get_base_model, get_hub_model
+from stages.core.models.base_models import ModelFiles, get_base_model, get_hub_model
 from stages.core.storage.cache import cached_folder
 from stages.core.storage.files import sha256_file
 from stages.core.storage.wheels import get_member
 
-VERSION = "1"  # part of the cache's key: raise it when the code below gives other bytes
+# This is part of the cache's key. Increase it if the code below changes the bytes of its output.
+VERSION = "1"
 WEIGHTS = "model.safetensors"
-POSITIONS = 512  # of the random encoder
+POSITIONS = 512  # the maximum length of the random encoder
 
 
-def get_encoder(config: Config) -> BaseModel:
-    """The files of `train.encoder`, or of `model` where that is null; fetched if they are not at hand yet.
+def get_encoder(config: Config) -> ModelFiles:
+    """Return the files of `train.encoder`, or of `model` if that is null.
+
+    The files are fetched or created if they are not cached.
 
     Raises:
-        UserError: the source cannot be reached or holds no such model.
+        UserError: the source cannot be reached or does not have the model.
     """
     encoder = config.train.encoder
     if encoder is None:
@@ -33,12 +36,13 @@ def get_encoder(config: Config) -> BaseModel:
         folder = get_member(source)
         if not (folder / WEIGHTS).exists():
             raise UserError(
-                f"train.encoder.source.member {source.member!r}: no folder with a {WEIGHTS} in it"
+                f"train.encoder.source.member {source.member!r} is not a folder with a {WEIGHTS} "
+                "in it"
             )
     else:
         key = f"encoder-{source.hidden_size}-{source.layers}-{source.heads}-{config.seed}-{VERSION}"
         folder = cached_folder(f"models/{key}", lambda to: _make_random(source, config.seed, to))
-    return BaseModel(str(folder), None, sha256_file(folder / WEIGHTS))
+    return ModelFiles(str(folder), None, sha256_file(folder / WEIGHTS))
 
 
 def _make_random(source: RandomSource, seed: int, target: Path) -> None:
@@ -61,7 +65,7 @@ def _make_random(source: RandomSource, seed: int, target: Path) -> None:
 
 
 def _make_tokenizer() -> Any:
-    """Over bytes, as that of the random decoder, with the marks of a BERT around the text."""
+    """Make a tokenizer over bytes that adds the special tokens of BERT around the text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Answers to many prompts, greedy unless told otherwise, in batches bounded by tokens."""
+"""Generation of answers to many prompts in batches bounded by tokens, greedy by default."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,29 +15,31 @@ if TYPE_CHECKING:
 
 Prompt = list[int]
 Choosing = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
-"""The next token of some rows, from their logits and their places in the batch."""
-PREFILL_TOKENS = 512  # at a time on a CPU with its small caches: few-shot took 13 % longer with 1,024, 20 % with 2,048
+"""A function that chooses the next tokens of rows from their logits and their batch indices."""
+# Tokens per forward pass on a CPU, whose caches are small. Few-shot took 13 % longer with 1,024,
+# and 20 % longer with 2,048.
+PREFILL_TOKENS = 512
 PREFILL_TOKENS_GPU = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said to one prompt."""
+    """The answer of the model to one prompt."""
 
     text: str
     prompt_tokens: int
     completion_tokens: int
-    """The end token included, where there is one."""
+    """Tokens of the answer, including the end token if there is one."""
     seconds: float
-    """The batch's wall time divided by its rows, its share of the common prefix included."""
+    """The batch's wall time divided by its rows, plus the row's share of the common prefix."""
     cut: bool
-    """Whether it was ended by the limit and not by an end token."""
+    """Whether the limit ended the answer instead of an end token."""
     ids: tuple[int, ...] = ()
-    """Its tokens."""
+    """The token ids of the answer."""
 
 
 def choose_likeliest(logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-    """The greedy choice."""
+    """Choose the most likely token of each row, which is greedy decoding."""
     return logits.argmax(-1)
 
 
@@ -48,27 +50,31 @@ def generate(
     prompts: Sequence[Prompt],
     *,
     max_new_tokens: int,
-    batch_tokens: int,
+    max_batch_tokens: int,
     title: str | None,
     choose: Choosing = choose_likeliest,
     allowed: Sequence[Prompt] | None = None,
     ignore_eos: bool = False,
 ) -> list[Answer]:
-    """Answer every prompt, in the order given, with a progress bar.
+    """Answer every prompt, in the order given, and show a progress bar.
 
-    What all prompts begin with is computed once; rows of like length go together; a finished row leaves its batch.
+    The common prefix of all prompts is computed once. Rows of similar length share a batch, and a
+    finished row leaves its batch.
 
     Args:
         model: a causal language model in evaluation mode.
-        tokenizer: its tokenizer.
-        prompts: token ids.
-        max_new_tokens: where an answer without an end token is cut.
-        batch_tokens: at most so many padded tokens, prompts and answers, in one batch (one row at least).
-        title: of the progress bar; null shows none.
-        choose: the next tokens; one that samples has its own seeded generator.
-        allowed: token ids of the only possible answers, each with an end token, from which the likeliest token is
-            chosen at each step; None allows every answer.
-        ignore_eos: every answer takes all `max_new_tokens`, end token or not: for timings.
+        tokenizer: the tokenizer of the model.
+        prompts: the token ids of each prompt.
+        max_new_tokens: the number of tokens after which an answer is cut.
+        max_batch_tokens: the maximum number of padded tokens of prompts and answers in one batch. A
+            batch has at least one row.
+        title: the title of the progress bar. With None no bar is shown.
+        choose: the function that chooses the next tokens. A function that samples needs its own
+            seeded generator.
+        allowed: the token ids of the only allowed answers, each with an end token. At each step the
+            most likely allowed token is chosen. None allows every answer.
+        ignore_eos: whether every answer takes all `max_new_tokens`, even after an end token. This
+            is for timings.
     """
     from tqdm import tqdm
 
@@ -82,7 +88,9 @@ def generate(
     with tqdm(
         total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None
     ) as bar:
-        for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
+        for batch in batches(
+            [len(prompt) + max_new_tokens for prompt in prompts], max_batch_tokens
+        ):
             started = time.perf_counter()
             rests = [prompts[i][prefix:] for i in batch]
             step = Walk(trie, len(batch)).choose if trie else choose
@@ -99,9 +107,9 @@ def generate(
 
 
 def common_prefix(prompts: Sequence[Prompt]) -> int:
-    """How many tokens all prompts begin with, leaving each at least one of its own."""
+    """Return the length of the common prefix that leaves each prompt one token of its own."""
     first = min(prompts)
-    last = max(prompts)  # the two that differ earliest in lexical order
+    last = max(prompts)  # in lexical order, first and last differ earliest
     shared = next(
         (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
         min(len(first), len(last)),
@@ -110,7 +118,10 @@ def common_prefix(prompts: Sequence[Prompt]) -> int:
 
 
 def batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Indices of rows in batches of like length, longest first, each of at most `limit` padded tokens or one row."""
+    """Yield the indices of rows in batches of similar length, the longest rows first.
+
+    A batch has at most `limit` padded tokens, or a single row.
+    """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
@@ -138,7 +149,11 @@ def _decode_batch(
     ends: set[int],
     pad: int,
 ) -> list[list[int]]:
-    """Completions of one batch: `rests` are what follows the `prefix` tokens that `prefix_cache` holds for one row."""
+    """Complete the prompts of one batch.
+
+    `rests` are the parts of the prompts after the first `prefix` tokens. `prefix_cache` has the
+    states of these tokens for one row.
+    """
     width = max(map(len, rests))
     ids = torch.tensor([[pad] * (width - len(r)) + r for r in rests], device=model.device)
     mask = torch.tensor(
@@ -146,7 +161,7 @@ def _decode_batch(
     )
     cache, token = _prefill(model, ids, mask, prefix_cache, choose)
     position = mask.sum(-1, keepdim=True)
-    rows = list(range(len(rests)))  # which completion each row of the shrinking batch belongs to
+    rows = list(range(len(rests)))  # the completion that each row of the shrinking batch belongs to
     completions: list[list[int]] = [[] for _ in rests]
     for step in range(1, max_new_tokens + 1):
         for row, value in zip(rows, token.tolist(), strict=True):
@@ -181,7 +196,10 @@ def _prefill(
     prefix_cache: "Cache | None",
     choose: Choosing,
 ) -> tuple["Cache", torch.Tensor]:
-    """The cache of a whole batch and each row's first token, computed a few rows at a time without needless padding."""
+    """Compute the cache of a whole batch and the first token of each row.
+
+    A few rows are computed at a time, so that they need little padding.
+    """
     prefix = mask.shape[1] - ids.shape[1]
     width = ids.shape[1]
     limit = PREFILL_TOKENS if ids.device.type == "cpu" else PREFILL_TOKENS_GPU
@@ -189,7 +207,7 @@ def _prefill(
     tokens = []
     start = 0
     while start < len(ids):
-        longest = int(mask[start, prefix:].sum())  # rows come longest first
+        longest = int(mask[start, prefix:].sum())  # the rows are sorted, the longest first
         rows = slice(start, start + max(1, limit // longest))
         seen = torch.cat([mask[rows, :prefix], mask[rows, mask.shape[1] - longest :]], dim=1)
         cache = deepcopy(prefix_cache)
@@ -201,7 +219,8 @@ def _prefill(
             position_ids=(seen.cumsum(-1) - 1).clamp(min=0)[:, prefix:],
             past_key_values=cache,
             use_cache=True,
-            # An index and not the number 1: a slice is not contiguous, and then the head is copied for every row.
+            # This is an index instead of the number 1, because a number gives a slice. A slice is
+            # not contiguous, and then the head is copied for every row.
             logits_to_keep=torch.tensor([longest - 1], device=model.device),
         )
         caches.append(out.past_key_values)
@@ -211,7 +230,7 @@ def _prefill(
 
 
 def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
-    """One cache of all rows, each padded to `length` positions between the prefix and what follows it."""
+    """Join caches into one, and pad each row to `length` positions directly after the prefix."""
 
     def widen(states: torch.Tensor) -> torch.Tensor:
         gap = states.new_zeros(*states.shape[:2], length - states.shape[2], states.shape[3])
@@ -224,6 +243,6 @@ def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
 
 
 def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """The tokens that end an answer: the tokenizer's, and those of the model's generation settings."""
+    """Return the end tokens of the tokenizer and of the model's generation settings."""
     ends = model.generation_config.eos_token_id
     return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}

@@ -1,4 +1,4 @@
-"""How likely a model finds given texts."""
+"""Log-likelihoods of given texts under a model."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from stages.core.models.generation import Prompt, batches
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Padded, in one forward pass: logits of 50,000 tokens of vocabulary stay at 0.4 GB; 4,096 were slower.
+# Padded tokens in one forward pass. Logits for a vocabulary of 50,000 tokens stay at 0.4 GB. 4,096
+# tokens were slower.
 PASS_TOKENS = 1024
 
 
@@ -19,12 +20,14 @@ PASS_TOKENS = 1024
 def get_nats(
     model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]], title: str
 ) -> list[float]:
-    """Negative log-likelihood (nats, summed over its tokens) of each text's second part after its first.
+    """Compute the negative log-likelihood of the second part of each text after the first part.
+
+    The values are in nats and summed over the tokens of the second part.
 
     Args:
         model: a causal language model in evaluation mode.
-        texts: pairs of token ids, what is given and what is predicted, neither of them empty.
-        title: of the progress bar.
+        texts: pairs of token ids, the given and the predicted part. Neither may be empty.
+        title: the title of the progress bar.
     """
     from tqdm import tqdm
 
@@ -38,7 +41,11 @@ def get_nats(
 
 
 def _read(model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]]) -> list[float]:
-    """Padded on the left, so that what is predicted ends in the last column and few columns need logits."""
+    """Compute the negative log-likelihoods of one batch.
+
+    The texts are padded on the left. All predicted parts then end in the last column, and few
+    columns need logits.
+    """
     width = max(len(a) + len(b) for a, b in texts)
     longest = max(len(b) for _, b in texts)
     ids = torch.tensor(
@@ -48,9 +55,8 @@ def _read(model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]]) -> l
         [[0] * (width - len(a) - len(b)) + [1] * (len(a) + len(b)) for a, b in texts]
     ).to(model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    columns = torch.arange(
-        width - longest - 1, width - 1, device=model.device
-    )  # each predicts its right neighbour
+    # Each column predicts the column to its right.
+    columns = torch.arange(width - longest - 1, width - 1, device=model.device)
     out = model(
         ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=columns
     )

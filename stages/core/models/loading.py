@@ -1,4 +1,7 @@
-"""Tokenizers, base models and tuned models in memory. Torch and transformers are imported when they are needed."""
+"""Loading of tokenizers, base models and tuned models.
+
+Torch and transformers are imported only when they are needed.
+"""
 
 import inspect
 from pathlib import Path
@@ -6,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
-from stages.core.models.base_models import BaseModel
+from stages.core.models.base_models import ModelFiles
 from stages.core.storage.files import read_json, sha256_file, sha256_json
 
 if TYPE_CHECKING:
@@ -18,45 +21,54 @@ CAUSAL = "AutoModelForCausalLM"
 
 
 def weights_sha256(folder: Path = TUNED) -> str:
-    """SHA-256 of a tuned model's weights, adapter or whole; of several files that of the list of theirs.
+    """Compute the SHA-256 of a tuned model's weights, whether they are an adapter or a whole model.
+
+    For several files it is the hash of the list of their hashes.
 
     Raises:
-        UserError: there are no weights.
+        UserError: the folder has no weights.
     """
     digests = [sha256_file(path) for path in sorted(folder.glob("*.safetensors"))]
     if not digests:
         raise UserError(
-            f"{folder} has no weights (*.safetensors): run `dvc repro`, which trains them"
+            f"{folder} has no weights (*.safetensors): run `dvc repro`, which trains the model"
         )
     return digests[0] if len(digests) == 1 else sha256_json(digests)
 
 
-def get_tokenizer(base: BaseModel, chats: bool = True) -> "PreTrainedTokenizerBase":
-    """The base model's tokenizer. Imports no torch where it can be helped.
+def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer of a model, without importing torch if possible.
 
     Args:
-        base: its files.
-        chats: whether the model answers chats: then it pads on the left, as generation needs it, else on the right.
+        base: the files of the model.
+        chats: whether the model answers chats. If so, the tokenizer pads on the left, as generation
+            needs it. Otherwise it pads on the right.
 
     Raises:
-        UserError: it has no chat template or no end token, where the model answers chats; or nothing to pad with.
+        UserError: the model answers chats, but its tokenizer has no chat template or no end token.
+            Or the tokenizer has no token for padding.
     """
     tokenizer = _tokenizer_class(base).from_pretrained(base.path, **base.arguments)
     if chats and (not tokenizer.chat_template or tokenizer.eos_token_id is None):
         raise UserError(
-            f"{base.path}: its tokenizer has no chat template or no end token; choose an instruction-tuned model"
+            f"{base.path}: the tokenizer has no chat template or no end token; choose an "
+            "instruction-tuned model"
         )
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise UserError(
-            f"{base.path}: its tokenizer has no token to pad with and no end token; choose another model"
+            f"{base.path}: the tokenizer has neither a padding token nor an end token; choose "
+            "another model"
         )
     tokenizer.padding_side = "left" if chats else "right"
     return tokenizer
 
 
-def _tokenizer_class(base: BaseModel) -> Any:
-    """What `AutoTokenizer` would choose: asking it imports torch, which takes seconds."""
+def _tokenizer_class(base: ModelFiles) -> Any:
+    """Return the class that `AutoTokenizer` would choose.
+
+    Calling `AutoTokenizer` itself imports torch, which takes seconds.
+    """
     config = Path(base.path) / "tokenizer_config.json"
     if config.exists() and read_json(config).get("tokenizer_class") in {
         "TokenizersBackend",
@@ -71,35 +83,35 @@ def _tokenizer_class(base: BaseModel) -> Any:
 
 
 def get_model(
-    base: BaseModel,
+    base: ModelFiles,
     dtype: str,
     quantization: dict[str, Any] | None = None,
     kind: str = CAUSAL,
     **others: Any,
 ) -> "PreTrainedModel":
-    """The base model in evaluation mode, on the GPU where there is one.
+    """Load a base model in evaluation mode, onto the GPU if there is one.
 
     Args:
-        base: its files.
+        base: the files of the model.
         dtype: `auto`, `bfloat16` or `float32`.
-        quantization: arguments of `transformers.BitsAndBytesConfig`; None keeps the weights as they are.
-        kind: the class of transformers that loads it.
-        others: for its `from_pretrained`.
+        quantization: the arguments of `transformers.BitsAndBytesConfig`. None does not quantize.
+        kind: the auto class of transformers that loads the model.
+        others: further arguments for `from_pretrained` of this class.
 
     Raises:
-        UserError: bitsandbytes is not there, or refuses the arguments.
+        UserError: bitsandbytes is not installed or rejects the arguments.
     """
     if quantization is None:
         model = _load(base, get_dtype(dtype), kind, **others).eval()
-        return (
-            model if is_sharded() else model.to(get_device())
-        )  # accelerate puts each process's part onto its GPU
+        # If the model is sharded, accelerate moves the part of each process to its GPU.
+        return model if is_sharded() else model.to(get_device())
     from transformers import BitsAndBytesConfig
 
     unknown = set(quantization) - set(inspect.signature(BitsAndBytesConfig).parameters)
     if unknown:
         raise UserError(
-            f"train.quantization.{min(unknown)}: transformers.BitsAndBytesConfig has no such argument"
+            f"train.quantization.{min(unknown)}: transformers.BitsAndBytesConfig has no such "
+            "argument; remove it"
         )
     try:
         others |= {
@@ -109,22 +121,26 @@ def get_model(
         return _load(base, get_dtype(dtype), kind, **others).eval()
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            f"train.quantization: {error}. It needs `pip install -c constraints.txt '.[qlora]'` and, "
-            "but for a trial, a GPU; train=lora does without."
+            f"train.quantization: {error}. Quantization needs "
+            "`pip install -c constraints.txt '.[qlora]'` and, except for a trial run, a GPU. "
+            "train=lora needs neither."
         ) from None
 
 
 def get_tuned_model(
-    base: BaseModel, dtype: str, tuned: Path = TUNED, kind: str = CAUSAL
+    base: ModelFiles, dtype: str, tuned: Path = TUNED, kind: str = CAUSAL
 ) -> "PreTrainedModel":
-    """The tuned model, an adapter merged in float32 before the cast: the very weights that `register` ships."""
+    """Load the tuned model with exactly the weights that `register` ships.
+
+    An adapter is merged into the base model in float32 before the cast to `dtype`.
+    """
     import torch
     from peft import PeftModel
     from transformers import AutoConfig
 
     if (tuned / "adapter_config.json").exists():
         others = {}
-        if (tuned / "config.json").exists():  # that of a classifier, with its labels
+        if (tuned / "config.json").exists():  # a classifier saves its configuration with the labels
             others["config"] = AutoConfig.from_pretrained(
                 tuned, trust_remote_code=base.trust_remote_code
             )
@@ -133,17 +149,19 @@ def get_tuned_model(
         ).merge_and_unload()
     else:
         model = _load(
-            BaseModel(str(tuned), None, None, base.trust_remote_code), torch.float32, kind
+            ModelFiles(str(tuned), None, None, base.trust_remote_code), torch.float32, kind
         )
-    for parameter in (
-        model.parameters()
-    ):  # not the buffers: rotary frequencies stay float32, as when loaded from disk
+    # Buffers are not cast: rotary frequencies stay in float32, as they do when loaded from disk.
+    for parameter in model.parameters():
         parameter.data = parameter.data.to(get_dtype(dtype))
     return model.to(get_device()).eval()
 
 
 def get_dtype(name: str) -> "torch.dtype":
-    """`auto` is bfloat16 where the hardware multiplies it natively, float32 elsewhere."""
+    """Return the torch dtype of a name.
+
+    `auto` means bfloat16 if the hardware multiplies it natively, and float32 otherwise.
+    """
     import torch
 
     if name != "auto":
@@ -156,23 +174,23 @@ def get_dtype(name: str) -> "torch.dtype":
 
 
 def get_device() -> str:
-    """Where models go: the current GPU, or the processor where there is none."""
+    """Return the device of models: the current GPU, or the CPU if there is none."""
     import torch
 
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
-def _load(base: BaseModel, dtype: "torch.dtype", kind: str, **others: Any) -> "PreTrainedModel":
+def _load(base: ModelFiles, dtype: "torch.dtype", kind: str, **others: Any) -> "PreTrainedModel":
     import transformers
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # of one second
+    disable_progress_bar()  # loading takes only a second
     load = getattr(transformers, kind).from_pretrained
     try:
         return load(base.path, dtype=dtype, use_safetensors=True, **base.arguments, **others)
     except OSError as error:
-        if error.errno is not None:  # of the operating system
+        if error.errno is not None:  # an error of the operating system
             raise
         raise UserError(
-            f"{base.path}: {error} Only safetensors are loaded, because a pickle can run code."
+            f"{base.path}: {error} Only safetensors are loaded, because a pickle can execute code."
         ) from None

@@ -1,16 +1,19 @@
-"""What `auto` means among the arguments of training, and how many steps they make.
+"""The rules for `auto` among the training arguments, and the number of training steps.
 
-- `num_train_epochs`: OpenAI's rule ("Data preparation and analysis for chat model fine-tuning", OpenAI cookbook): 3;
-  more where all epochs together would show fewer than 100 rows, fewer where they would show more than 25,000.
-- `per_device_train_batch_size`: the largest power of two between 4 and 64 rows an optimizer step that leaves at least
-  40 steps an epoch, divided by the processes and by `gradient_accumulation_steps`. A rule of our own: a handful of
-  steps learns little, and large batches cost adapters more than full training (Schulman et al., "LoRA Without Regret",
-  Thinking Machines Lab, 2025). A batch of GRPO is counted in answers and holds all those to a question.
-- `learning_rate`: 5e-5 x (2000 / width of the model)^0.781, with adapters ten times that. The rule was fitted to models
-  of the Llama family in the same study and is in its authors' cookbook (`tinker_cookbook/hyperparam_utils.py`); other
-  families have another power (Qwen 0.0775), so take it as a place to start from. A fiftieth for methods that correct a
-  model which answers already: TRL's documentation gives 1e-6, and 1e-5 with adapters. Heads of labels: 5e-5 (Devlin
-  et al., "BERT", 2019, appendix A.3), with adapters ten times that.
+- `num_train_epochs` follows OpenAI's rule ("Data preparation and analysis for chat model
+  fine-tuning", OpenAI cookbook). The default is 3 epochs. The number is higher if all epochs
+  together would show fewer than 100 rows, and lower if they would show more than 25,000.
+- `per_device_train_batch_size` follows a rule of our own. An optimizer step gets the largest power
+  of two between 4 and 64 rows that leaves at least 40 steps per epoch. This is divided by the
+  processes and by `gradient_accumulation_steps`. A handful of steps teaches little, and large
+  batches hurt adapters more than full training (Schulman et al., "LoRA Without Regret", Thinking
+  Machines Lab, 2025). A batch of GRPO is counted in answers and contains all answers to a question.
+- `learning_rate` is 5e-5 x (2000 / width of the model)^0.781, and ten times that with adapters. The
+  rule was fitted to models of the Llama family in the same study and is in its authors' cookbook
+  (`tinker_cookbook/hyperparam_utils.py`). Other families have another exponent (Qwen 0.0775), so
+  the value is only a starting point. Methods that correct a model which already answers use a
+  fiftieth of it, because TRL's documentation gives 1e-6, and 1e-5 with adapters. Classification
+  heads use 5e-5 (Devlin et al., "BERT", 2019, appendix A.3), and ten times that with adapters.
 """
 
 import math
@@ -38,18 +41,20 @@ CORRECTION = 50
 def resolve(
     train: TrainConfig, hidden: int | None, rows: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """`train.args` with numbers for `auto`. Elsewhere than in these three arguments `auto` stays what it is.
+    """Replace `auto` in `train.args` by numbers.
+
+    Only the three arguments that the module describes are replaced. All others keep `auto`.
 
     Args:
-        train: method, adapter, launcher, arguments.
-        hidden: the model's width; None where its configuration does not tell.
-        rows: of the training split.
+        train: the method, adapter, launcher and arguments of training.
+        hidden: the model's width, or None if its configuration does not state it.
+        rows: the number of training rows.
 
     Returns:
-        The arguments, and for each replaced one a sentence that says how its value came about.
+        The arguments, and for each replaced argument a phrase that explains its value.
 
     Raises:
-        UserError: an argument that the rules count with is no number.
+        UserError: an argument that the rules use is not a number.
     """
     rules = {
         "num_train_epochs": lambda: _epochs(rows),
@@ -65,34 +70,37 @@ def resolve(
 
 
 def processes(train: TrainConfig) -> int:
-    """That train together. Machines that flags of `accelerate launch` add are not counted."""
+    """Count the processes that train together.
+
+    Machines that are added by flags of `accelerate launch` are not counted.
+    """
     launcher = train.launcher
     if isinstance(launcher, Slurm):
-        return launcher.nodes * launcher.processes
-    return launcher.processes if isinstance(launcher, Accelerate) else 1
+        return launcher.nodes * launcher.num_processes
+    return launcher.num_processes if isinstance(launcher, Accelerate) else 1
 
 
 def count_replay_rows(train: TrainConfig, rows: int) -> int:
-    """Replay rows of an epoch, so that they are `train.replay.share` of all rows.
+    """Count the replay rows per epoch that make up `train.replay.fraction` of all rows.
 
     Args:
-        train: with the share.
-        rows: of the task.
+        train: the section with the share.
+        rows: the number of training rows of the task.
     """
-    share = train.replay.share
+    share = train.replay.fraction
     return round(rows * share / (1 - share))
 
 
 def steps_per_epoch(train: TrainConfig, args: dict[str, Any], rows: int) -> int:
-    """Optimizer steps in which all rows are seen once, as transformers' and TRL's trainers count them.
+    """Count the optimizer steps per epoch as the trainers of transformers and TRL do.
 
     Args:
-        train: method and launcher.
-        args: of `resolve`.
-        rows: to learn from.
+        train: the method and launcher of training.
+        args: the arguments from `resolve`.
+        rows: the number of training rows.
     """
     batch = number(args, "per_device_train_batch_size", 8) * _parts(train, args)
-    if train.method == "grpo":  # an incomplete batch at the end is left out
+    if train.method == "grpo":  # an incomplete last batch is dropped
         steps = rows * _answers(train, args) * number(args, "num_iterations", 1) // batch
     else:
         steps = math.ceil(rows / batch)
@@ -100,21 +108,22 @@ def steps_per_epoch(train: TrainConfig, args: dict[str, Any], rows: int) -> int:
 
 
 def number(args: dict[str, Any], key: str, default: float) -> float:
-    """An argument that must be a number.
+    """Return an argument that must be a number, or the default if it is missing.
 
     Raises:
-        UserError: it is none.
+        UserError: the argument is not a number.
     """
     value = args.get(key)
     if isinstance(value, str | bool | list | dict):
         raise UserError(
-            f"train.args.{key} is {value!r}, expected a number; give one, or remove it for {default}"
+            f"train.args.{key} is {value!r}, expected a number. Give a number, or remove the "
+            f"argument to use {default}"
         )
     return default if value is None else value
 
 
 def cookbook_epochs(rows: int) -> int:
-    """The epochs that OpenAI chooses by default for so many rows."""
+    """Return the number of epochs that OpenAI chooses by default for a number of rows."""
     if rows * TARGET_EPOCHS < MIN_EXAMPLES:
         return min(MAX_EPOCHS, MIN_EXAMPLES // max(rows, 1))
     if rows * TARGET_EPOCHS > MAX_EXAMPLES:
@@ -130,14 +139,15 @@ def _batch_size(train: TrainConfig, rows: int) -> tuple[int, str]:
     answers = _answers(train, train.args)
     parts = _parts(train, train.args)
     batch = next((b for b in BATCHES if math.ceil(rows * answers / b) >= STEPS), BATCHES[-1])
-    unit = answers // math.gcd(
-        answers, parts
-    )  # with this many on each device all answers to a question are together
+    # A multiple of this number on each device keeps all answers to a question together.
+    unit = answers // math.gcd(answers, parts)
     size = max(unit, batch // parts // unit * unit)
-    what = f"{rows:,} rows, {answers} answers to each" if answers > 1 else f"{rows:,} rows"
-    split = f", in {parts} parts by processes and gradient_accumulation_steps" if parts > 1 else ""
+    what = f"{rows:,} rows with {answers} answers each" if answers > 1 else f"{rows:,} rows"
+    split = (
+        f", divided by {parts} (processes times gradient_accumulation_steps)" if parts > 1 else ""
+    )
     steps = math.ceil(rows * answers / (size * parts))
-    return size, f"{size * parts} a step{split} make {steps:,} steps an epoch of {what}"
+    return size, f"{size * parts} per step{split}, for {steps:,} steps per epoch of {what}"
 
 
 def _learning_rate(train: TrainConfig, hidden: int | None) -> tuple[float, str]:
@@ -147,25 +157,25 @@ def _learning_rate(train: TrainConfig, hidden: int | None) -> tuple[float, str]:
         rate = rate * ADAPTER_GAIN
         words = [*words, f"times {ADAPTER_GAIN} for adapters"]
     if train.method in CLASSIFYING:
-        words.append("as for BERT")
+        words.append("from the rule for BERT")
     else:
         rate *= (WIDTH / (hidden or WIDTH)) ** POWER
         words.append(
-            f"times ({WIDTH} / {hidden})^{POWER} for its width"
+            f"times ({WIDTH} / {hidden})^{POWER} for the model's width"
             if hidden
             else "for a model of unknown width"
         )
     if train.method in CORRECTING:
         rate = rate / CORRECTION
-        words = [*words, f"a {CORRECTION}th of it for {train.method}"]
+        words = [*words, f"divided by {CORRECTION} for {train.method}"]
     return float(f"{rate:.1e}"), ", ".join(words)
 
 
 def _parts(train: TrainConfig, args: dict[str, Any]) -> int:
-    """Into how many batches of a device a batch of the optimizer is divided."""
+    """Return the number of device batches in one optimizer batch."""
     return max(1, int(number(args, "gradient_accumulation_steps", 1))) * processes(train)
 
 
 def _answers(train: TrainConfig, args: dict[str, Any]) -> int:
-    """That are learned from for each row."""
+    """Return the number of answers per row that training uses."""
     return max(1, int(number(args, "num_generations", 8))) if train.method == "grpo" else 1

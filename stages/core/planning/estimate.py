@@ -1,6 +1,8 @@
-"""How long training will take and how much memory, from the shape of the model and the speed of this machine.
+"""Estimates of training time and memory from the dimensions of the model and the speed of this
+machine.
 
-No torch: `prepare` shows it before anything heavy is loaded, `train` repeats it and reports how far it was off.
+The module does not import torch, so that `prepare` can show the estimate before anything heavy is
+loaded. `train` repeats it and reports how far it was off.
 """
 
 import math
@@ -12,57 +14,55 @@ from typing import Any
 
 from stages.core.config.train import TrainConfig
 from stages.core.planning.auto import count_replay_rows, number, resolve, steps_per_epoch
-from stages.core.planning.model_dimensions import Shape
+from stages.core.planning.model_dimensions import ModelDimensions
 
-# Measured with the default model and data on two cores (626 tokens/s without padding; with it 3.0 GB, 2.7 GB with
-# micro-batches of 512 tokens, 3.8 GB with 1,024): the share of the speed of a product of matrices which it reaches, ...
-EFFICIENCY = 0.58
-BFLOAT16_GAIN = 2.0  # ... what bfloat16 gains where the processor multiplies it, ...
-PROCESS_BYTES = 1.1e9  # ... what the process takes before its first step, weights apart, ...
-ACTIVATION_BYTES = (
-    10.0  # ... and what a token keeps for each input and output of a layer's linear maps.
-)
-RECOMPUTES = (
-    "gradient_checkpointing",
-    "activation_checkpointing",
-)  # transformers' two names for one thing
-# A replay row of the default model (`stages/train/replay_writer.py`): its tokens, and those of the answer.
+# The next four constants were measured with the default model and data on two cores. Training
+# reached 626 tokens/s without padding. With padding it took 3.0 GB, 2.7 GB with micro-batches of
+# 512 tokens and 3.8 GB with 1,024.
+EFFICIENCY = 0.58  # the speed of training divided by the speed of a matrix product
+BFLOAT16_GAIN = 2.0  # the speed-up of bfloat16 if the processor multiplies it natively
+PROCESS_BYTES = 1.1e9  # memory of the process before its first step, without the weights
+ACTIVATION_BYTES = 10.0  # kept per token for each input and output of a layer's linear layers
+# transformers has two names for the same feature.
+RECOMPUTES = ("gradient_checkpointing", "activation_checkpointing")
+# Tokens of a replay row of the default model (`stages/train/replay_writer.py`), and tokens of its
+# answer.
 REPLAY_TOKENS = 125
 REPLAY_TRAINED = 61
-OPTIMIZER_BYTES = (
-    16  # AdamW: weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020)
-)
+# AdamW keeps weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020).
+OPTIMIZER_BYTES = 16
 
 
-def estimate(
+def estimate_training(
     train: TrainConfig,
-    shape: Shape | None,
+    dimensions: ModelDimensions | None,
     rows: int,
     tokens: int,
     trained: int,
     limit: int,
     dtype: str,
 ) -> dict[str, Any]:
-    """Steps and tokens of training, and where they can be known before, seconds and peak memory.
+    """Estimate steps and tokens of training, and if possible seconds and peak memory.
 
     Args:
-        train: method and arguments; `auto` among them is resolved.
-        shape: the model's.
-        rows: training rows of the task; replay rows are added here. Prose is cut into pieces, which may be more than
-            the rows; the steps are then more too.
-        tokens: of all training rows together. `prepare` counts one answer a row, pairs have two.
-        trained: those of them whose loss counts.
-        limit: tokens a row may have.
+        train: the method and arguments of training. `auto` among them is resolved.
+        dimensions: the dimensions of the model, or None if it is unknown.
+        rows: training rows of the task. Replay rows are added here. Prose is cut into pieces, and
+            if there are more pieces than rows, training takes more steps than estimated.
+        tokens: the tokens of all training rows together. `prepare` counts one answer per row, but
+            pairs have two.
+        trained: the number of these tokens whose loss counts.
+        limit: the maximum number of tokens of a row.
         dtype: `auto`, `bfloat16` or `float32`.
 
     Raises:
-        UserError: an argument to count with is no number.
+        UserError: an argument that the estimate uses is not a number.
     """
-    replayed = count_replay_rows(train, rows)  # their tokens are not known before they are written
+    replayed = count_replay_rows(train, rows)  # their tokens are unknown until they are written
     rows = rows + replayed
     tokens = tokens + replayed * REPLAY_TOKENS
     trained = trained + replayed * REPLAY_TRAINED
-    args, reasons = resolve(train, shape.hidden if shape else None, rows)
+    args, reasons = resolve(train, dimensions.hidden if dimensions else None, rows)
     steps, seen = _get_steps(train, args, rows)
     known = {
         "tokens_per_epoch": tokens,
@@ -71,27 +71,35 @@ def estimate(
         "auto": reasons,
     }
     counted = (
-        f"{tokens:,} tokens an epoch, {steps:,} steps"
+        f"{tokens:,} tokens per epoch, {steps:,} steps"
         if train.method == "sft"
         else f"{steps:,} steps"
     )
     also = "".join(f" {key}={args[key]}: {reason}." for key, reason in reasons.items())
-    if shape is None or _unknown(train):
-        why = _unknown(train) or "the model's configuration does not tell its size"
-        sentence = f"{counted}; time and memory are not estimated: {why}.{also}"
-        return {**known, "sentence": sentence, "how": "train reports its rate while it runs."}
+    if dimensions is None or _unknown(train):
+        why = _unknown(train) or "the model's configuration does not state its size"
+        sentence = (
+            f"Estimate for training: {counted}. Time and memory are not estimated, "
+            f"because {why}.{also}"
+        )
+        return {
+            **known,
+            "sentence": sentence,
+            "how": "The stage train reports its speed while it runs.",
+        }
     fast = dtype == "bfloat16" or (dtype == "auto" and has_bfloat16())
     speed = matrix_product_speed() * (BFLOAT16_GAIN if fast else 1)
-    seconds = seen * operations(train, shape, tokens, trained) / (speed * EFFICIENCY)
-    peak = memory(train, shape, min(limit, train.micro_batch_tokens), 2 if fast else 4)
+    seconds = seen * operations(train, dimensions, tokens, trained) / (speed * EFFICIENCY)
+    peak = memory(train, dimensions, min(limit, train.micro_batch_tokens), 2 if fast else 4)
     sentence = (
-        f"Before you train: {counted}, {known['tokens']:,} tokens in all, "
+        f"Estimate for training: {counted}, {known['tokens']:,} tokens in total, "
         f"about {seconds / 60:,.1f} minutes and {peak / 1e9:.1f} GB on this machine.{also}"
     )
     how = (
-        f"Estimated from the operations of the model's linear maps at {EFFICIENCY:.0%} of the speed at which this "
-        f"machine multiplies matrices now, {speed / 1e9:,.0f} GFLOP/s{' (bfloat16)' if fast else ''}, without "
-        f"evaluation; train reports how far it was off."
+        f"Estimated from the operations of the model's linear layers at {EFFICIENCY:.0%} of the "
+        "speed at which this machine now multiplies matrices, "
+        f"{speed / 1e9:,.0f} GFLOP/s{' (bfloat16)' if fast else ''}. Evaluation is not included. "
+        "The stage train reports how far the estimate was off."
     )
     return {
         **known,
@@ -102,25 +110,29 @@ def estimate(
     }
 
 
-def count_forward_tokens(train: TrainConfig, shape: Shape | None, rows: int, tokens: int) -> int:
-    """Tokens of forward passes that are as much work as training: 3 for each token that it reads, 2 under an adapter.
+def count_forward_tokens(
+    train: TrainConfig, dimensions: ModelDimensions | None, rows: int, tokens: int
+) -> int:
+    """Count the tokens of forward passes that take as much work as training.
 
-    A backward pass takes twice a forward pass, or once where the weights are frozen (see `operations`). Evaluation is
-    left out, and for the methods other than `sft` it is a lower bound: they read several answers a row.
+    Training counts 3 tokens for each token that it reads, and 2 with an adapter. A backward pass
+    takes twice the work of a forward pass, or the same work if the weights are frozen (see
+    `operations`). Evaluation is left out. For methods other than `sft` the count is a lower bound,
+    because they read several answers per row.
 
     Args:
-        train: method and arguments.
-        shape: the model's.
-        rows: training rows.
-        tokens: of all training rows together.
+        train: the method and arguments of training.
+        dimensions: the dimensions of the model, or None if it is unknown.
+        rows: the number of training rows.
+        tokens: the tokens of all training rows together.
     """
-    args, _ = resolve(train, shape.hidden if shape else None, rows)
+    args, _ = resolve(train, dimensions.hidden if dimensions else None, rows)
     passes = 3 if train.adapter is None else 2
     return round(passes * tokens * _get_steps(train, args, rows)[1])
 
 
 def _get_steps(train: TrainConfig, args: dict[str, Any], rows: int) -> tuple[int, float]:
-    """Optimizer steps, and epochs."""
+    """Return the number of optimizer steps and of epochs."""
     a_epoch = steps_per_epoch(train, args, rows)
     most = int(number(args, "max_steps", -1))
     steps = most if most > 0 else math.ceil(a_epoch * number(args, "num_train_epochs", 3))
@@ -128,44 +140,58 @@ def _get_steps(train: TrainConfig, args: dict[str, Any], rows: int) -> tuple[int
 
 
 def _unknown(train: TrainConfig) -> str | None:
-    """Why time and memory cannot be estimated: the constants above were measured with `sft` in one process on a CPU."""
+    """Return why time and memory cannot be estimated, or None if they can.
+
+    The constants above were measured with `sft` in one process on a CPU.
+    """
     if train.method != "sft":
-        return f"not for method {train.method}"
+        return f"there is no estimate for method {train.method}"
     if train.launcher.kind != "single":
         return f"training will run in processes of launcher.kind={train.launcher.kind}"
     if train.quantization is not None or any(train.args.get(key) for key in RECOMPUTES):
-        return "not with quantization or gradient checkpointing"
+        return "there is no estimate for quantization or gradient checkpointing"
     return "training will run on the GPU" if shutil.which("nvidia-smi") else None
 
 
-def operations(train: TrainConfig, shape: Shape, tokens: int, trained: int) -> float:
-    """Floating-point operations of one epoch: two a weight and token forward; backward two for the activations and two
-    for the weights that are trained (Kaplan et al., "Scaling laws for neural language models", 2020)."""
-    body = shape.layers * shape.layer_parameters
-    head = shape.vocabulary * shape.hidden
+def operations(train: TrainConfig, dimensions: ModelDimensions, tokens: int, trained: int) -> float:
+    """Count the floating-point operations of one epoch.
+
+    The forward pass takes two operations per weight and token. The backward pass takes two for the
+    activations and two for the weights that are trained (Kaplan et al., "Scaling laws for neural
+    language models", 2020).
+    """
+    body = dimensions.layers * dimensions.layer_parameters
+    head = dimensions.vocabulary * dimensions.hidden
     if train.adapter is None:
         return 6.0 * body * tokens + 6.0 * head * trained
-    adapters = shape.adapter_parameters(train.adapter.get("r", 8))
+    adapters = dimensions.adapter_parameters(train.adapter.get("r", 8))
     return (4.0 * body + 6.0 * adapters) * tokens + 4.0 * head * trained
 
 
-def memory(train: TrainConfig, shape: Shape, tokens: int, weight_bytes: int) -> float:
-    """Bytes at the peak: the process, the weights, the optimizer, and the activations of one micro-batch."""
-    h = shape.hidden
-    kv = shape.key_value
-    i = shape.intermediate
-    activations = ACTIVATION_BYTES * shape.layers * (4 * h + 2 * kv + 3 * i) * tokens
+def memory(
+    train: TrainConfig, dimensions: ModelDimensions, tokens: int, weight_bytes: int
+) -> float:
+    """Estimate the peak memory in bytes.
+
+    The peak consists of the process, the weights, the optimizer, and the activations of one
+    micro-batch.
+    """
+    h = dimensions.hidden
+    kv = dimensions.key_value
+    i = dimensions.intermediate
+    activations = ACTIVATION_BYTES * dimensions.layers * (4 * h + 2 * kv + 3 * i) * tokens
     if train.adapter is None:
-        return PROCESS_BYTES + OPTIMIZER_BYTES * shape.parameters + activations
-    adapters = OPTIMIZER_BYTES * shape.adapter_parameters(train.adapter.get("r", 8))
-    return PROCESS_BYTES + weight_bytes * shape.parameters + adapters + activations
+        return PROCESS_BYTES + OPTIMIZER_BYTES * dimensions.parameters + activations
+    adapters = OPTIMIZER_BYTES * dimensions.adapter_parameters(train.adapter.get("r", 8))
+    return PROCESS_BYTES + weight_bytes * dimensions.parameters + adapters + activations
 
 
 @cache
 def matrix_product_speed(size: int = 1024) -> float:
-    """Floating-point operations a second of this machine's product of float32 matrices: the best of eight.
+    """Measure the floating-point operations per second of a product of float32 matrices.
 
-    It is measured once a process, because it takes a noticeable part of a second.
+    The result is the best of eight runs. It is measured once per process, because it takes a
+    noticeable part of a second.
     """
     import numpy as np
 
@@ -179,7 +205,7 @@ def matrix_product_speed(size: int = 1024) -> float:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor says that it multiplies bfloat16 itself."""
+    """Return whether the processor reports that it multiplies bfloat16 natively."""
     info = Path("/proc/cpuinfo")
     flags = info.read_text(errors="replace") if info.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,60 +1,63 @@
-"""The shape of a model, out of its configuration: what memory, time and learning rate are reckoned from. No torch."""
+"""The dimensions of a model, read from its configuration without torch.
+
+The estimates of memory and time and the learning rate depend on it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stages.core.config.model import ModelConfig, RandomSource
-from stages.core.models.base_models import BaseModel
+from stages.core.models.base_models import ModelFiles
 from stages.core.storage.files import read_json
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A decoder of gated MLPs, as most language models are."""
+class ModelDimensions:
+    """The dimensions of a decoder with gated MLPs, as most language models are."""
 
     hidden: int
     intermediate: int
     layers: int
     vocabulary: int
     key_value: int
-    """Width of keys and of values."""
+    """The width of the keys, and also of the values."""
     tied: bool
 
     @property
     def layer_parameters(self) -> int:
-        """Weights of the linear maps of one layer."""
+        """The number of weights in the linear layers of one decoder layer."""
         return (
             2 * self.hidden * (self.hidden + self.key_value) + 3 * self.hidden * self.intermediate
         )
 
     @property
     def parameters(self) -> int:
-        """All weights."""
+        """The number of all weights, without those of the norms."""
         embeddings = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return self.layers * self.layer_parameters + embeddings
 
     def adapter_parameters(self, rank: int) -> int:
-        """Weights of adapters of this rank on every linear map."""
+        """Count the weights of adapters of a given rank on every linear layer."""
         h = self.hidden
         kv = self.key_value
         i = self.intermediate
         return self.layers * rank * (2 * (h + h) + 2 * (h + kv) + 3 * (h + i))
 
 
-def get_shape(model: ModelConfig, base: BaseModel) -> Shape | None:
-    """The model's shape, or None where its configuration does not tell."""
+def get_model_dimensions(model: ModelConfig, base: ModelFiles) -> ModelDimensions | None:
+    """Return the dimensions of a model, or None if its configuration does not state it."""
     source = model.source
     if isinstance(source, RandomSource):
         width = source.hidden_size
-        return Shape(
+        return ModelDimensions(
             width, source.sizes["intermediate_size"], source.layers, 258, width, tied=False
         )
     config = _read_config(base)
     try:
         heads = config["num_attention_heads"]
         head = config.get("head_dim") or config["hidden_size"] // heads
-        return Shape(
+        return ModelDimensions(
             config["hidden_size"],
             config["intermediate_size"],
             config["num_hidden_layers"],
@@ -66,7 +69,7 @@ def get_shape(model: ModelConfig, base: BaseModel) -> Shape | None:
         return None
 
 
-def _read_config(base: BaseModel) -> dict[str, Any]:
+def _read_config(base: ModelFiles) -> dict[str, Any]:
     path = Path(base.path) / "config.json"
     if path.exists():
         return read_json(path)

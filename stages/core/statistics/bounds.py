@@ -1,12 +1,13 @@
-"""Intervals and bounds of metrics over rows, alone and paired, for independent rows and for rows in groups.
+"""Confidence intervals and bounds of metrics and paired differences, for rows in groups or not.
 
-Everything here is a formula: no draw, no seed, the same numbers on every machine. A metric is a function of sums over
-rows (`stages.core.statistics.scores.Scores`), so its variance comes from leaving out one group of rows at a time (the
-delete-one jackknife; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11). Two imagined rows,
-one win and one loss, are added to every difference. For rows that are right or wrong this is the interval of Bonett and
-Price ("Adjusted Wald confidence interval for a difference of binomial proportions based on paired data", 2012), which
-keeps its level in small samples and near 0 and 1, and is never of zero width. `benchmarks.verdict` measures the error
-rates.
+Everything here is a formula without random draws, so the numbers are the same on every machine. A
+metric is a function of sums over rows (`stages.core.statistics.scores.Scores`). Its variance
+therefore comes from leaving out one group of rows at a time (the delete-one jackknife; Efron and
+Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11). Two imagined rows, one win and
+one loss, are added to every difference. For rows that are right or wrong this gives the interval of
+Bonett and Price ("Adjusted Wald confidence interval for a difference of binomial proportions based
+on paired data", 2012). It keeps its level in small samples and near 0 and 1, and its width is never
+zero. `benchmarks.verdict` measures the error rates.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from stages.core.statistics.scores import Scores
 
 Runs = Scores | Sequence[Scores]
-"""One set of answers to the rows, or several of the same arm, such as one for each training seed."""
+"""The scores of one run of an arm, or of several runs, such as one for each training seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +33,27 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What is known of a number: enough for a bound of any confidence."""
+    """The distribution of a measured number, from which bounds of any confidence follow."""
 
     value: float
-    """The number as it was measured."""
+    """The measured number."""
     centre: float
-    """The middle of its bounds, which lies nearer to zero by the two imagined rows."""
+    """The middle of its bounds. The imagined rows move it towards zero for a difference, and
+    towards the middle of the range for a metric alone."""
     standard_error: float
     degrees: float
-    """Of freedom of Student's t; 0 where there are too few groups for any bound."""
+    """The degrees of freedom of Student's t, or 0 if there are too few groups for any bound."""
 
     def low(self, alpha: float) -> float:
-        """The one-sided lower bound that is wrong with a chance of `alpha`."""
+        """Return the one-sided lower bound that is wrong with probability `alpha`."""
         return self.centre - self._reach(alpha)
 
     def high(self, alpha: float) -> float:
-        """The one-sided upper bound that is wrong with a chance of `alpha`."""
+        """Return the one-sided upper bound that is wrong with probability `alpha`."""
         return self.centre + self._reach(alpha)
 
     def interval(self, confidence: float) -> Estimate:
-        """The two-sided interval, which always holds the measured value."""
+        """Return the two-sided interval, which always contains the measured value."""
         alpha = (1 - confidence) / 2
         return Estimate(
             self.value, min(self.low(alpha), self.value), max(self.high(alpha), self.value)
@@ -67,7 +69,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A paired difference with its two-sided interval and its one-sided bounds, all of the same confidence."""
+    """A paired difference with a two-sided interval and one-sided bounds of the same confidence."""
 
     value: float
     ci_low: float
@@ -76,13 +78,14 @@ class Bounds:
     bound_high: float
 
 
-def estimate(scores: Runs, confidence: float, groups: np.ndarray | None = None) -> Estimate:
-    """A metric with its interval, cut at the ends of the metric's range.
+def estimate_metric(scores: Runs, confidence: float, groups: np.ndarray | None = None) -> Estimate:
+    """Estimate a metric and its interval, which is cut at the ends of the metric's range.
 
     Args:
-        scores: of one set of answers or of several, over which the metric is averaged.
-        confidence: of the two-sided interval.
-        groups: for each row the number of its group, shape (rows,); null takes rows as independent.
+        scores: the scores of one run, or of several runs over which the metric is averaged.
+        confidence: the confidence of the two-sided interval.
+        groups: the number of the group of each row, shape (rows,). With None all rows are
+            independent.
     """
     bounds = _as_runs(scores)[0].bounds
     found = measure(scores, groups).interval(confidence)
@@ -92,25 +95,27 @@ def estimate(scores: Runs, confidence: float, groups: np.ndarray | None = None) 
 
 
 def measure(scores: Runs, groups: np.ndarray | None = None) -> Spread:
-    """A metric alone, as `compare` has the difference of two; the arguments are those of `estimate`.
+    """Measure the spread of a single metric; the arguments are those of `estimate`.
 
-    Two imagined rows at either end of the metric's range are added (Agresti and Coull, "Approximate is better than
-    exact", 1998).
+    Two imagined rows are added at each end of the metric's range (Agresti and Coull, "Approximate
+    is better than exact", 1998).
     """
     runs = _as_runs(scores)
     return _get_spread([runs], groups, _get_ends(runs) * 2)
 
 
 def compare(ours: Runs, theirs: Runs, groups: np.ndarray | None = None) -> Spread:
-    """The paired difference `ours - theirs` on the same rows.
+    """Measure the spread of the paired difference `ours - theirs` on the same rows.
 
-    Where an arm has several runs, its metric is their mean, and the spread between its runs over the root of their
-    number enters the standard error beside the spread between rows (degrees of freedom after Satterthwaite, 1946).
+    If an arm has several runs, its metric is their mean. The standard error then combines the
+    spread between rows with the spread between runs divided by the square root of their number. The
+    degrees of freedom follow Satterthwaite (1946).
 
     Args:
-        ours: one arm's scores.
-        theirs: another's, of the same metric and rows.
-        groups: for each row the number of its group, shape (rows,); null takes rows as independent.
+        ours: the scores of one arm.
+        theirs: the scores of another arm for the same metric and rows.
+        groups: the number of the group of each row, shape (rows,). With None all rows are
+            independent.
     """
     first = _as_runs(ours)
     second = _as_runs(theirs)
@@ -122,7 +127,7 @@ def compare(ours: Runs, theirs: Runs, groups: np.ndarray | None = None) -> Sprea
 def difference(
     ours: Runs, theirs: Runs, confidence: float, groups: np.ndarray | None = None
 ) -> Bounds:
-    """`compare` as an interval and as one-sided bounds."""
+    """Compute the paired difference of `compare` with its interval and one-sided bounds."""
     spread = compare(ours, theirs, groups)
     found = spread.interval(confidence)
     alpha = 1 - confidence
@@ -134,21 +139,21 @@ def _as_runs(scores: Runs) -> Sequence[Scores]:
 
 
 def _get_ends(runs: Sequence[Scores]) -> list[float]:
-    """The least and the greatest value of the metric; none where it has no such ends."""
+    """Return the least and the greatest value of the metric, or nothing if it has no such ends."""
     return list(runs[0].bounds or ())
 
 
 def _get_spread(
     arms: Sequence[Sequence[Scores]], groups: np.ndarray | None, added: Sequence[float]
 ) -> Spread:
-    """Of the mean over the runs of the first arm, less that of the second where there is one."""
+    """Measure the mean over the runs of the first arm, minus that of the second if there is one."""
     counted = max(_count_rows(runs) for runs in arms)
     means = [_leave_out(runs, groups) for runs in arms]
     values = means[0] if len(means) == 1 else means[0] - means[1]
     value = float(values[0])
     left_out = values[1:]
     count = len(left_out)
-    if count < 2:  # noqa: PLR2004  (one group says nothing about the next one)
+    if count < 2:  # noqa: PLR2004  (a single group has no variance)
         return Spread(value, value, float("inf"), 0.0)
     variance = float((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
     centre, variance = _add_rows(value, variance, counted, added)
@@ -159,7 +164,11 @@ def _get_spread(
 
 
 def _leave_out(runs: Sequence[Scores], groups: np.ndarray | None) -> np.ndarray:
-    """The mean metric of the runs: over all rows, and without each group of them; shape (1 + groups,)."""
+    """Compute the mean metric of the runs over all rows, and without each group of rows.
+
+    Returns:
+        The values, shape (1 + groups,).
+    """
     found = []
     for scores in runs:
         total = scores.rows.sum(axis=0)
@@ -172,14 +181,14 @@ def _leave_out(runs: Sequence[Scores], groups: np.ndarray | None) -> np.ndarray:
 
 
 def _count_rows(runs: Sequence[Scores]) -> int:
-    """Rows that add something to the metric: micro-F1, say, knows nothing of a row without entities."""
+    """Count the rows that add to the metric; for micro-F1 a row without entities adds nothing."""
     return max(int(np.any(scores.rows != 0, axis=1).sum()) for scores in runs)
 
 
 def _add_rows(
     value: float, variance: float, count: int, added: Sequence[float]
 ) -> tuple[float, float]:
-    """The mean and its variance as if rows with these values had been measured too."""
+    """Return the mean and its variance as if rows with the added values had been measured too."""
     if not added:
         return value, variance
     n = max(count, 1)
@@ -192,7 +201,7 @@ def _add_rows(
 
 
 def _add_runs(variance: float, degrees: float, runs: Sequence[Scores]) -> tuple[float, float]:
-    """The variance and its degrees of freedom with the spread between the runs of an arm."""
+    """Add the spread between the runs of an arm to a variance and its degrees of freedom."""
     if len(runs) < 2:  # noqa: PLR2004
         return variance, degrees
     between = float(np.var([scores.value for scores in runs], ddof=1)) / len(runs)

@@ -1,4 +1,4 @@
-"""How many test rows tell what: the smallest gain that so many rows show, and the rows that an open question needs."""
+"""The smallest gain that a number of test rows shows, and the rows that an open question needs."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,32 @@ import numpy as np
 from stages.core.statistics.bounds import Spread
 
 POWER = 0.8
-"""The chance that so many rows suffice (the convention of Cohen, 1988)."""
+"""The probability that the number of rows suffices (the convention of Cohen, 1988)."""
 RANGE = 0.8
-"""Confidence of the range of the difference from which the range of rows comes."""
+"""The confidence of the interval of the difference from which the range of rows is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowsNeeded:
-    """Test rows with which a bound would leave the margin out, if the difference is within its interval."""
+    """The range of test rows with which a bound would exclude the margin.
+
+    It assumes that the difference lies within its interval.
+    """
 
     low: int
     high: int | None
-    """Null where the difference may be the margin itself, which no number of rows would tell."""
+    """None if the difference may equal the margin, which no number of rows would settle."""
 
 
 def get_rows_needed(spread: Spread, margin: float, rows: int, alpha: float) -> RowsNeeded | None:
-    """How many rows would tell on which side of the margin a difference lies.
+    """Estimate how many rows would show on which side of the margin a difference lies.
 
-    A bound's distance from the difference falls with the root of the rows. The range comes from the ends of the
-    difference's own interval (confidence `RANGE`), not from its value alone, a poor guide in an undecided test.
+    The distance between a bound and the difference falls with the square root of the number of
+    rows. The range comes from the ends of the difference's own interval (confidence `RANGE`). The
+    value alone is a poor guide in an undecided test.
+
+    Returns:
+        The range of rows, or None if the standard error is zero or infinite.
     """
     from scipy.special import ndtri
 
@@ -34,24 +41,24 @@ def get_rows_needed(spread: Spread, margin: float, rows: int, alpha: float) -> R
     gap = abs(spread.centre - margin)
     spare = float(ndtri((1 + RANGE) / 2)) * spread.standard_error
     reach = float(ndtri(1 - alpha) + ndtri(POWER)) * spread.standard_error
-    low = max(
-        int(np.ceil(rows * (reach / (gap + spare)) ** 2)), rows + 1
-    )  # the rows that are there have not told
+    # The present rows did not settle the question, so at least one more is needed.
+    low = max(int(np.ceil(rows * (reach / (gap + spare)) ** 2)), rows + 1)
     high = int(np.ceil(rows * (reach / (gap - spare)) ** 2)) if gap > spare else None
     return RowsNeeded(low, None if high is None else max(low, high))
 
 
 def get_smallest_gain(rows: int, differ: float, margin: float, confidence: float) -> float:
-    """The smallest true gain that so many rows show with a chance of `POWER`, for answers that are right or wrong.
+    """Compute the smallest true gain that a number of rows shows with probability `POWER`.
 
-    From the variance of a paired difference, `differ - gain ** 2` (Miller, "Adding error bars to evals", 2024, section
-    5; Card et al., "With little power comes great responsibility", 2020).
+    The formula is for answers that are right or wrong. It follows from the variance of a paired
+    difference, `differ - gain ** 2` (Miller, "Adding error bars to evals", 2024, section 5; Card et
+    al., "With little power comes great responsibility", 2020).
 
     Args:
-        rows: to be judged.
+        rows: the number of test rows.
         differ: the share of rows on which one of the two arms is right and the other wrong.
-        margin: that must be left below.
-        confidence: of the bound.
+        margin: the margin that the lower bound must exceed.
+        confidence: the confidence of the bound.
     """
     from scipy.special import ndtri
 
@@ -61,6 +68,7 @@ def get_smallest_gain(rows: int, differ: float, margin: float, confidence: float
     gain = (margin + float(np.sqrt(under_root))) / (1 + reach)
     if gain <= differ:
         return gain
-    # Two arms that gain so much differ on as many rows at least: the same with the gain in place of `differ`.
+    # Arms with such a gain differ on at least that share of rows, so the gain takes the place of
+    # `differ`.
     half = (2 * margin + reach) / 2
     return (half + float(np.sqrt(half**2 - (1 + reach) * margin**2))) / (1 + reach)

@@ -1,4 +1,4 @@
-"""A metric over rows, as the sums of what each row adds."""
+"""Metrics over rows, represented by sums of what each row contributes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Aggregate = Callable[[np.ndarray], np.ndarray]
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """The first of two sums over the second, along the last axis; 0/0 is 1."""
+    """Divide the first of two sums by the second, along the last axis; 0/0 is 1."""
     top = sums[..., 0]
     bottom = sums[..., 1]
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), 1.0)
@@ -17,16 +17,16 @@ def ratio(sums: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """A metric over rows, which comes out of the sums of what each row adds."""
+    """A metric that is computed from sums of what each row contributes."""
 
     rows: np.ndarray
-    """Shape (rows, sums)."""
+    """The contribution of each row to each sum, shape (rows, sums)."""
     aggregate: Aggregate = ratio
-    """From sums of shape (..., sums) to the metric, shape (...)."""
+    """The function from sums of shape (..., sums) to the metric of shape (...)."""
     of_rows: Aggregate = ratio
-    """A score for each row, from `rows`."""
+    """The function from `rows` to a score for each row."""
     bounds: tuple[float, float] | None = (0.0, 1.0)
-    """The least and the greatest value that the metric can have; null where it has no such ends."""
+    """The least and the greatest possible value of the metric, or None if it is unbounded."""
 
     @property
     def value(self) -> float:
@@ -35,7 +35,7 @@ class Scores:
 
     @property
     def values(self) -> np.ndarray:
-        """Each row's own score, shape (rows,)."""
+        """The score of each row, shape (rows,)."""
         return self.of_rows(self.rows)
 
     @property
@@ -47,9 +47,9 @@ class Scores:
         )
 
     def at(self, indices: np.ndarray) -> np.ndarray:
-        """The metric over the rows at indices of shape (..., rows), shape (...)."""
+        """Compute the metric of shape (...) over the rows at indices of shape (..., rows)."""
         return self.aggregate(self.rows[indices].sum(axis=-2))
 
     def of(self, rows: np.ndarray) -> "Scores":
-        """The scores of some of the rows."""
+        """Return the scores of some of the rows."""
         return Scores(self.rows[rows], self.aggregate, self.of_rows, self.bounds)

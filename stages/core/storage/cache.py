@@ -1,16 +1,17 @@
-"""A content-addressed cache outside the repository, shared by clones and by DVC's queued runs."""
+"""A content-addressed cache outside the repository, shared by clones and DVC's queued runs."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.core.storage.files import whole_folder
+from stages.core.storage.files import atomic_directory
 
 
 def cached_folder(key: str, fill: Callable[[Path], None]) -> Path:
-    """The folder of `key`, filled by `fill(folder)` the first time, once, also when several processes ask for it.
+    """Return the cache folder of `key`, and fill it with `fill(folder)` if it does not exist.
 
-    The cache lies in `TUNEPROOF_CACHE`, or in the user's cache folder.
+    A folder is filled only once, even if several processes ask for it. The cache is in
+    `TUNEPROOF_CACHE`, or else in the user's cache folder.
     """
     from filelock import FileLock
     from platformdirs import user_cache_path
@@ -20,6 +21,6 @@ def cached_folder(key: str, fill: Callable[[Path], None]) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.exists():
-            with whole_folder(folder) as partial:
+            with atomic_directory(folder) as partial:
                 fill(partial)
     return folder

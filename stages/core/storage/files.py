@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the two formats that pass between stages."""
+"""Atomic writes of files and folders, and the JSON and JSONL files that stages exchange."""
 
 import hashlib
 import shutil
@@ -13,10 +13,11 @@ from stages.core.errors import UserError
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place when the block ends without an exception.
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `target` if the block ends without an exception.
 
-    The earlier `target` steps aside by a rename; one that a killed process left aside comes back first.
+    The earlier `target` is first renamed to a folder beside it. If an earlier process was killed
+    before it finished, the folder that it renamed is restored first.
     """
     partial = target.with_name(f".{target.name}.partial")
     aside = target.with_name(f".{target.name}.aside")
@@ -35,8 +36,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_bytes(target: Path, data: bytes) -> None:
-    """Write `data` to `target` by way of a file beside it, so that no reader ever sees a half of it."""
+def atomic_write(target: Path, data: bytes) -> None:
+    """Write `data` to a temporary file and rename it, so that no reader sees a partial file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
@@ -47,30 +48,32 @@ def write_bytes(target: Path, data: bytes) -> None:
 
 
 def write_json(target: Path, value: Any) -> None:
-    """Write `value` as indented JSON, keys in the order given."""
-    write_bytes(target, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    """Write `value` as indented JSON and keep the order of its keys."""
+    atomic_write(
+        target, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    )
 
 
 def write_jsonl(target: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line (dataclasses become objects).
+    """Write one JSON value per line; dataclasses become objects.
 
-    Where there are no rows there is an empty line: DVC warns of a file without a byte whenever it looks at it.
+    If there are no rows, the file has one empty line, because DVC warns about empty files.
     """
     lines = b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
-    write_bytes(target, lines or b"\n")
+    atomic_write(target, lines or b"\n")
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file that a stage wrote.
 
     Raises:
-        UserError: the file is not there.
+        UserError: the file does not exist.
     """
     try:
         return orjson.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
-            f"{path} is not there: run `dvc repro`, which runs the stage that writes it"
+            f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
         ) from None
 
 
@@ -78,22 +81,22 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file that a stage wrote.
 
     Raises:
-        UserError: the file is not there.
+        UserError: the file does not exist.
     """
     try:
         return [orjson.loads(line) for line in path.read_bytes().splitlines() if line]
     except FileNotFoundError:
         raise UserError(
-            f"{path} is not there: run `dvc repro`, which runs the stage that writes it"
+            f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
         ) from None
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Compute the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256, in hex, of a JSON value with sorted keys."""
+    """Compute the SHA-256, in hex, of a JSON value with sorted keys."""
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()

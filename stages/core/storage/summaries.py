@@ -1,4 +1,7 @@
-"""The headline numbers of a stage: `metrics/<stage>.json`, which DVC compares and the run of the execution shows."""
+"""The headline numbers of each stage in `metrics/<stage>.json`.
+
+DVC compares these files, and the MLflow run of the execution shows their numbers.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,10 @@ SUMMARIES = Path("metrics")
 
 
 def get_summary_file(stage: str) -> Path:
-    """Where the numbers of a stage are; `rivals/<name>` is a stage too."""
+    """Return the file with the headline numbers of a stage; `rivals/<name>` is a stage too."""
     return SUMMARIES / f"{stage}.json"
 
 
 def write_summary(stage: str, values: dict[str, Any]) -> None:
-    """Write the numbers of a stage."""
+    """Write the headline numbers of a stage."""
     write_json(get_summary_file(stage), values)

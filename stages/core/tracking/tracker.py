@@ -1,8 +1,9 @@
-"""MLflow: one run a pipeline execution, one child run a stage. Tracking never fails a stage.
+"""MLflow tracking with one run per pipeline execution and one child run per stage.
 
-The parent is found by a key in its tags, so that stages of one execution, which are processes of their own, meet in
-it. It carries the whole configuration, the few numbers that decide, and as files the numbers of every stage up to the
-running one, also of those that DVC took from its cache.
+Tracking never makes a stage fail. The stages of one execution are separate processes. They find
+their common parent run by a key in its tags. The parent has the whole configuration, the few
+decisive numbers, and files with the numbers of every stage up to the running one. These include
+stages whose outputs DVC took from its cache.
 """
 
 import logging
@@ -32,39 +33,44 @@ from stages.core.tracking.system_metrics import monitored
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-DECISIVE = "decisive"  # in a stage's numbers, those for the run of the execution: few enough for MLflow to show them
+# The key of those numbers of a stage that go to the parent run. They are few enough for MLflow to
+# show.
+DECISIVE = "decisive"
 STAGES = ("prepare", "baseline", "train", "evaluate", "register")
 
 
 class Tracker:
-    """A stage's own run and its parent. When the server fails, it says so once and does nothing from then on."""
+    """The MLflow run of a stage and its parent run.
+
+    After the first error of the server it logs a warning and does nothing more.
+    """
 
     def __init__(self, config: Config, stage: str | None) -> None:
         """Open the runs.
 
         Args:
             config: the whole configuration.
-            stage: whose run to open under the parent; None opens the parent alone.
+            stage: the stage whose run is opened under the parent. None opens only the parent.
         """
         self.config = config
         self.stage = stage
         self.runs: list[str] = []
-        self._steps: dict[str, int] = {}  # at which live numbers were logged last, by their names
+        self._steps: dict[str, int] = {}  # the last step of each live number, by its name
         self.enabled = config.tracking.enabled and is_main()
         self.safely(self._open)
 
     @property
     def run_id(self) -> str:
-        """The stage's run (the parent's where there is no stage)."""
+        """The id of the stage's run, or of the parent if there is no stage."""
         return self.runs[-1]
 
     def safely(self, action: Callable[[], T]) -> T | None:
-        """Do something with MLflow; a failure is a warning and the end of tracking for this stage."""
+        """Run an action of MLflow; an error logs a warning and ends tracking for this stage."""
         if not self.enabled:
             return None
         try:
             return action()
-        except Exception as error:  # whatever a server, a network or a database may throw
+        except Exception as error:  # any error of a server, a network or a database
             self.enabled = False
             uri = hide_passwords(tracking_uri(self.config.tracking))
             said = hide_passwords(str(error))
@@ -74,7 +80,7 @@ class Tracker:
                 type(error).__name__,
                 said.split("\n")[0],
             )
-            log.warning("The stage goes on without it; its numbers are in %s/.", SUMMARIES)
+            log.warning("The stage continues without tracking. Its numbers are in %s/.", SUMMARIES)
             return None
 
     def log(self, values: dict[str, float], step: int) -> None:
@@ -87,25 +93,26 @@ class Tracker:
         self.safely(lambda: self._client.log_artifact(self.run_id, str(path)))
 
     def set_tag(self, key: str, value: str) -> None:
-        """Tag the stage's run and the parent, so that the table of executions can show and filter by it."""
+        """Tag the stage's run and its parent, so that the table of executions shows the tag."""
         for run_id in self.runs:
             self.safely(lambda run_id=run_id: self._client.set_tag(run_id, PREFIX + key, value))  # type: ignore[misc]
 
     def find_tags(self, key: str, value: str) -> list[dict[str, str]]:
-        """The tags of ours, without their prefix, of the experiment's runs that have this one, the oldest run first.
+        """Return the tags of all runs of the experiment that have a tag, the oldest run first.
 
-        None where there is no MLflow to be had.
+        The names of Tuneproof's tags are returned without their prefix. The list is empty if MLflow
+        is disabled or unavailable.
         """
         return self.safely(lambda: self._find_tags(PREFIX + key, value)) or []
 
     def log_summary(self, values: dict[str, Any]) -> None:
-        """Log the headline numbers, which the stage has written, to its run; those that decide go to the parent."""
+        """Log the stage's headline numbers to its run, and the decisive ones to the parent."""
         self.safely(lambda: self._log_metrics(self.run_id, flatten(values)))
         self.safely(self.complete_parent)
 
     @contextmanager
     def system_metrics(self) -> Iterator[None]:
-        """Log use of processor, memory, disk, network and GPUs to the stage's run while the block runs."""
+        """Log the use of processor, memory, disk, network and GPUs to the run during the block."""
         tracking = self.config.tracking
         with (
             monitored(self.run_id, tracking_uri(tracking), tracking.timeout)
@@ -115,7 +122,10 @@ class Tracker:
             yield
 
     def complete_parent(self) -> None:
-        """Give the parent what decides and the files of all stages up to this one, and all runs the data sets."""
+        """Log decisive numbers and files of all stages up to this one to the parent.
+
+        The data sets are logged to the parent and to the stage's run.
+        """
         rivals = [f"rivals/{name}" for name in self.config.rivals]
         after_training = STAGES.index("train") + 1
         stages = [*STAGES[:after_training], *rivals, *STAGES[after_training:]]
@@ -146,11 +156,11 @@ class Tracker:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         uri = tracking_uri(self.config.tracking)
         mlflow.set_tracking_uri(uri)
-        # One process at a time makes the database and the parent: MLflow guards neither against a second one.
-        if is_worker():  # the process that launched this one has opened the runs, and closes them
+        if is_worker():  # the process that launched this one opens and closes the runs
             self._client = mlflow.MlflowClient(uri)
             self.runs = get_runs()
             return
+        # MLflow does not protect the database and the parent from being created twice.
         with FileLock(repository_root() / "mlflow.db.lock"):
             self._client = mlflow.MlflowClient(uri)
             experiment = get_experiment(self._client, self.config.tracking.experiment, uri)
@@ -186,7 +196,7 @@ class Tracker:
         from mlflow.utils.time import get_current_time_millis
 
         now = get_current_time_millis()
-        # A headline number of the same name as live ones ends their curve.
+        # A headline number with the name of a live number is the last point of its curve.
         metrics = [
             Metric(key, value, now, self._steps.get(key, 0)) for key, value in values.items()
         ]
@@ -213,7 +223,7 @@ class Tracker:
 
 @contextmanager
 def track(config: Config, stage: str) -> Iterator[Tracker]:
-    """Track one stage: its run ends as `FAILED` when the block raises."""
+    """Track one stage; its run ends as `FAILED` if the block raises."""
     tracker = Tracker(config, stage)
     try:
         yield tracker
@@ -224,7 +234,10 @@ def track(config: Config, stage: str) -> Iterator[Tracker]:
 
 
 def complete(config: Config) -> None:
-    """Give the run of this execution every stage's headline numbers, also where DVC ran none of them."""
+    """Log the headline numbers of every stage to the run of this execution.
+
+    This also works if DVC ran none of the stages.
+    """
     tracker = Tracker(config, None)
     tracker.safely(tracker.complete_parent)
     tracker.end("FINISHED")

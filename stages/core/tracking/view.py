@@ -1,8 +1,8 @@
-"""The view of the MLflow UI that answers which execution is best, and why.
+"""A shared view of the MLflow UI that shows which execution is best, and why.
 
-MLflow keeps a shared view in a tag of the experiment and opens it by the key in the address. The name of the tag, the
-keys of the state and the form of columns are those of the UI of MLflow 3 (`viewStateShareKey`,
-`mlflow.sharedViewState.`).
+MLflow stores a shared view in a tag of the experiment and opens it by the key in the address. The
+name of the tag, the keys of the state and the names of columns follow the UI of MLflow 3
+(`viewStateShareKey`, `mlflow.sharedViewState.`).
 """
 
 import json
@@ -16,27 +16,32 @@ if TYPE_CHECKING:
 KEY = "verdict"
 TAG = "mlflow.sharedViewState." + KEY
 DECISIVE = (
-    "difference",
-    "difference_low",
-    "difference_high",
+    "primary_difference",
+    "primary_difference_low",
+    "primary_difference_high",
     "prompt_tokens",
     "cost_of_1000_requests",
     "training_seconds",
     "general_suite_lost",
 )
-"""The metrics of an execution's run beside `primary.<arm>`, in the order of the columns."""
+"""The metrics of an execution's run, apart from `primary.<arm>`, in the order of the columns."""
 CANDIDATE = "primary.candidate"
-MOST = 100  # of the newest executions that are asked for their arms
+MOST = 100  # the number of newest executions whose arms become columns
 
 
 def save_view(client: "MlflowClient", experiment: str) -> None:
-    """Save the view: verdict, primary metric of each arm, what decides, the best execution first.
+    """Save the view in the experiment, with the best execution first.
+
+    Its columns are the verdict, the decisive numbers, and the primary metric of each arm that the
+    newest executions have.
 
     Args:
-        client: of the tracking server.
-        experiment: its id. The columns of arms are those that its newest executions have.
+        client: the client of the tracking server.
+        experiment: the id of the MLflow experiment.
     """
-    runs = client.search_runs([experiment], "metrics.`difference` > -1000000000", max_results=MOST)
+    runs = client.search_runs(
+        [experiment], "metrics.`primary_difference` > -1000000000", max_results=MOST
+    )
     found = dict.fromkeys(
         key for run in runs for key in run.data.metrics if key.startswith("primary.")
     )
@@ -44,7 +49,8 @@ def save_view(client: "MlflowClient", experiment: str) -> None:
     tags = [f"tags.`{PREFIX}{key}`" for key in ("verdict", "primary_metric")]
     columns = [*tags, *(f"metrics.`{key}`" for key in (CANDIDATE, *DECISIVE, *arms))]
     state = {
-        "searchFilter": f"tags.`{PREFIX}key` LIKE '%'",  # executions alone, without the runs of their stages
+        # Only executions have this tag; the runs of their stages do not.
+        "searchFilter": f"tags.`{PREFIX}key` LIKE '%'",
         "orderByKey": f"metrics.`{CANDIDATE}`",
         "orderByAsc": False,
         "selectedColumns": columns,
@@ -55,5 +61,5 @@ def save_view(client: "MlflowClient", experiment: str) -> None:
 
 
 def get_address(host: str, port: int, experiment: str) -> str:
-    """The address of the view."""
+    """Return the address of the view in the MLflow UI."""
     return f"http://{host}:{port}/#/experiments/{experiment}/runs?viewStateShareKey={KEY}"

@@ -1,4 +1,4 @@
-"""The content of `reports/verdict.json`: the verdict, and everything that it rests on."""
+"""Build the report: the verdict and everything that it rests on."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import Any
 from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import Config
 from stages.core.data.groups import count_groups
-from stages.core.data.predictions import GENERAL_BASE, headline, read_choices
+from stages.core.data.predictions import GENERAL_BASE, read_choices, summarize_predictions
 from stages.core.environment.lineage import config_sha256, data_sha256, versions
 from stages.core.environment.repository import git_commit, git_dirty
 from stages.core.models.candidates import Candidate
@@ -28,12 +28,15 @@ Report = dict[str, Any]
 
 
 def analyse(evidence: Evidence, looks: Looks, weights: Mapping[str, str]) -> Report:
-    """Judge, and describe.
+    """Judge the arms and describe the result.
 
     Args:
-        evidence: what was measured.
+        evidence: everything that was measured.
         looks: how often models have been judged on these rows.
         weights: the SHA-256 of each candidate's weights.
+
+    Returns:
+        The report, which `stages.core.data.verdict.write_verdict` writes.
     """
     judged = _judge(evidence, looks)
     recommended = judged.verdict.recommended_arm
@@ -64,7 +67,7 @@ def _judge(evidence: Evidence, looks: Looks) -> Judged:
         evidence.contest,
         evidence.runs,
         evidence.groups,
-        # Alpha is divided by the number of this run's candidates anyway.
+        # `judge` already divides alpha by the number of this run's candidates.
         looks=max(1, (looks.place or 1) - len(evidence.candidates) + 1),
         cost={
             arm: amount
@@ -80,7 +83,7 @@ def _judge(evidence: Evidence, looks: Looks) -> Judged:
 
 
 def _describe_settings(evidence: Evidence, looks: Looks) -> Report:
-    """By what and on what was judged."""
+    """Describe the rule, the rows and the metrics of the verdict."""
     config = evidence.config
     settings = config.evaluate
     remote = config.prompt.remote
@@ -93,16 +96,16 @@ def _describe_settings(evidence: Evidence, looks: Looks) -> Report:
         "groups": count_groups(evidence.records),
         "confidence": settings.confidence,
         "margin": settings.margin,
-        "useful": settings.useful,
-        "measures": evidence.metrics.facts(),
-        "remote": remote.model_dump(include={"url", "model"}) if remote else None,
+        "min_useful_value": settings.min_useful_value,
+        "measures": evidence.metrics.metadata(),
+        "remote": remote.model_dump(include={"base_url", "model"}) if remote else None,
         "choices": read_choices(),
         "prompt_search": {"thorough": config.prompt.search.budget != "cheap"},
     }
 
 
 def _describe_arms(evidence: Evidence) -> Report:
-    """Which arms there are; for each its metrics, its tokens and seconds, and the look of its answers."""
+    """List the arms with their metrics, tokens, seconds and the health of their answers."""
     contest = evidence.contest
     return {
         "best_prompted_arm": evidence.best_prompted,
@@ -112,7 +115,7 @@ def _describe_arms(evidence: Evidence) -> Report:
         "arms": {
             arm: {
                 **{name: asdict(found) for name, found in evidence.estimates[arm].items()},
-                **headline(answers),
+                **summarize_predictions(answers),
                 "health": asdict(
                     get_health(
                         evidence.primary,
@@ -129,7 +132,7 @@ def _describe_arms(evidence: Evidence) -> Report:
 
 
 def _describe_gain(evidence: Evidence, judged: Judged, candidate: str) -> Report:
-    """The candidate against the best prompted arm, and every comparison."""
+    """Compare the candidate with the best prompted arm, and list all comparisons."""
     primary = evidence.primary
     rival = evidence.best_prompted
     records = evidence.records
@@ -155,7 +158,11 @@ def _describe_gain(evidence: Evidence, judged: Judged, candidate: str) -> Report
 
 
 def _get_smallest_gain(config: Config, ours: Scores, theirs: Scores) -> float | None:
-    """What so many rows could show, by how often the two arms differ; None where rows are not right or wrong."""
+    """Get the smallest gain that this number of rows can show.
+
+    Returns:
+        The gain, given how often the two arms differ; None if rows are not right or wrong.
+    """
     if not (ours.binary and theirs.binary):
         return None
     differ = float((ours.values != theirs.values).mean())
@@ -164,7 +171,11 @@ def _get_smallest_gain(config: Config, ours: Scores, theirs: Scores) -> float | 
 
 
 def _confusion(evidence: Evidence, candidate: str) -> Report | None:
-    """Labels against answers for the candidate and the best prompted arm, where a metric knows labels."""
+    """Get the confusion matrices of the candidate and the best prompted arm.
+
+    Returns:
+        Labels and matrices; None if no metric knows labels.
+    """
     arms = (candidate, evidence.best_prompted)
     tables = {
         arm: evidence.metrics.confusion(evidence.predictions[arm], evidence.records) for arm in arms
@@ -179,7 +190,7 @@ def _confusion(evidence: Evidence, candidate: str) -> Report | None:
 
 
 def _compare_abilities(evidence: Evidence, candidate: Candidate) -> Report:
-    """Base against tuned model beside the task: the general suite, and the harness where it was asked."""
+    """Compare base and tuned model beyond the task, on the general suite and on the harness."""
     base = read_json(GENERAL_BASE)
     tuned = read_json(candidate.general)
     confidence = evidence.config.evaluate.confidence
@@ -199,7 +210,7 @@ def _compare_abilities(evidence: Evidence, candidate: Candidate) -> Report:
 
 
 def _summarize(report: Report, judged: Judged) -> Report:
-    """The sentences that people read."""
+    """Write the sentences that people read."""
     wanted = (report["candidate"], report["primary_metric"])
     decisive = [c for c in report["comparisons"] if (c["arm"], c["metric"]) == wanted]
     return {
@@ -211,13 +222,14 @@ def _summarize(report: Report, judged: Judged) -> Report:
 
 
 def _lineage(config: Config, training: Mapping[str, Any], model_sha256: str) -> Report:
-    """Where the numbers came from; `training` is the content of `training.json`."""
+    """Record where the numbers came from; `training` is the content of `training.json`."""
     return {
         "data": config.data.name,
         "data_sha256": data_sha256(),
         "base_model": training["base_model"],
         "model_sha256": model_sha256,
-        "prompted_model": config.model.name,  # the same, but where a head of labels was put on an encoder
+        # Differs from the base model if an encoder with a classification head was tuned.
+        "prompted_model": config.model.name,
         "config_sha256": config_sha256(config),
         "git_commit": git_commit(),
         "git_dirty": git_dirty(),

@@ -1,4 +1,4 @@
-"""One arm against another on the same rows, as the report has it."""
+"""Describe paired comparisons of two arms for the report."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from stages.core.statistics.sample_size import RowsNeeded, get_rows_needed
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One arm against another on the same rows."""
+    """Describe the paired difference of two arms on the same rows."""
 
     arm: str
     against: str
@@ -18,14 +18,15 @@ class Comparison:
     difference: float
     ci_low: float
     ci_high: float
-    """Ends of the two-sided interval."""
+    """The ends of the two-sided interval."""
     bound_low: float
-    """One-sided: with the same confidence the difference is not below it."""
+    """The one-sided lower bound, with the same confidence."""
     bound_high: float
+    """The one-sided upper bound."""
     p_value: float
-    """One-sided, of "the difference is at most the margin"."""
+    """The one-sided p-value of the hypothesis "the difference is at most the margin"."""
     rows_needed: RowsNeeded | None
-    """Null where the margin does not lie between the bounds."""
+    """Null if the margin does not lie between the bounds."""
 
 
 def describe_pair(
@@ -37,15 +38,15 @@ def describe_pair(
     confidence: float,
     rows: int,
 ) -> Comparison:
-    """A comparison as the report has it.
+    """Describe a comparison for the report.
 
     Args:
         pair: the two arms.
-        metric: by which they are compared.
+        metric: the metric that compares them.
         spread: their paired difference.
         margin: the smallest difference that is worth having; 0 for a metric that does not decide.
-        confidence: of interval and bounds.
-        rows: that were judged.
+        confidence: the confidence of the interval and of the bounds.
+        rows: the number of rows that were judged.
     """
     found = spread.interval(confidence)
     alpha = 1 - confidence

@@ -1,7 +1,7 @@
-"""How much more data would help: the tuned arm's metric over the number of training rows, and what doubling brings.
+"""Estimate how much more training data would help, from a learning curve of the tuned arm.
 
-All points are trained for the same number of steps, by several seeds. What lies beyond them is a guess, so that the
-report shows the range of several fits and not the interval of one.
+All points are trained for the same number of steps, with several seeds. Anything beyond the last
+point is extrapolated, so the report shows the range of several fits and not the interval of one.
 """
 
 from collections.abc import Sequence
@@ -13,50 +13,54 @@ import numpy as np
 
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import data_sha256
-from stages.core.statistics.bounds import estimate
+from stages.core.statistics.bounds import estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.core.storage.files import read_json, sha256_json
 
 FILE = Path("data/learning_curve.json")
-"""Committed: the experiments behind it take a while, and the report of every later run has it."""
+"""This file is committed: its experiments take a while, and every later report shows it."""
 GRID = 13  # points of the fitted line
-DRAWS = 1000  # of test rows and seeds
+DRAWS = 1000  # bootstrap draws of test rows and seeds
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The tuned models after training on a part of the rows."""
+    """Hold the scores of the models that were trained on a share of the rows."""
 
-    share: float
+    train_fraction: float
     rows: int
     scores: Sequence[Scores]
-    """Of each seed: of the test rows, the same ones at every point."""
+    """For each seed, the scores of the test rows, which are the same at every point."""
 
     @property
     def values(self) -> list[float]:
-        """The metric of each seed."""
+        """Get the metric of each seed."""
         return [scores.value for scores in self.scores]
 
 
 def fit_curve(
     points: Sequence[Point], confidence: float, seed: int, groups: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Fit the share of failures, and say what twice the rows should bring.
+    """Fit the failure rate, and estimate what doubling the rows would bring.
 
-    Three fits in the logarithms of failures and rows: a power law through all points, `1 - metric = a * rows ** -b` by
-    least squares (the form in Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017); the last
-    two points alone; and, of three points or more, a slope that goes on to fall by the factor by which it fell last.
+    There are three fits in the logarithms of failures and rows. The first is a power law through
+    all points, `1 - metric = a * rows ** -b`, by least squares (the form in Hestness et al., "Deep
+    Learning Scaling is Predictable, Empirically", 2017). The second uses the last two points
+    alone. The third needs three points or more: its slope keeps shrinking by the factor by which
+    it shrank last.
 
     Args:
-        points: at least two, with different numbers of rows, by as many seeds each.
-        confidence: of the intervals.
-        seed: of the draws.
-        groups: of each test row, see `stages.core.data.groups`: whole groups are drawn.
+        points: at least two points with different numbers of rows and the same number of seeds.
+        confidence: the confidence of the intervals.
+        seed: the seed of the bootstrap draws.
+        groups: the group of each test row, see `stages.core.data.groups`. Whole groups are drawn.
 
     Returns:
-        `points` and `fit` (up to twice the most rows), each with `rows`, `value`, `ci_low`, `ci_high`; `doubling`: the
-        gain by the power law as `value`, its lowest and highest by all fits as `low` and `high`, and as `ci_low` and
-        `ci_high` the same with the luck of test rows and seeds; `sentence`.
+        A dictionary with four keys. `points` and `fit` have `rows`, `value`, `ci_low` and
+        `ci_high`; `fit` reaches twice the largest number of rows. `doubling` has the gain by the
+        power law as `value`, the lowest and highest gain of all fits as `low` and `high`, and the
+        same with the uncertainty of test rows and seeds as `ci_low` and `ci_high`. `sentence`
+        says it in words.
     """
     ordered = sorted(points, key=lambda point: point.rows)
     sizes = np.array([point.rows for point in ordered], float)
@@ -66,12 +70,11 @@ def fit_curve(
     of_seeds = [_score(point, weights) for point in ordered]
     means = np.array([[np.mean(point.values) for point in ordered]])
     draws = np.stack([_draw_seeds(values, rng) for values in of_seeds], axis=1)
-    floor = 0.5 / len(
-        ordered[0].scores[0].rows
-    )  # no failure at all counts as half a row: zero has no logarithm
+    # No failure at all counts as half a row, because zero has no logarithm.
+    floor = 0.5 / len(ordered[0].scores[0].rows)
 
     def between(size: float) -> dict[str, float]:
-        """The fitted metric at a size, with the range of all fits that reach there."""
+        """Get the fitted metric at a size, with the range of all fits that cover this size."""
         fitted = _fit(means, sizes, size, floor)
         drawn = _fit(draws, sizes, size, floor)
         low = np.percentile(drawn.min(axis=0), tail)
@@ -91,10 +94,10 @@ def fit_curve(
     return {
         "points": [
             {
-                "share": p.share,
+                "train_fraction": p.train_fraction,
                 "rows": p.rows,
                 "seeds": p.values,
-                **asdict(estimate(p.scores, confidence, groups)),
+                **asdict(estimate_metric(p.scores, confidence, groups)),
             }
             for p in ordered
         ],
@@ -105,7 +108,13 @@ def fit_curve(
 
 
 def _get_doubling(gains: np.ndarray, drawn: np.ndarray, tail: float) -> dict[str, float]:
-    """What twice the rows bring; both of shape (fits, draws), `tail` in percent."""
+    """Summarize the gain of doubling the rows.
+
+    Args:
+        gains: the gains of the measured points, shape (fits, 1).
+        drawn: the gains of the bootstrap draws, shape (fits, draws).
+        tail: the percentage that each end of the interval leaves out.
+    """
     return {
         "value": float(gains[0, 0]),
         "low": float(gains.min()),
@@ -116,38 +125,52 @@ def _get_doubling(gains: np.ndarray, drawn: np.ndarray, tail: float) -> dict[str
 
 
 def get_curve_key(config: Config) -> str:
-    """What a curve belongs to: the data, and all of the configuration on which the tuned answers depend except the
-    share and the seeds, which are what is varied."""
+    """Hash what a curve belongs to.
+
+    The key covers the data and the configuration on which the tuned answers depend. It leaves out
+    the share and the seeds, because the curve varies these.
+    """
     values = config.model_dump(by_alias=True)
-    train = {key: value for key, value in config.train.get_effective().items() if key != "share"}
-    asked = {key: values["prompt"][key] for key in ("short_instruction", "max_new_tokens")}
+    train = {
+        key: value for key, value in config.train.get_effective().items() if key != "train_fraction"
+    }
+    asked = {key: values["prompt"][key] for key in ("tuned_system_prompt", "max_new_tokens")}
     scored = {key: values["evaluate"][key] for key in ("primary_metric", "options")}
     return sha256_json([config.seed, data_sha256(), values["model"], train, asked, scored])
 
 
 def read_curve(config: Config) -> dict[str, Any] | None:
-    """The curve that `python -m tools.learning_curve` measured, if it belongs to this data and configuration."""
+    """Read the curve of `python -m tools.learning_curve`.
+
+    Returns:
+        The curve; None if there is none for this data and configuration.
+    """
     measured = read_json(FILE) if FILE.exists() else {}
     return measured["curve"] if measured.get("key") == get_curve_key(config) else None
 
 
 def _draw_rows(rows: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """How often each row is drawn, shape (DRAWS, rows), whole groups where there are any."""
+    """Draw rows, or whole groups if there are any.
+
+    Returns:
+        How often each draw contains each row, shape (DRAWS, rows).
+    """
     units = np.arange(rows) if groups is None else groups
     count = int(units.max()) + 1
     return rng.multinomial(count, np.full(count, 1 / count), size=DRAWS)[:, units]
 
 
 def _score(point: Point, weights: np.ndarray) -> np.ndarray:
-    """The metric of each seed in each draw of rows, shape (DRAWS, seeds)."""
+    """Compute the metric of each seed in each draw of rows, shape (DRAWS, seeds)."""
     return np.stack([scores.aggregate(weights @ scores.rows) for scores in point.scores], axis=1)
 
 
 def _draw_seeds(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mean over drawn seeds, shape (DRAWS,).
+    """Average the metric over drawn seeds, shape (DRAWS,).
 
-    One seed fewer than there are is drawn, so that the spread is that of the mean of them all: with as many it would be
-    too small by (k - 1) / k, half of it with two seeds (McCarthy, "Pseudo-Replication: Half Samples", 1969).
+    Each draw has one seed fewer than there are, which gives the variance of the mean of all seeds.
+    Drawing all k seeds would make it too small by the factor (k - 1) / k, which is one half with
+    two seeds (McCarthy, "Pseudo-Replication: Half Samples", 1969).
     """
     draws, seeds = values.shape
     chosen = rng.integers(seeds, size=(draws, max(1, seeds - 1)))
@@ -155,12 +178,22 @@ def _draw_seeds(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _fit(values: np.ndarray, sizes: np.ndarray, size: float, floor: float) -> np.ndarray:
-    """The metric at a size by each fit, for values of shape (draws, points): shape (fits, draws)."""
+    """Extrapolate the metric to a size with each fit.
+
+    Args:
+        values: the metric at each point, shape (draws, points).
+        sizes: the number of rows of each point.
+        size: the number of rows for which the metric is wanted.
+        floor: the lowest failure rate.
+
+    Returns:
+        The metric, shape (fits, draws). Only the power law covers sizes up to the last point.
+    """
     failures = np.log(np.clip(1 - values, floor, None))
     x = np.log(sizes) - np.log(sizes).mean()
     slope = (failures @ x) / (x**2).sum()
     law = 1 - np.exp(failures.mean(axis=1) + slope * (np.log(size) - np.log(sizes).mean()))
-    if size <= sizes[-1]:  # the others go on from the last point
+    if size <= sizes[-1]:  # the other fits start at the last point
         return law[None]
     return np.stack(
         [
@@ -174,20 +207,24 @@ def _fit(values: np.ndarray, sizes: np.ndarray, size: float, floor: float) -> np
 
 
 def _start(values: np.ndarray, sizes: np.ndarray, floor: float) -> np.ndarray:
-    """Where each fit stands at the last point, shape (fits, draws)."""
+    """Get the value of each fit at the last point, shape (fits, draws)."""
     law = _fit(values, sizes, sizes[-1], floor)[0]
     last = np.clip(values[:, -1], None, 1 - floor)
     return np.stack([law, *[last] * (2 if len(sizes) > 2 else 1)])  # noqa: PLR2004
 
 
 def _slopes(failures: np.ndarray, sizes: np.ndarray) -> list[np.ndarray]:
-    """Of the fits that go on from the last point: as between the last two, and as it slows down."""
+    """Get the slopes of the fits that start at the last point.
+
+    The first slope is that between the last two points. The second is the first one, slowed down
+    by the factor by which it slowed down last.
+    """
     slopes = np.diff(failures, axis=1) / np.diff(np.log(sizes))
     last = slopes[:, -1]
     if slopes.shape[1] == 1:
         return [last]
     before = slopes[:, -2]
-    slows = (before < last) & (last < 0)  # both fall, the last one less steeply
+    slows = (before < last) & (last < 0)  # failures fall in both steps, but less in the last
     return [last, np.where(slows, last * last / np.where(slows, before, 1), last)]
 
 
@@ -199,8 +236,9 @@ def _sentence(points: Sequence[Point], doubling: dict[str, float], confidence: f
         if seeds > 1
         else f"{len(points)} points, one seed"
     )
-    luck = "test rows and seeds" if seeds > 1 else "test rows, that of training not measured"
+    luck = "test rows and seeds" if seeds > 1 else "test rows, but not of training"
     return (
-        f"{seen}; doubling the rows should add about {doubling['low']:.2f} to {doubling['high']:.2f} if the trend "
-        f"continues ({doubling['ci_low']:.2f} to {doubling['ci_high']:.2f} with the luck of {luck}; {how})."
+        f"{seen}. Doubling the rows should add about {doubling['low']:.2f} to "
+        f"{doubling['high']:.2f} if the trend continues ({doubling['ci_low']:.2f} to "
+        f"{doubling['ci_high']:.2f} with the uncertainty of {luck}; {how})."
     )

@@ -1,4 +1,4 @@
-"""Everything that was measured, in one place: arms scored, training seeds beside each other, costs."""
+"""Gather everything that was measured: the scores of arms and training seeds, and costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from stages.core.data.records import Record, read_records
 from stages.core.errors import UserError
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import Candidate, tuned_candidates
-from stages.core.statistics.bounds import Estimate, estimate
+from stages.core.statistics.bounds import Estimate, estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.judging import Contest
 from stages.evaluate.costs.costs import Costs, get_costs
@@ -28,19 +28,19 @@ Predictions = dict[str, list[Prediction]]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the verdict and the report rest on."""
+    """Hold what the verdict and the report rest on."""
 
     config: Config
     records: Sequence[Record]
     """The rows that are judged."""
     targets: Sequence[str]
-    """Of these and of the training rows, each once: what form an answer has."""
+    """The distinct targets of these and of the training rows, which show the form of an answer."""
     metrics: Metrics
     predictions: Predictions
-    """Of every arm, those without a model first."""
+    """The answers of every arm, model-free arms first."""
     scores: ArmScores
     runs: dict[str, dict[str, list[Scores]]]
-    """Arm -> metric -> the scores of each run: of a tuned arm one for each training seed, of others one."""
+    """Arm -> metric -> the scores of each run. A tuned arm has one run for each training seed."""
     estimates: dict[str, dict[str, Estimate]]
     groups: np.ndarray | None
     """See `stages.core.data.groups`."""
@@ -49,24 +49,26 @@ class Evidence:
     contest: Contest
     best_prompted: str
     costs: dict[str, Costs]
-    """As each candidate would have them."""
+    """The costs as seen from each candidate."""
 
     @property
     def primary(self) -> str:
-        """The metric that decides."""
+        """Get the metric that decides."""
         return self.config.evaluate.primary_metric
 
 
 def score_arms(metrics: Metrics, records: Sequence[Record], predictions: Predictions) -> ArmScores:
-    """Every metric for every arm.
+    """Score every arm by every metric.
 
     Raises:
-        UserError: an arm's predictions are not of these records.
+        UserError: the predictions of an arm do not belong to these records.
     """
     ids = [record.id for record in records]
     for arm, answers in predictions.items():
         if [answer.id for answer in answers] != ids:
-            raise UserError(f"predictions/{arm}.jsonl is not of these rows: run `dvc repro`")
+            raise UserError(
+                f"predictions/{arm}.jsonl does not match the rows that are judged. Run `dvc repro`."
+            )
     return {arm: metrics.score_records(answers, records) for arm, answers in predictions.items()}
 
 
@@ -77,14 +79,14 @@ def gather(
     predictions: Predictions,
     scores: ArmScores,
 ) -> Evidence:
-    """Put together what `baseline`, `train` and the answers to these rows have given.
+    """Gather the results of `baseline`, `train` and the answers to these rows.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         records: the rows that are judged.
-        metrics: that gave the scores.
-        predictions: of every arm, those without a model first.
-        scores: of every arm by every metric.
+        metrics: the metrics that gave the scores.
+        predictions: the answers of every arm, model-free arms first.
+        scores: the scores of every arm by every metric.
     """
     settings = config.evaluate
     groups = get_groups(records)
@@ -94,7 +96,8 @@ def gather(
     runs = _get_runs(metrics, records, scores, candidates)
     estimates = {
         arm: {
-            name: estimate(found, settings.confidence, groups) for name, found in of_metric.items()
+            name: estimate_metric(found, settings.confidence, groups)
+            for name, found in of_metric.items()
         }
         for arm, of_metric in runs.items()
     }
@@ -151,7 +154,7 @@ def _measure(
     candidates: Mapping[str, Candidate],
     groups: np.ndarray | None,
 ) -> Measurements:
-    """What costs are computed from."""
+    """Collect the measurements from which costs are computed."""
     primary = config.evaluate.primary_metric
     binary = all(of_metric[primary].binary for of_metric in scores.values())
     return Measurements(
@@ -167,7 +170,7 @@ def _measure(
 
 
 def _get_numbers(candidate: Candidate) -> dict[str, Any]:
-    """What its training took, the writing of replay rows included."""
+    """Get the numbers of a candidate's training, including the time to write replay rows."""
     training = candidate.read_training()
     return {
         **training["numbers"],

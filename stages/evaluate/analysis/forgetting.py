@@ -1,4 +1,4 @@
-"""What the tuned model forgot: the general suite and general prose, base model against tuned model."""
+"""Measure what the tuned model forgot, on the general suite and on general prose."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.core.config.train import TrainConfig
 from stages.core.inference.general import Item, read_items
-from stages.core.statistics.bounds import Estimate, compare, estimate
+from stages.core.statistics.bounds import Estimate, compare, estimate_metric
 from stages.core.statistics.scores import Scores, ratio
 from stages.evaluate.analysis.general import passes
 from stages.evaluate.analysis.sheets import Sheet, describe_answers, get_sheets
@@ -16,12 +16,12 @@ from stages.evaluate.analysis.sheets import Sheet, describe_answers, get_sheets
 Answers = dict[str, Any]
 Texts = dict[str, str]
 
-SEVERE = 0.1  # a loss on the general suite from which the report offers a remedy
+SEVERE = 0.1  # above this loss on the general suite the report offers a remedy
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
-    """One category of items, or all of them."""
+    """Compare both models on one category of items, or on all items."""
 
     category: str
     items: int
@@ -32,35 +32,38 @@ class Ability:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How exact the loss on the suite is, as far as one answer sheet of each model can tell.
+    """Say how precise the loss on the suite is, given one answer sheet of each model.
 
-    The usual coefficients (KR-20, Cronbach's alpha) are shares of a variance between persons, of which there are none
-    here.
+    The usual coefficients (KR-20, Cronbach's alpha) are shares of a variance between persons. There
+    are no persons here.
     """
 
     standard_error: float
-    """Of the loss: items drawn within their categories, both models' answers to an item taken together."""
+    """The standard error of the loss, for items drawn within their categories.
+
+    The answers of both models to an item form a pair.
+    """
     halves: tuple[float, float]
-    """The loss on every second pair of items, and on the others."""
+    """The loss on one half of the pairs of items and on the other half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """Both models on what has nothing to do with the task."""
+    """Compare both models on questions that have nothing to do with the task."""
 
     abilities: list[Ability]
-    """All items first, then each category: the share of items that pass their check."""
+    """The share of items that pass their check: for all items first, then for each category."""
     base_perplexity: float
     tuned_perplexity: float
     perplexity_ratio: Estimate
-    """Tuned over base; 1 is nothing forgotten."""
+    """The perplexity after tuning divided by that before; 1 means that nothing was forgotten."""
     sentence: str
     sheets: list[Sheet]
     reliability: Reliability
     answers_sentence: str
-    """What the tuned model answers instead of what it was asked."""
+    """A description of the answers that the tuned model gives instead of what it was asked."""
     remedy: str | None
-    """What to do about a severe loss, where something can be done that was not done."""
+    """What to do about a severe loss; null if there is nothing left to try."""
     remedy_command: str | None
 
 
@@ -70,11 +73,11 @@ def compare_general(
     """Compare two results of `stages.core.inference.general.ask_general`.
 
     Args:
-        base: the base model's.
-        tuned: the tuned model's.
-        confidence: of the intervals over items and over paragraphs.
-        task: the task's targets and the tuned model's answers to its rows.
-        train: how it was tuned.
+        base: the result of the base model.
+        tuned: the result of the tuned model.
+        confidence: the confidence of the intervals over items and over paragraphs.
+        task: the targets of the task, and the answers of the tuned model to its rows.
+        train: the configuration of the training.
     """
     items = read_items()
     abilities = [_compare("all", items, base, tuned, confidence)]
@@ -86,9 +89,10 @@ def compare_general(
     overall = abilities[0]
     gap = overall.difference
     sentence = (
-        f"General suite of {overall.items} items: {overall.tuned.value:.3f} after tuning, {overall.base.value:.3f} "
-        f"before ({gap.value:+.3f}, {confidence:.0%} interval {gap.ci_low:+.3f} to {gap.ci_high:+.3f}); perplexity "
-        f"of general prose {after:.1f} after, {before:.1f} before (times {ratio.value:.2f}, {ratio.ci_low:.2f} to "
+        f"General suite of {overall.items} items: {overall.tuned.value:.3f} after tuning and "
+        f"{overall.base.value:.3f} before (difference {gap.value:+.3f}, {confidence:.0%} interval "
+        f"{gap.ci_low:+.3f} to {gap.ci_high:+.3f}). Perplexity of general prose: {after:.1f} after "
+        f"tuning and {before:.1f} before (ratio {ratio.value:.2f}, interval {ratio.ci_low:.2f} to "
         f"{ratio.ci_high:.2f})."
     )
     sheets = get_sheets(items, base, tuned, task)
@@ -114,7 +118,11 @@ def _compare(
     before, after = (_scores(items, answers["answers"]) for answers in (base, tuned))
     gap = compare(after, before).interval(confidence)
     return Ability(
-        category, len(items), estimate(before, confidence), estimate(after, confidence), gap
+        category,
+        len(items),
+        estimate_metric(before, confidence),
+        estimate_metric(after, confidence),
+        gap,
     )
 
 
@@ -129,7 +137,8 @@ def _get_reliability(items: Sequence[Item], base: Answers, tuned: Answers) -> Re
     # The variance of a stratified mean (Cochran, "Sampling Techniques", 1977, chapter 5).
     parts = [lost[categories == category] for category in dict.fromkeys(categories)]
     variance = sum(len(part) * part.var(ddof=1) for part in parts) / len(items) ** 2
-    # Pairs, for the refusals alternate a harmful request and a harmless one: every second item is not half of each.
+    # Split pairs of items, because the refusals alternate a harmful and a harmless request.
+    # Every second item alone would hold only one of the two kinds.
     second = np.arange(len(items)) // 2 % 2 == 1
     return Reliability(
         float(np.sqrt(variance)), (float(lost[~second].mean()), float(lost[second].mean()))
@@ -137,13 +146,19 @@ def _get_reliability(items: Sequence[Item], base: Answers, tuned: Answers) -> Re
 
 
 def _get_remedy(gap: float, train: TrainConfig) -> tuple[str, str] | tuple[None, None]:
-    if -gap <= SEVERE or train.method != "sft" or "chat" not in train.kinds or train.replay.share:
+    if (
+        -gap <= SEVERE
+        or train.method != "sft"
+        or "chat" not in train.record_types
+        or train.replay.fraction
+    ):
         return None, None
     sentence = (
-        f"It lost {-gap:.3f} of the suite. General rows among the task's, which the base model writes itself, keep "
-        "more of it (docs/training.md):"
+        f"The tuned model lost {-gap:.3f} on the general suite. To keep more of its general "
+        "abilities, mix general rows that the base model writes itself into the training rows "
+        "(docs/training.md):"
     )
-    return sentence, "dvc exp run -S train.replay.share=0.2"
+    return sentence, "dvc exp run -S train.replay.fraction=0.2"
 
 
 def _prose(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +172,11 @@ def _perplexity(nats: np.ndarray, tokens: np.ndarray) -> float:
 def _perplexity_ratio(
     base: dict[str, list[float]], tuned: dict[str, list[float]], confidence: float
 ) -> Estimate:
-    """Both models read the same tokens, so that the ratio's logarithm is the difference of their mean losses."""
+    """Estimate the ratio of the perplexities.
+
+    Both models read the same tokens, so the logarithm of the ratio is the difference of their mean
+    losses.
+    """
     lost = np.array(tuned["nats"]) - np.array(base["nats"])
     rows = np.stack([lost, np.array(base["tokens"], float)], axis=1)
-    return estimate(Scores(rows, lambda sums: np.exp(ratio(sums)), bounds=None), confidence)
+    return estimate_metric(Scores(rows, lambda sums: np.exp(ratio(sums)), bounds=None), confidence)

@@ -1,4 +1,4 @@
-"""The general suite: short questions that a tuned model should still answer, and what counts as a right answer."""
+"""Check answers to the general suite, whose questions a tuned model should still answer."""
 
 import math
 import re
@@ -11,8 +11,8 @@ import orjson
 from stages.core.inference.general import Item
 from stages.core.metrics.text_numbers import find_numbers
 
-OPENING = 300  # a refusal comes within so many characters: "I can't" later on is part of an answer
-SENTENCE = 3  # words that an answer in prose has at least
+OPENING = 300  # characters in which a refusal must start; a later "I can't" is part of an answer
+SENTENCE = 3  # the least number of words of an answer in prose
 
 _OUTER = string.whitespace + string.punctuation + "“”‘’«»…–—"
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
@@ -31,17 +31,18 @@ Check = dict[str, Any]
 
 
 def passes(item: Item, text: str) -> bool:
-    """Whether `text` is a right answer to `item`.
+    """Tell whether a text is a correct answer to an item.
 
     Raises:
-        ValueError: the item's check is of a kind that is not in `KINDS`.
+        ValueError: `CHECKS` does not have the kind of the item's check.
     """
     kind = item.check.get("kind")
-    if kind not in KINDS:
+    if kind not in CHECKS:
         raise ValueError(
-            f"{item.id}: its check is of the unknown kind {kind!r}; there are {', '.join(sorted(KINDS))}"
+            f"Item {item.id} has a check of the unknown kind {kind!r}. "
+            f"Expected one of: {', '.join(sorted(CHECKS))}."
         )
-    return KINDS[kind](item.check, text.strip())
+    return CHECKS[kind](item.check, text.strip())
 
 
 def _plain(text: str) -> str:
@@ -85,13 +86,11 @@ def _max_words(check: Check, text: str) -> bool:
 
 
 def _on_topic(check: Check, text: str) -> bool:
-    about = check.get(
-        "about"
-    )  # beginnings of words: where given, an answer to the question has one of them
+    about = check.get("about")  # beginnings of words, one of which an answer must contain
     return not about or any(_has(text, beginning, r"\w*") for beginning in about)
 
 
-KINDS: dict[str, Callable[[Check, str], bool]] = {
+CHECKS: dict[str, Callable[[Check, str], bool]] = {
     "equals": lambda check, text: _plain(text) in map(_plain, check["any"]),
     "contains": lambda check, text: any(_has(text, phrase) for phrase in check["any"]),
     "contains_all": lambda check, text: all(_has(text, phrase) for phrase in check["all"]),
@@ -108,4 +107,4 @@ KINDS: dict[str, Callable[[Check, str], bool]] = {
     "refuses": _refuses,
     "answers": _answers,
 }
-"""The kinds of check: each takes the check and the trimmed answer."""
+"""The kinds of checks. Each function takes the check and the trimmed answer."""

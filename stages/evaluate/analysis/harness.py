@@ -1,4 +1,4 @@
-"""Base model against tuned model on the suites of lm-evaluation-harness, item by item."""
+"""Compare base and tuned model item by item on the tasks of lm-evaluation-harness."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import UserError
-from stages.core.statistics.bounds import Estimate, compare, estimate
+from stages.core.statistics.bounds import Estimate, compare, estimate_metric
 from stages.core.statistics.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
 class HarnessResult:
-    """One metric of one task or group of tasks."""
+    """Compare both models by one metric of one task or group of tasks."""
 
     task: str
     metric: str
@@ -27,19 +27,21 @@ def compare_harness(
 ) -> list[HarnessResult]:
     """Compare two results of `stages.core.inference.harness.ask_harness`.
 
-    Metrics that are no mean over items (BLEU, perplexity) are left out: nothing can be paired there.
+    Metrics that are not a mean over items, such as BLEU and perplexity, are left out, because
+    their values cannot be paired.
 
     Args:
-        base: the base model's; {} where it was not asked.
-        tuned: the tuned model's.
-        confidence: of the intervals over items.
+        base: the result of the base model; {} if it was not asked.
+        tuned: the result of the tuned model.
+        confidence: the confidence of the intervals over items.
 
     Raises:
-        UserError: the two were asked other tasks or other items.
+        UserError: the two models answered different tasks or items.
     """
     if _items(base) != _items(tuned):
         raise UserError(
-            "evaluate.harness: base and tuned model answered other items: run `dvc repro -f baseline`"
+            "evaluate.lm_eval: the base model and the tuned model answered different items. "
+            "Run `dvc repro -f baseline`."
         )
     return [
         _compare(task, metric, old["scores"], new["scores"], confidence)
@@ -62,5 +64,10 @@ def _compare(
     )
     gap = compare(after, before).interval(confidence)
     return HarnessResult(
-        task, metric, len(old), estimate(before, confidence), estimate(after, confidence), gap
+        task,
+        metric,
+        len(old),
+        estimate_metric(before, confidence),
+        estimate_metric(after, confidence),
+        gap,
     )

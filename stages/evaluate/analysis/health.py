@@ -1,4 +1,4 @@
-"""What an arm's answers look like before anybody asks whether they are right: one constant, empty, malformed, cut."""
+"""Describe how an arm's answers look: whether they are constant, empty, malformed or truncated."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,30 +14,37 @@ from stages.core.metrics.metrics import Metrics
 from stages.core.statistics.scores import Scores
 
 ONE_ANSWER = 0.8
-"""Share of rows with one and the same answer from which the report says that an arm gives a constant."""
+"""The report warns about an arm that gives one answer to more than this share of the rows."""
 OFTEN_CUT = 0.05
-"""Share of cut answers from which the report says so."""
-SHOWN = 60  # characters of an answer in a sentence
+"""The report warns about an arm if more than this share of its answers is truncated."""
+SHOWN = 60  # the most characters of an answer in a sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Shares of an arm's answers, and what they score for their content."""
+    """Describe the answers of an arm by their shares and by the score of their content."""
 
     commonest: str
     commonest_share: float
     empty: float
     malformed: float
-    """Not in the form that the primary metric reads."""
+    """The share of answers that are not in the form that the primary metric reads."""
     cut: float | None
-    """Ended by the limit of tokens and not by the model; null where nobody knows."""
+    """The share of answers that the token limit ended and not the model; null if unknown."""
     content: float | None
-    """The primary metric where the form is forgiven; null where it forgives the form already or there is none."""
+    """The primary metric with a lenient reading of the form.
+
+    Null if the metric is already lenient or has no lenient reading.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the better arm wins, by whether the other's answer had a readable form; in mean scores of rows."""
+    """Split the gain of the better arm into form and content, in mean scores of rows.
+
+    `format` is the gain on rows that the other arm answered in no readable form. `content` is the
+    gain on all other rows.
+    """
 
     against: str
     format: float
@@ -51,14 +58,14 @@ def get_health(
     answers: Sequence[Prediction],
     targets: Sequence[str],
 ) -> Health:
-    """Look at the answers of one arm.
+    """Describe the answers of one arm.
 
     Args:
-        metric: that decides.
-        metrics: the chosen ones.
+        metric: the name of the metric that decides.
+        metrics: the chosen metrics.
         records: the rows that were asked.
-        answers: to them.
-        targets: of these and of other rows, which say what form an answer has.
+        answers: the arm's answers to these rows.
+        targets: the targets of these and of other rows, which show the form of an answer.
     """
     texts = [answer.text for answer in answers]
     commonest, count = Counter(texts).most_common(1)[0]
@@ -76,13 +83,13 @@ def get_health(
 
 
 def split_gain(against: str, formed: Sequence[bool], ours: Scores, theirs: Scores) -> Gain:
-    """The mean difference of the rows' own scores, split by whether the other arm's answer was well-formed.
+    """Split the mean difference of two arms by whether the other arm's answer was well-formed.
 
     Args:
-        against: the other arm.
-        formed: for each row whether its answer was.
-        ours: scores of the arm that wins.
-        theirs: those of the other.
+        against: the name of the other arm.
+        formed: for each row, whether the answer of the other arm was well-formed.
+        ours: the scores of the better arm.
+        theirs: the scores of the other arm.
     """
     gain = (ours.values - theirs.values) / len(formed)
     readable = np.array(formed)
@@ -90,7 +97,7 @@ def split_gain(against: str, formed: Sequence[bool], ours: Scores, theirs: Score
 
 
 def find_warnings(report: Mapping[str, Any]) -> list[str]:
-    """Sentences about arms that do not do what their numbers seem to say."""
+    """Write warnings about arms whose numbers may mislead."""
     metric = report["primary_metric"]
     constant = report["arms"][CONSTANT_ARM][metric]["value"]
     arms = {arm: numbers for arm, numbers in report["arms"].items() if arm != CONSTANT_ARM}
@@ -103,29 +110,32 @@ def find_warnings(report: Mapping[str, Any]) -> list[str]:
         least = min(arms[arm]["health"]["commonest_share"] for arm in names)
         rows = f"{'at least ' if len(names) > 1 and least < 1 else ''}{least:.0%} of the rows"
         found.append(
-            f"{join(names)} {'give' if len(names) > 1 else 'gives'} one answer, {shorten(answer)}, to {rows}."
+            f"{join(names)} {'give' if len(names) > 1 else 'gives'} the same answer, "
+            f"{shorten(answer)}, to {rows}."
         )
     no_better = [arm for arm, numbers in arms.items() if numbers[metric]["value"] <= constant]
     if no_better:
         verb = "are" if len(no_better) > 1 else "is"
         found.append(
-            f"{join(no_better)} {verb} no better in {metric} than always giving the most frequent answer."
+            f"{join(no_better)} {verb} no better in {metric} than always giving the most "
+            "frequent answer."
         )
     for arm, numbers in arms.items():
         cut = numbers["health"]["cut"]
         if cut and cut > OFTEN_CUT:
             found.append(
-                f"{cut:.0%} of the answers of {arm} were cut at prompt.max_new_tokens; a longer limit may be fairer."
+                f"{cut:.0%} of the answers of {arm} were truncated at prompt.max_new_tokens. "
+                "A higher limit may be fairer."
             )
     return found
 
 
 def shorten(text: str) -> str:
-    """A text of data in quotes, on one line, at most `SHOWN` characters of it."""
+    """Quote at most `SHOWN` characters of a text on one line."""
     line = " ".join(text.split())
     return f"“{line[:SHOWN]}…”" if len(line) > SHOWN else f"“{line}”"
 
 
 def join(names: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Join names to `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

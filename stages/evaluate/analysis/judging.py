@@ -1,4 +1,4 @@
-"""From scores to the verdict: the arms that decide, their paired differences, what each seed would have said."""
+"""Derive the verdict from scores, for all training seeds together and for each seed alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,19 +8,19 @@ import numpy as np
 
 from stages.core.config.arms import MODEL_FREE_ARMS
 from stages.core.config.schema import Config
-from stages.core.statistics.bounds import Estimate, Spread, compare, estimate
+from stages.core.statistics.bounds import Estimate, Spread, compare, estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.comparisons import Comparison, describe_pair
 from stages.evaluate.analysis.verdict import Field, Rule, Verdict, decide
 
 Pair = tuple[str, str]
 Runs = Mapping[str, Mapping[str, Sequence[Scores]]]
-"""Arm -> metric -> the scores of each of its runs."""
+"""Arm -> metric -> the scores of each run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """The arms by which the verdict goes."""
+    """Sort the arms that the verdict compares."""
 
     model_free: tuple[str, ...]
     prompted: tuple[str, ...]
@@ -28,29 +28,29 @@ class Contest:
 
     @classmethod
     def of(cls, answered: Sequence[str], tuned: Sequence[str]) -> "Contest":
-        """Sort the arms that `baseline` left, beside the tuned ones."""
+        """Sort the arms of `baseline` into model-free and prompted ones."""
         free = tuple(arm for arm in MODEL_FREE_ARMS if arm in answered)
         return cls(free, tuple(arm for arm in answered if arm not in free), tuple(tuned))
 
     @property
     def untuned(self) -> tuple[str, ...]:
-        """Every alternative to tuning."""
+        """List the alternatives to tuning."""
         return (*self.model_free, *self.prompted)
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """All of them."""
+        """List all arms."""
         return (*self.untuned, *self.tuned)
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict and the comparisons behind it."""
+    """Hold the verdict and the comparisons behind it."""
 
     verdict: Verdict
     comparisons: list[Comparison]
     seeds: list[Verdict]
-    """The verdict that each training seed alone would have had; empty with one seed."""
+    """The verdict of each training seed alone; empty if there is only one seed."""
 
 
 def judge(
@@ -63,28 +63,34 @@ def judge(
     cost: Mapping[str, float] | None = None,
     cheaper: Mapping[Pair, bool] | None = None,
 ) -> Judged:
-    """Compare and decide.
+    """Compare the arms and decide.
 
     Args:
-        config: for metrics, margin, confidence.
-        contest: the arms that decide.
-        runs: their scores.
-        groups: see `stages.core.data.groups`.
-        looks: tuned models judged on these rows so far.
-        cost: of a request of each arm.
-        cheaper: of a tuned arm against a prompted one, see `stages.evaluate.analysis.verdict.Field`.
+        config: the configuration, which has the metrics, the margin and the confidence.
+        contest: the arms that the verdict compares.
+        runs: the scores of the arms.
+        groups: the group of each row, see `stages.core.data.groups`.
+        looks: the divisor of alpha that corrects for the looks at these rows.
+        cost: the cost of a request of each arm.
+        cheaper: whether a tuned arm is cheaper than a prompted one, see
+            `stages.evaluate.analysis.verdict.Field`.
     """
     settings = config.evaluate
     rows = len(runs[contest.arms[0]][settings.primary_metric][0].rows)
     rule = Rule(
-        settings.margin, settings.confidence, settings.useful, config.checks.min_test_rows, looks
+        settings.margin,
+        settings.confidence,
+        settings.min_useful_value,
+        config.checks.min_test_rows,
+        looks,
     )
 
     def decide_on(chosen: Runs) -> tuple[Verdict, dict[Pair, Spread]]:
         primary = {arm: chosen[arm][settings.primary_metric] for arm in contest.arms}
         spreads = _compare_all(primary, groups)
         estimates = {
-            arm: estimate(scores, settings.confidence, groups) for arm, scores in primary.items()
+            arm: estimate_metric(scores, settings.confidence, groups)
+            for arm, scores in primary.items()
         }
         return decide(_get_field(contest, estimates, spreads, cost, cheaper), rule, rows), spreads
 
@@ -119,7 +125,7 @@ def _get_field(
 def _compare_all(
     primary: Mapping[str, Sequence[Scores]], groups: np.ndarray | None
 ) -> dict[Pair, Spread]:
-    """Each arm minus each other one; one of the two directions is computed."""
+    """Compare every pair of arms. One direction is computed and the other is its mirror."""
     spreads: dict[Pair, Spread] = {}
     for second, first in combinations(primary, 2):
         found = compare(primary[first], primary[second], groups)
@@ -129,7 +135,7 @@ def _compare_all(
 
 
 def _take(runs: Runs, tuned: Sequence[str], seed: int) -> Runs:
-    """The runs with one seed of the tuned arms; an arm with fewer seeds keeps its last one."""
+    """Keep one seed of the tuned arms; an arm with fewer seeds keeps its last one."""
     return {
         arm: {
             name: [found[min(seed, len(found) - 1)]] if arm in tuned else found
@@ -147,7 +153,11 @@ def _describe(
     groups: np.ndarray | None,
     rows: int,
 ) -> list[Comparison]:
-    """Tuned arms against every other by every metric, and by the primary one the lower steps against each other."""
+    """Describe the comparisons that the report shows.
+
+    Tuned arms are compared with all others by every metric. Prompted and model-free arms are
+    compared with each other by the primary metric.
+    """
     settings = config.evaluate
     found = []
     for metric in settings.metrics:

@@ -1,9 +1,10 @@
-"""The ledger of looks at test rows: `data/test_looks`, a folder for each test split with one small file a look.
+"""Keep the ledger of looks at test rows in `data/test_looks`.
 
-It stands at the root of the original repository, also for queued and temporary experiments, which run in copies. It is
-committed and travels with the repository. It has a file and not a line for each look, because `dvc exp apply` puts
-every tracked file back to what it was when the experiment was queued, but leaves files alone that the experiment does
-not know; and because two branches then merge without a conflict.
+The ledger has a folder for each test split and in it one small file for each look. It is committed
+and lives at the root of the original repository, even if a queued or temporary experiment runs in
+a copy. Each look has a file of its own for two reasons. `dvc exp apply` resets every tracked file
+to its content when the experiment was queued, but does not touch files that the experiment does
+not know. Two branches can also merge without a conflict.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,49 +21,58 @@ from stages.core.storage.files import write_json
 from stages.core.tracking.tracker import Tracker
 
 LEDGER = Path("data/test_looks")
-"""Below the root of the repository; its folders are named by the first digits of the hash of their test split."""
+"""The path from the root of the repository.
+
+The first digits of the hash of a test split name its folder.
+"""
 Key = tuple[str, str, str]
-DIGITS = 12  # of a hash in the name of a folder or file
+DIGITS = 12  # digits of a hash in the name of a folder or file
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One model judged by one metric on one test split. No dates: the same work gives the same bytes."""
+    """Record that one model was judged by one metric on one test split.
+
+    A look has no date, so that the same work gives the same bytes.
+    """
 
     place: int
-    """1 for the first model that was judged on these rows."""
+    """The position among the models judged on these rows, counted from 1."""
     test_sha256: str
     model_sha256: str
     metric: str
     value: float
-    """Of the metric."""
+    """The value of the metric."""
     data: str
-    """Name of the data set."""
+    """The name of the data set."""
     git_commit: str
-    """With which the look was taken first."""
+    """The commit of the first time that this look was taken."""
 
     @property
     def key(self) -> Key:
-        """What makes it a look of its own: the same weights judged again by the same metric are none."""
+        """Get what makes this look distinct.
+
+        Judging the same weights again by the same metric is not a new look.
+        """
         return self.test_sha256, self.model_sha256, self.metric
 
 
 def enter_looks(
     config: Config, tracker: Tracker, test_sha256: str, values: Mapping[str, float]
 ) -> tuple[int, list[Look]]:
-    """Write the looks at these models down where they are new, and those that MLflow knows and the ledger does not.
+    """Add the looks at these models, and those that only MLflow knows, to the ledger.
 
     Args:
-        config: for the metric and the name of the data.
-        tracker: for the looks that MLflow knows.
-        test_sha256: of the test split.
-        values: for each model the SHA-256 of its weights and its value of the primary metric.
+        config: the configuration, which has the metric and the name of the data set.
+        tracker: the tracker that reads the looks from MLflow.
+        test_sha256: the SHA-256 of the test split.
+        values: the primary metric of each model, by the SHA-256 of its weights.
 
     Returns:
-        How many looks there are at this split, and those at these models.
+        The number of looks at this split, and the looks at these models.
 
     Raises:
-        UserError: a file of the ledger is no look, or the ledger cannot be written.
+        UserError: a file of the ledger is not a valid look, or the ledger cannot be written.
     """
     folder = repository_root() / LEDGER / test_sha256[:DIGITS]
     with _lock(folder):
@@ -84,7 +94,11 @@ def enter_looks(
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time writes to the ledger; a folder that cannot be written is a `UserError`."""
+    """Let one process at a time write to the ledger.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
     from filelock import FileLock
 
     lock = repository_root() / ".tuneproof" / "test_looks.lock"
@@ -94,13 +108,14 @@ def _lock(folder: Path) -> Iterator[None]:
             yield
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise UserError(
-            f"{folder} cannot be written ({error.strerror}): every look at the test rows is counted there. Make it a "
-            "folder that can be written, or judge on validation rows with evaluate.split=validation."
+            f"{folder} cannot be written ({error.strerror}), and every look at the test rows must "
+            "be recorded there. Make it a writable folder, or judge on validation rows with "
+            "evaluate.split=validation."
         ) from None
 
 
 def _read_files(folder: Path) -> list[Look]:
-    """Those of the ledger, the first look first."""
+    """Read the looks of the ledger in their order."""
     return sorted(
         (_read(path) for path in folder.glob("*.json")), key=lambda look: (look.place, look.key)
     )
@@ -112,17 +127,17 @@ def _read(path: Path) -> Look:
     except (orjson.JSONDecodeError, TypeError):
         names = ", ".join(field.name for field in fields(Look))
         raise UserError(
-            f"{path} is no look at test rows: expected one JSON object with {names}. Restore it with "
-            f"`git checkout -- {path}`; a look that is removed makes every later verdict too certain."
+            f"{path} is not a valid look at test rows: expected one JSON object with {names}. "
+            f"Restore it with `git checkout -- {path}`. Do not delete it, because a missing look "
+            "makes every later verdict too certain."
         ) from None
 
 
 def _read_mlflow(tracker: Tracker, test_sha256: str) -> list[Look]:
-    """The looks at this split that are tags of runs, the oldest first."""
+    """Read the looks at this split from the tags of MLflow runs, oldest first."""
     found = []
     for tags in tracker.find_tags("test_sha256", test_sha256):
-        with suppress(
-            KeyError, TypeError, orjson.JSONDecodeError
-        ):  # a tag that another version wrote
+        # Skip tags that another version wrote.
+        with suppress(KeyError, TypeError, orjson.JSONDecodeError):
             found += [Look(**look) for look in orjson.loads(tags["looks"])]
     return found

@@ -1,4 +1,4 @@
-"""How many models have been judged on the same test rows, and what that does to the bounds of this one."""
+"""Count the models judged on the same test rows, and correct the bounds of this one for it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,30 +13,33 @@ from stages.evaluate.analysis.ledger import enter_looks
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """How this look stands among those on the same rows."""
+    """Place this look among all looks at the same rows."""
 
     place: int | None
-    """Of this model (the last one, where several are judged together); null where nothing was counted."""
+    """The position of this model, or of the last one if several are judged together.
+
+    Null if nothing was counted.
+    """
     count: int | None
-    """Models that have been judged on these rows so far; null where nothing was counted."""
+    """The number of models judged on these rows so far; null if nothing was counted."""
     confidence: float
-    """That each one-sided bound of this look should have."""
+    """The confidence that each one-sided bound of this look needs."""
     sentence: str
 
 
 def count_looks(config: Config, tracker: Tracker, values: Mapping[str, float]) -> Looks:
-    """Count the models that are being judged, each once however often it is judged again.
+    """Count the models that are being judged. A model that is judged again counts once.
 
-    The place of a model never changes, so that a verdict is the same when it is reached again. The looks that MLflow
-    knows and the ledger does not (of another clone that shares the server) count too.
+    The place of a model never changes, so judging it again gives the same verdict. Looks that only
+    MLflow knows, from another clone that shares the server, count too.
 
     Args:
-        config: for the split, the primary metric and the confidence.
-        tracker: of the stage: its run and the parent are tagged with the look.
-        values: for each model the SHA-256 of its weights and its value of the primary metric.
+        config: the configuration, which has the split, the primary metric and the confidence.
+        tracker: the tracker of the stage. It tags the stage's run and its parent with the look.
+        values: the primary metric of each model, by the SHA-256 of its weights.
 
     Raises:
-        UserError: a file of the ledger is no look, or the ledger cannot be written.
+        UserError: a file of the ledger is not a valid look, or the ledger cannot be written.
     """
     confidence = config.evaluate.confidence
     reason = _why_not(config)
@@ -52,39 +55,42 @@ def count_looks(config: Config, tracker: Tracker, values: Mapping[str, float]) -
 
 
 def get_confidence(confidence: float, place: int) -> float:
-    """The confidence of a one-sided bound in the look of this place: the chance of an error is divided by the place.
+    """Get the confidence of a one-sided bound, with the error probability divided by the place.
 
-    Bonferroni's correction for the looks up to this one, so that the verdict on a model does not depend on models that
-    come after it. The chances of the looks add up all the same: `python -m benchmarks.looks` shows by how much.
+    This is Bonferroni's correction for the looks up to this one. The verdict on a model therefore
+    does not depend on models that come after it. The error probabilities of all looks still add
+    up: `python -m benchmarks.looks` shows by how much.
     """
     return 1 - (1 - confidence) / place
 
 
 def _why_not(config: Config) -> str | None:
-    """Why nothing is counted, or None."""
+    """Say why this run does not count as a look; None if it does."""
     if config.evaluate.split == "validation":
         return (
-            "Judged on validation rows (evaluate.split=validation), which is no look at the test rows. The values are "
-            "optimistic: the prompted arms chose their prompts and training chose its best checkpoint on the same "
-            "rows. A model is registered only after a look at the test rows."
+            "The models were judged on validation rows (evaluate.split=validation), which does not "
+            "count as a look at the test rows. The values are optimistic, because the prompts and "
+            "the best checkpoint were chosen on the same rows. A model can be registered only "
+            "after a look at the test rows."
         )
-    if config.train.share < 1:
+    if config.train.train_fraction < 1:
         return (
-            f"Trained on {config.train.share:.0%} of the rows (train.share), for the learning curve: the look is not "
-            "counted, and the model cannot be registered."
+            f"The model was trained on {config.train.train_fraction:.0%} of the rows (train.train_fraction) for the "
+            "learning curve. The look is not counted, and the model cannot be registered."
         )
     return None
 
 
 def _say(place: int, count: int, confidence: float, adjusted: float) -> str:
     if place == 1:
-        sentence = "The first model judged on these test rows"
+        sentence = "This is the first model judged on these test rows"
     else:
         sentence = (
-            f"The {_ordinal(place)} model judged on these test rows: each bound has {adjusted:.4g} confidence instead "
-            f"of {confidence:.4g} (Bonferroni: the chance of an error is divided by {place})"
+            f"This is the {_ordinal(place)} model judged on these test rows, so each bound has a "
+            f"confidence of {adjusted:.4g} instead of {confidence:.4g} (Bonferroni: the error "
+            f"probability is divided by {place})"
         )
-    later = f"; {count} have been judged by now" if count > place else ""
+    later = f"; {count} models have been judged so far" if count > place else ""
     return f"{sentence}{later}."
 
 

@@ -1,4 +1,4 @@
-"""Answer sheets of the general suite: what is right, what belongs to the task instead, what is wrong."""
+"""Sort the answers to the general suite: correct, in the form of the task, or wrong."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,34 +15,37 @@ Texts = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One model's answers to the suite, asked in one way."""
+    """Count one model's answers to the suite under one system message."""
 
     model: str
     """`base` or `tuned`."""
     system: str
-    """The system message above the items: `template` (what the chat template puts there) or `empty`."""
+    """The system message of the items: `template` (that of the chat template) or `empty`."""
     items: int
     right: int
     in_task_format: int
-    """Not right, and in the form of the task's answers."""
+    """The number of incorrect answers in the form of the task's answers."""
     wrong: int
-    """Neither of these."""
+    """The number of all other incorrect answers."""
     most_frequent: str
-    """The answer that was given most often, ..."""
+    """The most frequent answer."""
     most_frequent_count: int
-    """... and how often."""
+    """How often it was given."""
 
 
 def get_sheets(
     items: Sequence[Item], base: Answers, tuned: Answers, task: Sequence[str]
 ) -> list[Sheet]:
-    """The sheets of both models below the template's system message, then below an empty one where it was asked.
+    """Get the sheets of both models.
 
     Args:
-        items: of the suite.
-        base: of `stages.core.inference.general.ask_general`.
-        tuned: the same.
-        task: the task's targets and the tuned model's answers to its rows.
+        items: the items of the suite.
+        base: the base model's result of `stages.core.inference.general.ask_general`.
+        tuned: the tuned model's result of the same function.
+        task: the targets of the task, and the answers of the tuned model to its rows.
+
+    Returns:
+        The sheets with the template's system message, then those with an empty one if it was used.
     """
     task_format = TaskFormat(task, list(base["answers"].values()))
     sheets = [_get_sheet(items, *sheet, task_format) for sheet in _list_sheets(base, tuned)]
@@ -50,7 +53,7 @@ def get_sheets(
 
 
 def _list_sheets(base: Answers, tuned: Answers) -> list[tuple[str, str, Texts]]:
-    """Model, system message and answers. The answers below an empty system message are few or none."""
+    """List model, system message and answers. An empty system message has few answers or none."""
     models = {"base": base, "tuned": tuned}
     return [
         *((name, "template", answers["answers"]) for name, answers in models.items()),
@@ -81,31 +84,33 @@ def _get_sheet(
 
 
 def describe_answers(sheets: Sequence[Sheet]) -> str:
-    """What the tuned model answers instead of what it was asked, in sentences."""
+    """Describe in sentences what the tuned model answers instead of what it was asked."""
     base, tuned = sheets[:2]
     sentence = (
-        f"The tuned model's most frequent answer to the suite is {tuned.most_frequent[:80]!r} "
-        f"({tuned.most_frequent_count} of {tuned.items} items). It gets {tuned.items - tuned.right} items wrong, "
-        f"{tuned.in_task_format} of them with an answer in the form of the task's (the base model "
-        f"{base.in_task_format})."
+        "The tuned model's most frequent answer to the suite is "
+        f"{tuned.most_frequent[:80]!r} "
+        f"({tuned.most_frequent_count} of {tuned.items} items). It gets "
+        f"{tuned.items - tuned.right} items wrong. Of these answers, {tuned.in_task_format} have "
+        f"the form of the task's answers (base model: {base.in_task_format})."
     )
     if 2 * tuned.in_task_format > tuned.items - tuned.right:
         sentence += (
-            " So it does its task whatever it is asked: the suite shows that it no longer follows other instructions; "
-            "for what it still knows, look at the perplexity."
+            " So it performs its task whatever it is asked. The suite shows that it no longer "
+            "follows other instructions. The perplexity shows what it still knows."
         )
     return sentence + _describe_empty(sheets)
 
 
 def _describe_empty(sheets: Sequence[Sheet]) -> str:
-    """How both models fare without the system message that the chat template puts above every chat without one."""
+    """Describe the answers without the system message that the chat template adds by default."""
     empty = {sheet.model: sheet for sheet in sheets if sheet.system == "empty"}
     if len(empty) < 2:  # noqa: PLR2004
         return ""
     base = empty["base"]
     tuned = empty["tuned"]
     return (
-        f" With an empty system message instead of the template's ({tuned.items} of the items, drawn by the seed): "
-        f"{tuned.right / tuned.items:.3f} after tuning, {base.right / base.items:.3f} before; {tuned.in_task_format} "
-        "answers are in the form of the task's."
+        f" On {tuned.items} items, drawn with the seed and asked with an empty system message, the "
+        f"score is {tuned.right / tuned.items:.3f} after tuning and "
+        f"{base.right / base.items:.3f} before. There, {tuned.in_task_format} of the tuned model's "
+        "wrong answers have the form of the task's answers."
     )

@@ -1,4 +1,4 @@
-"""Where the tuned arm wins and where it loses: the same comparison on parts of the test split."""
+"""Compare the tuned arm with the best prompted arm on parts of the test split."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,15 @@ from stages.core.data.records import Record
 from stages.core.statistics.bounds import Estimate, compare
 from stages.core.statistics.scores import Scores
 
-FEW = 15  # rows below which a part has no interval worth reading
-PARTS = 3  # of the lengths
-FREQUENT = 0.05  # share of the rows from which a target is a part of its own
-LONGEST = 40  # characters of a value in a name
+FEW = 15  # a part with fewer rows has no useful interval
+PARTS = 3  # parts by length
+FREQUENT = 0.05  # a target with at least this share of the rows is a part of its own
+LONGEST = 40  # the most characters of a value in a name
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A part of the test rows."""
+    """Compare two arms on a part of the test rows."""
 
     by: str
     value: str
@@ -28,7 +28,7 @@ class Slice:
     theirs: float
     difference: Estimate
     loses: bool
-    """Whether the tuned arm is worse here, interval and all, although it wins overall."""
+    """Whether the whole interval is below zero here although the tuned arm wins overall."""
 
 
 def compare_slices(
@@ -38,15 +38,16 @@ def compare_slices(
     theirs: Scores,
     groups: np.ndarray | None,
 ) -> list[Slice]:
-    """Every part of at least `FEW` rows.
+    """Compare two arms on every part of at least `FEW` rows.
 
     Args:
-        settings: names the parts in `slices`: `length` (of the question, in thirds), `label` (of the row, or a target
-            that many rows have), or a column that `data.keep` kept.
+        settings: the section whose `slices` name the parts. `length` is the length of the question
+            in thirds, `label` is the label of the row or a frequent target, and any other name is
+            a column that `data.metadata_columns` kept.
         records: the test split.
-        ours: the tuned arm's scores.
-        theirs: those of the best prompted arm.
-        groups: see `stages.core.data.groups`.
+        ours: the scores of the tuned arm.
+        theirs: the scores of the best prompted arm.
+        groups: the group of each row, see `stages.core.data.groups`.
     """
     wins = ours.value > theirs.value
     found = []
@@ -75,7 +76,7 @@ def _parts(name: str, records: Sequence[Record]) -> Iterator[tuple[str, np.ndarr
         return
     values = [_value(name, record) for record in records]
     counts = Counter(values)
-    if name == "label":  # a target that hardly repeats is no class
+    if name == "label":  # a target that rarely repeats is not a class
         limit = max(2, FREQUENT * len(records))
         values = [value if counts[value] >= limit else "any other" for value in values]
     for value in dict.fromkeys(values):

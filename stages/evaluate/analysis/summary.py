@@ -1,4 +1,4 @@
-"""The first screen: quality, costs and forgetting joined to one recommendation, in sentences for a manager."""
+"""Summarize quality, costs and forgetting in sentences for a manager, on the first screen."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,11 @@ Report = Mapping[str, Any]
 
 
 def get_summary(report: Report) -> list[str]:
-    """Quality, a cheaper arm, costs, forgetting, the look, and what the run has not had: a sentence or two each."""
+    """Summarize the report in a few sentences.
+
+    They cover quality, training seeds, a cheaper arm, costs, forgetting, looks at the test rows,
+    and the evidence that the run leaves out.
+    """
     found = (
         get_quality(report),
         report["seeds"]["sentence"],
@@ -27,7 +31,11 @@ def get_summary(report: Report) -> list[str]:
 
 
 def count_right(ours: Scores, theirs: Scores) -> dict[str, int] | None:
-    """How many rows two arms have right, and on how many only one has; None where rows are not right or wrong."""
+    """Count the rows that each of two arms gets right and those that only one of them gets right.
+
+    Returns:
+        The counts; None if rows are not simply right or wrong.
+    """
     if not (ours.binary and theirs.binary):
         return None
     a = ours.values.astype(bool)
@@ -42,16 +50,17 @@ def count_right(ours: Scores, theirs: Scores) -> dict[str, int] | None:
 
 
 def get_answer(report: Report) -> str:
-    """What to do, in one sentence."""
+    """Say in one sentence what to do."""
     arm = report["recommended_arm"]
     constant = shorten(report["arms"][CONSTANT_ARM]["health"]["commonest"])
     return {
         "fine-tune": f"Yes, fine-tune: use {arm}.",
         "prompt": f"No: prompting with {arm} is enough.",
-        "no-model": f"No: no model is needed, {arm} does as well without one.",
-        "neither": f"No, and no prompt either: nothing beats always answering {constant}."
-        if report["useful"] is None
-        else f"No, and no prompt either: nothing is both useful and better than always answering {constant}.",
+        "no-model": f"No, and no model is needed: {arm} does as well without one.",
+        "neither": f"No, and do not prompt either: nothing beats always answering {constant}."
+        if report["min_useful_value"] is None
+        else "No, and do not prompt either: nothing is both useful and better than always "
+        f"answering {constant}.",
         "not-enough-evidence": _say_undecided(report, arm),
     }[report["verdict"]]
 
@@ -59,14 +68,17 @@ def get_answer(report: Report) -> str:
 def _say_undecided(report: Report, arm: str | None) -> str:
     if report["rows"] < report["min_rows"]:
         rows = report["rows"]
-        return f"Not enough evidence yet: {rows} rows were judged, and below {report['min_rows']} nothing is decided."
+        return (
+            f"Not enough evidence yet: only {rows} rows were judged, and a verdict needs at least "
+            f"{report['min_rows']}."
+        )
     if arm:
         return f"Not enough evidence yet: stay with {arm} until there is more."
-    return "Not enough evidence yet, and no arm has shown that it is worth using."
+    return "Not enough evidence yet, and no arm was shown to be worth using."
 
 
 def get_quality(report: Report) -> str:
-    """What the decisive arms score, in counts of requests where rows are right or wrong."""
+    """Say what the decisive arms score, in numbers of requests if rows are right or wrong."""
     metric = report["primary_metric"]
     arms = report["arms"]
     ours = report["candidate"]
@@ -78,71 +90,80 @@ def get_quality(report: Report) -> str:
     which = f"{ours} (the first of its {seeds} training seeds)" if seeds > 1 else ours
     if counts:
         rest = [
-            f"always answering {answer} gets {round(arms[CONSTANT_ARM][metric]['value'] * counts['rows']):,}"
+            f"Always answering {answer} gets "
+            f"{round(arms[CONSTANT_ARM][metric]['value'] * counts['rows']):,} right"
         ]
-        rest += [f"{arm} {round(arms[arm][metric]['value'] * counts['rows']):,}" for arm in free]
+        rest += [
+            f"{arm} gets {round(arms[arm][metric]['value'] * counts['rows']):,}" for arm in free
+        ]
         return (
-            f"Of {counts['rows']:,} requests {counts['right']:,} come out right with {which} instead of "
-            f"{counts['right_instead']:,} with {theirs}, the best prompt: {counts['better']:,} better, "
-            f"{counts['worse']:,} worse; {', '.join(rest)}."
+            f"Of {counts['rows']:,} requests, {which} gets {counts['right']:,} right, against "
+            f"{counts['right_instead']:,} for {theirs}, the best prompted arm "
+            f"({counts['better']:,} better, {counts['worse']:,} worse). {', '.join(rest)}."
         )
-    rest = [f"always answering {answer} {arms[CONSTANT_ARM][metric]['value']:.3f}"]
-    rest += [f"{arm} {arms[arm][metric]['value']:.3f}" for arm in free]
+    rest = [f"Always answering {answer} scores {arms[CONSTANT_ARM][metric]['value']:.3f}"]
+    rest += [f"{arm} scores {arms[arm][metric]['value']:.3f}" for arm in free]
     return (
-        f"On {report['rows']:,} rows {ours} has {arms[ours][metric]['value']:.3f} in {metric} and {theirs}, the best "
-        f"prompt, {arms[theirs][metric]['value']:.3f}; {', '.join(rest)}."
+        f"On {report['rows']:,} rows, {ours} scores {arms[ours][metric]['value']:.3f} in {metric}, "
+        f"against {arms[theirs][metric]['value']:.3f} for {theirs}, the best prompted arm. "
+        f"{', '.join(rest)}."
     )
 
 
 def get_costs(report: Report) -> str | None:
-    """What the models cost; None where the answer is to use none."""
+    """Say what the models cost; None if the verdict is to use no model."""
     return None if report["verdict"] in ("no-model", "neither") else report["costs"]["sentence"]
 
 
 def get_forgetting(report: Report) -> str | None:
-    """What the tuned model lost, and what follows; None where it is not to be used."""
+    """Say what the tuned model lost and what follows; None if the verdict rules it out."""
     if not report["forgetting"] or report["verdict"] not in ("fine-tune", "not-enough-evidence"):
         return None
     everything = report["forgetting"]["abilities"][0]
     before = everything["base"]["value"]
     after = everything["tuned"]["value"]
-    kept = f"Of general questions the tuned model answers {after:.1%}, the base model {before:.1%}"
+    kept = (
+        f"The tuned model answers {after:.1%} of the general questions correctly, the base model "
+        f"{before:.1%}."
+    )
     if everything["difference"]["ci_high"] < 0:
-        return f"{kept}: use it for this task alone, or train with replay (train.replay)."
-    return f"{kept}: no loss was shown."
+        return (
+            f"{kept} Use the tuned model for this task only, or train with replay (train.replay)."
+        )
+    return f"{kept} No loss was shown."
 
 
 def get_looks(report: Report) -> str | None:
-    """How often models have been judged on these rows, where this is not the first look."""
+    """Say how often models have been judged on these rows; None if this is the first look."""
     return None if report["looks"]["place"] == 1 else report["looks"]["sentence"]
 
 
 def get_missing(report: Report) -> str | None:
-    """Which parts of the evidence this run has not had."""
+    """Say which parts of the evidence this run leaves out; None if it is complete."""
     if report["split"] != "test":
-        return "This run has not had a look at the test rows."
+        return "This run does not include a look at the test rows."
     missing = []
     if report["seeds"]["count"] < 2:  # noqa: PLR2004
-        missing.append("further training seeds")
+        missing.append("more training seeds")
     if len(report["tuned_arms"]) == 1 and report["candidate"] == TUNED_ARM:
-        missing.append("a rival way of training")
+        missing.append("a rival training method")
     if not report["prompt_search"]["thorough"]:
-        missing.append("the whole search of prompts")
+        missing.append("the full prompt search")
     if not missing:
         return None
-    return f"This run has not had {join(missing)} (experiment=thorough)."
+    return f"This run leaves out {join(missing)}. Add experiment=thorough for all of the evidence."
 
 
 def get_seeds(votes: Sequence[str], verdict: str, values: Sequence[float]) -> dict[str, Any]:
-    """What the training seeds agree on.
+    """Describe how far the training seeds agree.
 
     Args:
-        votes: the verdict that each seed alone would have had; empty with one seed.
-        verdict: of all together.
-        values: the primary metric of each seed's model.
+        votes: the verdict of each seed alone; empty if there is only one seed.
+        verdict: the verdict of all seeds together.
+        values: the primary metric of the model of each seed.
     """
     agreed = sum(vote == verdict for vote in votes)
-    sentence = f"{agreed} of {len(votes)} training seeds alone would have had the same verdict."
+    sentence = f"{agreed} of {len(votes)} training seeds give the same verdict on their own."
     return {
         "count": len(values),
         "values": list(values),
@@ -153,15 +174,19 @@ def get_seeds(votes: Sequence[str], verdict: str, values: Sequence[float]) -> di
 
 
 def say(comparison: Mapping[str, Any], confidence: float) -> str:
-    """A comparison in one sentence, with what more rows would tell."""
+    """Describe a comparison, and how many rows would settle it."""
     c = comparison
     needed = c["rows_needed"]
     text = (
-        f"{c['arm']} minus {c['against']}: {c['difference']:+.3f} in {c['metric']} ({confidence:.0%} interval "
-        f"{c['ci_low']:+.3f} to {c['ci_high']:+.3f}; at least {c['bound_low']:+.3f}, at most {c['bound_high']:+.3f})."
+        f"{c['arm']} minus {c['against']}: {c['difference']:+.3f} in {c['metric']} "
+        f"({confidence:.0%} interval {c['ci_low']:+.3f} to {c['ci_high']:+.3f}; at least "
+        f"{c['bound_low']:+.3f}, at most {c['bound_high']:+.3f})."
     )
     if not needed:
         return text
     if needed["high"] is None:
-        return f"{text} At least {needed['low']:,} rows would settle it; none might, for it is about the margin."
+        return (
+            f"{text} Settling it takes at least {needed['low']:,} rows. Possibly no number of rows "
+            "is enough, because the difference may equal the margin."
+        )
     return f"{text} Between {needed['low']:,} and {needed['high']:,} rows would settle it."

@@ -1,7 +1,8 @@
-"""Whether an answer to a general question has the form of the task's answers.
+"""Detect answers to general questions that have the form of the task's answers.
 
-A model that was tuned on one task may answer that task whatever it is asked. Such an answer says nothing about what the
-model still knows, so that it is counted apart from an answer that is plainly wrong.
+A model that was tuned on one task may perform that task whatever it is asked. Such an answer says
+nothing about what the model still knows, so it is counted apart from an answer that is simply
+wrong.
 """
 
 import re
@@ -9,22 +10,28 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-FREQUENT = 0.05  # a form is the task's where at least so many of its texts have it, ...
-RARE = 0.01  # ... and at most so many of the base model's answers to the same general questions
-OPENING = {"Ps", "Pi"}  # Unicode's categories of opening brackets and quotation marks
+# A form belongs to the task if at least the share FREQUENT of the task's texts have it, and at most
+# the share RARE of the base model's answers to the same general questions.
+FREQUENT = 0.05
+RARE = 0.01
+OPENING = {"Ps", "Pi"}  # Unicode categories of opening brackets and quotation marks
 QUOTES = set("\"'`<{[(|*")
 
 Mark = tuple[str, str]
 
 
 class TaskFormat:
-    """Learned from the task's texts, with the base model's general answers as the control."""
+    """Recognize the form of the task's answers.
+
+    The form is learned from the texts of the task. The base model's general answers are the
+    control.
+    """
 
     def __init__(self, task: Sequence[str], general: Sequence[str]) -> None:
         """Find the marks of the task.
 
         Args:
-            task: its targets, and what the tuned model answers to its rows.
+            task: the targets of the task, and the answers of the tuned model to its rows.
             general: the base model's answers to general questions.
         """
         of_task = Counter(mark for text in task for mark in _marks(text))
@@ -37,7 +44,11 @@ class TaskFormat:
         }
 
     def has(self, text: str) -> bool:
-        """Whether the text equals one of the task's, or begins or is enclosed as many of them are."""
+        """Tell whether a text has the form of the task's texts.
+
+        A text has the form if it equals one of them, or if it begins or is enclosed as many of
+        them are.
+        """
         return not self._marks.isdisjoint(_marks(text))
 
 

@@ -1,8 +1,9 @@
-"""The rule that turns comparisons into an answer.
+"""Apply the rule that turns comparisons into a verdict.
 
-Arms stand on a ladder of effort: one constant answer, then the other arms without a model (`nearest`, `lookup`), then
-prompts, then tuned models. Each step up must be earned by the margin, and each claim is made with a bound of the chosen
-confidence. Which claim needs which bound is in `decide`; how often each is wrong, `benchmarks.verdict` measures.
+Arms form a ladder of effort: one constant answer, then the other model-free arms (`nearest`,
+`lookup`), then prompts, then tuned models. Each step up must win by the margin, and each claim
+rests on a bound with the chosen confidence. `decide` documents which claim needs which bound.
+`benchmarks.verdict` measures how often each claim is wrong.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,74 +18,83 @@ Answer = Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evide
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """The arms of a verdict and what was measured of them, all by the primary metric."""
+    """Hold the arms of a verdict and their measurements by the primary metric."""
 
     model_free: Sequence[str]
-    """`constant` first."""
+    """The model-free arms, `constant` first."""
     prompted: Sequence[str]
     tuned: Sequence[str]
     estimates: Mapping[str, Estimate]
-    """Of each arm."""
+    """The estimate of each arm."""
     spreads: Mapping[tuple[str, str], Spread]
-    """The paired difference of each arm to each other, first minus second."""
+    """The paired difference of each pair of arms, first minus second."""
     cheaper: Mapping[tuple[str, str], bool] = field(default_factory=dict)
-    """Whether a tuned arm is shown to cost less than a prompted one, its training paid back."""
+    """Whether a tuned arm was shown to cost less than a prompted one, training included."""
     cost: Mapping[str, float] = field(default_factory=dict)
-    """Of a request of each arm."""
+    """The cost of a request of each arm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What the comparisons are held against."""
+    """Hold the thresholds of the verdict."""
 
     margin: float
     """The smallest difference that is worth having."""
     confidence: float
-    useful: float | None = None
-    """The least value of the primary metric that is of any use; null knows none."""
+    min_useful_value: float | None = None
+    """The lowest useful value of the primary metric; null sets no limit."""
     min_rows: int = 0
-    """With fewer rows nothing is decided."""
+    """The number of rows below which nothing is decided."""
     looks: int = 1
-    """Tuned models that were judged on these rows so far, this one included."""
+    """The number of tuned models judged on these rows so far, including this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer, the arm to use (null where none has shown its worth), and why."""
+    """Hold the verdict, the arm to use and the reason.
+
+    The arm is null if none was shown to be worth using.
+    """
 
     verdict: Answer
     recommended_arm: str | None
     because: str
-    """One sentence: what decided."""
+    """What decided, in one or two sentences."""
     alternative: str | None = None
-    """What else could be used: a tuned arm that costs less, where it was not shown to be as good."""
+    """Sentences about cheaper tuned arms that may be as good, although this was not shown."""
 
 
 def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
     """Apply the rule.
 
-    Write `alpha` for one less the confidence. Arm *a beats b* where the lower bound of its difference lies above the
-    margin, and *adds nothing to b* where the upper bound lies below it.
+    Let `alpha` be one minus the confidence. Arm *a beats b* if the lower bound of the difference
+    lies above the margin. Arm *a adds nothing to b* if the upper bound lies below the margin.
 
-    - `fine-tune`: a tuned arm beats every arm without a model, and of every prompted arm it either beats it or is not
-      worse by the margin and shown to be cheaper. All must hold, so that no correction for the number of comparisons is
-      needed (intersection-union test; Berger, 1982). Where there are several tuned arms, or several tuned models were
-      judged on these rows before, one of them may win by luck: alpha is divided by both numbers (Bonferroni).
-    - `neither`: every other arm adds nothing to `constant` (all must hold), or no arm reaches `useful`.
-    - `no-model`: `nearest` or `lookup` beats `constant`, and every prompted and tuned arm adds nothing to it. One of
-      two suffices: alpha is divided by their number.
-    - `prompt`: a prompted arm beats every arm without a model, and to some prompted arm no tuned one adds anything. One
-      of the prompted arms suffices: alpha is divided by their number.
+    - `fine-tune`: a tuned arm beats every model-free arm. For each prompted arm, it either beats
+      that arm, or it is not worse by the margin and was shown to be cheaper. All of this must hold,
+      so no correction for the number of comparisons is needed (intersection-union test; Berger,
+      1982).
+      If there are several tuned arms, or if tuned models were judged on these rows before, one may
+      win by chance. Alpha is therefore divided by both numbers (Bonferroni).
+    - `neither`: every other arm adds nothing to `constant` (all must hold), or no arm reaches
+      `useful`.
+    - `no-model`: `nearest` or `lookup` beats `constant`, and every prompted and tuned arm adds
+      nothing to it. One of the two suffices, so alpha is divided by their number.
+    - `prompt`: a prompted arm beats every model-free arm, and there is a prompted arm to which no
+      tuned arm adds anything. One prompted arm suffices, so alpha is divided by their number.
     - `not-enough-evidence`: none of these was shown, or there are fewer than `min_rows` rows.
 
     Args:
-        arms: what was measured.
-        rule: margin and confidence.
-        rows: judged.
+        arms: the arms and their measurements.
+        rule: the thresholds.
+        rows: the number of rows that were judged.
     """
     judge = _Judge(arms, rule)
     if rows < rule.min_rows:
-        why = f"{rows} rows were judged; below {rule.min_rows} (checks.min_test_rows) nothing is decided."
+        why = (
+            f"Only {rows} rows were judged, and a verdict needs at least {rule.min_rows} "
+            "(checks.min_test_rows)."
+        )
         return Verdict("not-enough-evidence", None, why)
     found = (
         judge.fine_tune()
@@ -97,7 +107,7 @@ def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
 
 
 class _Judge:
-    """One method for each claim; None where it was not shown."""
+    """Test each claim in a method of its own, which returns None if the claim was not shown."""
 
     def __init__(self, arms: Field, rule: Rule) -> None:
         self._arms = arms
@@ -114,13 +124,19 @@ class _Judge:
         margin = self._rule.margin
         if close:
             names = ", ".join(close)
-            why = f"{arm} is as good as {names} (not worse by {margin:.3f}) and cheaper, and beats every other arm."
+            why = (
+                f"{arm} is cheaper than {names} and worse by less than {margin:.3f}, and it beats "
+                "every other prompted arm and every model-free arm."
+            )
         else:
-            why = f"{arm} beats every prompted arm and every arm without a model by more than {margin:.3f}."
+            why = (
+                f"{arm} beats every prompted arm and every model-free arm by more than "
+                f"{margin:.3f}."
+            )
         return Verdict("fine-tune", arm, why, self._name_cheaper(arm, winners))
 
     def _name_cheaper(self, arm: str, winners: Sequence[str]) -> str | None:
-        """The winners that cost less than the recommended one and may be as good, which was not shown."""
+        """Describe winners that cost less than the recommended arm and may be as good."""
         cost = self._arms.cost
         margin = self._rule.margin
         found = []
@@ -130,8 +146,9 @@ class _Judge:
             spread = self._arms.spreads[other, arm]
             if spread.high(self._alpha) > -margin:
                 found.append(
-                    f"{other} costs {cost[other] / cost[arm]:.0%} of it a request, but that it is not worse by "
-                    f"{margin:.3f} was not shown: {spread.value:+.3f}, at least {spread.low(self._alpha):+.3f}."
+                    f"Requests to {other} cost {cost[other] / cost[arm]:.0%} of those to {arm}, "
+                    f"but {other} was not shown to be within {margin:.3f} of it: the difference "
+                    f"is {spread.value:+.3f}, at least {spread.low(self._alpha):+.3f}."
                 )
         return " ".join(found) or None
 
@@ -139,7 +156,10 @@ class _Judge:
         others = [arm for arm in self._all() if arm != CONSTANT_ARM]
         if not all(self._adds_nothing(arm, CONSTANT_ARM, self._alpha) for arm in others):
             return None
-        why = f"No arm is better by {self._rule.margin:.3f} than always giving the most frequent answer."
+        why = (
+            "No arm improves on always giving the most frequent answer by "
+            f"{self._rule.margin:.3f} or more."
+        )
         return Verdict("neither", None, why)
 
     def no_model(self) -> Verdict | None:
@@ -158,7 +178,7 @@ class _Judge:
         return Verdict(
             "no-model",
             arm,
-            f"No model is better than {arm} by {self._rule.margin:.3f}; it needs none.",
+            f"No model improves on {arm}, which needs none, by {self._rule.margin:.3f} or more.",
         )
 
     def prompt(self) -> Verdict | None:
@@ -172,11 +192,14 @@ class _Judge:
         if not enough or not winners:
             return None
         arm = self._cheapest(winners)
-        why = f"Tuning does not improve on {' or '.join(enough)} by {self._rule.margin:.3f}: it is not worth it."
+        why = (
+            f"Tuning does not improve on {' or '.join(enough)} by {self._rule.margin:.3f} or more, "
+            "so it is not worth its effort."
+        )
         return Verdict("prompt", arm, why)
 
     def undecided(self) -> Verdict:
-        """Says against which arms the best tuned one falls short, and which arm can be used until then."""
+        """Say which arms the best tuned one does not beat, and which arm to use until then."""
         tuned = self._best(self._arms.tuned)
         alpha = self._tuned_alpha()
         margin = f"{self._rule.margin:.3f}"
@@ -187,27 +210,35 @@ class _Judge:
         ]
         names = ", ".join(unclear)
         if not no_better:
-            why = f"Whether {tuned} is better than {names} by {margin} cannot be told from these rows."
+            why = f"These rows do not show whether {tuned} is better than {names} by {margin}."
         else:
             open_question = (
                 f"whether it is better than {names}" if unclear else "which arm is the best"
             )
-            why = f"{tuned} is not better than {', '.join(no_better)} by {margin}; {open_question} cannot be told."
+            why = (
+                f"{tuned} is not better than {', '.join(no_better)} by {margin}. These rows do not "
+                f"show {open_question}."
+            )
         return Verdict("not-enough-evidence", self._fallback(), why)
 
     def hold_against_useful(self, found: Verdict) -> Verdict:
-        """A verdict that recommends an arm must recommend one that is of use."""
-        useful = self._rule.useful
+        """Overrule a verdict that recommends an arm that was not shown to be useful."""
+        useful = self._rule.min_useful_value
         if useful is None or found.verdict == "neither":
             return found
         values = self._arms.estimates
         if all(values[arm].ci_high < useful for arm in self._all()):
-            return Verdict("neither", None, f"No arm reaches {useful:.3f} (evaluate.useful).")
+            return Verdict(
+                "neither", None, f"No arm reaches {useful:.3f} (evaluate.min_useful_value)."
+            )
         arm = found.recommended_arm
         if arm is None or values[arm].ci_low >= useful:
             return found
         low = values[arm].ci_low
-        why = f"{arm} was not shown to reach {useful:.3f} (evaluate.useful): its interval begins at {low:.3f}."
+        why = (
+            f"{arm} was not shown to reach {useful:.3f} (evaluate.min_useful_value): its interval starts at "
+            f"{low:.3f}."
+        )
         return Verdict("not-enough-evidence", None, why)
 
     def _wins(self, arm: str) -> bool:
@@ -235,7 +266,7 @@ class _Judge:
         return self._arms.spreads[arm, other].high(alpha) < self._rule.margin
 
     def _useful_prompts(self) -> list[str]:
-        """Prompted arms that beat every arm without a model."""
+        """List the prompted arms that beat every model-free arm."""
         alpha = self._alpha / max(len(self._arms.prompted), 1)
         return [
             p
@@ -244,7 +275,7 @@ class _Judge:
         ]
 
     def _fallback(self) -> str | None:
-        """What is worth using while tuning is undecided: a prompt, else an arm without a model, else nothing."""
+        """Choose the arm to use while tuning is undecided; None if no arm is worth using."""
         if prompts := self._useful_prompts():
             return self._cheapest(prompts)
         rivals = [arm for arm in self._arms.model_free if arm != CONSTANT_ARM]
@@ -253,7 +284,7 @@ class _Judge:
         return self._best(winners) if winners else None
 
     def _cheapest(self, arms: Sequence[str]) -> str:
-        """The cheapest of those that are not worse than the best of them by the margin."""
+        """Choose the cheapest arm of those that are not worse than the best one by the margin."""
         best = self._best(arms)
         alpha = self._alpha
         good = [

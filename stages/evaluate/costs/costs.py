@@ -1,4 +1,4 @@
-"""What training cost, what a request and a right answer cost in each arm, and when the one has paid for the other."""
+"""Compute what training, requests and correct answers cost, and when training has paid off."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,14 +7,17 @@ import numpy as np
 
 from stages.core.config.arms import REMOTE_ARM
 from stages.core.config.evaluate import Prices
-from stages.evaluate.costs.pricing import describe, price_requests
+from stages.evaluate.costs.pricing import describe_prices, price_requests
 from stages.evaluate.costs.scenarios import Measurements, Scenario, get_labelling, get_scenario
 from stages.evaluate.costs.worth import Worth
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Amounts in `currency`; those outside of `scenarios` are of the scenario that decides."""
+    """Hold the costs from the point of view of one candidate.
+
+    Amounts are in `currency`. Amounts outside `scenarios` belong to the scenario that decides.
+    """
 
     currency: str
     candidate: str
@@ -23,42 +26,52 @@ class Costs:
     scenarios: dict[str, Scenario]
     training: float
     labelling: float
-    """Of all training rows; not part of `training`, but of every break-even where the other arm needs no labels."""
+    """The cost of labelling all training rows.
+
+    It is not part of `training`. It is part of every break-even against an arm that needs no
+    labels.
+    """
     evaluating: float
-    """All answers of all arms: the seconds that this machine took, and the endpoint's tokens."""
+    """The cost of all answers of all arms, by this machine's seconds and the endpoint's tokens."""
     per_request: dict[str, float | None]
     break_even_requests: int | None
-    """Requests after which the candidate has paid for itself against the alternative; null, as are its ends, where the
-    saving may be none."""
+    """The number of requests after which the candidate has paid for itself.
+
+    It is compared with the alternative. This number and its bounds are null if there may be no
+    saving.
+    """
     break_even_low: int | None
     break_even_high: int | None
     break_even_reason: str
-    """A sentence without its full stop."""
+    """The break-even in words, without a full stop."""
     cheaper: dict[str, bool]
-    """For each other arm whether the candidate saves money with confidence, and pays for its making in time."""
+    """For each other arm, whether the candidate surely saves money and pays for itself in time."""
     cheaper_reasons: dict[str, str]
     worth: Worth | None
     sentence: str
-    """What training costs, when it has come back, and what a right answer costs."""
+    """The costs of training and of correct answers, and the break-even, in words."""
     energy: dict[str, Any] | None
-    """`country`, `training_kwh`, `training_co2_kg`, and `request_kwh` for each arm; null where it was not measured."""
+    """The keys `country`, `training_kwh`, `training_co2_kg`, and `request_kwh` for each arm.
+
+    Null if energy was not measured.
+    """
 
 
 def get_costs(
     prices: Prices, measured: Measurements, candidate: str, alternative: str, confidence: float
 ) -> Costs:
-    """All scenarios, and what the deciding one says.
+    """Compute the costs in all scenarios, and summarize the scenario that decides.
 
     Args:
         prices: the section of the configuration.
-        measured: numbers of tokens, rates of the machine, what training took.
+        measured: the numbers of tokens, the rates of the machine and the effort of training.
         candidate: the trained arm that is to pay for itself.
-        alternative: the arm that would be used instead; the break-even is against it.
-        confidence: of each bound.
+        alternative: the arm that would be used instead, with which the break-even is computed.
+        confidence: the confidence of each bound.
     """
     found = {
         name: get_scenario(name, formula, prices, measured, candidate, confidence)
-        for name, formula in describe(prices).items()
+        for name, formula in describe_prices(prices).items()
     }
     decisive = found[prices.scenario]
     others = [arm for arm in measured.predictions if arm != candidate]
@@ -124,20 +137,20 @@ def _say(
     prices: Prices, measured: Measurements, found: Scenario, candidate: str, alternative: str
 ) -> str:
     labelling = get_labelling(prices, measured)
-    once = f"training {found.training:,.4g} {prices.currency}"
+    once = f"training costs {found.training:,.4g} {prices.currency}"
     once += (
-        f", labelling {measured.training_rows:,} rows {labelling:,.4g} {prices.currency}"
+        f" and labelling {measured.training_rows:,} rows costs {labelling:,.4g} {prices.currency}"
         if labelling
         else ""
     )
-    text = f"Costs in the scenario {prices.scenario}: {once}. {_break_even(found, alternative)}."
+    text = f"In the cost scenario {prices.scenario}, {once}. {_break_even(found, alternative)}."
     ours = found.per_right_answer[candidate]
     theirs = found.per_right_answer[alternative]
     if ours is None or theirs is None:
         return text
     return (
-        f"{text} 1,000 right answers cost {1000 * ours:,.3g} {prices.currency} with {candidate} and "
-        f"{1000 * theirs:,.3g} with {alternative}."
+        f"{text} 1,000 correct answers cost {1000 * ours:,.3g} {prices.currency} with {candidate} "
+        f"and {1000 * theirs:,.3g} {prices.currency} with {alternative}."
     )
 
 
@@ -147,4 +160,4 @@ def _break_even(found: Scenario, alternative: str) -> str:
 
 
 def _unknown(arm: str) -> str:
-    return f"the endpoint of {arm} does not say how many tokens its requests took, so their cost is not known"
+    return f"{arm} does not report its token counts, so the cost of its requests is unknown"

@@ -1,4 +1,4 @@
-"""Whether what training cost comes back, with bounds that hold the luck of the rows and the noise of the machine."""
+"""Compute whether training pays off, with bounds for sampled rows and machine noise."""
 
 from dataclasses import dataclass
 
@@ -11,45 +11,45 @@ from stages.core.statistics.scores import Scores
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A mean, and on either side the end that it does not pass with the confidence asked for."""
+    """Hold a mean with its one-sided lower and upper bound."""
 
     value: float
     low: float
     high: float
 
     def minus(self, amount: float) -> "Bounds":
-        """All three less an amount."""
+        """Subtract an amount from all three values."""
         return Bounds(self.value - amount, self.low - amount, self.high - amount)
 
 
 @dataclass(frozen=True, slots=True)
 class Outlay:
-    """What an arm costs apart from its requests, or beyond another arm."""
+    """Hold what an arm costs apart from its requests, in total or beyond another arm."""
 
     training: float
     labelling: float
     hosting_per_month: float
     prices: Prices
     training_error: float = 0.0
-    """By how much `training` may be off, because the machine is not equally fast at all hours."""
+    """The possible error of `training`, because the machine is not always equally fast."""
 
     @property
     def once(self) -> float:
-        """What is paid before the first request."""
+        """Get the amount that is paid before the first request."""
         return self.training + self.labelling
 
     @property
     def hosting(self) -> float:
-        """For each request."""
+        """Get the cost of hosting for each request."""
         return self.hosting_per_month / self.prices.requests_per_month
 
     @property
     def horizon(self) -> int:
-        """Requests until it has to be paid back."""
+        """Get the number of requests within which the outlay must be paid back."""
         return self.prices.requests_per_month * self.prices.horizon_months
 
     def beyond(self, other: "Outlay") -> "Outlay":
-        """What this one costs more than another."""
+        """Compute what this outlay costs beyond another."""
         return Outlay(
             self.training - other.training,
             self.labelling - other.labelling,
@@ -59,10 +59,10 @@ class Outlay:
         )
 
     def get_requests(self, saving: Bounds) -> Bounds:
-        """After how many requests, each of which saves so much, what was paid once has come back.
+        """Compute the number of requests after which the one-time cost is paid back.
 
         Args:
-            saving: of a request, above zero also at its lower end.
+            saving: the saving of a request, whose lower bound is above zero.
         """
         error = self.training_error
         return Bounds(
@@ -72,39 +72,45 @@ class Outlay:
         )
 
     def is_paid_back(self, saving: Bounds) -> bool:
-        """Whether the horizon pays it back for certain."""
+        """Tell whether the outlay is surely paid back within the horizon."""
         return saving.low > 0 and self.once + self.training_error <= self.horizon * saving.low
 
 
 @dataclass(frozen=True, slots=True)
 class Payback:
-    """A candidate against one other arm."""
+    """Compare the costs of a candidate with those of one other arm."""
 
     saving: Bounds
-    """Of a request, after hosting."""
+    """The saving of a request after the cost of hosting."""
     requests: int | None
-    """After which what was paid once has come back; null, as are its ends, where the saving may be none."""
+    """The number of requests after which the one-time cost is paid back.
+
+    This number and its bounds are null if there may be no saving.
+    """
     low: int | None
     high: int | None
     requests_without_labelling: int | None
     sentence: str
-    """The break-even, without a full stop."""
+    """The break-even in words, without a full stop."""
     cheaper: bool
-    """Whether by its lower bound a request saves something, and the horizon pays back what was paid once."""
+    """Whether a request surely saves money and the one-time cost is paid back within the horizon.
+
+    Both must hold by the lower bound of the saving.
+    """
     reason: str
 
 
 def get_bounds(values: np.ndarray, confidence: float, groups: np.ndarray | None = None) -> Bounds:
-    """The mean with one-sided t bounds.
+    """Compute a mean with one-sided t bounds.
+
+    Rows and repeats are two samples: one of requests, one of moments of the machine.
+    `stages.core.statistics.bounds` treats rows and training seeds in the same way. Values with one
+    repeat contain no machine time. One row alone has no spread, so its bounds are infinite.
 
     Args:
-        values: of shape (repeats, rows): the same rows in each repeat.
-        confidence: of each bound.
-        groups: of the rows, see `stages.core.statistics.bounds`.
-
-    Rows and repeats are two samples, of requests and of moments of the machine, as rows and training seeds are in
-    `stages.core.statistics.bounds`. Values with one repeat have no time of the machine in them. Bounds of one row,
-    which has no spread to show, are infinite.
+        values: the values, shape (repeats, rows), with the same rows in each repeat.
+        confidence: the confidence of each bound.
+        groups: the group of each row, see `stages.core.statistics.bounds`.
     """
     rows = np.ones(values.shape[1])
     repeats = [Scores(np.stack([of_repeat, rows], axis=1), bounds=None) for of_repeat in values]
@@ -121,15 +127,15 @@ def get_payback(
     confidence: float,
     groups: np.ndarray | None = None,
 ) -> Payback:
-    """When a candidate has paid for itself against another arm.
+    """Compute when a candidate has paid for itself compared with another arm.
 
     Args:
-        saved: what each request saves, shape (repeats, rows).
-        outlay: what the candidate costs beyond the other arm.
-        candidate: its name.
-        other: the other arm's.
-        confidence: of each bound.
-        groups: of the rows.
+        saved: the saving of each request, shape (repeats, rows).
+        outlay: what the candidate costs beyond the other arm, apart from requests.
+        candidate: the name of the candidate.
+        other: the name of the other arm.
+        confidence: the confidence of each bound.
+        groups: the group of each row.
     """
     gross = get_bounds(saved, confidence, groups)
     saving = gross.minus(outlay.hosting)
@@ -154,43 +160,56 @@ def _break_even(outlay: Outlay, gross: Bounds, saving: Bounds, candidate: str, o
     prices = outlay.prices
     if saving.low > 0:
         if outlay.once + outlay.training_error <= 0:
-            return f"Break-even: at once; {candidate} costs no more to make than {other} and less to ask"
+            return (
+                f"Break-even: immediately; {candidate} costs no more than {other} to make and less "
+                "per request"
+            )
         needed = outlay.get_requests(saving)
         low, high = (f"{_whole(end):,}" for end in (needed.low, needed.high))
-        return f"Break-even: after {_whole(needed.value):,} requests ({low} to {high}) instead of {other}"
+        return (
+            f"Break-even: after {_whole(needed.value):,} requests ({low} to {high}) compared with "
+            f"{other}"
+        )
     if gross.high <= 0:
         return f"Break-even: never; a {candidate} request is not cheaper than a {other} request"
     if saving.high <= 0:
         month = gross.value * prices.requests_per_month
         return (
-            f"Break-even: never; hosting costs {outlay.hosting_per_month:,.2f} {prices.currency} a month, and "
-            f"{prices.requests_per_month:,} requests a month save {month:,.2f} {prices.currency} against {other}"
+            f"Break-even: never; hosting costs {outlay.hosting_per_month:,.2f} {prices.currency} a "
+            f"month, but {prices.requests_per_month:,} requests a month save only {month:,.2f} "
+            f"{prices.currency} compared with {other}"
         )
     return (
-        f"Break-even: unknown; 1,000 {candidate} requests instead of {other} save {_of_thousand(saving, prices)}, so "
-        "they may save nothing"
+        f"Break-even: unknown; 1,000 {candidate} requests save {_of_thousand(saving, prices)} "
+        f"compared with {other}, so there may be no saving"
     )
 
 
 def _reason(outlay: Outlay, saving: Bounds, candidate: str, other: str) -> str:
-    """Why the candidate counts as cheaper than the other arm, or does not."""
+    """Say why the candidate counts as cheaper than the other arm or does not."""
     prices = outlay.prices
-    hosting = " after hosting" if outlay.hosting_per_month else ""
+    hosting = " with hosting included" if outlay.hosting_per_month else ""
     if saving.high <= 0:
         more = _of_thousand(Bounds(-saving.value, -saving.high, -saving.low), prices)
         return f"{candidate} is not cheaper than {other}: 1,000 requests cost {more} more{hosting}."
     if saving.low <= 0:
         save = f"save {_of_thousand(saving, prices)}{hosting}"
-        return f"{candidate} is not known to be cheaper than {other}: 1,000 requests {save}."
+        return f"{candidate} was not shown to be cheaper than {other}: 1,000 requests {save}."
     least = f"{outlay.horizon * saving.low:,.4g} {prices.currency}"
-    time = f"{prices.horizon_months} months with {prices.requests_per_month:,} requests each save at least {least}"
+    time = (
+        f"{prices.horizon_months} months with {prices.requests_per_month:,} requests each save at "
+        f"least {least}"
+    )
     most = max(0.0, outlay.once + outlay.training_error)
-    paid = f"{'at most ' if outlay.training_error else ''}{most:,.4g} {prices.currency} for training and labelling"
+    paid = (
+        f"training and labelling cost {'at most ' if outlay.training_error else ''}{most:,.4g} "
+        f"{prices.currency}"
+    )
     if outlay.is_paid_back(saving):
-        return f"{candidate} is cheaper than {other}: {time}, against {paid}."
-    return f"{candidate} is not known to pay for itself against {other}: {time}, against {paid}."
+        return f"{candidate} is cheaper than {other}: {time}, and {paid}."
+    return f"{candidate} was not shown to pay for itself compared with {other}: {time}, but {paid}."
 
 
 def _of_thousand(saving: Bounds, prices: Prices) -> str:
     value, low, high = (f"{1000 * end:,.3g}" for end in (saving.value, saving.low, saving.high))
-    return f"{value} {prices.currency} (bounds {low} and {high})"
+    return f"{value} {prices.currency} (bounds {low} to {high})"

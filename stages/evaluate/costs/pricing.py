@@ -1,4 +1,4 @@
-"""What a request costs in each arm, by several ways to pay for the same measurements."""
+"""Price the requests of each arm in several scenarios from the same measurements."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,27 +11,32 @@ from stages.core.data.predictions import Prediction
 from stages.evaluate.costs.timings import BASE, Rates, Rounds
 
 FORMULAS = {
-    "batches": "This machine by the hour, {machine.batch_size} requests at a time and always busy: price of a second × "
-    "(prompt tokens computed + prompt tokens shared by all requests + answer tokens, each × its measured seconds). "
-    "A prefix that all prompts share is computed once for all of them.",
-    "server": "A server on this machine with {machine.concurrent_requests} requests at the same time and {utilization} "
-    "of its hours used, without a prefix cache: price of a second × (all prompt tokens + answer tokens, each × its "
-    "measured seconds) / {machine.utilization}.",
-    "server_prefix_cache": "The same server with a prefix cache: what all prompts of an arm begin with is reused, at "
-    "the measured seconds of reuse.",
-    "tokens": "A price list: input tokens, cached input tokens (a common prefix of at least "
-    "{tokens.min_cached_tokens:,} tokens) and output tokens, each × its price for a million; tuned arms by their own "
-    "list.",
+    "batches": "This machine is paid by the hour, answers {machine.batch_size} requests at a time "
+    "and is always busy. The cost is the price of a second × (computed prompt tokens + prompt "
+    "tokens shared by all requests + answer tokens, each × its measured seconds). A prefix that "
+    "all prompts share is computed once for all of them.",
+    "server": "A server on this machine answers {machine.concurrent_requests} requests at the same "
+    "time, is used in {utilization} of its hours and has no prefix cache. The cost is the price of "
+    "a second × (all prompt tokens + answer tokens, each × its measured seconds) / "
+    "{machine.utilization}.",
+    "server_prefix_cache": "The same server has a prefix cache. The common prefix of all prompts "
+    "of an arm is reused and costs the measured seconds of reuse.",
+    "tokens": "A price list sets a price per million for input tokens, cached input tokens (a "
+    "common prefix of at least {tokens.min_cached_tokens:,} tokens) and output tokens. Tuned arms "
+    "have a price list of their own.",
 }
-"""How each scenario counts, as the report says it; `{…}` are keys of `evaluate.prices`."""
+"""The explanation of each scenario in the report. `{…}` are keys of `evaluate.prices`."""
 PREFIX_CACHED = ("batches", "server_prefix_cache")
 
 Costs = np.ndarray
-"""Currency a request, shape (repeats, rows); one repeat where no time of this machine is in it."""
+"""The cost of each request, shape (repeats, rows).
+
+There is one repeat if the cost does not depend on the time of this machine.
+"""
 
 
-def describe(prices: Prices) -> dict[str, str]:
-    """Each scenario's formula with its numbers."""
+def describe_prices(prices: Prices) -> dict[str, str]:
+    """Explain each scenario with its numbers."""
     share = f"{prices.machine.utilization:.0%}"
     fields = {"machine": prices.machine, "tokens": prices.tokens, "utilization": share}
     return {name: text.format(**fields) for name, text in FORMULAS.items()}
@@ -45,24 +50,26 @@ def price_requests(
     *,
     tuned: bool,
 ) -> Costs | None:
-    """What each request of an arm costs.
+    """Price each request of an arm.
+
+    The arm `remote` is paid by its own price list in every scenario. A model-free arm has no tokens
+    at all and costs the seconds that its answers took on the machine that answers.
+
+    The time of a request is assumed to be linear in its numbers of tokens, as in common models of
+    serving. Prefill is limited by arithmetic and a decoding step by memory (Pope et al., 2023,
+    "Efficiently Scaling Transformer Inference"). Queues, the padding of batches and rows that wait
+    for longer ones are left out.
 
     Args:
-        scenario: a key of `FORMULAS`, where its formula stands.
+        scenario: a key of `FORMULAS`, which has the formula.
         prices: the section of the configuration.
-        answers: of one arm.
-        timings: rounds of rates, of arms with a model of their own kind by name and of all others under `BASE`.
+        answers: the answers of one arm.
+        timings: the rounds of rates. Arms with a model of another kind have an entry by name, and
+            all other arms use `BASE`.
         tuned: whether the arm was trained.
 
     Returns:
-        Costs, or None where nobody knows: an endpoint did not say how many tokens it read.
-
-    The arm `remote` is paid by its own list in every scenario. An arm without a model (no tokens at all) costs the
-    seconds that its answers took on the machine that answers.
-
-    The time of a request is taken to be linear in its numbers of tokens, as in common models of serving (prefill is
-    limited by arithmetic, a decoding step by memory: Pope et al., 2023, "Efficiently Scaling Transformer Inference"):
-    queues, the padding of batches, and rows that wait for longer ones are left out.
+        The costs; None if they are unknown because an endpoint did not report its tokens.
     """
     arm = answers[0].arm
     if arm == REMOTE_ARM:
@@ -85,7 +92,7 @@ def _second(prices: Prices) -> float:
 
 
 def _seconds(rates: Rates, answers: Sequence[Prediction], *, cached: bool) -> np.ndarray:
-    """Of the whole machine for each request, shape (rows,)."""
+    """Compute the seconds of the whole machine for each request, shape (rows,)."""
     prompt, output, shared = _count(answers)
     shared = shared if cached else np.zeros_like(shared)
     context = prompt + output / 2  # the mean over the answer's tokens
@@ -105,7 +112,7 @@ def _by_list(paid: TokenPrices, answers: Sequence[Prediction], min_cached: int) 
 
 
 def _count(answers: Sequence[Prediction]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens of prompts, of answers, and of what the arm's prompts have in common, each of shape (rows,)."""
+    """Count the tokens of prompts, answers and the common prefix, each with the shape (rows,)."""
     counted = [(a.prompt_tokens, a.completion_tokens, a.shared_prompt_tokens) for a in answers]
     prompt, output, shared = np.array(counted, float).T
     return prompt, output, shared

@@ -1,4 +1,4 @@
-"""One way to pay: what training, a request and a right answer cost in it, and what the candidate saves."""
+"""Compute the costs of all arms in one scenario, which is one way to pay."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,42 +14,52 @@ from stages.evaluate.costs.timings import Rounds
 from stages.evaluate.costs.worth import Worth, get_worth
 
 USES_LABELS = ("retrieval", "constant", "nearest", "lookup")
-"""Arms that need the labels of all training rows too, so that labelling is no cost of tuning against them."""
+"""Arms that need the labels of all training rows too.
+
+Compared with these arms, labelling is not an extra cost of tuning.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """What costs are computed from."""
+    """Hold the measurements from which costs are computed."""
 
     predictions: Mapping[str, Sequence[Prediction]]
-    """Of each arm, for the same rows."""
+    """The answers of each arm to the same rows."""
     training: Mapping[str, Mapping[str, Any]]
-    """For each arm that was trained the numbers of its `training.json`."""
+    """For each trained arm, the numbers of its `training.json`."""
     timings: Mapping[str, Rounds]
-    """As `stages.evaluate.costs.timings.read_timings` gives them."""
+    """The rounds of rates that `stages.evaluate.costs.timings.read_timings` reads."""
     training_rows: int
-    """That somebody labelled."""
+    """The number of labelled training rows."""
     right: Mapping[str, np.ndarray] | None
-    """For each arm 1 or 0 for each row; null where the primary metric does not say right or wrong."""
+    """For each arm, 1 or 0 for each row; null if the primary metric is not right or wrong."""
     groups: np.ndarray | None = None
     """The group of each row, see `stages.core.data.groups`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One way to pay; amounts in the currency of the prices."""
+    """Hold the costs of one way to pay, in the currency of the prices."""
 
     formula: str
     training: float
-    """Of the candidate, without labelling."""
+    """The cost of training the candidate, without labelling."""
     per_request: dict[str, float | None]
-    """The mean of each arm; null where an endpoint did not say how many tokens it read."""
+    """The mean cost of a request in each arm; null if an endpoint did not report its tokens."""
     per_right_answer: dict[str, float | None]
-    """The same over the share of right answers; null where nothing is right, or no answer is simply right or wrong."""
+    """The mean cost of a request divided by the share of correct answers.
+
+    Null if no answer is correct, or if answers are not simply right or wrong.
+    """
     payback: dict[str, Payback]
-    """The candidate against each other arm whose costs are known."""
+    """The comparison of the candidate with each other arm whose costs are known."""
     worth: Worth | None
-    """Null unless the prices say what a right answer is worth, and the metric which answer is right."""
+    """The value of the arms.
+
+    Null unless the prices say what a correct answer is worth and the metric says which answers are
+    correct.
+    """
 
 
 def get_scenario(
@@ -60,15 +70,15 @@ def get_scenario(
     candidate: str,
     confidence: float,
 ) -> Scenario:
-    """All arms in one scenario.
+    """Compute the costs of all arms in one scenario.
 
     Args:
-        name: of the scenario.
-        formula: how it counts, in words.
+        name: the name of the scenario.
+        formula: an explanation of the scenario.
         prices: the section of the configuration.
-        measured: see `Measurements`.
+        measured: the measurements of all arms.
         candidate: the trained arm that is to pay for itself.
-        confidence: of each bound.
+        confidence: the confidence of each bound.
     """
     training = {arm: _training(name, prices, numbers) for arm, numbers in measured.training.items()}
     priced = {
@@ -103,10 +113,10 @@ def get_scenario(
 
 
 def _training(scenario: str, prices: Prices, numbers: Mapping[str, Any]) -> tuple[float, float]:
-    """By the million tokens in the scenario of the price list, where it has such a price; else by the hour.
+    """Price a training by the hour, or by the token if the price list has a price for that.
 
     Returns:
-        The amount, and by how much it may be off because the machine is not equally fast at all hours.
+        The amount and its possible error, because the machine is not always equally fast.
     """
     million = prices.tokens.per_million_training_tokens
     if scenario == "tokens" and million is not None:
@@ -116,14 +126,14 @@ def _training(scenario: str, prices: Prices, numbers: Mapping[str, Any]) -> tupl
 
 
 def get_labelling(prices: Prices, measured: Measurements) -> float:
-    """What the labels of all training rows cost."""
+    """Compute the cost of labelling all training rows."""
     return prices.training.per_labelled_row * measured.training_rows
 
 
 def _outlay(
     prices: Prices, measured: Measurements, training: Mapping[str, tuple[float, float]], arm: str
 ) -> Outlay:
-    """What an arm costs apart from its requests."""
+    """Compute what an arm costs apart from its requests."""
     amount, error = training.get(arm, (0.0, 0.0))
     labels = arm in training or arm in USES_LABELS
     return Outlay(

@@ -1,10 +1,10 @@
-"""What this machine takes for a token, measured in one place at one time, so that the same rates price all arms.
+"""Measure the seconds that this machine takes for a token, so that the same rates price all arms.
 
-The seconds that the arms' own passes took are no ground for a comparison: the prompted arms answer in another stage, on
-another day, or on another machine where DVC takes their answers from its cache. Here one engine computes made-up
-prompts of fixed lengths, several times over. An arm's time then follows from its numbers of tokens, and a machine that
-is slow today is slow for all arms alike. The rounds differ by what else the machine does; the bounds of costs hold that
-spread.
+The arms' own passes cannot be compared by their seconds. The prompted arms answer in another stage,
+possibly on another day, or on another machine if DVC takes their answers from its cache. Here one
+engine computes made-up prompts of fixed lengths several times. The time of an arm then follows from
+its numbers of tokens, and a machine that is slow today is equally slow for all arms. The rounds
+differ with the other load of the machine, and the bounds of costs include that spread.
 """
 
 import time
@@ -24,38 +24,43 @@ if TYPE_CHECKING:
 TIMINGS = PREDICTIONS / "timings.json"
 SHORT = 64
 LONG = 256  # tokens of context at which an answer's tokens are timed
-FRESH_PROMPTS = 2  # of LONG tokens, to time prompts: they fill the cores of a CPU; a GPU takes a whole batch of them
+# The number of prompts of LONG tokens that time prompts on a CPU, whose cores they fill. A GPU gets
+# a whole batch of them.
+FRESH_PROMPTS = 2
 STEPS = 4  # tokens of an answer that are timed
 BASE = "base"
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Seconds of the whole machine, at one number of requests at a time."""
+    """Hold the seconds of the whole machine for a token, at a fixed number of parallel requests."""
 
     prompt_token: float
-    """A prompt's token that has to be computed."""
+    """The seconds of a prompt token that is computed."""
     cached_token: float
-    """A prompt's token that a prefix cache holds."""
+    """The seconds of a prompt token in a prefix cache."""
     output_token: float
-    """An answer's token without what stands before it."""
+    """The seconds of an answer token without the part that depends on the context."""
     output_token_context: float
-    """What each token before it adds to that."""
+    """The seconds that each token of context adds to an answer token."""
 
 
 Rounds = list[dict[str, Rates]]
-"""For each repeat the rates of `batches` and of `server`."""
+"""For each repeat, the rates of `batches` and of `server`."""
 
 
 def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: Config) -> Rounds:
-    """Time a model that generates; one more round comes first and is thrown away, for it warms caches up.
+    """Time a model that generates.
 
-    In each round: prompts of `LONG` tokens without anything in common, answered with one token, give the seconds of a
-    prompt's token. Prompts that share all tokens but their last are answered with one token and with 1 + `STEPS`: the
-    difference is that of the answers' tokens, once after `SHORT` and once after `LONG` tokens of context. What a
-    longer common prefix adds to answers of one token, beyond computing it once, is the price of its reuse. On a noisy
-    machine one of these differences may come out below zero; it stays so, for cut off at zero the mean of the rounds
-    would be too high, and an arm with a long prefix would look too dear.
+    Each round measures three things. Prompts of `LONG` tokens with nothing in common, answered with
+    one token, give the seconds of a prompt token. Prompts that share all tokens except the last are
+    answered with one token and with 1 + `STEPS` tokens. The difference gives the seconds of an
+    answer token, once after `SHORT` and once after `LONG` tokens of context. The time that a longer
+    common prefix adds to answers of one token, beyond computing it once, is the price of its reuse.
+
+    On a noisy machine a difference may be negative. It is kept, because a cut-off at zero would
+    make the mean of the rounds too high and an arm with a long prefix too expensive. An additional
+    first round warms up caches and is discarded.
     """
     import torch
 
@@ -63,9 +68,8 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
     random = Random(config.seed)
     long = min(LONG, config.model.max_length - STEPS - 2)
     short = long * SHORT // LONG
-    most = max(
-        1, config.model.batch_tokens // (long + STEPS + 2)
-    )  # the engine would cut a larger batch in two
+    # The engine would split a larger batch.
+    most = max(1, config.model.max_batch_tokens // (long + STEPS + 2))
     levels = {
         "batches": min(machine.batch_size, most),
         "server": min(machine.concurrent_requests, most),
@@ -74,9 +78,9 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
     ids = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
 
     def generate(rows: int, common: int, own: int, steps: int) -> float:
-        """Seconds of so many new prompts of `common + own` tokens."""
+        """Get the seconds for new prompts of `common + own` tokens each."""
         prefix = random.choices(ids, k=common)
-        starts = random.sample(ids, rows)  # no two prompts go on alike
+        starts = random.sample(ids, rows)  # the prompts differ after the common part
         asked = [[*prefix, start, *random.choices(ids, k=own - 1)] for start in starts]
         started = time.perf_counter()
         engine.generate(asked, max_new_tokens=steps, title=None, ignore_eos=True)
@@ -104,7 +108,7 @@ def time_engine(engine: "Engine", tokenizer: "PreTrainedTokenizerBase", config: 
 def time_classifier(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", config: Config
 ) -> Rounds:
-    """Time a classifier, whose answer costs what reading the text costs."""
+    """Time a classifier, which only reads the text and generates no tokens."""
     from stages.core.inference.classifying import choose
     from stages.core.models.classifier import Reading
 
@@ -129,14 +133,17 @@ def time_classifier(
 
 
 def write_timings(models: dict[str, Rounds]) -> None:
-    """Write the rounds of `base`, by which every arm is priced that has none of its own, and of other arms by name."""
+    """Write the rounds of rates by model.
+
+    `base` prices every arm that has no rounds of its own. Other keys are names of arms.
+    """
     write_json(
         TIMINGS, {name: [_as_dict(one) for one in rounds] for name, rounds in models.items()}
     )
 
 
 def read_timings() -> dict[str, Rounds]:
-    """What `write_timings` wrote."""
+    """Read the rounds that `write_timings` wrote."""
     stored: dict[str, Any] = read_json(TIMINGS)
     return {
         name: [{level: Rates(**rates) for level, rates in one.items()} for one in rounds]

@@ -1,4 +1,4 @@
-"""Which arm is worth most, where the prices say what a right answer is worth."""
+"""Rank the arms by their worth, if the prices say what a correct answer is worth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,17 @@ from stages.evaluate.costs.payback import Bounds, Outlay, get_bounds
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What a request brings in each arm: the value of a right answer times the share of them, less all costs."""
+    """Hold the net value of a request in each arm.
+
+    The net value is the value of a correct answer times the share of correct answers, minus all
+    costs.
+    """
 
     per_request: dict[str, float]
-    """Training, labelling and hosting are spread over the requests of the horizon."""
+    """The mean net value; training, labelling and hosting are spread over the horizon."""
     best: str
     ahead: Bounds | None
-    """By how much a request of the best arm brings more than one of the second; null where there is no second."""
+    """The lead of the best arm over the second, per request; null if there is no second."""
     sentence: str
 
 
@@ -29,15 +33,18 @@ def get_worth(
     confidence: float,
     groups: np.ndarray | None = None,
 ) -> Worth | None:
-    """The expected net value of each arm, and what that says; None where right answers have no value or no meaning.
+    """Compute the expected net value of each arm.
 
     Args:
-        prices: with the value of a right answer.
-        costs: of each arm's requests, shape (repeats, rows).
-        outlays: what each arm costs apart from them.
-        right: for each arm 1 or 0 for each row.
-        confidence: of each bound.
-        groups: of the rows.
+        prices: the section of the configuration, which has the value of a correct answer.
+        costs: the costs of each arm's requests, shape (repeats, rows).
+        outlays: what each arm costs apart from its requests.
+        right: for each arm, 1 or 0 for each row.
+        confidence: the confidence of each bound.
+        groups: the group of each row.
+
+    Returns:
+        The values; None if correct answers have no price or answers are not right or wrong.
     """
     value = prices.value_of_right_answer
     if value is None or right is None:
@@ -63,12 +70,15 @@ def _say(prices: Prices, ranked: list[str], mean: Mapping[str, float], ahead: Bo
 
     best = ranked[0]
     opening = (
-        f"With a right answer worth {prices.value_of_right_answer:,.4g} {prices.currency}, {best} is worth most: "
-        f"{thousand(mean[best])} {prices.currency} for 1,000 requests"
+        f"If a correct answer is worth {prices.value_of_right_answer:,.4g} {prices.currency}, "
+        f"{best} is worth most: {thousand(mean[best])} {prices.currency} per 1,000 requests"
     )
     if mean[best] < 0:
-        return f"{opening}, which is a loss: answer none of them this way."
+        return f"{opening}, which is a loss, so no arm pays off."
     if ahead is None:
         return f"{opening}."
-    more = f"{thousand(ahead.value)} (bounds {thousand(ahead.low)} and {thousand(ahead.high)}) more than {ranked[1]}"
-    return f"{opening}, {more}{'' if ahead.low > 0 else ', which may be none'}."
+    more = (
+        f"{thousand(ahead.value)} (bounds {thousand(ahead.low)} to {thousand(ahead.high)}) more "
+        f"than {ranked[1]}"
+    )
+    return f"{opening}, {more}{'' if ahead.low > 0 else ', although there may be no difference'}."

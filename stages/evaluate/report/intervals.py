@@ -1,15 +1,15 @@
-"""Rows of the plots that show values with their intervals, panel by panel: arms, differences, slices, forgetting."""
+"""Make the rows of the plots with intervals: arms, differences, slices and forgetting."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Row = dict[str, Any]
-KINDS = ("tuned", "best prompted", "other", "worse")  # the page gives each its colour
-SLICES = 40  # more are not readable; reports/verdict.json has them all
+ARM_KINDS = ("tuned", "best prompted", "other", "worse")  # each has a colour in the page
+SLICES = 40  # more are not readable; reports/verdict.json has all of them
 
 
 def arm_rows(report: Mapping[str, Any], metrics: Sequence[str]) -> list[Row]:
-    """Every arm, a panel for each metric."""
+    """Make the rows of every arm, with a panel for each metric."""
     rows = [
         _interval(
             _panel(report, metric),
@@ -29,7 +29,10 @@ def arm_rows(report: Mapping[str, Any], metrics: Sequence[str]) -> list[Row]:
 
 
 def difference_rows(report: Mapping[str, Any]) -> list[Row]:
-    """Each tuned arm minus each other one, a panel for each metric, the margin in the primary one's."""
+    """Make the rows of each tuned arm minus each other arm, with a panel for each metric.
+
+    The panel of the primary metric also shows the margin.
+    """
     rows = []
     for c in report["comparisons"]:
         if c["arm"] not in report["tuned_arms"]:
@@ -46,7 +49,10 @@ def difference_rows(report: Mapping[str, Any]) -> list[Row]:
 
 
 def slice_rows(report: Mapping[str, Any]) -> list[Row]:
-    """At most `SLICES` parts, lost ones and then those with the most rows first, in the order of the report."""
+    """Make the rows of at most `SLICES` parts, in the order of the report.
+
+    Parts on which the tuned arm loses are kept first, then those with the most rows.
+    """
     parts = report["slices"]
     chosen = sorted(parts, key=lambda part: (not part["loses"], -part["rows"]))[:SLICES]
     rows = [
@@ -63,12 +69,12 @@ def slice_rows(report: Mapping[str, Any]) -> list[Row]:
         for part in parts
         if part in chosen
     ]
-    _set_axis(rows)  # one for all panels: they show the same metric
+    _set_axis(rows)  # one axis for all panels, because they show the same metric
     return numbered(rows)
 
 
 def forgetting_rows(report: Mapping[str, Any]) -> list[Row]:
-    """The tuned model minus the base model on the general suite and on the harness's tasks."""
+    """Make the rows of the tuned minus the base model, on the general suite and the harness."""
     abilities = report["forgetting"]["abilities"] if report["forgetting"] else []
     rows = [
         _interval(
@@ -88,7 +94,10 @@ def forgetting_rows(report: Mapping[str, Any]) -> list[Row]:
 
 
 def numbered(rows: list[Row], panel: str = "panel") -> list[Row]:
-    """The rows with their order, which the templates sort by: panel by panel, so that it fits two revisions alike."""
+    """Number the rows panel by panel for the templates, which sort by this order.
+
+    Numbering by panel keeps the order of two revisions compatible.
+    """
     panels: dict[str, list[Row]] = {}
     for row in rows:
         panels.setdefault(row[panel], []).append(row)
@@ -99,8 +108,8 @@ def numbered(rows: list[Row], panel: str = "panel") -> list[Row]:
     ]
 
 
-def describe(estimate: Mapping[str, float], sign: str = "") -> str:
-    """A value with its interval, in words for a tooltip."""
+def format_estimate(estimate: Mapping[str, float], sign: str = "") -> str:
+    """Format a value with its interval for a tooltip."""
     value, low, high = (
         format(estimate[key], f"{sign}.3f") for key in ("value", "ci_low", "ci_high")
     )
@@ -108,7 +117,7 @@ def describe(estimate: Mapping[str, float], sign: str = "") -> str:
 
 
 def kind_of(report: Mapping[str, Any], arm: str) -> str:
-    """Which of `KINDS` an arm is."""
+    """Get the entry of `ARM_KINDS` for an arm."""
     if arm in report["tuned_arms"]:
         return "tuned"
     return "best prompted" if arm == report["best_prompted_arm"] else "other"
@@ -125,7 +134,7 @@ def _interval(
     zero: float | None = None,
 ) -> Row:
     numbers = {key: estimate[key] for key in ("value", "ci_low", "ci_high")}
-    text = {"shown": describe(estimate, "+" if zero is not None else ""), "note": note}
+    text = {"shown": format_estimate(estimate, "+" if zero is not None else ""), "note": note}
     return {
         "panel": panel,
         "label": label,
@@ -138,7 +147,7 @@ def _interval(
 
 
 def _set_axis(rows: Iterable[Row], low: float | None = None) -> None:
-    """Say in each row from where to where its axis goes, at least: a template cannot know."""
+    """Write the minimal range of the axis into each row, because a template cannot compute it."""
     rows = list(rows)
     keys = ("value", "ci_low", "ci_high", "zero", "margin")
     ends = [row[key] for row in rows for key in keys if row[key] is not None]
@@ -149,7 +158,10 @@ def _set_axis(rows: Iterable[Row], low: float | None = None) -> None:
 
 
 def _tokens_note(numbers: Mapping[str, Any]) -> str:
-    return f"{numbers['prompt_tokens']:.0f} prompt tokens, {numbers['seconds_per_request']:.3f} s a request"
+    return (
+        f"{numbers['prompt_tokens']:.0f} prompt tokens, "
+        f"{numbers['seconds_per_request']:.3f} s per request"
+    )
 
 
 def _panel(report: Mapping[str, Any], metric: str) -> str:

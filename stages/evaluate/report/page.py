@@ -1,4 +1,4 @@
-"""Templates to text: the report as one HTML file that opens offline, and as Markdown for a pull request."""
+"""Render the report as one HTML file that opens offline and as Markdown for a pull request."""
 
 import base64
 import hashlib
@@ -14,8 +14,8 @@ from stages.evaluate.report.intervals import SLICES, Row
 from stages.evaluate.report.plots import fill_template, fold_labels
 
 TEMPLATES = Path(__file__).parent / "templates"
-GITHUB_LIMIT = 65_536  # characters of a comment
-MOST = 60  # slices in the Markdown's table at first; fewer where the whole would still be too long
+GITHUB_LIMIT = 65_536  # the most characters of a comment
+MOST = 60  # slices in the Markdown's table; fewer if the text would still be too long
 
 
 def render_page(
@@ -25,13 +25,13 @@ def render_page(
     example: Any,
     examples: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> str:
-    """`reports/verdict.html`.
+    """Render `reports/verdict.html`.
 
-    Texts of data and models are escaped wherever they stand, and the page's own policy forbids every script but its two
-    and every request to anywhere.
+    All texts of data and models are escaped. The content security policy of the page allows only
+    its own two scripts and no network request.
     """
     metric = report["primary_metric"]
-    labels = {"tokens": ("prompt tokens a request", metric), "curve": ("training rows", metric)}
+    labels = {"tokens": ("prompt tokens per request", metric), "curve": ("training rows", metric)}
     specs = {
         name: fill_template(name, rows, *labels.get(name, ()))
         for name, rows in plots.items()
@@ -58,7 +58,10 @@ def render_page(
 
 
 def render_markdown(config: Config, report: Mapping[str, Any]) -> str:
-    """`reports/verdict.md`, which fits into a pull request's comment however many slices there are."""
+    """Render `reports/verdict.md`.
+
+    The text fits into a comment on a pull request, however many slices there are.
+    """
     template = _environment().get_template("report.md.j2")
     slices = sorted(report["slices"], key=lambda part: (not part["loses"], -part["rows"]))
     shown = MOST
@@ -72,13 +75,13 @@ def render_markdown(config: Config, report: Mapping[str, Any]) -> str:
 
 
 def embedded_json(value: Any) -> str:
-    """JSON for the inside of a `<script>`, which no text in it can end."""
+    """Encode a value as JSON for a `<script>` element, which no text in it can close."""
     return orjson.dumps(value).decode().replace("<", "\\u003c")
 
 
 @cache
 def _vega() -> str:
-    """Vega, Vega-Lite and Vega-Embed; bundling takes two seconds."""
+    """Bundle Vega, Vega-Lite and Vega-Embed, which takes two seconds."""
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
@@ -108,7 +111,7 @@ def _environment() -> Any:
 
 
 def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
-    """HTML of numbers alone: a value and its interval, which a narrow screen puts below."""
+    """Format a value and its interval as HTML. A narrow screen shows the interval below."""
     value = estimate["difference"] if "p_value" in estimate else estimate["value"]
     numbers = (
         _minus(format(number, f"{sign}.3f"))
@@ -122,11 +125,11 @@ def _signed(estimate: Mapping[str, Any]) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", "−")  # as wide as the plus, so that columns align
+    return text.replace("-", "−")  # as wide as the plus sign, so that columns align
 
 
 def _cell(text: str) -> str:
-    """Text of data in a table of Markdown: no character of it means anything, and nobody is called by an `@`."""
+    """Escape a text of data for a Markdown table, so that it has no markup and mentions nobody."""
     plain = " ".join(str(text).split())
     escaped = "".join(f"&#{ord(c)};" if c in "&<>|`*_[]()#!~\\:" else c for c in plain)
     return escaped.replace("@", "@&#8203;")

@@ -1,7 +1,8 @@
-"""The plots: rows for `plots/<name>.json`, and the Vega-Lite templates of `.dvc/plots` filled with them.
+"""Make the rows of `plots/<name>.json` and fill the Vega-Lite templates of `.dvc/plots` with them.
 
-`dvc plots show` fills the same templates with the same rows, so that the report and DVC show the same. Templates keep
-to what Vega-Lite 5.2 knows, the version in DVC's page, and every row of a plot has the same keys, as DVC wants.
+`dvc plots show` fills the same templates with the same rows, so the report and DVC show the same
+plots. The templates use only features of Vega-Lite 5.2, which is the version in DVC's page. All
+rows of a plot have the same keys, because DVC requires it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.evaluate.report.intervals import (
-    KINDS,
+    ARM_KINDS,
     Row,
     arm_rows,
-    describe,
     difference_rows,
     forgetting_rows,
+    format_estimate,
     kind_of,
     numbered,
     slice_rows,
@@ -30,14 +31,14 @@ TEMPLATE_OF = {
     "curve": "curve",
     "forgetting": "intervals",
 }
-LABELS = 12  # of a confusion matrix; more are not readable, and reports/verdict.json has them all
-BEYOND = 1.3  # how far the axis of tokens goes beyond the longest prompt, for the names of the arms
-KEYS = ("rows", "value", "ci_low", "ci_high")  # of a point of the learning curve
-LINE = 0.07  # height of a name in that plot
+LABELS = 12  # labels of a confusion matrix; more are not readable (reports/verdict.json has all)
+BEYOND = 1.3  # the end of the token axis over the longest prompt, to leave room for names of arms
+KEYS = ("rows", "value", "ci_low", "ci_high")  # keys of a point of the learning curve
+LINE = 0.07  # the height of a name in the plot of tokens
 
 
 def get_plots(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, list[Row]]:
-    """The rows of every plot, none where there is nothing to show."""
+    """Make the rows of every plot; a plot without data has no rows."""
     return {
         "arms": arm_rows(report, metrics),
         "differences": difference_rows(report),
@@ -52,13 +53,18 @@ def get_plots(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, li
 def fill_template(
     name: str, rows: list[Row], x_label: str = "", y_label: str = ""
 ) -> dict[str, Any]:
-    """The Vega-Lite specification of a plot for the page, which has titles of its own and sets the width.
+    """Fill the template of a plot for the page.
+
+    The page has titles of its own and sets the width.
 
     Args:
-        name: of the plot.
-        rows: of `get_plots`.
-        x_label: of the horizontal axis, where the template has one.
-        y_label: of the vertical one.
+        name: the name of the plot.
+        rows: the rows from `get_plots`.
+        x_label: the label of the horizontal axis, if the template has one.
+        y_label: the label of the vertical axis, if the template has one.
+
+    Returns:
+        The Vega-Lite specification.
     """
     from dvc_render.vega_templates import get_template
 
@@ -69,7 +75,12 @@ def fill_template(
         "x_label": x_label,
         "y_label": y_label,
         "plot_width": 600,
-        "color": {"field": "kind", "type": "nominal", "scale": {"domain": KINDS}, "legend": None},
+        "color": {
+            "field": "kind",
+            "type": "nominal",
+            "scale": {"domain": ARM_KINDS},
+            "legend": None,
+        },
     }
     for anchor, value in anchors.items():
         template.fill_anchor(anchor, value)
@@ -79,11 +90,12 @@ def fill_template(
 def fold_labels(
     confusion: Mapping[str, Any],
 ) -> tuple[list[str], dict[str, list[list[int]]], list[str]]:
-    """A confusion matrix of a readable size.
+    """Fold rare labels of a confusion matrix into one, so that its size is readable.
 
     Returns:
-        its labels, its matrices (rows: targets, columns: answers and last another answer), and the labels that were
-        folded into the last one because few rows have them.
+        The labels, the matrices, and the labels that were folded into the last one because few rows
+        have them. A matrix has a row for each target and a column for each answer. Its last column
+        counts answers that are none of the labels.
     """
     labels = confusion["labels"]
     arms = confusion["arms"]
@@ -110,7 +122,10 @@ def fold_labels(
 
 
 def _tokens(report: Mapping[str, Any]) -> list[Row]:
-    """Points, and at what height their names stand: above those of their neighbours, from the lowest upwards."""
+    """Make the points of the arms and place their names above those of their neighbours.
+
+    Names are placed from the lowest point upwards.
+    """
     metric = report["primary_metric"]
     arms = report["arms"]
     right = BEYOND * max(numbers["prompt_tokens"] for numbers in arms.values())
@@ -123,7 +138,7 @@ def _tokens(report: Mapping[str, Any]) -> list[Row]:
             "arm": arm,
             "prompt_tokens": tokens,
             **numbers[metric],
-            "shown": describe(numbers[metric]),
+            "shown": format_estimate(numbers[metric]),
         }
         height = max([numbers[metric]["value"], *(y + line for y in near)])
         rows.append({**row, "kind": kind_of(report, arm), "name_at": height, "right": right})
@@ -155,7 +170,7 @@ def _curve(report: Mapping[str, Any]) -> list[Row]:
     }
     parts = (("fitted", report["curve"]["fit"]), ("measured", report["curve"]["points"]))
     return [
-        {"what": what, **{key: point[key] for key in KEYS}, "shown": describe(point), **line}
+        {"what": what, **{key: point[key] for key in KEYS}, "shown": format_estimate(point), **line}
         for what, points in parts
         for point in points
     ]

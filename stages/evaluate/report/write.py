@@ -1,4 +1,4 @@
-"""The verdict for a machine, for a pull request and for a meeting."""
+"""Write the verdict for a machine, for a pull request and for a meeting."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,14 +9,14 @@ from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
 from stages.core.data.verdict import write_verdict
-from stages.core.storage.files import write_bytes, write_json
+from stages.core.storage.files import atomic_write, write_json
 from stages.evaluate.analysis.evidence import ArmScores
 from stages.evaluate.report.page import render_markdown, render_page
 from stages.evaluate.report.plots import get_plots
 
 REPORTS = Path("reports")
 PLOTS = Path("plots")
-EXAMPLES = 20  # rows shown side by side, as many each way as there are
+EXAMPLES = 20  # rows shown side by side
 
 
 def write_reports(
@@ -31,8 +31,8 @@ def write_reports(
     examples = get_examples(report, records, predictions, scores)
     page = render_page(config, report, plots, records[0], examples)
     write_verdict(report)
-    write_bytes(REPORTS / "verdict.md", render_markdown(config, report).encode("utf-8", "replace"))
-    write_bytes(REPORTS / "verdict.html", page.encode("utf-8", "replace"))
+    atomic_write(REPORTS / "verdict.md", render_markdown(config, report).encode("utf-8", "replace"))
+    atomic_write(REPORTS / "verdict.html", page.encode("utf-8", "replace"))
     for name, rows in plots.items():
         write_json(PLOTS / f"{name}.json", rows)
 
@@ -43,10 +43,11 @@ def get_examples(
     predictions: dict[str, list[Prediction]],
     scores: ArmScores,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows on which the tuned arm and the best prompted one differ by the primary metric, each way round.
+    """Choose rows on which the tuned arm is better or worse than the best prompted arm.
 
-    Half of `EXAMPLES` each way; where one way has fewer, the other fills up. The largest differences come first, among
-    equals those whose target was not shown yet, then the shortest.
+    Each direction gets half of `EXAMPLES`. If one direction has fewer rows, the other fills up. The
+    largest differences in the primary metric come first. Among equal differences, targets that were
+    not shown yet come first, then the shortest targets.
     """
     tuned = report["candidate"]
     rival = report["best_prompted_arm"]
@@ -71,7 +72,7 @@ def get_examples(
 
 
 def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
-    """The numbers for `metrics/evaluate.json` and for the columns of MLflow's table."""
+    """Get the numbers for `metrics/evaluate.json` and for the columns of MLflow's table."""
     gap = _decisive(report)
     arms = report["arms"]
     tuned = arms[report["candidate"]]
@@ -81,7 +82,7 @@ def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str,
             arm: {m: numbers[m]["value"] for m in metrics if m in numbers}
             for arm, numbers in arms.items()
         },
-        "gain": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
+        "primary_difference": {key: gap[key] for key in ("difference", "ci_low", "ci_high")},
         "prompt_tokens_saved": arms[report["best_prompted_arm"]]["prompt_tokens"]
         - tuned["prompt_tokens"],
         "seconds_per_request": tuned["seconds_per_request"],
@@ -90,7 +91,10 @@ def get_headline(report: Mapping[str, Any], metrics: Sequence[str]) -> dict[str,
 
 
 def get_decisive(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The few numbers that decide, for the run of the execution in MLflow (`stages.core.tracking.view`)."""
+    """Get the few numbers that decide, for the execution's run in MLflow.
+
+    `stages.core.tracking.view` shows them as columns.
+    """
     gap = _decisive(report)
     candidate = report["candidate"]
     values = {
@@ -104,9 +108,9 @@ def get_decisive(report: Mapping[str, Any]) -> dict[str, Any]:
     )
     numbers = {
         "primary": {**values, "candidate": values[candidate]},
-        "difference": gap["difference"],
-        "difference_low": gap["ci_low"],
-        "difference_high": gap["ci_high"],
+        "primary_difference": gap["difference"],
+        "primary_difference_low": gap["ci_low"],
+        "primary_difference_high": gap["ci_high"],
         "prompt_tokens": report["arms"][candidate]["prompt_tokens"],
         "cost_of_1000_requests": None if cost is None else 1000 * cost,
         "training_seconds": report["training"]["seconds"],
@@ -125,6 +129,6 @@ def _instructive(rows: Iterable[int], records: Sequence[Record], size: Any) -> l
 
 
 def _decisive(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The comparison with the best prompted arm by the primary metric."""
+    """Get the candidate's comparison with the best prompted arm by the primary metric."""
     wanted = report["primary_metric"], report["candidate"], report["best_prompted_arm"]
     return next(c for c in report["comparisons"] if (c["metric"], c["arm"], c["against"]) == wanted)

@@ -1,11 +1,11 @@
-"""What `accelerate launch` is told, read by its own parser, and whether this machine has the devices for it."""
+"""Build the flags of `accelerate launch` and check that this machine has the devices for them."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.core.config.train import Accelerate, Slurm
+from stages.core.environment.processes import count_cores
 from stages.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,16 +13,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "stages.train.distributed.worker"
-SHARDED = {
-    "FSDP",
-    "DEEPSPEED",
-    "MEGATRON_LM",
-}  # of accelerate's types: what has no meaning on a CPU
+# The distributed types of accelerate that need GPUs.
+SHARDED = {"FSDP", "DEEPSPEED", "MEGATRON_LM"}
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """This machine's place among several."""
+    """This machine's place among several machines."""
 
     rank: int
     count: int
@@ -31,7 +28,7 @@ class Node:
 
     @property
     def flags(self) -> list[str]:
-        """Of `accelerate launch`."""
+        """Return the flags of `accelerate launch` that describe this node."""
         machines = ["--num_machines", str(self.count), "--machine_rank", str(self.rank)]
         return [
             *machines,
@@ -43,37 +40,42 @@ class Node:
 
 
 def get_flags(launcher: Accelerate | Slurm, folder: Path, node: Node | None = None) -> "Namespace":
-    """The flags of `accelerate launch`, read by its own parser.
+    """Build the flags of `accelerate launch` and parse them with its own parser.
 
     Raises:
-        UserError: accelerate does not know a flag or a key, or the machine has not the devices for it.
+        UserError: If accelerate does not know a flag or a key, or if this machine lacks the
+            devices.
     """
     from accelerate.commands.launch import launch_command_parser
 
     parser = launch_command_parser()
     own = ["--config_file", str(_config_file(launcher.config_file))]
-    own += ["--num_cpu_threads_per_process", str(max(1, _cores() // launcher.processes))]
+    own += ["--num_cpu_threads_per_process", str(max(1, count_cores() // launcher.num_processes))]
     own += node.flags if node else ["--main_process_port", "0"]
     try:
         flags = parser.parse_args([*own, *launcher.args, "--module", MODULE, str(folder.resolve())])
     except SystemExit:
         raise UserError(
-            f"train.launcher.args: `accelerate launch` does not take {launcher.args}; see above"
+            f"train.launcher.args: `accelerate launch` rejects {launcher.args}; "
+            "its own message above says why"
         ) from None
-    flags.num_processes = launcher.processes * (flags.num_machines or 1)
+    flags.num_processes = launcher.num_processes * (flags.num_machines or 1)
     _check_devices(launcher, flags)
     return flags
 
 
 def _config_file(name: str | None) -> Path:
-    """As given from the current folder, else from the repository; without one, plain data parallelism. A configuration
-    that `accelerate config` left in the person's home has no say: the run would not be this one elsewhere."""
+    """Find the configuration file in the current folder or else in the repository.
+
+    Without a name, use plain data parallelism. The file that `accelerate config` writes to the home
+    folder is ignored, because the run could not be reproduced on another machine.
+    """
     found = Path(name) if name else ROOT / "stages/train/distributed/accelerate/ddp.yaml"
     for path in (found, ROOT / found):
         if path.is_file():
             return path.resolve()
     raise UserError(
-        f"train.launcher.config_file: {name} is not there, neither from here nor from {ROOT}"
+        f"train.launcher.config_file: {name} not found in the current folder or in {ROOT}"
     )
 
 
@@ -85,20 +87,17 @@ def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
         kind = load_config_from_file(flags.config_file).distributed_type.value
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"train.launcher.config_file: accelerate does not take it: {error}"
+            f"train.launcher.config_file: accelerate rejects this file: {error}"
         ) from None
     gpus = torch.cuda.device_count()
-    if gpus and launcher.processes > gpus:
+    if gpus and launcher.num_processes > gpus:
         raise UserError(
-            f"train.launcher.processes={launcher.processes}: this machine has {gpus} GPU(s)"
+            f"train.launcher.num_processes={launcher.num_processes}: this machine has only {gpus} "
+            "GPU(s); use at most one process per GPU"
         )
     sharded = kind in SHARDED or flags.use_fsdp or flags.use_deepspeed
     if sharded and not gpus:
         raise UserError(
-            f"train.launcher: {kind} needs GPUs, and this machine has none. accelerate would train with plain data "
-            "parallelism and say nothing; take launcher=ddp for that."
+            f"train.launcher: {kind} needs GPUs, and this machine has none. accelerate would "
+            "silently use plain data parallelism instead. Set train/launcher=ddp if you want that."
         )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

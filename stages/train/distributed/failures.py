@@ -1,4 +1,4 @@
-"""What a training process says when it fails, and what the launching process makes of it."""
+"""Pass the error of a training process to the launching process, which reports it."""
 
 import logging
 import os
@@ -8,12 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-MISTAKE = ".mistake"
-DEFECT = ".defect"  # of the person, in one message; of Tuneproof or a library, with its traceback
+MISTAKE = ".mistake"  # A user error, as one message.
+DEFECT = ".defect"  # A bug in Tuneproof or in a library, with its traceback.
 
 
 def leave(folder: Path, kind: str, said: str) -> NoReturn:
-    """Write the last words and end with status 1, without waiting for collectives of the other ranks."""
+    """Write the error to a file and exit with status 1.
+
+    The process exits at once and does not wait for collectives of the other ranks.
+
+    Args:
+        folder: The folder of the workers.
+        kind: `MISTAKE` or `DEFECT`.
+        said: The message or the traceback.
+    """
     words = folder / "words"
     words.mkdir(exist_ok=True)
     (words / f"{os.environ.get('RANK', '0')}{kind}").write_text(said)
@@ -23,26 +31,34 @@ def leave(folder: Path, kind: str, said: str) -> NoReturn:
 
 
 def last_words(folder: Path, statuses: Mapping[int, int]) -> str:
-    """What went wrong, of all that the workers left behind.
+    """Return the message about the error that caused the workers to fail.
 
-    When one of them has gone the others fail for want of it: so a mistake goes before a sudden end, that before a
-    defect, and of each kind the earliest counts.
+    If one worker ends, the others fail because they depend on it. User errors therefore take
+    precedence over signals, and signals over bugs. The earliest error of each kind counts.
 
     Args:
-        folder: of the workers.
-        statuses: with which processes ended first; below zero the signal that ended one.
+        folder: The folder of the workers.
+        statuses: The exit statuses of the processes that ended first, by rank. A negative status is
+            the negated number of the signal that killed the process.
     """
     words = sorted((folder / "words").glob("*"), key=lambda path: path.stat().st_mtime_ns)
     mistakes = [path for path in words if path.suffix == MISTAKE]
     if mistakes:
         return mistakes[0].read_text()
     for rank, status in statuses.items():
-        if status < 0 and -status != signal.SIGTERM:  # with which the launcher ends the others
-            why = " (has the machine run out of memory?)" if -status == signal.SIGKILL else ""
-            return f"training process {rank} was ended by {signal.Signals(-status).name}{why}; the others ended with it"
+        # The launcher ends the other workers by SIGTERM.
+        if status < 0 and -status != signal.SIGTERM:
+            why = " (did the machine run out of memory?)" if -status == signal.SIGKILL else ""
+            return (
+                f"training process {rank} was killed by {signal.Signals(-status).name}{why}; "
+                "the launcher stopped the other processes"
+            )
     defects = [path for path in words if path.suffix == DEFECT]
     if defects:
         last = defects[0].read_text().strip().splitlines()[-1]
-        return f"training process {defects[0].stem} failed: {last}; its traceback stands above"
+        return f"training process {defects[0].stem} failed: {last}; see its traceback above"
     rank, status = next(iter(statuses.items()))
-    return f"training process {rank} ended with status {status} and left no message; see above"
+    return (
+        f"training process {rank} exited with status {status} without a message; "
+        "see the output above"
+    )

@@ -1,6 +1,6 @@
-"""Training in several processes: which launcher starts them, on this machine or as a SLURM job.
+"""Launch training in several processes, on this machine or as a SLURM job.
 
-docs/scaling.md has the commands.
+See docs/scaling.md for the commands.
 """
 
 import tempfile
@@ -11,21 +11,23 @@ from stages.core.config.train import CLASSIFYING, Accelerate, Single, Slurm
 from stages.core.models.candidates import Candidate
 from stages.train.distributed.workers import run_workers, write_values
 
-# A head that no file has: accelerate loses it where the first process alone reads the weights.
-NEW_HEAD = (*CLASSIFYING, "reward")
+# These methods add a new head that is in no file of the base model. accelerate loses its weights if
+# only the first process reads the weights.
+NEW_HEAD = (*CLASSIFYING, "reward-model")
 LOADING = "--fsdp_cpu_ram_efficient_loading"
 
 
 def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
-    """Train in the processes that `train.launcher` asks for, and wait for them.
+    """Train in the processes that `train.launcher` configures and wait for them.
 
     Args:
-        candidate: whose launcher is not `single`.
-        seed: of training.
-        runs: MLflow runs of the stage that the first process logs to.
+        candidate: The model to train. Its launcher is not `single`.
+        seed: The training seed.
+        runs: The MLflow runs of the stage, which the first process logs to.
 
     Raises:
-        UserError: the launcher's values do not fit together or this machine, or a worker failed.
+        UserError: If the launcher's settings conflict with each other or with this machine, or if a
+            worker fails.
     """
     train = candidate.config.train
     launcher = train.launcher

@@ -1,7 +1,8 @@
-"""Training as a job of SLURM through submitit: one task a node, each with accelerate's launcher.
+"""Train in a SLURM job that submitit submits, with one task per node.
 
-This process waits, shows the log of the first node and cancels the job when it is interrupted. A job that SLURM
-preempts or cuts off at its time limit is put into the queue again and goes on from its last checkpoint.
+Each task runs accelerate's launcher. This process waits, shows the log of the first node and
+cancels the job if it is interrupted. If SLURM preempts the job or the job reaches its time limit,
+submitit queues it again, and training resumes at its last checkpoint.
 """
 
 import os
@@ -20,32 +21,34 @@ from stages.core.errors import UserError
 from stages.train.distributed.accelerate_args import ROOT, Node
 from stages.train.distributed.workers import run_workers, write_values
 
-PORTS = (
-    20_000,
-    20_000,
-)  # the first one, and how many: the job's number chooses, so that every node knows it
-SECONDS = 2.0  # between two looks at a job
-LOG_LINES = 30  # in a message
-MESSAGE = "message"  # of a failure: a file in the folder of the task
+# The first port and the number of ports. The job number selects the port, so every node knows it.
+PORTS = (20_000, 20_000)
+SECONDS = 2.0  # The interval between two checks of a job.
+LOG_LINES = 30  # The number of log lines in an error message.
+MESSAGE = "message"  # The file in the task's folder that holds the error message.
 
 
 @dataclass
 class Task:
-    """What one node does. submitit carries it there, and back into the queue after a preemption."""
+    """The work of one node. submitit sends it there and queues it again after a preemption."""
 
     launcher: Slurm
     folder: Path
     runs: list[str]
     here: Path
-    """The folder with `data/`, as it was where the job was submitted."""
+    """The working folder with `data/` from which the job was submitted."""
 
     def __call__(self) -> None:
-        """Run the node's workers; the first node that fails leaves its message in the folder."""
+        """Run the node's workers.
+
+        The first node that fails writes its error message to the folder.
+        """
         from submitit import JobEnvironment
 
         os.chdir(self.here)
         job = JobEnvironment()
-        if job.node == 0:  # of an attempt before a preemption
+        # Remove the message of an attempt before a preemption.
+        if job.node == 0:
             (self.folder / MESSAGE).unlink(missing_ok=True)
         number = int("".join(filter(str.isdigit, job.job_id)))
         node = Node(job.node, job.num_nodes, job.hostnames[0], PORTS[0] + number % PORTS[1])
@@ -54,25 +57,26 @@ class Task:
         except UserError as error:
             with suppress(FileExistsError), (self.folder / MESSAGE).open("x") as file:
                 file.write(str(error))
-            raise  # the task ends with an error, so that SLURM may end those on other nodes
+            # The task must fail so that SLURM can end the tasks on other nodes.
+            raise
 
     def checkpoint(self) -> Any:
-        """The same again: the checkpoints of training are on the disk."""
+        """Return the same task for resubmission, because training keeps its checkpoints on disk."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def submit(launcher: Slurm, values: dict[str, Any], runs: Sequence[str]) -> None:
-    """Submit the job and wait for its end.
+    """Submit the job and wait until it ends.
 
     Args:
-        launcher: what to ask of SLURM.
-        values: the resolved configuration and the seed of training.
-        runs: MLflow runs of the stage.
+        launcher: The resources to request from SLURM.
+        values: The resolved configuration and the training seed.
+        runs: The MLflow runs of the stage.
 
     Raises:
-        UserError: submitit is not installed or does not take the job, or the job failed.
+        UserError: If submitit is not installed or rejects the job, or if the job fails.
     """
     executor = get_executor(launcher)
     task = Task(
@@ -84,7 +88,7 @@ def submit(launcher: Slurm, values: dict[str, Any], runs: Sequence[str]) -> None
     )
     with ended_by_sigterm(), _explained():
         job = executor.submit(task)
-        sys.stderr.write(f"job {job.job_id}; its logs are in {task.folder.parent}\n")
+        sys.stderr.write(f"Submitted job {job.job_id}. Its logs are in {task.folder.parent}.\n")
         try:
             _follow(job)
         except BaseException:
@@ -94,16 +98,17 @@ def submit(launcher: Slurm, values: dict[str, Any], runs: Sequence[str]) -> None
 
 
 def get_executor(launcher: Slurm) -> Any:
-    """submitit's executor with all parameters.
+    """Create submitit's executor with all parameters.
 
     Raises:
-        UserError: submitit is not installed, or does not take a parameter, or finds no SLURM.
+        UserError: If submitit is not installed, rejects a parameter or finds no SLURM.
     """
     try:
         import submitit
     except ImportError:
         raise UserError(
-            "train.launcher: kind=slurm needs submitit: pip install -c constraints.txt '.[slurm]'"
+            "train.launcher.kind=slurm needs submitit; install it with "
+            "pip install -c constraints.txt '.[slurm]'"
         ) from None
     asked = {
         "name": "tuneproof",
@@ -121,15 +126,15 @@ def get_executor(launcher: Slurm) -> Any:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What submitit and SLURM refuse, as a `UserError`."""
+    """Turn the errors of submitit and SLURM into a `UserError`."""
     try:
         yield
     except (AssertionError, NameError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"train.launcher: submitit does not take the job: {error}") from None
+        raise UserError(f"train.launcher: submitit rejects the job: {error}") from None
 
 
 def _follow(job: Any) -> None:
-    """Show the first node's log until the job has ended."""
+    """Show the first node's log until the job ends."""
     log = job.task(0).paths.stderr
     shown = 0
     done = False
@@ -146,14 +151,19 @@ def _follow(job: Any) -> None:
 
 
 def _judge(job: Any, message: Path) -> None:
-    """Raise a `UserError` where a node failed; its message was written by whichever process knew why."""
+    """Raise a `UserError` if a node failed.
+
+    The process that knew the cause has written the message file.
+    """
     try:
         job.results()
-    except Exception as error:  # submitit's own kinds, and whatever was raised on a node
+    # submitit raises its own exceptions and any exception that was raised on a node.
+    except Exception as error:
         if message.exists():
             raise UserError(f"job {job.job_id}: {message.read_text()}") from None
         log = "\n".join((job.task(0).stderr() or "").splitlines()[-LOG_LINES:])
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
-            f"job {job.job_id} ended as {job.state}: {reason}; its log ends:\n{log}"
+            f"job {job.job_id} ended in state {job.state}: {reason}; "
+            f"the last lines of its log:\n{log}"
         ) from None

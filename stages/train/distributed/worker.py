@@ -1,10 +1,12 @@
-"""One of several training processes: the stage `train` again, in a process of its own.
+"""Run the stage `train` as one of several training processes.
 
-    python -m stages.train.distributed.worker <folder>      # started once for each rank
+The launcher starts this module once for each rank:
 
-The folder holds `values.yaml`, the resolved configuration and the seed of this training. What a worker has to say at
-its end goes into `words/<rank>` there, because the terminal belongs to all of them: the launching
-process makes one message of it.
+    python -m stages.train.distributed.worker <folder>
+
+The folder holds `values.yaml` with the resolved configuration and the training seed. If a worker
+fails, it writes its error to a file `words/<rank>.<kind>` there, because all workers share the
+terminal. The launching process turns these files into one message.
 """
 
 import logging
@@ -26,12 +28,11 @@ from stages.train.distributed.workers import VALUES
 
 
 def main() -> None:
-    """Train as the main process does, and leave a word behind when it fails."""
+    """Train in this worker process and write an error file if training fails."""
     folder = Path(sys.argv[1])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    signal.signal(
-        signal.SIGUSR2, signal.SIG_IGN
-    )  # SLURM's warning to a job goes to all its processes; one answers
+    # SLURM sends its warning signal to all processes of a job. Only submitit's process handles it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if not is_main():
         logging.disable(logging.WARNING)
     try:
@@ -41,7 +42,8 @@ def main() -> None:
             work(OmegaConf.load(folder / VALUES))  # type: ignore[arg-type]
     except UserError as error:
         leave(folder, MISTAKE, str(error))
-    except SystemExit:  # a signal that ends us
+    # A signal ends this process.
+    except SystemExit:
         raise
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
@@ -52,7 +54,10 @@ def main() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End when the launching process has ended, even if it was killed: nobody else would end us."""
+    """Exit when the launching process ends.
+
+    Nothing else would end this process if the launching process is killed.
+    """
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

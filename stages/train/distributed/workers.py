@@ -1,8 +1,8 @@
-"""The training processes of this machine, started by accelerate's launcher.
+"""Run the training processes of this machine with accelerate's launcher.
 
-Nothing distributed is written here: `accelerate launch` starts the workers (`stages.train.distributed.worker`) and ends
-them all when one of them fails. It runs inside this process, so that a signal that ends us ends them, and so that a
-failure is one message instead of the launcher's own report.
+`accelerate launch` starts the workers (`stages.train.distributed.worker`) and ends all of them if
+one fails. It runs inside this process for two reasons. A signal that ends this process also ends
+the workers, and a failure gives one message instead of the launcher's own report.
 """
 
 import logging
@@ -25,11 +25,11 @@ from stages.train.distributed.accelerate_args import ROOT, Node, get_flags
 from stages.train.distributed.failures import last_words
 
 VALUES = "values.yaml"
-SECOND = 1  # to which the launcher knows when a process ended
+SECOND = 1  # The launcher records the time at which a process ended in whole seconds.
 
 
 def write_values(values: dict[str, Any], folder: Path) -> None:
-    """Put the resolved configuration and the seed of training where every worker reads them."""
+    """Write the resolved configuration and the training seed to the file that workers read."""
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.create(values), folder / VALUES)
 
@@ -37,23 +37,25 @@ def write_values(values: dict[str, Any], folder: Path) -> None:
 def run_workers(
     launcher: Accelerate | Slurm, folder: Path, runs: Sequence[str], node: Node | None = None
 ) -> None:
-    """Run this machine's workers to their end.
+    """Run this machine's workers until they end.
 
     Args:
-        launcher: processes, configuration file and flags.
-        folder: with what `write_values` wrote.
-        runs: MLflow runs of the stage.
-        node: this machine's place, where several are used and the flags do not say so themselves.
+        launcher: The number of processes, the configuration file and the flags.
+        folder: The folder with the file that `write_values` wrote.
+        runs: The MLflow runs of the stage.
+        node: This machine's place if several machines are used and the flags do not give it.
 
     Raises:
-        UserError: the values do not fit together or this machine, or a worker failed.
+        UserError: If the settings conflict with each other or with this machine, or if a worker
+            fails.
     """
     from accelerate.commands.launch import launch_command
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     flags = get_flags(launcher, folder, node)
-    if node is None or node.rank == 0:  # of an attempt before a preemption
+    # Remove the error files of an attempt before a preemption.
+    if node is None or node.rank == 0:
         shutil.rmtree(folder / "words", ignore_errors=True)
     with _environment(folder, runs), _own_signals_after(), _quiet():
         try:
@@ -66,30 +68,28 @@ def run_workers(
                 if f.timestamp <= first + SECOND
             }
             raise UserError(last_words(folder, early)) from None
-        except (
-            subprocess.CalledProcessError
-        ) as error:  # where accelerate starts one process by itself
+        # accelerate starts a single process with `subprocess`.
+        except subprocess.CalledProcessError as error:
             raise UserError(last_words(folder, {0: error.returncode})) from None
         except SignalException as caught:
             if caught.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             sys.exit(128 + caught.sigval)
         except (ValueError, ConnectionError, ImportError) as error:
-            raise UserError(f"train.launcher: accelerate does not start: {error}") from None
+            raise UserError(f"train.launcher: accelerate failed to start: {error}") from None
 
 
 @contextmanager
 def _environment(folder: Path, runs: Sequence[str]) -> Iterator[None]:
-    """What the workers inherit; this process has it while they run."""
+    """Set the environment variables that the workers inherit, and restore them afterwards."""
     import torch
 
     before = dict(os.environ)
     path = os.pathsep.join(filter(None, (str(ROOT), before.get("PYTHONPATH"))))
     os.environ |= {WORKER: str(folder.resolve()), RUNS: " ".join(runs), "PYTHONPATH": path}
     if not torch.cuda.is_available():
-        os.environ["ACCELERATE_USE_CPU"] = (
-            "true"  # gloo; accelerate's own --cpu would start one process alone
-        )
+        # This selects gloo. accelerate's own flag --cpu would start only one process.
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     try:
         yield
     finally:
@@ -99,7 +99,7 @@ def _environment(folder: Path, runs: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _own_signals_after() -> Iterator[None]:
-    """The launcher of torch takes these signals to end its workers, and keeps them."""
+    """Restore the signal handlers that torch's launcher replaces and does not restore."""
     taken = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     before = {number: signal.getsignal(number) for number in taken}
     try:
@@ -111,7 +111,7 @@ def _own_signals_after() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The launchers log how they end the others, over the message that tells why."""
+    """Silence the launchers, whose logs about ending workers would bury the error message."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""The ways to train, one module a family; `get_method` imports the one that is asked for."""
+"""The training methods, one module per family. `get_method` imports only the module it needs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -12,15 +12,20 @@ CLASSES = {
     "dpo": ("preferences", "Dpo"),
     "orpo": ("preferences", "Orpo"),
     "kto": ("preferences", "Kto"),
-    "reward": ("preferences", "Reward"),
+    "reward-model": ("preferences", "RewardModel"),
     "grpo": ("grpo", "Grpo"),
-    "classify": ("classification", "Classify"),
-    "tag": ("classification", "Tag"),
+    "sequence-classification": ("classification", "SequenceClassification"),
+    "token-classification": ("classification", "TokenClassification"),
 }
 
 
 def get_method(config: "Config", seed: int | None = None) -> "Method":
-    """The method of `train.method`, with its tokenizer loaded; `seed` is that of training, null the global one."""
+    """Create the method named by `train.method`, with its tokenizer loaded.
+
+    Args:
+        config: the whole configuration.
+        seed: the seed of training. None stands for the global seed.
+    """
     module, name = CLASSES[config.train.method]
     return getattr(import_module(f"{__name__}.{module}"), name)(
         config, config.seed if seed is None else seed

@@ -1,4 +1,4 @@
-"""What a way to train has to say; all else of the stage is the same for all of them."""
+"""The interface of a training method. The rest of the stage is the same for all methods."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,92 +8,105 @@ from typing import TYPE_CHECKING, Any
 from stages.core.config.schema import Config
 from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.loading import get_model, get_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
 
-    from stages.train.monitoring.training_progress import Journal
+    from stages.train.monitoring.training_progress import TrainingProgress
 
 
 class Method(ABC):
-    """Which model learns, from which examples, with which arguments and trainer."""
+    """A training method: the model, its examples, its training arguments and its trainer."""
 
     task_type = "CAUSAL_LM"
-    """As peft names it."""
+    """The name that peft gives the task."""
 
     def __init__(self, config: Config, seed: int) -> None:
         """Fetch the files of the base model and load its tokenizer.
 
         Args:
-            config: the whole configuration, whose `seed` chose rows and, where it is random, the base model.
-            seed: of training: of the order of rows, of new weights and of dropout.
+            config: the whole configuration. Its `seed` selected the rows and initialises a random
+                base model.
+            seed: the seed of training, for the order of rows, new weights and dropout.
         """
         self.config = config
         self.seed = seed
-        self.facts: dict[str, Any] = {}
-        """What `training.json` says beyond what it says of every training."""
+        self.metadata: dict[str, Any] = {}
+        """The facts of this method that `training.json` has in addition to the common ones."""
         self.replay: Path | None = None
-        """The file of the replay rows that are mixed in, which goes beside the model."""
+        """The file of the replay rows in the training data, which is saved beside the model."""
         self.base = self.get_base()
         self.tokenizer = self.get_tokenizer()
 
     @property
     def name(self) -> str:
-        """Of the model that is trained."""
+        """The name of the model that is trained."""
         return self.config.model.name
 
-    def get_base(self) -> BaseModel:
-        """The files of the model that is trained."""
+    def get_base(self) -> ModelFiles:
+        """Return the files of the model that is trained."""
         return get_base_model(self.config.model, self.config.seed)
 
     def get_tokenizer(self) -> Any:
-        """Its tokenizer."""
+        """Load the tokenizer of the model."""
         return get_tokenizer(self.base)
 
     def get_model(self) -> Any:
-        """The model, before an adapter is added: weights that are trained themselves are float32, for an update of
-        2e-5 is lost in bfloat16."""
+        """Load the model without an adapter.
+
+        Without an adapter the weights themselves are trained. They are then float32, because an
+        update of 2e-5 would be lost in bfloat16.
+        """
         dtype = self.config.model.dtype if self.config.train.adapter else "float32"
         return get_model(self.base, dtype, self.config.train.quantization)
 
     @property
     @abstractmethod
     def arguments(self) -> type:
-        """The class of `train.args`."""
+        """The class of the training arguments in `train.args`."""
 
     @property
-    def ours(self) -> dict[str, Any]:
-        """Arguments that this method sets itself, beside those of all methods."""
+    def fixed_arguments(self) -> dict[str, Any]:
+        """The arguments that this method sets itself, in addition to those set for all methods."""
         return {}
 
     @abstractmethod
     def get_examples(self, records: Sequence[Record]) -> "Dataset":
-        """One row a record or a piece of it: `row`, the record's place, `length` in tokens, and what the trainer wants.
+        """Create the training examples, one row for each record or piece of a record.
+
+        Each row has `row` (the position of the record), `length` (in tokens) and the columns that
+        the trainer needs.
 
         Raises:
-            UserError: the records cannot be learned from, or are longer than the model's limit.
+            UserError: the method cannot learn from the records, or they exceed the model's limit.
         """
 
     @abstractmethod
-    def make_trainer(self, journal: "Journal", **common: Any) -> "Trainer":
-        """The trainer, a `Resumable`.
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "Trainer":
+        """Create the trainer, which has the `ResumableTrainerMixin`.
 
         Args:
-            journal: for the keyword of that name.
-            common: `model`, `args`, `train_dataset`, `eval_dataset`, `processing_class`, `peft_config`.
+            progress: the counters of the training, which the trainer updates.
+            common: `model`, `args`, `train_dataset`, `eval_dataset`, `processing_class` and
+                `peft_config`.
         """
 
     def finish(self, folder: Path) -> None:  # noqa: B027  (most methods have nothing to add)
-        """Add to the folder of the saved model."""
+        """Add the files of this method to the folder of the saved model."""
 
     def check_kinds(self, records: Sequence[Record]) -> None:
-        """Raise a `UserError` for records of a kind that `train.kinds` does not name."""
-        kinds = {record.kind for record in records} - set(self.config.train.kinds)
+        """Check that `train.record_types` names the kind of every record.
+
+        Raises:
+            UserError: a record is of another kind.
+        """
+        kinds = {record.kind for record in records} - set(self.config.train.record_types)
         if kinds:
             raise UserError(
-                f"records of kind {', '.join(sorted(kinds))}: train.method={self.config.train.method} learns from "
-                f"{', '.join(self.config.train.kinds)} (train.kinds)"
+                f"records of kind {', '.join(sorted(kinds))}: "
+                f"train.method={self.config.train.method} learns from "
+                f"{', '.join(self.config.train.record_types)} (train.record_types)"
             )

@@ -1,4 +1,4 @@
-"""Classification of texts, and of their words."""
+"""Classification of texts and of the words in a text."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,63 +23,71 @@ from stages.core.models.classifier import Reading
 from stages.train.examples import IGNORED
 from stages.train.methods.classification_head import Head
 
-ALONE = 0.5  # of the rows with a target that no other row has, from which targets are free text
-SHOWN = 60  # characters of a target in a message
+# If more than this share of the rows have a target of their own, the targets are free text.
+ALONE = 0.5
+SHOWN = 60  # characters of a target that a message shows
 
 
-class Classify(Head):
-    """One label a text: the target."""
+class SequenceClassification(Head):
+    """Classification of whole texts, where the target of a row is its label."""
 
     task_type = "SEQ_CLS"
 
     def find_labels(self, records: Sequence[Record]) -> list[str]:
-        """The targets."""
+        """Return the different targets in alphabetical order."""
         counts = Counter(record.target for record in records)
         alone = [label for label, count in counts.items() if count == 1]
         first = f"{records[0].target!r:.{SHOWN}}"
         if len(counts) == 1:
             raise UserError(
-                f"train.method=classify: every training row has the label {first}; give rows of another"
+                f"train.method=sequence-classification: all training rows have the label {first}; "
+                "classification needs at least two labels"
             )
         if len(alone) > ALONE * len(records):
             raise UserError(
-                f"train.method=classify: {len(alone)} of {len(records)} training rows have a target that no other row "
-                f"has, such as {alone[0]!r:.{SHOWN}}: free text, no labels. Choose another method, such as train=lora"
+                f"train.method=sequence-classification: {len(alone)} of {len(records)} training "
+                "rows have a target that no other row has, such as "
+                f"{alone[0]!r:.{SHOWN}}. These targets are free text and not labels. Choose "
+                "another method, such as train=lora."
             )
         return sorted(counts)
 
     def get_labels(self, record: Record, reading: Reading, found: Counter[str]) -> int | None:
-        """The number of the label."""
+        """Return the number of the label, or None for a label that no training row has."""
         if record.target not in self.labels:
             found["unknown_labels"] += 1
             return None
         return self.labels.index(record.target)
 
     def score(self, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """`accuracy`."""
+        """Return `accuracy`, the share of labels that are right."""
         return {"accuracy": float((predicted == labels).mean())}
 
     def get_collator(self) -> Any:
-        """That of transformers."""
+        """Return the padding collator of transformers."""
         from transformers import DataCollatorWithPadding
 
         return DataCollatorWithPadding(self.tokenizer)
 
 
-class Tag(Head):
-    """A tag for each word: the target lists the entities of the text as `stages.core.data.entities` has it."""
+class TokenClassification(Head):
+    """Classification of words, where the target of a row lists the entities in its text.
+
+    `stages.core.data.entities` describes the format of the list.
+    """
 
     task_type = "TOKEN_CLS"
 
     def find_labels(self, records: Sequence[Record]) -> list[str]:
-        """Where entities of each type begin and go on, and all else."""
+        """Return the tags O and, for each type of entity, B-TYPE and I-TYPE."""
         self._kinds = {
             kind.lower(): kind for kind in find_kinds(record.target for record in records)
         }
         if not self._kinds:
             raise UserError(
-                f"train.method=tag: no training target lists entities as [NAME - TYPE, NAME - TYPE]; the first one is "
-                f"{records[0].target!r:.{SHOWN}}. Choose another method, such as train=lora"
+                "train.method=token-classification: no training target lists entities as "
+                "[NAME - TYPE, NAME - TYPE]. The first target is "
+                f"{records[0].target!r:.{SHOWN}}. Choose another method, such as train=lora."
             )
         empty = Counter(
             record.target for record in records if not list_entities(record.target, self._kinds)
@@ -88,7 +96,7 @@ class Tag(Head):
         return [OUTSIDE, *(f"{mark}-{kind}" for kind in self._kinds.values() for mark in "BI")]
 
     def get_labels(self, record: Record, reading: Reading, found: Counter[str]) -> list[int]:
-        """The number of each word's tag at its first token; the other tokens do not count."""
+        """Return the number of each word's tag at its first token, and `IGNORED` elsewhere."""
         listed = list_entities(record.target, self._kinds)
         entities = [Entity(name, self._kinds[kind.lower()]) for name, kind in listed]
         words = get_words(record.question)
@@ -104,7 +112,7 @@ class Tag(Head):
         return labels
 
     def score(self, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """`f1` of entities: those whose words and type are right (CoNLL-2003)."""
+        """Return `f1` over entities, whose words and type must both be right (CoNLL-2003)."""
         right = claimed = wanted = 0
         for row, target in zip(predicted, labels, strict=True):
             counts = target != IGNORED
@@ -117,7 +125,7 @@ class Tag(Head):
         return {"f1": 2 * right / (claimed + wanted) if claimed + wanted else 1.0}
 
     def get_collator(self) -> Any:
-        """That of transformers."""
+        """Return the collator of transformers that also pads labels."""
         from transformers import DataCollatorForTokenClassification
 
         return DataCollatorForTokenClassification(self.tokenizer)

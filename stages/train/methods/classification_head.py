@@ -1,4 +1,4 @@
-"""What methods have in common that put a head of labels on an encoder, or on the base model."""
+"""The common part of methods that train a classification head on an encoder or the base model."""
 
 import logging
 from abc import abstractmethod
@@ -14,8 +14,8 @@ import transformers
 from stages.core.config.schema import Config
 from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models.base_models import BaseModel
-from stages.core.models.classifier import HEADS, KINDS, Reading, get_limit, read_texts
+from stages.core.models.base_models import ModelFiles
+from stages.core.models.classifier import HEADS, MODEL_CLASSES, Reading, get_limit, read_texts
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import get_model, get_tokenizer
 from stages.train.methods.base import Method
@@ -24,45 +24,48 @@ from stages.train.trainers.classification import LabelTrainer, add_adapter, sile
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from stages.train.monitoring.training_progress import Journal
+    from stages.train.monitoring.training_progress import TrainingProgress
 
 log = logging.getLogger(__name__)
-SAYINGS = {  # what is counted, as a warning says it
-    "texts_cut": "texts are longer than {limit} tokens: what comes after them is not read",
-    "unknown_labels": "rows have a label that no training row has: they are left out",
-    "entities_lost": "entities are not in their text, or overlap with another one: they are not learned",
+SAYINGS = {
+    "texts_cut": "texts are longer than {limit} tokens and were cut there",
+    "unknown_labels": "rows have a label that no training row has and are left out",
+    "entities_lost": (
+        "entities are not in their text or overlap with another entity, and are not learned"
+    ),
 }
+"""The text of the warning for each kind of problem that is counted."""
 
 
 class Head(Method):
-    """A model with a head of labels."""
+    """A method that trains a model with a classification head."""
 
     def __init__(self, config: Config, seed: int) -> None:
         super().__init__(config, seed)
         self.labels: list[str] = []
-        """In the order of the head; known when the training rows were read."""
+        """The labels in the order of the head. They are known once the training rows are read."""
         self.kept: dict[str, Any] = {}
-        """What the model's `config.json` says beside them."""
-        self.facts["labels"] = {}
+        """The further values that are saved in the model's `config.json`."""
+        self.metadata["labels"] = {}
 
     @property
     def name(self) -> str:
-        """Of the model that is trained."""
+        """The name of the model that is trained."""
         return (self.config.train.encoder or self.config.model).name
 
-    def get_base(self) -> BaseModel:
-        """The encoder, or the base model."""
+    def get_base(self) -> ModelFiles:
+        """Return the files of the encoder, or of the base model if there is no encoder."""
         return get_encoder(self.config)
 
     def get_tokenizer(self) -> Any:
-        """Its tokenizer, which need not know chats."""
+        """Load the tokenizer, which needs no chat template."""
         return get_tokenizer(self.base, chats=False)
 
     def get_model(self) -> Any:
-        """It with a new head, drawn by the seed.
+        """Load the model with a new classification head, initialised from the seed.
 
         Raises:
-            UserError: it reads fewer tokens than `train.encoder.max_length`.
+            UserError: the model reads fewer tokens than the configured maximum length.
         """
         train = self.config.train
         numbers = {label: i for i, label in enumerate(self.labels)}
@@ -70,9 +73,9 @@ class Head(Method):
         others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
         others["pad_token_id"] = self.tokenizer.pad_token_id
         dtype = self.config.model.dtype if train.adapter else "float32"
-        with torch.random.fork_rng(), silence():  # it says at length that the head is new
+        with torch.random.fork_rng(), silence():  # a long warning says that the head is new
             torch.manual_seed(self.seed)
-            model = get_model(self.base, dtype, quantization, KINDS[train.method], **others)
+            model = get_model(self.base, dtype, quantization, MODEL_CLASSES[train.method], **others)
         for key, value in self.kept.items():
             setattr(model.config, key, value)
         self.settings = model.config
@@ -81,19 +84,21 @@ class Head(Method):
 
     @property
     def arguments(self) -> type:
-        """Those of transformers."""
+        """The training arguments of transformers."""
         return transformers.TrainingArguments
 
     @property
-    def ours(self) -> dict[str, Any]:
-        """Under an adapter the trainer cannot see what the labels are called."""
+    def fixed_arguments(self) -> dict[str, Any]:
+        """The column of the labels, whose name the trainer cannot find under an adapter."""
         return {"label_names": ["labels"]}
 
     def get_examples(self, records: Sequence[Record]) -> "Dataset":
-        """`input_ids`, `attention_mask` and `labels`. The first call has the training rows, which say what labels are.
+        """Create examples with `input_ids`, `attention_mask` and `labels`.
+
+        The first call must be with the training rows, because it collects the labels.
 
         Raises:
-            UserError: targets are no labels.
+            UserError: the targets are not labels, or no row has a known label.
         """
         from datasets import Dataset
 
@@ -113,29 +118,39 @@ class Head(Method):
                 rows.append({"row": row, **ids, "labels": labels, "length": len(reading.ids)})
         if not rows:
             raise UserError(
-                f"no {split} row has a label that a training row has: give more rows, or split otherwise"
+                f"no {split} row has a label that a training row has. Provide more rows or change "
+                "the split."
             )
         self._tell(split, found)
         return Dataset.from_list(rows)
 
     @abstractmethod
     def find_labels(self, records: Sequence[Record]) -> list[str]:
-        """The labels of the head, out of the training rows.
+        """Collect the labels of the head from the training rows.
 
         Raises:
-            UserError: their targets are no labels.
+            UserError: the targets are not labels.
         """
 
     @abstractmethod
     def get_labels(self, record: Record, reading: Reading, found: Counter[str]) -> Any:
-        """Numbers of labels, of the text or of each token; None leaves the row out. `found` counts what goes wrong."""
+        """Return the number of the text's label, or one number for each token.
+
+        Args:
+            record: the record, whose target has the labels.
+            reading: the tokens of its text.
+            found: counters of problems, which this method increments.
+
+        Returns:
+            The numbers, or None if the row must be left out.
+        """
 
     @abstractmethod
     def score(self, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """What validation is measured by beside the loss, from numbers of labels."""
+        """Compute the validation metrics other than the loss, from the numbers of labels."""
 
-    def make_trainer(self, journal: "Journal", **common: Any) -> LabelTrainer:
-        """That of transformers, an adapter around the model where there is one."""
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> LabelTrainer:
+        """Create the trainer, and add the adapter to the model if one is configured."""
         model = common.pop("model")
         adapter = common.pop("peft_config")
         if adapter is not None:
@@ -144,7 +159,7 @@ class Head(Method):
             checkpointing = common["args"].gradient_checkpointing
             model = add_adapter(model, adapter, quantized, checkpointing)
         return LabelTrainer(
-            journal=journal,
+            progress=progress,
             model=model,
             data_collator=self.get_collator(),
             compute_metrics=lambda found: self.score(found.predictions, found.label_ids),
@@ -154,10 +169,10 @@ class Head(Method):
 
     @abstractmethod
     def get_collator(self) -> Any:
-        """Pads the rows of a batch."""
+        """Return a collator that pads the rows of a batch."""
 
     def finish(self, folder: Path) -> None:
-        """Beside an adapter, what its labels are."""
+        """Save the configuration of the model, which has the labels, beside an adapter."""
         if self.config.train.adapter:
             settings = self.settings.to_dict()
             settings.pop("quantization_config", None)
@@ -172,12 +187,11 @@ class Head(Method):
         if limit > most:
             key = "train.encoder.max_length" if self.config.train.encoder else "model.max_length"
             raise UserError(f"{key}: {self.name} reads at most {most} tokens, got {limit}")
-        self.tokenizer.model_max_length = (
-            limit  # as it is saved: whoever loads it cuts texts there too
-        )
+        # The limit is saved with the tokenizer, so that whoever loads it cuts texts there too.
+        self.tokenizer.model_max_length = limit
 
     def _tell(self, split: str, found: Counter[str]) -> None:
-        self.facts["labels"] |= {"names": self.labels, split: dict(found)}
+        self.metadata["labels"] |= {"names": self.labels, split: dict(found)}
         for what, count in found.items():
             if count and what in SAYINGS:
                 log.warning(

@@ -1,4 +1,7 @@
-"""Learning from a metric (grpo): of several answers of its own to a prompt, those that score above the others."""
+"""Learning from a metric with group relative policy optimization (grpo).
+
+The model samples several answers to each prompt and learns from those that score above the others.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,26 +20,27 @@ from stages.core.metrics.metrics import Metrics
 from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt
-from stages.train.trainers.base import EpochOrder, Resumable
+from stages.train.trainers.base import EpochOrder, ResumableTrainerMixin
 
 if TYPE_CHECKING:
-    from stages.train.monitoring.training_progress import Journal
+    from stages.train.monitoring.training_progress import TrainingProgress
 
 
 class Grpo(Method):
-    """Group relative policy optimization: own answers to a prompt, scored by a metric, against their mean."""
+    """Group relative policy optimization, which compares the scores of answers with their mean."""
 
     arguments = GRPOConfig
 
     def get_examples(self, records: Sequence[Record]) -> Dataset:
-        """`prompt`, and as `record` all that the metric may want of the row.
+        """Create examples with `prompt` and `record`, the whole record for the metric.
 
         Raises:
-            UserError: records of other kinds, or a prompt that leaves no room for the longest answer.
+            UserError: a record is of another kind, or a prompt leaves no room for the longest
+                answer.
         """
         self.check_kinds(records)
         segments = [
-            get_prompt(self.tokenizer, r, self.config.prompt.short_instruction) for r in records
+            get_prompt(self.tokenizer, r, self.config.prompt.tuned_system_prompt) for r in records
         ]
         lengths = [
             len(e.ids) for e in encode_segments(self.tokenizer, [[segment] for segment in segments])
@@ -58,40 +62,45 @@ class Grpo(Method):
             ]
         )
 
-    def make_trainer(self, journal: "Journal", **common: Any) -> "GrpoTrainer":
-        """TRL's, with the metric as its one reward.
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "GrpoTrainer":
+        """Create TRL's trainer with the metric as the only reward.
 
         Raises:
-            UserError: there is no such metric or it refuses its options, or there are too few rows for a batch.
+            UserError: the metric does not exist or rejects its options, or there are too few rows
+                for a batch.
         """
         train = self.config.train
         args = common["args"]
         rows = common["train_dataset"]
-        reward = MetricReward(str(train.reward.metric), train.reward.options)
+        reward = MetricReward(str(train.grpo_reward.metric), train.grpo_reward.options)
         prompts = args.generation_batch_size // args.num_generations
         if len(rows) < prompts:
             raise UserError(
-                f"{len(rows)} training row(s), but a batch has answers to {prompts} prompts: lower "
-                "train.args.gradient_accumulation_steps or train.args.per_device_train_batch_size"
+                f"{len(rows)} training row(s), but a batch needs {prompts} prompts. Lower "
+                "train.args.gradient_accumulation_steps or "
+                "train.args.per_device_train_batch_size."
             )
-        if args.beta and not common["peft_config"]:  # TRL loads the reference anew
+        if args.beta and not common["peft_config"]:  # TRL loads the reference model again
             args.model_init_kwargs = self.base.arguments
-        return GrpoTrainer(reward_funcs=[reward], journal=journal, **common)
+        return GrpoTrainer(reward_funcs=[reward], progress=progress, **common)
 
 
 class MetricReward:
-    """What a metric gives each answer alone; less the better of two where less is better."""
+    """The reward of each answer, which is its score under a metric.
+
+    The score is negated if lower values of the metric are better.
+    """
 
     def __init__(self, metric: str, options: dict[str, Any]) -> None:
         """Load the metric.
 
         Raises:
-            UserError: there is no such metric.
+            UserError: the metric does not exist.
         """
         try:
             self._metrics = Metrics([metric], {metric: options})
         except UserError as error:
-            raise UserError(f"train.reward: {error}") from None
+            raise UserError(f"train.grpo_reward: {error}") from None
         self._sign = -1.0 if self._metrics.lower_is_better(metric) else 1.0
         self.__name__ = metric  # for TRL's logs
 
@@ -102,10 +111,10 @@ class MetricReward:
         record: Sequence[str],
         **_: Any,
     ) -> list[float]:
-        """A number for each answer.
+        """Compute the reward of each answer.
 
         Raises:
-            UserError: the metric refuses its options.
+            UserError: the metric rejects its options.
         """
         records = [Record.load(line.encode()) for line in record]
         answers = [
@@ -115,12 +124,15 @@ class MetricReward:
         try:
             scores = self._metrics.score_records(answers, records)[self.__name__]
         except UserError as error:
-            raise UserError(f"train.reward: {error}") from None
+            raise UserError(f"train.grpo_reward: {error}") from None
         return [self._sign * float(value) for value in scores.values]
 
 
 class Groups(EpochOrder):
-    """TRL's order of prompts, each as often as it is answered, by the number of the epoch as everywhere here."""
+    """TRL's order of prompts, in which each prompt is repeated once per answer.
+
+    As in `EpochOrder`, the order depends only on the seed and the number of the epoch.
+    """
 
     def __init__(self, repeated: Any, seed: int) -> None:
         """Wrap TRL's `RepeatSampler`."""
@@ -128,17 +140,20 @@ class Groups(EpochOrder):
         self._repeated = repeated
 
     def __iter__(self) -> Iterator[int]:
-        """The places of an epoch."""
+        """Iterate over the positions of the rows in an epoch."""
         if self._repeated.shuffle:
             self._repeated.generator.manual_seed((self._seed << 20) + self.epoch)
         return iter(self._repeated)
 
 
-class GrpoTrainer(Resumable, GRPOTrainer):
-    """For prompts that are rendered already."""
+class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
+    """TRL's trainer for prompts that are already rendered."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        """As generation does: TRL adds special tokens, which a rendered prompt has already."""
+        """Tokenize prompts as generation does.
+
+        TRL would add special tokens, which a rendered prompt already has.
+        """
         return self._tokenizer(prompts, add_special_tokens=False)["input_ids"], None, {}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -146,26 +161,30 @@ class GrpoTrainer(Resumable, GRPOTrainer):
         return self.order
 
     def take_rows(self, inputs: list[dict[str, Any]]) -> list[int]:
-        """A batch is a list of rows here, each as often as it is answered."""
+        """Return the positions of the rows of a batch.
+
+        A batch is a list here, in which each row is repeated once per answer.
+        """
         return list(dict.fromkeys(example["row"] for example in inputs))
 
     def count_tokens(self, inputs: Any) -> int:
-        """None before the model has answered: `compute_loss` counts."""
+        """Return 0, because `compute_loss` counts tokens once the model has answered."""
         return 0
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **others: Any
     ) -> Any:
-        """TRL's, counting the tokens of prompts and answers."""
+        """Compute TRL's loss and count the tokens of prompts and answers."""
         if self.model.training:
             tokens = inputs["prompt_mask"].sum() + inputs["completion_mask"].sum()
-            self.journal.tokens += int(self.accelerator.gather(tokens).sum())
+            self.progress.tokens += int(self.accelerator.gather(tokens).sum())
         return super().compute_loss(model, inputs, *args, **others)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **others: Any) -> Any:
-        """With minus the mean reward as the loss: TRL's is about 0 whatever the model has learned.
+        """Evaluate with minus the mean reward as the loss.
 
-        All evaluations draw their answers by the same seed, which training does not notice.
+        TRL's loss is about 0 whatever the model has learned. All evaluations sample their answers
+        with the same seed and leave the random state of training unchanged.
         """
         with torch.random.fork_rng():
             torch.manual_seed(self.args.seed + self.args.process_index)

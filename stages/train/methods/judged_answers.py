@@ -1,4 +1,4 @@
-"""Token ids of a prompt and of answers to it, for methods that learn from answers which were judged."""
+"""Token ids of prompts and their answers, for methods that learn from judged answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ Ids = list[int]
 
 
 def get_prompt(tokenizer: Any, record: Record, instruction: str | None) -> Segment:
-    """The rendered prompt of a record, up to where the assistant begins to answer."""
+    """Render the prompt of a record, up to where the assistant begins to answer."""
     return split_record(
         tokenizer, replace(record, kind="prompt", messages=record.prompt), instruction
     )[0]
@@ -28,35 +28,36 @@ def get_prompt(tokenizer: Any, record: Record, instruction: str | None) -> Segme
 def get_answer(
     tokenizer: Any, record: Record, message: Message, instruction: str | None
 ) -> Segment:
-    """The message rendered as the answer to a record, with the end of its turn."""
+    """Render a message as the answer to a record, with the end of its turn."""
     answer = {key: value for key, value in message.items() if key != "weight"}
     return split_chat(tokenizer, [*build_prompt(record, instruction), answer], record.tools)[-1]
 
 
 def get_length(row: list[Ids]) -> int:
-    """Tokens of a prompt with the longest of its answers."""
+    """Count the tokens of a prompt together with the longest of its answers."""
     return len(row[0]) + max(map(len, row[1:]))
 
 
 class Judged(Method):
     """A method that learns from prompts and judged answers.
 
-    TRL would tokenize a prompt and its answer in one and let the answer begin where the two differ from the prompt
-    alone, which is not always where generation begins. Here each is tokenized alone, as generation tokenizes the
-    prompt and `evaluate.likelihood` the answer.
+    TRL would tokenize a prompt together with its answer. The answer would then begin where the
+    tokens differ from those of the prompt alone, which is not always where generation begins. Here
+    the prompt is tokenized alone as in generation, and the answer alone as in
+    `evaluate.target_loglikelihood`.
     """
 
     def encode(
         self, records: Sequence[Record], answers: Callable[[Record], list[Message]]
     ) -> list[list[Ids]]:
-        """For each record the token ids of its prompt and of each of its answers.
+        """Return for each record the token ids of its prompt and of each of its answers.
 
         Raises:
-            UserError: a record is of a kind that is not learned from, or too long with one of its answers.
+            UserError: a record is of another kind, or is too long with one of its answers.
         """
         self.check_kinds(records)
         tokenizer = self.tokenizer
-        instruction = self.config.prompt.short_instruction
+        instruction = self.config.prompt.tuned_system_prompt
         parts = [
             [
                 get_prompt(tokenizer, r, instruction),

@@ -1,4 +1,8 @@
-"""Learning from judged answers: pairs of a better and a worse one (dpo, orpo, reward), or single ones (kto)."""
+"""Learning from judged answers.
+
+The methods dpo, orpo and reward-model learn from pairs of a better and a worse answer. The method
+kto learns from single answers.
+"""
 
 import copy
 import logging
@@ -24,20 +28,18 @@ from stages.train.trainers.preferences import (
 )
 
 if TYPE_CHECKING:
-    from stages.train.monitoring.training_progress import Journal
+    from stages.train.monitoring.training_progress import TrainingProgress
 
 log = logging.getLogger(__name__)
-BALANCE = (
-    1.0,
-    4 / 3,
-)  # weight of all wanted rows over that of all unwanted ones: equation 8 of the KTO paper
+# Equation 8 of the KTO paper bounds the total weight of wanted rows over that of unwanted rows.
+BALANCE = (1.0, 4 / 3)
 
 
 class Pairs(Judged):
-    """Methods that learn from pairs."""
+    """A method that learns from pairs of answers."""
 
     def get_examples(self, records: Sequence[Record]) -> Dataset:
-        """What `get_columns` says of each pair."""
+        """Create one example per pair, with the columns that `get_columns` returns."""
         rows = self.encode(records, lambda record: [record.messages[-1], record.rejected or {}])
         return Dataset.from_list(
             [
@@ -48,47 +50,55 @@ class Pairs(Judged):
 
     @abstractmethod
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:
-        """What the trainer wants of a pair."""
+        """Return the columns of a pair that the trainer needs."""
 
 
 class Dpo(Pairs):
-    """Direct preference optimization: better answers become likelier than worse ones, as the base model sees them."""
+    """Direct preference optimization.
+
+    Better answers become likelier than worse ones, relative to the base model.
+    """
 
     arguments = DPOConfig
 
     @property
-    def ours(self) -> dict[str, Any]:
-        """Nothing is cut: `encode` refuses what is too long."""
+    def fixed_arguments(self) -> dict[str, Any]:
+        """No maximum length, because `encode` rejects rows that are too long."""
         return {"max_length": None}
 
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:
-        """All three apart."""
+        """Return the prompt and the two answers separately."""
         return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
-    def make_trainer(self, journal: "Journal", **common: Any) -> DpoTrainer:
-        """With the base model as the reference."""
-        return DpoTrainer(ref_model=get_reference(**common), journal=journal, **common)
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> DpoTrainer:
+        """Create the trainer with the base model as the reference."""
+        return DpoTrainer(ref_model=get_reference(**common), progress=progress, **common)
 
 
 class Orpo(Pairs):
-    """Odds ratio preference optimization: the better answers are learned and the worse made less likely, at once."""
+    """Odds ratio preference optimization.
+
+    It learns the better answers and makes the worse ones less likely at the same time.
+    """
 
     @property
     def arguments(self) -> type:
-        """TRL's."""
-        from trl.experimental.orpo import (
-            ORPOConfig,
-        )  # it warns that it may change unless other trainers came before
+        """The training arguments of TRL."""
+        # This module warns that it may change unless other trainers were imported before.
+        from trl.experimental.orpo import ORPOConfig
 
         return ORPOConfig
 
     @property
-    def ours(self) -> dict[str, Any]:
-        """Nothing is cut: `encode` refuses what is too long. TRL takes None for 512."""
+    def fixed_arguments(self) -> dict[str, Any]:
+        """The model's limit, because TRL reads None as 512.
+
+        Nothing is cut, because `encode` rejects rows that are too long.
+        """
         return {"max_length": self.config.model.max_length}
 
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:
-        """Both chats, with labels on the answers."""
+        """Return both chats, with labels on the answers only."""
         columns: dict[str, Any] = {}
         for name, answer in (("chosen", chosen), ("rejected", rejected)):
             ids = prompt + answer
@@ -96,29 +106,29 @@ class Orpo(Pairs):
             columns[f"{name}_labels"] = [IGNORED] * len(prompt) + answer
         return columns
 
-    def make_trainer(self, journal: "Journal", **common: Any) -> OrpoTrainer:
-        """Without a reference."""
-        disable_progress_bars()  # TRL passes over the rows three times; there is nothing to do
-        return OrpoTrainer(journal=journal, **common)
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> OrpoTrainer:
+        """Create the trainer, which needs no reference model."""
+        disable_progress_bars()  # TRL maps the rows three times although nothing is left to do
+        return OrpoTrainer(progress=progress, **common)
 
 
-class Reward(Pairs):
-    """A reward model: a head on the base model scores the better of two chats higher."""
+class RewardModel(Pairs):
+    """A reward model, which is the base model with a head that scores better chats higher."""
 
     task_type = "SEQ_CLS"
     arguments = RewardConfig
 
     @property
-    def ours(self) -> dict[str, Any]:
-        """Nothing is left out: `encode` refuses what is too long."""
+    def fixed_arguments(self) -> dict[str, Any]:
+        """No maximum length, because `encode` rejects rows that are too long."""
         return {"max_length": None}
 
     def get_model(self) -> Any:
-        """The base model with a new head of one score, drawn by the seed."""
+        """Load the base model with a new head for one score, initialised from the seed."""
         train = self.config.train
         dtype = self.config.model.dtype
         set_seed(self.seed)
-        with suppress_seqcls_warning():  # that the head is new
+        with suppress_seqcls_warning():  # the warning says that the head is new
             return get_model(
                 *(self.base, dtype if train.adapter else "float32", train.quantization),
                 kind="AutoModelForSequenceClassification",
@@ -126,35 +136,46 @@ class Reward(Pairs):
             )
 
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:
-        """Whole chats."""
+        """Return both whole chats."""
         return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}
 
-    def make_trainer(self, journal: "Journal", **common: Any) -> RewardModelTrainer:
-        """TRL's, which also tells the model its padding: the score is read at the last token that is none."""
-        trainer = RewardModelTrainer(journal=journal, **common)
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> RewardModelTrainer:
+        """Create TRL's trainer, which also sets the padding token of the model.
+
+        The model reads the score at the last token that is not padding.
+        """
+        trainer = RewardModelTrainer(progress=progress, **common)
         for name, module in trainer.model.named_modules():
             if name.endswith("score"):
-                module.float()  # it is trained itself, and neither peft nor TRL keeps it exact
+                # The head is trained whole, and neither peft nor TRL keeps it in float32.
+                module.float()
         self.model_config = trainer.model.config
         return trainer
 
     def finish(self, folder: Path) -> None:
-        """What the head is like, beside an adapter as beside whole weights."""
+        """Save the model's configuration, which describes the head and which an adapter lacks."""
         self.model_config.save_pretrained(folder)
 
 
 class Kto(Judged):
-    """Kahneman-Tversky optimization: wanted answers become likelier and unwanted ones less likely, without pairs."""
+    """Kahneman-Tversky optimization.
+
+    Wanted answers become likelier and unwanted ones less likely, without pairs.
+    """
 
     arguments = KTOConfig
 
     @property
-    def ours(self) -> dict[str, Any]:
-        """Nothing is cut; and what the reference says of a batch cannot be computed before there is the batch."""
+    def fixed_arguments(self) -> dict[str, Any]:
+        """No maximum length, and no log-probabilities of the reference in advance.
+
+        `encode` rejects rows that are too long. The KL term compares answers within a batch, so the
+        reference can only be computed once the batch is known.
+        """
         return {"max_length": None, "precompute_ref_log_probs": False}
 
     def get_examples(self, records: Sequence[Record]) -> Dataset:
-        """Prompt and answer apart, and whether it is wanted."""
+        """Create examples with the prompt, the answer and whether the answer is wanted."""
         rows = self.encode(records, lambda record: record.messages[-1:])
         return Dataset.from_list(
             [
@@ -171,26 +192,30 @@ class Kto(Judged):
             ]
         )
 
-    def make_trainer(self, journal: "Journal", **common: Any) -> KtoTrainer:
-        """With the base model as the reference."""
-        weigh(common["train_dataset"]["label"], common["args"])
-        return KtoTrainer(ref_model=get_reference(**common), journal=journal, **common)
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> KtoTrainer:
+        """Create the trainer with the base model as the reference."""
+        warn_about_imbalance(common["train_dataset"]["label"], common["args"])
+        return KtoTrainer(ref_model=get_reference(**common), progress=progress, **common)
 
 
 def get_reference(model: Any, args: Any, peft_config: Any, **_: Any) -> Any:
-    """A copy of the model to compare with, or None: without its adapter the model itself is the reference.
+    """Copy the model as the reference, or return None if no copy is needed.
 
-    TRL would load it anew by its name, which is another model where a revision was chosen.
+    With an adapter the model without its adapter is the reference. Without one TRL would load the
+    model again by its name, which ignores a configured revision.
     """
     return None if peft_config or args.precompute_ref_log_probs else copy.deepcopy(model)
 
 
-def weigh(labels: Sequence[bool], args: KTOConfig) -> None:
-    """Say what to set where wanted and unwanted rows do not weigh about the same."""
+def warn_about_imbalance(labels: Sequence[bool], args: KTOConfig) -> None:
+    """Warn if wanted and unwanted rows do not have about the same weight, and say what to set."""
     wanted = sum(labels)
     unwanted = len(labels) - sum(labels)
     even = unwanted * args.undesirable_weight / max(wanted, 1)
     least, most = (round(bound * even, 2) for bound in BALANCE)
     if unwanted and not least <= args.desirable_weight <= most:
-        text = "%d wanted and %d unwanted rows: train.args.desirable_weight should be between %s and %s"
+        text = (
+            "%d wanted and %d unwanted rows: train.args.desirable_weight should be between %s "
+            "and %s"
+        )
         log.warning(text, wanted, unwanted, least, most)

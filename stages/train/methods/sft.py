@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: the answers of chats, or plain text."""
+"""Supervised fine-tuning on the answers of chats or on plain text."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,31 +12,41 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
 
-    from stages.train.monitoring.training_progress import Journal
+    from stages.train.monitoring.training_progress import TrainingProgress
 
 
 class Answers(Method):
-    """Loss on the answers of weight 1 and on the ends of their turns; of plain text, on every token."""
+    """Supervised fine-tuning.
+
+    In chats the loss is on the answers of weight 1 and on the ends of their turns. In plain text it
+    is on every token.
+    """
 
     @property
     def arguments(self) -> type:
-        """TRL's."""
+        """The training arguments of TRL."""
         from trl import SFTConfig
 
         return SFTConfig
 
     @property
-    def ours(self) -> dict[str, Any]:
-        """The examples are tokenized here, so that prompts are those of generation."""
+    def fixed_arguments(self) -> dict[str, Any]:
+        """Examples are tokenized here and not by TRL, so that prompts match those of generation."""
         return {"dataset_kwargs": {"skip_prepare_dataset": True}}
 
     def get_examples(self, records: Sequence[Record]) -> "Dataset":
-        """`input_ids` and `labels`. Text is cut into pieces of `model.max_length` tokens."""
+        """Create examples with `input_ids` and `labels`.
+
+        Plain text is cut into pieces of `model.max_length` tokens.
+
+        Raises:
+            UserError: a record is of another kind, or a chat is longer than the limit.
+        """
         from datasets import Dataset
 
         self.check_kinds(records)
         limit = self.config.model.max_length
-        instruction = self.config.prompt.short_instruction
+        instruction = self.config.prompt.tuned_system_prompt
         chats = [split_record(self.tokenizer, record, instruction) for record in records]
         rows: list[dict[str, Any]] = []
         for row, (record, (ids, trained)) in enumerate(
@@ -49,13 +59,13 @@ class Answers(Method):
         check_lengths([records[row["row"]] for row in rows], [row["length"] for row in rows], limit)
         return Dataset.from_list(rows)
 
-    def make_trainer(self, journal: "Journal", **common: Any) -> "Trainer":
-        """TRL's `SFTTrainer` in micro-batches."""
+    def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "Trainer":
+        """Create TRL's `SFTTrainer`, which runs in micro-batches here."""
         from stages.train.examples import LeftPadding
         from stages.train.trainers.sft import AnswersTrainer
 
         return AnswersTrainer(
-            journal=journal,
+            progress=progress,
             micro_batch_tokens=self.config.train.micro_batch_tokens,
             data_collator=LeftPadding(self.tokenizer.pad_token_id),
             **common,

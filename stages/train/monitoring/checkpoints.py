@@ -1,4 +1,4 @@
-"""Checkpoints, from which a killed run goes on: where they are, which one counts, when one is made."""
+"""Store checkpoints, choose the one to resume from and decide when to save the next one."""
 
 import logging
 import os
@@ -20,24 +20,26 @@ from stages.core.errors import UserError
 from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
 
 if TYPE_CHECKING:
-    from stages.core.models.base_models import BaseModel
-    from stages.train.monitoring.training_progress import Journal
+    from stages.core.models.base_models import ModelFiles
+    from stages.train.monitoring.training_progress import TrainingProgress
 
 log = logging.getLogger(__name__)
 FOLDER = Path(".tuneproof/checkpoints")
 OTHER_CODE = "other_code.json"
-MARK = "complete.json"  # written last: a checkpoint without it was cut off
+# This file is written last. A checkpoint without it is incomplete.
+COMPLETE_MARKER = "complete.json"
 
 
-def get_key(config: Config, base: "BaseModel", seed: int) -> str:
-    """Of everything on which the trained weights depend: no training resumes from checkpoints of another key.
+def training_fingerprint(config: Config, base: "ModelFiles", seed: int) -> str:
+    """Compute the fingerprint of everything that the trained weights depend on.
 
-    Of the code that is what `dvc.yaml` names for the stage, without its comments and docstrings.
+    Training resumes only from checkpoints with the same fingerprint. The fingerprint covers the
+    code that `dvc.yaml` names for the stage, without comments and docstrings.
 
     Args:
-        config: with the section of this training as `train`.
-        base: the model that is trained.
-        seed: of training.
+        config: The configuration, with the section of this training as `train`.
+        base: The base model.
+        seed: The training seed.
     """
     data = {split: digest for split, digest in data_sha256().items() if split != "test"}
     code = get_digests(list_code("train"))
@@ -47,9 +49,9 @@ def get_key(config: Config, base: "BaseModel", seed: int) -> str:
         getattr(config.train.launcher, "config_file", None),
     ]
     replay = config.train.replay
-    chats = Path(replay.source) if replay.share else None
+    chats = Path(replay.source) if replay.fraction else None
     settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
-    short = config.prompt.short_instruction
+    short = config.prompt.tuned_system_prompt
     model = config.model.model_dump()
     weights = [
         base.sha256,
@@ -62,15 +64,16 @@ def get_key(config: Config, base: "BaseModel", seed: int) -> str:
 
 
 @contextmanager
-def hold(key: str) -> Iterator[Path]:
-    """The folder of the checkpoints of a run, for this process alone.
+def lock_run_folder(key: str) -> Iterator[Path]:
+    """Lock the checkpoint folder of a run for this training and yield it.
 
     Raises:
-        UserError: another process trains the very same now.
+        UserError: If another process is training this configuration on this data.
     """
     folder = repository_root() / FOLDER / key
     folder.mkdir(parents=True, exist_ok=True)
-    if not is_main():  # the first process of them all holds it
+    # Only the first process of a training holds the lock.
+    if not is_main():
         yield folder
         return
     lock = FileLock(folder.with_suffix(".lock"))
@@ -78,7 +81,7 @@ def hold(key: str) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"another process trains this configuration on these rows now ({folder})"
+            f"another process is already training this configuration on this data ({folder})"
         ) from None
     try:
         _warn_of_other_code(folder)
@@ -88,53 +91,65 @@ def hold(key: str) -> Iterator[Path]:
 
 
 def _warn_of_other_code(folder: Path) -> None:
-    """Say which code changed since the checkpoints were made, on which no weight should depend, and take note of it."""
+    """Warn about changes of code that the weights should not depend on, and record its state.
+
+    The warning lists the files that changed since the last checkpoint.
+    """
     noted = folder / OTHER_CODE
     now = get_digests(list_other_code("train"))
-    if noted.exists() and find(folder):
+    if noted.exists() and latest_checkpoint(folder):
         before = read_json(noted)
         changed = sorted(
             path for path in now.keys() | before.keys() if now.get(path) != before.get(path)
         )
         if changed:
             log.warning(
-                "Changed since the last checkpoint, on which no weight should depend: %s.",
+                "Code changed since the last checkpoint, but the weights should not depend on it: "
+                "%s.",
                 ", ".join(changed),
             )
     write_json(noted, now)
 
 
-def find(folder: Path) -> Path | None:
-    """The last complete checkpoint in a folder, or None."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{MARK}")]
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the last complete checkpoint in a folder, or None if there is none."""
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE_MARKER}")]
     return max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
-def go_on(checkpoint: Path, journal: "Journal") -> int:
-    """Let the journal go on from a checkpoint; its step."""
+def resume(checkpoint: Path, progress: "TrainingProgress") -> int:
+    """Load the progress from a checkpoint and return the step of the checkpoint."""
     step = int(checkpoint.name.split("-")[1])
-    journal.load(read_json(checkpoint / MARK), step)
+    progress.load(read_json(checkpoint / COMPLETE_MARKER), step)
     return step
 
 
 class Checkpoints(TrainerCallback):
-    """Asks for a checkpoint every few minutes, at steps that are logged anyway: no number hangs on the clock."""
+    """Request a checkpoint every few minutes.
 
-    def __init__(self, minutes: float, agree: Any) -> None:
-        """Take the time between two; `agree` lets the first process decide for all."""
+    The callback waits for a step that is logged anyway, so no number depends on the clock.
+    """
+
+    def __init__(self, minutes: float, any_process: Any) -> None:
+        """Set the interval.
+
+        Args:
+            minutes: The time between two checkpoints.
+            any_process: A function that returns whether the condition is true in any process.
+        """
         self._seconds = 60 * minutes
-        self._agree = agree
+        self._any_process = any_process
         self._last = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Look at the clock."""
-        if control.should_log and self._agree(time.monotonic() - self._last >= self._seconds):
+        """Request a checkpoint if the interval has passed and this step is logged."""
+        if control.should_log and self._any_process(time.monotonic() - self._last >= self._seconds):
             control.should_save = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Log what is saved: the mean loss since the last log is in no checkpoint."""
+        """Log before saving, because no checkpoint contains the mean loss since the last log."""
         control.should_log |= control.should_save
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin to wait again."""
+        """Restart the interval."""
         self._last = time.monotonic()

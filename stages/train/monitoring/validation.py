@@ -1,4 +1,7 @@
-"""A metric of the answers to validation rows while a model trains, by the code that answers and scores test rows."""
+"""Score answers to validation rows during training.
+
+This uses the same code that answers and scores the test rows.
+"""
 
 import random
 from collections.abc import Sequence
@@ -16,13 +19,13 @@ from stages.core.models.generation import generate
 
 
 class Validation:
-    """Some of the validation rows, asked as the tuned arm is asked."""
+    """A sample of the validation rows with the prompts of the tuned arm."""
 
     def __init__(self, config: Config, tokenizer: Any, records: Sequence[Record]) -> None:
-        """Draw the rows by the seed.
+        """Draw the sample with `config.seed`.
 
         Raises:
-            UserError: there is no such metric.
+            UserError: If the metric `train.best.metric` does not exist.
         """
         best = config.train.best
         self._config = config
@@ -30,9 +33,9 @@ class Validation:
         self._metrics = Metrics([best.metric], {best.metric: best.options})
         self.name = best.metric
         self._records = random.Random(config.seed).sample(
-            list(records), min(best.rows, len(records))
+            list(records), min(best.eval_rows, len(records))
         )
-        instruction = config.prompt.short_instruction
+        instruction = config.prompt.tuned_system_prompt
         self._prompts = [
             encode_prompt(tokenizer, build_prompt(record, instruction), record.tools)
             for record in self._records
@@ -40,16 +43,18 @@ class Validation:
 
     @property
     def lower_is_better(self) -> bool:
-        """Of the metric."""
+        """Return whether a lower value of the metric is better."""
         return self._metrics.lower_is_better(self.name)
 
     def score(self, trainer: Any) -> dict[str, float]:
-        """The metric of the model as it is now; each process answers its share of the rows."""
+        """Return the metric of the current model.
+
+        Each process answers its share of the rows. Processes with a sharded model answer all rows.
+        """
         rank = trainer.args.process_index
         world = trainer.args.world_size
-        if (
-            trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-        ):  # a forward pass needs them all: all do the same
+        # A forward pass of a sharded model needs all processes, so all of them answer all rows.
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             rank = 0
             world = 1
         mine = range(rank, len(self._records), world)
@@ -77,7 +82,7 @@ class Validation:
                 self._tokenizer,
                 prompts,
                 max_new_tokens=config.train.best.max_new_tokens,
-                batch_tokens=config.model.batch_tokens,
+                max_batch_tokens=config.model.max_batch_tokens,
                 title="validation",
             )
         return [

@@ -1,8 +1,9 @@
-"""What every trainer here has beyond TRL's and transformers': it is watched, and it goes on exactly where it was.
+"""The common part of all trainers, which monitors training and resumes it exactly.
 
-Two runs with one seed see the same rows in the same order, and so does one that was killed and goes on: the order of an
-epoch hangs on the seed and on its number alone (transformers draws it from the global generator, whose state at the
-beginning of the epoch no checkpoint has).
+Two runs with the same seed see the same rows in the same order, and so does a run that was killed
+and resumed. The order of an epoch depends only on the seed and the number of the epoch.
+Transformers would draw it from the global generator, whose state at the start of the epoch is in no
+checkpoint.
 """
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -15,20 +16,27 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from stages.core.storage.files import write_json
-from stages.train.monitoring.checkpoints import MARK
-from stages.train.monitoring.training_progress import Journal
+from stages.train.monitoring.checkpoints import COMPLETE_MARKER
+from stages.train.monitoring.training_progress import TrainingProgress
 
 if TYPE_CHECKING:
     from stages.train.monitoring.validation import Validation
 
-EXTRA = ("row", "length")  # columns of the examples that no model takes
+EXTRA = ("row", "length")  # columns of the examples that are not inputs of a model
 
 
 class EpochOrder(Sampler[int]):
-    """Rows in the order of an epoch, of like length together where lengths are given."""
+    """A sampler of the rows of an epoch, grouped by similar length if lengths are given."""
 
     def __init__(self, rows: int, lengths: Sequence[int] | None, batch: int, seed: int) -> None:
-        """Order `rows` rows in batches of `batch`, which is the global batch size."""
+        """Set what the order depends on.
+
+        Args:
+            rows: the number of rows.
+            lengths: the lengths of the rows, or None for an order without grouping.
+            batch: the global batch size.
+            seed: the seed of training.
+        """
         self._rows = rows
         self._lengths = lengths
         self._batch = batch
@@ -36,11 +44,11 @@ class EpochOrder(Sampler[int]):
         self.epoch = 0
 
     def __len__(self) -> int:
-        """All rows."""
+        """Return the number of rows."""
         return self._rows
 
     def __iter__(self) -> Iterator[int]:
-        """Places of the rows."""
+        """Iterate over the positions of the rows."""
         generator = torch.Generator().manual_seed((self._seed << 20) + self.epoch)
         if self._lengths is None:
             return iter(torch.randperm(self._rows, generator=generator).tolist())
@@ -48,57 +56,64 @@ class EpochOrder(Sampler[int]):
 
 
 class Collator:
-    """A collator that passes over the columns which no model takes."""
+    """A collator that drops the columns that are not inputs of a model."""
 
     def __init__(self, collate: Callable[[list[dict[str, Any]]], Any], keep_rows: bool) -> None:
-        """Wrap `collate`; `keep_rows` adds the places of the rows to each batch, as `row`."""
+        """Wrap a collator.
+
+        Args:
+            collate: the collator.
+            keep_rows: whether each batch gets the positions of its rows as `row`.
+        """
         self._collate = collate
         self._keep_rows = keep_rows
 
     def __call__(self, examples: list[dict[str, Any]]) -> Any:
-        """What the collator makes of them."""
+        """Collate the examples of a batch."""
         batch = self._collate(
             [{key: example[key] for key in example if key not in EXTRA} for example in examples]
         )
-        if not isinstance(batch, MutableMapping):  # GRPO takes the rows as they are
+        if not isinstance(batch, MutableMapping):  # GRPO needs the rows unchanged
             return self._collate(examples)
         if self._keep_rows:
             batch["row"] = torch.tensor([example["row"] for example in examples])
         return batch
 
 
-class Resumable:
-    """A mixin for trainers of TRL and of transformers, put before them.
+class ResumableTrainerMixin:
+    """A mixin that comes before a trainer of TRL or transformers in the bases of a class.
 
     Args:
-        journal: what is counted.
-        others: as for the trainer.
+        progress: the counters of the training.
+        others: the arguments of the trainer.
     """
 
-    def __init__(self, *args: Any, journal: Journal, **others: Any) -> None:
+    def __init__(self, *args: Any, progress: TrainingProgress, **others: Any) -> None:
         super().__init__(*args, **others)
-        self.journal = journal
+        self.progress = progress
         self.validation: Validation | None = None
-        """Answers validation rows at each evaluation, where the best checkpoint goes by a metric."""
+        """Scores validation rows at each evaluation if a metric selects the best checkpoint."""
         self.order: EpochOrder | None = None
         self.data_collator: Any = Collator(self.data_collator, keep_rows=False)
         model: Any = self.model  # type: ignore[attr-defined]
-        if hasattr(
-            model, "create_or_update_model_card"
-        ):  # peft writes its own card beside every adapter
+        # peft writes its own model card beside every adapter.
+        if hasattr(model, "create_or_update_model_card"):
             model.create_or_update_model_card = self.create_model_card
         self.add_callback(_Epochs(self))  # type: ignore[attr-defined]
 
     @staticmethod
     def create_model_card(*args: Any, **others: Any) -> None:
-        """Write no model card. TRL and peft would write one at every checkpoint, which nobody reads."""
+        """Write no model card.
+
+        TRL and peft would write one at every checkpoint, which nobody reads.
+        """
 
     def take_rows(self, inputs: Any) -> list[int]:
-        """Take the places of the rows of a batch out of it."""
+        """Remove the positions of the rows from a batch and return them."""
         return inputs.pop("row").tolist()
 
     def count_tokens(self, inputs: Any) -> int:
-        """Tokens in a batch, padding left out."""
+        """Count the tokens of a batch without padding."""
         return int(
             sum(mask.sum() for key, mask in inputs.items() if key.endswith("attention_mask"))
         )
@@ -106,28 +121,33 @@ class Resumable:
     def training_step(
         self, model: Any, inputs: Any, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Forward and backward of one batch.
+        """Run the forward and backward pass of one batch.
 
         Raises:
-            UserError: the loss is no number, or training diverges.
+            UserError: the loss is not a finite number, or training diverges.
         """
         rows = self.take_rows(inputs)
         tokens = self.count_tokens(inputs)
         loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
         part, tokens, rows = self._of_all(float(loss), tokens, rows)
-        self.journal.tokens += tokens
-        self.journal.loss += part
+        self.progress.tokens += tokens
+        self.progress.loss += part
         scheduler = self.lr_scheduler  # type: ignore[attr-defined]
         args = self.args  # type: ignore[attr-defined]
         rate = scheduler.get_last_lr()[0] if scheduler else args.learning_rate
-        whole = part * self.current_gradient_accumulation_steps  # type: ignore[attr-defined]  # its share of the step's
+        # The loss of a batch is its share of the loss of the step.
+        whole = part * self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
         step = self.state.global_step + 1  # type: ignore[attr-defined]
         steps = self.state.max_steps  # type: ignore[attr-defined]
-        self.journal.watch.look(whole, step, rate, rows, last=step == steps)
+        self.progress.divergence_guard.look(whole, step, rate, rows, last=step == steps)
         return loss
 
     def _of_all(self, loss: float, tokens: int, rows: list[int]) -> tuple[float, int, list[int]]:
-        """The same of the batches of all processes, which are of one size: so that all of them judge alike."""
+        """Combine loss, tokens and rows over all processes, so that all of them judge alike.
+
+        The batches of all processes have the same number of rows. The loss is their mean and the
+        tokens are their sum.
+        """
         args: Any = self.args  # type: ignore[attr-defined]
         if args.world_size == 1:
             return loss, tokens, rows
@@ -140,14 +160,17 @@ class Resumable:
         )
 
     def evaluate(self, *args: Any, **others: Any) -> dict[str, float]:
-        """As the trainer's, not counted as time of training; the first one is what the loss may not run away from."""
-        with self.journal.paused():
+        """Evaluate as the trainer does, without counting the time as training time.
+
+        The divergence guard compares later losses with the loss of the first evaluation.
+        """
+        with self.progress.paused():
             found = super().evaluate(*args, **others)  # type: ignore[misc]
-        self.journal.watch.begin(found["eval_loss"])
+        self.progress.divergence_guard.begin(found["eval_loss"])
         return found
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **others: Any) -> Any:
-        """As the trainer's, with the metric of `train.best` among the numbers."""
+        """Evaluate as the trainer does and add the metric of `train.best` to the results."""
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **others)  # type: ignore[misc]
         if self.validation:
             found = self.validation.score(self)
@@ -157,7 +180,7 @@ class Resumable:
         return output
 
     def get_train_dataloader(self) -> Any:
-        """Batches with the places of their rows."""
+        """Return a loader whose batches have the positions of their rows."""
         plain = self.data_collator
         self.data_collator = Collator(self.data_collator._collate, keep_rows=True)
         try:
@@ -180,16 +203,16 @@ class Resumable:
         self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
         if self.is_world_process_zero():  # type: ignore[attr-defined]
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"  # type: ignore[attr-defined]
-            write_json(folder / MARK, self.journal.dump())
+            write_json(folder / COMPLETE_MARKER, self.progress.dump())
 
 
 class _Epochs(TrainerCallback):
-    """Tells the order which epoch begins, also in the middle of one that goes on."""
+    """Sets the epoch of the sampler, also if training resumes in the middle of an epoch."""
 
-    def __init__(self, trainer: Resumable) -> None:
+    def __init__(self, trainer: ResumableTrainerMixin) -> None:
         self._trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count."""
+        """Set the number of the epoch."""
         if self._trainer.order:
             self._trainer.order.epoch = int(state.epoch)

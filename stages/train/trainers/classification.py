@@ -1,4 +1,4 @@
-"""The trainer of heads of labels, and what an adapter beside a head needs."""
+"""The trainer of classification heads, and adapters for models with such a head."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,38 +7,37 @@ from typing import Any
 import transformers
 
 from stages.core.models.classifier import HEADS
-from stages.train.trainers.base import Resumable
+from stages.train.trainers.base import ResumableTrainerMixin
 
 
-class LabelTrainer(Resumable, transformers.Trainer):
-    """The trainer of transformers for a model with a head of labels."""
+class LabelTrainer(ResumableTrainerMixin, transformers.Trainer):
+    """The trainer of transformers for a model with a classification head."""
 
     def __init__(self, *args: Any, **others: Any) -> None:
         super().__init__(*args, **others)
-        # These models take the number of labels in a step and pass over it: their loss is the mean of one batch.
+        # These models accept the number of labels in a step but ignore it. Their loss is the mean
+        # over one batch.
         self.model_accepts_loss_kwargs = False
 
 
 def add_adapter(model: Any, adapter: Any, quantized: bool, checkpointing: bool) -> Any:
-    """The model with an adapter; its head is trained whole, in float32 as the adapter is.
+    """Add an adapter to a model whose new head is trained whole, in float32 like the adapter.
 
     Args:
-        model: with a new head.
-        adapter: a `peft.LoraConfig`; gets `exclude_modules` where it has none.
-        quantized: whether the model's weights are.
-        checkpointing: whether activations will be computed again in the backward pass.
+        model: the model with a new head.
+        adapter: a `peft.LoraConfig`. Its `exclude_modules` is set if it is empty.
+        quantized: whether the weights of the model are quantized.
+        checkpointing: whether the backward pass recomputes activations.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     if quantized:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
-    adapter.exclude_modules = (
-        adapter.exclude_modules or HEADS
-    )  # new: it is trained itself (`modules_to_save`)
+    # The new head gets no adapter, because it is trained whole (`modules_to_save`).
+    adapter.exclude_modules = adapter.exclude_modules or HEADS
     model = get_peft_model(model, adapter)
-    for (
-        parameter
-    ) in model.parameters():  # peft makes that of its own weights, and leaves the head's as it was
+    # peft converts its own weights to float32 but leaves those of the head as they were.
+    for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model
@@ -46,7 +45,7 @@ def add_adapter(model: Any, adapter: Any, quantized: bool, checkpointing: bool) 
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Transformers says errors alone in this block."""
+    """Make transformers log only errors in this block."""
     before = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:

@@ -1,9 +1,10 @@
-"""Rows of a micro-batch one after another, without padding, and attention that looks at each of them alone.
+"""Rows of a micro-batch one after another, without padding, and attention that looks at each of
+them alone.
 
-Why: rows in random order teach more than rows sorted by length (on the default data a validation loss of 0.144 against
-0.182 after as many steps), and padded to the longest of a batch they cost a third more tokens. On a GPU flash attention
-does the same; on a CPU nothing in transformers does.
-"""
+Why: rows in random order teach more than rows sorted by length (on the default data a validation
+    loss of 0.144 against 0.182 after as many steps), and padded to the longest of a batch they cost
+    a third more tokens. On a GPU flash attention does the same; on a CPU nothing in transformers
+    does."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -18,13 +19,15 @@ from transformers.masking_utils import sdpa_mask
 from stages.train.examples import IGNORED
 
 PER_ROW = "per_row"  # as the attention is known to transformers
-# Up to this length two plain products are faster than the fused kernel of PyTorch, whose backward pass is slow on a CPU
-# (7 ms against 15 ms a layer of the default model for 16 rows); for longer rows the scores would take much memory.
+# Up to this length two plain products are faster than the fused kernel of PyTorch, whose backward
+# pass is slow on a CPU (7 ms against 15 ms a layer of the default model for 16 rows); for longer
+# rows the scores would take much memory.
 PLAIN_TOKENS = 512
 
 
 def can_pack(model: Any) -> bool:
-    """Whether each token of the model sees all before it and nothing else, by attention that can be exchanged."""
+    """Whether each token of the model sees all before it and nothing else, by attention that can be
+    exchanged."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     special = any(
@@ -47,7 +50,8 @@ def attend(
     row_lengths: Sequence[int] | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention, row by row; without `row_lengths`, as where answers are generated, that of PyTorch.
+    """Causal attention, row by row; without `row_lengths`, as where answers are generated, that of
+    PyTorch.
 
     Args:
         module: the layer.
@@ -96,8 +100,8 @@ def _later_tokens(dtype: torch.dtype) -> torch.Tensor:
 
 
 def join(inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Padded rows as one row without padding: each input but the mask, of shape (1, tokens), and the `row_lengths`.
-    What comes first in a row is no target: it would follow the row before."""
+    """Padded rows as one row without padding: each input but the mask, of shape (1, tokens), and
+    the `row_lengths`. What comes first in a row is no target: it would follow the row before."""
     seen = inputs["attention_mask"].bool()
     joined = {key: value[seen][None] for key, value in inputs.items() if key != "attention_mask"}
     joined["labels"][joined["position_ids"] == 0] = IGNORED
@@ -105,8 +109,8 @@ def join(inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def pack(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Indices of rows in as few parts of like size as hold at most `limit` tokens or one row each: the longest row that
-    is left goes into the part that is emptiest."""
+    """Indices of rows in as few parts of like size as hold at most `limit` tokens or one row each:
+    the longest row that is left goes into the part that is emptiest."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     fewest = -(-sum(min(length, limit) for length in lengths) // limit)
     for count in range(fewest, len(lengths) + 1):

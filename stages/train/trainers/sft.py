@@ -1,8 +1,10 @@
-"""TRL's trainer, with micro-batches bounded in tokens and, on a CPU, no padding and logits for target positions only.
+"""TRL's SFT trainer with micro-batches that are bounded in tokens.
 
-Why: on two cores a batch of 16 rows in one piece holds some 2.4 MB of activations a token, and logits of all positions
-over a vocabulary of 49,152 are a fifth of the forward pass. Both are bounded here; `metrics/train.json` has the rate
-and the peak memory of each run.
+On a CPU it also computes logits at target positions only, and rows can be packed without padding.
+The reason is cost. On two cores a batch of 16 rows in one piece holds about 2.4 MB of activations
+per token, and the logits of all positions over a vocabulary of 49,152 take a fifth of the forward
+pass. Micro-batches bound the first and target positions the second. `metrics/train.json` has the
+rate and the peak memory of each run.
 """
 
 from collections.abc import Iterator
@@ -16,18 +18,19 @@ from trl import SFTTrainer
 
 from stages.core.models.generation import batches
 from stages.train.examples import IGNORED
-from stages.train.trainers.base import Resumable
+from stages.train.trainers.base import ResumableTrainerMixin
 from stages.train.trainers.packing import PER_ROW, join, pack
 
 Batch = dict[str, torch.Tensor]
 
 
 class TokenBudget(SFTTrainer):
-    """An `SFTTrainer` for examples that are tokenized already and padded on the left.
+    """An `SFTTrainer` for examples that are already tokenized and padded on the left.
 
     Args:
-        micro_batch_tokens: in one forward and backward pass, padding included; a longer row goes alone.
-        others: as for `SFTTrainer`.
+        micro_batch_tokens: the maximum number of tokens in one forward and backward pass, including
+            padding. A longer row gets a micro-batch of its own.
+        others: the arguments of `SFTTrainer`.
     """
 
     def __init__(self, *args: Any, micro_batch_tokens: int, **others: Any) -> None:
@@ -38,15 +41,19 @@ class TokenBudget(SFTTrainer):
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Forward and backward of one batch in micro-batches: their losses are normalised over the whole batch."""
+        """Run the forward and backward pass of one batch in micro-batches.
+
+        The losses of the micro-batches are normalised over the whole batch.
+        """
         parts = self._in_step(list(self._micro_batches(inputs)))
         state = self.accelerator.gradient_state
         losses = []
         synchronised = state.sync_gradients
         for i, part in enumerate(parts):
-            last = i == len(parts) - 1  # several processes add their gradients up once a batch
-            state._set_sync_gradients(synchronised and last)  # by this DeepSpeed knows when to step
-            # Sharded gradients are added up in each part: whole ones, kept for the last, are what does not fit.
+            last = i == len(parts) - 1  # several processes sum their gradients once per batch
+            state._set_sync_gradients(synchronised and last)  # tells DeepSpeed when to step
+            # FSDP sums gradients in each part, because whole gradients kept for the last part
+            # would not fit in memory.
             with nullcontext() if last or self.is_fsdp_enabled else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         return torch.stack(losses).sum()
@@ -58,22 +65,24 @@ class TokenBudget(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Mean negative log-likelihood of the target tokens, by their weights where they have any. TRL's own on a GPU
-        and for its other losses."""
+        """Compute the mean negative log-likelihood of the target tokens with their weights, if any.
+
+        Without weights TRL computes the loss on a GPU, and everywhere for its other losses.
+        """
         plain = (
             self.args.loss_type == "nll"
             and self.label_smoother is None
             and not self.aux_loss_enabled
         )
         theirs = inputs["input_ids"].device.type != "cpu" or return_outputs or not plain
-        if (
-            theirs and "weight" not in inputs
-        ):  # TRL knows no weights; with other losses the schema allows none
+        # TRL does not support weights. The schema allows none together with other losses.
+        if theirs and "weight" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         total = self._sum_of_losses(model, inputs)
         if num_items_in_batch is None:
             return total / (inputs["labels"] != IGNORED).sum().clamp(min=1)
-        # Gradients are averaged over processes, targets counted over all of them: as `Trainer.compute_loss` has it.
+        # As in `Trainer.compute_loss`, gradients are averaged over processes, while targets are
+        # counted over all of them.
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
         return processes * total / torch.as_tensor(num_items_in_batch).clamp(min=1)
 
@@ -81,16 +90,18 @@ class TokenBudget(SFTTrainer):
     def evaluation_loop(
         self, dataloader: Any, *args: Any, metric_key_prefix: str = "eval", **others: Any
     ) -> EvalLoopOutput:
-        """The mean over all target tokens of the rows, in micro-batches too; each process takes its share of them."""
+        """Compute the mean loss over all target tokens, also in micro-batches.
+
+        Each process takes its share of the micro-batches.
+        """
         model: Any = self.model.eval()
         rows = [dataloader.dataset[i] for i in range(len(dataloader.dataset))]
         parts = self._divide([len(row["input_ids"]) for row in rows])
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         rank = self.args.process_index
         world = self.args.world_size
-        for i in range(
-            rank, world * -(-len(parts) // world), world
-        ):  # as many forward passes in every process
+        # Every process runs the same number of forward passes.
+        for i in range(rank, world * -(-len(parts) // world), world):
             inputs = self._prepare_inputs(
                 self.data_collator([rows[k] for k in parts[i % len(parts)]])
             )
@@ -118,7 +129,7 @@ class TokenBudget(SFTTrainer):
         return (losses * weights[:, 1:][:, columns][trained]).sum()
 
     def _micro_batches(self, inputs: Batch) -> Iterator[Batch]:
-        """The rows of a batch in parts of at most the budget, each without needless padding."""
+        """Split a batch into parts within the token budget, each without needless padding."""
         lengths = inputs["attention_mask"].sum(-1).tolist()
         for indices in self._divide(lengths):
             width = int(max(lengths[i] for i in indices))
@@ -129,14 +140,16 @@ class TokenBudget(SFTTrainer):
         return pack(lengths, limit) if self._packs else list(batches(lengths, limit))
 
     def _in_step(self, parts: list[Batch]) -> list[Batch]:
-        """As many parts in every process, where each forward pass fetches weights from all of them."""
+        """Split parts until every process has the same number of them.
+
+        This is needed if each forward pass fetches weights from all processes.
+        """
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             return parts
         count = torch.tensor([len(parts)], device=self.args.device)
         wanted = int(self.accelerator.gather(count).max())
-        while (
-            len(parts) < wanted
-        ):  # processes have as many rows each, so that there is one to split
+        # All processes have the same number of rows, so there is always a part to split.
+        while len(parts) < wanted:
             part = parts.pop(max(range(len(parts)), key=lambda i: len(parts[i]["input_ids"])))
             half = len(part["input_ids"]) // 2
             parts += [
@@ -146,5 +159,5 @@ class TokenBudget(SFTTrainer):
         return parts
 
 
-class AnswersTrainer(Resumable, TokenBudget):
+class AnswersTrainer(ResumableTrainerMixin, TokenBudget):
     """The trainer of supervised fine-tuning."""

@@ -7,21 +7,22 @@ from stages.core.config.schema import parse
 from stages.core.errors import UserError
 from tests.conftest import ROOT, compose_config
 
+CONF = ROOT / "conf"
 OPTIONS = [
-    f"{path.parent.name}={path.stem}"
-    for path in sorted((ROOT / "conf").glob("*/*.yaml"))
-    if path.parent.name != "conf"
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for path in sorted(CONF.rglob("*.yaml"))
+    if path.parent not in (CONF, CONF / "base", CONF / "data" / "base")
 ]
 REQUIRED = {
     "data=chat-jsonl": ["data.source.path=x.jsonl"],
     "data=remote": ["data.source.path=s3://bucket/x.jsonl"],
     "data=hub": ["data.source.id=org/name"],
     "model=hub": ["model.source.id=org/name"],
-    "remote=openai": ["prompt.remote.model=name"],
-    "remote=local-server": ["prompt.remote.model=name"],
-    "encoder=hub": ["train=classify", "train.encoder.source.id=org/name"],
-    "encoder=minilm": ["train=classify"],
-    "encoder=tiny-random": ["train=tag"],
+    "prompt/remote=openai": ["prompt.remote.model=name"],
+    "prompt/remote=local-server": ["prompt.remote.model=name"],
+    "train/encoder=hub": ["train=sequence-classification", "train.encoder.source.id=org/name"],
+    "train/encoder=minilm": ["train=sequence-classification"],
+    "train/encoder=tiny-random": ["train=token-classification"],
     "evaluate=judged": ["evaluate.options.judge.model=name"],
 }
 
@@ -65,27 +66,27 @@ def test_params_yaml_is_the_composition_of_conf():
         ),
         (
             "+train.micro_batch_token=3",
-            "train.micro_batch_token: no such key; did you mean 'micro_batch_tokens'?",
+            "train.micro_batch_token: unknown key; did you mean 'micro_batch_tokens'?",
         ),
-        ("~train.args", "train.args: is missing"),
+        ("~train.args", "train.args: this key is missing"),
         ("model.source.kind=whee", "model.source: "),
         ("data.source.sha256=abc", "data.source.sha256: "),
         (
             "evaluate.metrics=[accuracy,entity_f1,perplexity]",
-            "evaluate: the metric perplexity needs evaluate.likelihood=true",
+            "evaluate: the metric perplexity needs evaluate.target_loglikelihood=true",
         ),
-        ("prompt.remote={url: ftp://x}", "prompt.remote.url: "),
+        ("prompt.remote={base_url: ftp://x}", "prompt.remote.base_url: "),
         ("register.gate.purpose=any", "register.gate.purpose: should be 'one-task' or 'assistant'"),
         ("train.seeds=[-1]", "train.seeds.0: should be greater than or equal to 0, got -1"),
         (
             "+rivals={few_shot: ${train}}",
-            "rivals.few_shot: an arm has this name already; choose another name",
+            "rivals.few_shot: an arm already has this name; choose another name",
         ),
         (
             "+rivals={a/b: ${train}}",
-            "rivals.a/b: a rival's name has letters, digits, _ and - alone",
+            "rivals.a/b: the name of a rival may contain only letters, digits, _ and -",
         ),
-        ("candidate=tagger", "candidate: there is no rival 'tagger'; there are tuned"),
+        ("candidate=tagger", "candidate: there is no rival 'tagger'; use one of tuned"),
     ],
 )
 def test_a_bad_value_is_named_with_its_whole_key(override, said):
@@ -101,45 +102,49 @@ def test_a_bad_value_is_named_with_its_whole_key(override, said):
             "rivals.tagger.micro_batch_tokens=3",
             "rivals.tagger.micro_batch_tokens: should be greater than or equal to",
         ),
-        ("+rivals.tagger.arg=3", "rivals.tagger.arg: no such key; did you mean 'args'?"),
+        ("+rivals.tagger.arg=3", "rivals.tagger.arg: unknown key; did you mean 'args'?"),
         (
             "rivals.tagger.method=sft",
-            "rivals.tagger.encoder: method sft trains `model`; choose encoder=none",
+            "rivals.tagger.encoder: method sft trains `model`; choose train/encoder=none",
         ),
         (
             "rivals.tagger.quantization={load_in_4bit: true}",
             "rivals.tagger.quantization: needs an adapter",
         ),
         (
-            "rivals.tagger.kinds=[text]",
-            "rivals.tagger.kinds: a rival learns from the rows of the tuned model, whose",
+            "rivals.tagger.record_types=[text]",
+            "rivals.tagger.record_types: a rival learns from the same rows as the tuned model",
         ),
         (
-            "evaluate.likelihood=true",
-            "evaluate.likelihood: what rivals.tagger.method=tag trains has no likelihood",
+            "evaluate.target_loglikelihood=true",
+            "evaluate.target_loglikelihood: rivals.tagger.method=token-classification trains a "
+            "classifier, which has no likelihood",
         ),
     ],
 )
 def test_a_rival_is_checked_as_train_is(override, said):
     with pytest.raises(UserError) as error:
-        parse(compose_config("rivals=encoder-tag", override))
+        parse(compose_config("rivals=encoder-tagger", override))
     assert said in str(error.value)
 
 
 def test_a_judge_is_no_rival():
     with pytest.raises(
-        UserError, match=r"rivals.full.method: reward makes a judge, which answers no prompts"
+        UserError,
+        match=r"rivals.full.method: reward-model trains a judge, which answers no prompts",
     ):
-        parse(compose_config("rivals=full", "rivals.full.method=reward"))
+        parse(compose_config("rivals=full", "rivals.full.method=reward-model"))
 
 
 def test_several_rivals_are_chosen_at_once_and_watched_for():
     config = parse(
-        compose_config("rivals=[encoder-tag,full]", "rivals.full.best.metric=exact_match")
+        compose_config("rivals=[encoder-tagger,full]", "rivals.full.best.metric=exact_match")
     )
     assert list(config.rivals) == ["tagger", "full"] and config.rivals_dependency == "models/rivals"
     assert config.rivals["tagger"].encoder.name == "all-minilm-l6-v2"
-    assert config.rivals["full"].watch == "stages/core/metrics" != config.train.watch
+    assert (
+        config.rivals["full"].dvc_dependency == "stages/core/metrics" != config.train.dvc_dependency
+    )
 
 
 def test_all_problems_come_in_one_message():

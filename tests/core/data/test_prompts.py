@@ -1,6 +1,6 @@
 import pytest
 
-from stages.baseline.retrieval import Words
+from stages.baseline.retrieval import BM25Index
 from stages.core.data.prompts import (
     TemplateError,
     build_prompt,
@@ -65,7 +65,7 @@ def test_a_template_that_changes_the_prompt_is_refused(tokenizer):
     tokenizer.chat_template = (
         "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     )
-    with pytest.raises(TemplateError, match="renders an answered chat with another prompt"):
+    with pytest.raises(TemplateError, match="renders the prompt differently once the chat is"):
         encode(tokenizer, TURNS)
 
 
@@ -120,9 +120,9 @@ def test_retrieval_puts_the_most_similar_row_last():
         chat("red apple", "3"),
         chat("green grass", "4"),
     ]
-    found = Words(train).search([chat("a red apple pie", "?")], 2)[0]
+    found = BM25Index(train).search([chat("a red apple pie", "?")], 2)[0]
     assert [record.target for record in found] == ["3", "1"]
 
 
 def test_retrieval_gives_what_there_is():
-    assert len(Words([chat("one", "1")]).search([chat("two", "?")], 5)[0]) == 1
+    assert len(BM25Index([chat("one", "1")]).search([chat("two", "?")], 5)[0]) == 1

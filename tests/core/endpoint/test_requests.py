@@ -65,7 +65,7 @@ def test_many_chats_keep_their_order_and_no_more_than_allowed_go_at_a_time(serve
 
     server.respond = respond
     texts = [f"number {n}" for n in range(21)]
-    assert [reply.text for reply in ask(server, *texts, parallel=3)] == [
+    assert [reply.text for reply in ask(server, *texts, max_concurrency=3)] == [
         f"said {text}" for text in texts
     ]
     assert server.most_in_flight == 3
@@ -74,7 +74,7 @@ def test_many_chats_keep_their_order_and_no_more_than_allowed_go_at_a_time(serve
 def test_nothing_is_asked_twice(server):
     first = ask(server, "a", "b", "a")
     assert len(server.bodies) == 2 and first[0] == first[2]
-    assert ask(server, "b", "a", timeout=9, retries=3, parallel=1) == [
+    assert ask(server, "b", "a", timeout=9, max_retries=3, max_concurrency=1) == [
         first[1],
         first[0],
     ]  # the seconds too
@@ -86,22 +86,22 @@ def test_nothing_is_asked_twice(server):
 
 def test_a_repeated_run_needs_neither_the_server_nor_the_key(server, monkeypatch):
     monkeypatch.setenv("THE_KEY", KEY)
-    first = ask(server, "a", key_variable="THE_KEY")
+    first = ask(server, "a", api_key_env="THE_KEY")
     monkeypatch.delenv("THE_KEY")
     server.respond = lambda body: failure(500, "down")
-    assert ask(server, "a", key_variable="THE_KEY") == first
+    assert ask(server, "a", api_key_env="THE_KEY") == first
 
 
 def test_after_a_failure_only_what_is_missing_is_asked(server):
     sound = server.respond
     server.respond = lambda body: failure(400, "no") if question(body) == "3" else sound(body)
     with pytest.raises(UserError):
-        ask(server, *"012345", parallel=1)
+        ask(server, *"012345", max_concurrency=1)
     assert [question(body) for body in server.bodies] == list(
         "0123"
     )  # and no more once one has failed
     server.respond = sound
-    assert [reply.text for reply in ask(server, *"012345", parallel=1)] == [
+    assert [reply.text for reply in ask(server, *"012345", max_concurrency=1)] == [
         f"said {n}" for n in range(6)
     ]
     assert [question(body) for body in server.bodies] == list("0123345")
@@ -125,14 +125,14 @@ def test_after_a_kill_only_what_is_missing_is_asked(server):
         return sound(body)
 
     server.respond = respond
-    settings = json.dumps(server.settings(parallel=1))
+    settings = json.dumps(server.settings(max_concurrency=1))
     with subprocess.Popen(
         [sys.executable, "-c", code, settings], cwd=ROOT, env=os.environ.copy()
     ) as process:
         assert asked.wait(120)
         process.kill()
     killed.set()
-    ask(server, *"012345", parallel=1)
+    ask(server, *"012345", max_concurrency=1)
     assert [question(body) for body in server.bodies] == list("0123345")  # one was under way
 
 
@@ -143,7 +143,7 @@ def test_what_may_pass_is_tried_again(server, mishap):
     sound = server.respond
     calls = count()
     server.respond = lambda body: mishap if next(calls) == 0 else sound(body)
-    assert ask(server, "a", retries=1)[0].text == "said a" and len(server.bodies) == 2
+    assert ask(server, "a", max_retries=1)[0].text == "said a" and len(server.bodies) == 2
 
 
 @pytest.mark.parametrize(
@@ -151,31 +151,39 @@ def test_what_may_pass_is_tried_again(server, mishap):
     [
         (
             failure(429, "quota is used up"),
-            "still refuses after it was asked 3 time(s): quota is used up. Lower",
+            "still refuses requests after 3 attempt(s): quota is used up. Lower",
             3,
         ),
-        (failure(500, "CUDA error"), "failed 3 time(s): CUDA error. Look at the server's log", 3),
-        (failure(401, f"bad key {KEY}"), "refuses the key in THE_KEY. Put a valid key", 1),
+        (
+            failure(500, "CUDA error"),
+            "failed in 3 attempt(s): CUDA error. Look at the server's log",
+            3,
+        ),
+        (failure(401, f"bad key {KEY}"), "rejects the key in THE_KEY. Store a valid key", 1),
         (
             failure(403, "not in your country"),
-            "does not serve the key in THE_KEY: not in your country",
+            "denies access to the key in THE_KEY: not in your country",
             1,
         ),
-        (failure(404, "no model big"), "is not there: no model big", 1),
+        (failure(404, "no model big"), "was not found: no model big", 1),
         (
             failure(400, "maximum context is 4 tokens"),
-            "refuses a request: maximum context is 4 tokens. If it is",
+            "rejects a request: maximum context is 4 tokens. If the request is",
             1,
         ),
-        ((413, "too  large\n"), "refuses a request: too large.", 1),
-        ((422, {"detail": "no dates"}), "refuses a request: no dates.", 1),
-        ((400, {"reason": "no dates"}), "refuses a request: {'reason': 'no dates'}.", 1),
+        ((413, "too  large\n"), "rejects a request: too large.", 1),
+        ((422, {"detail": "no dates"}), "rejects a request: no dates.", 1),
+        ((400, {"reason": "no dates"}), "rejects a request: {'reason': 'no dates'}.", 1),
         (
             (200, "<html>Welcome</html>"),
-            "answers, but not as OpenAI's API does: '<html>Welcome</html>'",
+            "does not answer in the format of OpenAI's API: '<html>Welcome</html>'",
             1,
         ),
-        ((200, {"error": {"message": "upstream failed"}}), "not as OpenAI's API does: '{", 1),
+        (
+            (200, {"error": {"message": "upstream failed"}}),
+            "not answer in the format of OpenAI's API: '{",
+            1,
+        ),
     ],
 )
 def test_what_goes_wrong_is_said_with_place_model_and_remedy(
@@ -183,7 +191,7 @@ def test_what_goes_wrong_is_said_with_place_model_and_remedy(
 ):
     monkeypatch.setenv("THE_KEY", KEY)
     server.respond = lambda body: mishap
-    text = refused(server, key_variable="THE_KEY", retries=2)
+    text = refused(server, api_key_env="THE_KEY", max_retries=2)
     assert (
         text.startswith("prompt.remote: ")
         and said in text
@@ -201,16 +209,16 @@ def test_a_server_that_is_slow_or_away_or_elsewhere(server):
     assert "big at" in said and "did not answer within 1 s" in said
     late.set()
     server.respond = refuse
-    assert "cannot be reached: [Errno" in refused(server, url="http://127.0.0.1:9/v1")
-    assert "is not there: no /v2/chat/completions here" in refused(
-        server, url=server.url.replace("v1", "v2")
+    assert "cannot be reached: [Errno" in refused(server, base_url="http://127.0.0.1:9/v1")
+    assert "was not found: no /v2/chat/completions here" in refused(
+        server, base_url=server.url.replace("v1", "v2")
     )
-    assert refused(server, url="http://host:port/v1").startswith(
-        "prompt.remote.url: http://host:port/v1 cannot be used"
+    assert refused(server, base_url="http://host:port/v1").startswith(
+        "prompt.remote.base_url: http://host:port/v1 cannot be used"
     )
     server.respond = lambda body: (0, None)
     assert (
-        "cannot be reached: Server disconnected without sending a response. Is the server up"
+        "cannot be reached: Server disconnected without sending a response. Check that the server is running"
         in refused(server)
     )
 
@@ -218,11 +226,11 @@ def test_a_server_that_is_slow_or_away_or_elsewhere(server):
 def test_a_key_that_is_missing_or_none_is_named_before_anything_is_sent(server, monkeypatch):
     monkeypatch.delenv("THE_KEY", raising=False)
     assert f"set the environment variable THE_KEY to the key of {server.url}" in refused(
-        server, key_variable="THE_KEY"
+        server, api_key_env="THE_KEY"
     )
     monkeypatch.setenv("THE_KEY", f"{KEY} {KEY}")
-    text = refused(server, key_variable="THE_KEY")
-    assert "THE_KEY holds no key" in text and KEY not in text and not server.bodies
+    text = refused(server, api_key_env="THE_KEY")
+    assert "THE_KEY does not hold a valid key" in text and KEY not in text and not server.bodies
 
 
 def test_the_package_that_is_missing_is_named(server, monkeypatch):
@@ -235,12 +243,12 @@ def test_the_key_goes_to_the_server_and_nowhere_else(server, monkeypatch, caplog
     for name in ("openai", "httpx2", "httpcore2"):
         caplog.set_level(logging.DEBUG, logger=name)
     monkeypatch.setenv("THE_KEY", KEY)
-    ask(server, "a", key_variable="THE_KEY")
+    ask(server, "a", api_key_env="THE_KEY")
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
     server.respond = lambda body: failure(400, f"what is Bearer {KEY}?")
-    assert "what is Bearer …?" in refused(server, key_variable="THE_KEY")
+    assert "what is Bearer …?" in refused(server, api_key_env="THE_KEY")
     server.respond = lambda body: (200, f"you sent {KEY}")
-    assert "'you sent …'" in refused(server, key_variable="THE_KEY")
+    assert "'you sent …'" in refused(server, api_key_env="THE_KEY")
     assert caplog.text and KEY not in caplog.text
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files and not any(KEY in path.read_text() + str(path) for path in files)
@@ -251,7 +259,7 @@ def test_where_no_key_is_asked_for_the_one_of_openai_stays_here(server, monkeypa
     ask(server, "a")
     assert KEY not in str(server.headers)
     server.respond = lambda body: failure(401, "who are you?")
-    assert "refuses a request without a key. Put a valid key" in refused(server)
+    assert "rejects a request without a key. Store a valid key" in refused(server)
 
 
 def test_what_a_model_refuses_to_be_told_is_left_out(server):
@@ -275,7 +283,7 @@ def test_what_a_model_refuses_to_be_told_is_left_out(server):
         "max_completion_tokens": 16,
         "temperature": 0,
     }
-    assert [reply.text for reply in ask(server, *"abcdef", parallel=1)] == ["yes"] * 6
+    assert [reply.text for reply in ask(server, *"abcdef", max_concurrency=1)] == ["yes"] * 6
     assert len(server.bodies) == 3 + 2 + 6  # it is found out once a run
 
 

@@ -100,8 +100,8 @@ def vllm(tmp_path, config, tokenizer):
             "engine=vllm",
             f"engine.command=[{script},serve]",
             f"engine.args=[--mode,{mode},--record,{record}]",
-            "engine.start_seconds=120",
-            "engine.parallel=4",
+            "engine.startup_timeout=120",
+            "engine.max_concurrency=4",
             *overrides,
         )
 
@@ -147,7 +147,9 @@ def test_this_process_answers_as_generate_does(config, base, tokenizer):
     with get_engine(config("model.dtype=float32"), base, tokenizer) as engine:
         answers = ask(engine)
         model = engine.get_model()
-    expected = generate(model, tokenizer, PROMPTS, max_new_tokens=8, batch_tokens=512, title="test")
+    expected = generate(
+        model, tokenizer, PROMPTS, max_new_tokens=8, max_batch_tokens=512, title="test"
+    )
     assert [answer.text for answer in answers] == [answer.text for answer in expected]
 
 
@@ -228,16 +230,16 @@ def test_a_whole_tuned_model_is_served_where_it_lies(vllm, base, tokenizer, tmp_
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
-        ("dies", r"vLLM ended with status 1; its log ends:\nloading weights\nno GPU found"),
-        ("loads for ever", r"not ready after engine\.start_seconds=1; its log ends:"),
-        ("refuses", r"vLLM answered 400: .*the prompt is too long"),
-        ("goes away", r"vLLM does not answer any more .*its log ends:\nloading weights"),
+        ("dies", r"vLLM exited with status 1; the end of its log:\nloading weights\nno GPU found"),
+        ("loads for ever", r"not ready after engine\.startup_timeout=1; the end of its log:"),
+        ("refuses", r"vLLM answered with HTTP status 400: .*the prompt is too long"),
+        ("goes away", r"vLLM stopped responding .*the end of its log:\nloading weights"),
     ],
 )
 def test_a_server_that_fails_is_one_message_and_no_process(vllm, base, tokenizer, mode, expected):
     make, record = vllm
     seconds = 1 if mode == "loads for ever" else 120
-    config = make(mode, f"engine.start_seconds={seconds}")
+    config = make(mode, f"engine.startup_timeout={seconds}")
     with (
         pytest.raises(UserError, match=f"(?s){expected}"),
         get_engine(config, base, tokenizer) as engine,
@@ -249,7 +251,7 @@ def test_a_server_that_fails_is_one_message_and_no_process(vllm, base, tokenizer
 def test_a_server_that_reads_other_tokens_is_a_defect(vllm, base, tokenizer):
     make, _ = vllm
     with (
-        pytest.raises(RuntimeError, match="other tokens"),
+        pytest.raises(RuntimeError, match="different prompt tokens"),
         get_engine(make("adds a token"), base, tokenizer) as engine,
     ):
         ask(engine)
@@ -279,11 +281,11 @@ def test_a_scheduler_that_ends_us_ends_the_server(vllm, base, tmp_path):
     (tmp_path / "config.json").write_text(make().model_dump_json(by_alias=True))
     code = f"""
 import sys, time
-from stages.core.models.base_models import BaseModel
+from stages.core.models.base_models import ModelFiles
 from stages.core.config.schema import Config
 from stages.core.inference.engine import get_engine
 config = Config.model_validate_json(open({str(tmp_path / "config.json")!r}).read())
-with get_engine(config, BaseModel({base.path!r}, None, None), None):
+with get_engine(config, ModelFiles({base.path!r}, None, None), None):
     print("up", flush=True)
     time.sleep(60)
 """
@@ -298,7 +300,7 @@ with get_engine(config, BaseModel({base.path!r}, None, None), None):
 
 
 def test_without_vllm_the_message_says_how_to_get_it(config, base, tokenizer, workspace):
-    message = r"no \.venv-vllm/bin/vllm: run `make vllm`"
+    message = r"no \.venv-vllm/bin/vllm\. Run `make vllm`"
     with (
         pytest.raises(UserError, match=message),
         get_engine(config("engine=vllm"), base, tokenizer),

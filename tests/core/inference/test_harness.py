@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from stages.core.config.evaluate import HarnessConfig
+from stages.core.config.evaluate import LmEvalConfig
 from stages.core.errors import UserError
 from stages.core.inference.harness import ask_harness
 from stages.core.models.base_models import get_base_model
@@ -72,7 +72,7 @@ def settings(tmp_path, monkeypatch):
     (folder / "choice.yaml").write_text(CHOICE.format(folder=folder))
     (folder / "words.yaml").write_text(WORDS.format(folder=folder))
     (folder / "group.yaml").write_text(GROUP)
-    return HarnessConfig(
+    return LmEvalConfig(
         tasks=["our_choice", "our_words"], folder=str(folder), limit=None, batch_size=4
     )
 
@@ -84,7 +84,7 @@ def tiny(base):
 
 def test_no_task_asks_nothing_and_imports_nothing(monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    settings = HarnessConfig(tasks=[], folder=None, limit=None, batch_size=1)
+    settings = LmEvalConfig(tasks=[], folder=None, limit=None, batch_size=1)
     assert ask_harness(None, None, settings, seed=1) == {}
 
 
@@ -157,9 +157,9 @@ def test_another_model_scores_otherwise_on_the_same_items(tiny, settings, config
 
 
 def test_an_unknown_task_is_one_message_with_the_nearest_names(tiny):
-    settings = HarnessConfig(tasks=["helaswag"], folder=None, limit=1, batch_size=1)
+    settings = LmEvalConfig(tasks=["helaswag"], folder=None, limit=1, batch_size=1)
     with pytest.raises(
-        UserError, match=r"evaluate\.harness\.tasks: .*'helaswag'; did you mean 'hellaswag'"
+        UserError, match=r"evaluate\.lm_eval\.tasks: .*'helaswag'; did you mean 'hellaswag'"
     ):
         ask_harness(*tiny, settings, seed=1)
 
@@ -174,7 +174,7 @@ def test_data_that_cannot_be_had_is_one_message(tiny, settings, tmp_path):
 
 def test_without_the_harness_the_message_says_how_to_get_it(monkeypatch, settings):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(UserError, match=r"pip install .* '\.\[harness\]'"):
+    with pytest.raises(UserError, match=r"pip install .* '\.\[lm-eval\]'"):
         ask_harness(None, None, settings, seed=1)
 
 

@@ -4,12 +4,12 @@ import json
 import evaluate
 import pytest
 
-from stages.core.metrics.metrics import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
 
 
 @functools.cache
 def metric(name):
-    return evaluate.load(str(METRICS / name / f"{name}.py"))
+    return evaluate.load(str(METRICS_FOLDER / name / f"{name}.py"))
 
 
 def rows(name, *pairs, **options):

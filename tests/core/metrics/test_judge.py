@@ -42,7 +42,7 @@ def judge(server, *pairs, metrics=None, **options):
         for r, (text, _) in zip(records, pairs, strict=True)
     ]
     scores = metrics.score_records(given, records)["judge"]
-    return scores, metrics.facts()["judge"]
+    return scores, metrics.metadata()["judge"]
 
 
 def test_as_good_as_the_target_or_not(server):
@@ -114,9 +114,9 @@ def test_the_facts_say_who_judged_and_how_and_add_up_over_the_arms(server):
     _, facts = judge(server, ("lo", "long"), ("equal", "equal"), metrics=metrics)
     module = load_module("judge")
     assert facts == {
-        "description": "The share of a judge model's verdicts by which the answer is at least as good as the target.",
+        "description": "Measures how often a judge model finds an answer at least as good as the target.",
         "lower_is_better": False,
-        "url": server.url,
+        "base_url": server.url,
         "model": "big",
         "answered_by": ["big-0601"],
         "instruction": module.INSTRUCTION,
@@ -131,9 +131,9 @@ def test_the_facts_say_who_judged_and_how_and_add_up_over_the_arms(server):
 
 
 def test_every_metric_has_facts():
-    facts = Metrics(["rouge"], {}).facts()["rouge"]
+    facts = Metrics(["rouge"], {}).metadata()["rouge"]
     assert facts["description"].startswith(
-        "The mean over the rows of each row's ROUGE F1 (Lin, 2004), as the package"
+        "Averages the ROUGE F1 (Lin, 2004) of the rows, as the package"
     )
     assert facts["lower_is_better"] is False and "\n" not in facts["description"]
 
@@ -148,13 +148,13 @@ def test_a_second_run_pays_for_nothing(server):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"url": "ftp://x"}, "judge: url: String should match pattern"),
+        ({"base_url": "ftp://x"}, "judge: base_url: String should match pattern"),
         (
-            {"parallel": 0, "timeout": "5"},
-            "parallel: Input should be greater than or equal to 1; timeout: Input should",
+            {"max_concurrency": 0, "timeout": "5"},
+            "max_concurrency: Input should be greater than or equal to 1; timeout: Input should",
         ),
         ({"temperature": 1}, "temperature: Extra inputs are not permitted"),
-        ({"instruction": 3}, "instruction: should be a text or null, got 3"),
+        ({"instruction": 3}, "instruction: must be a string or null, got 3"),
     ],
 )
 def test_a_bad_option_is_named(server, changes, said):
@@ -166,7 +166,8 @@ def test_a_bad_option_is_named(server, changes, said):
 
 def test_an_option_that_is_missing_is_named():
     with pytest.raises(
-        UserError, match=r"evaluate\.options\.judge: url: Field required; model: Field required"
+        UserError,
+        match=r"evaluate\.options\.judge: base_url: Field required; model: Field required",
     ):
         Metrics(["judge"], {}).score(["a"], ["b"])
 
@@ -174,7 +175,7 @@ def test_an_option_that_is_missing_is_named():
 def test_an_endpoint_that_fails_is_named_by_its_options(server):
     server.respond = lambda body: failure(404, "no such model")
     with pytest.raises(
-        UserError, match=r"^evaluate\.options\.judge: big at http\S+ is not there: no such model"
+        UserError, match=r"^evaluate\.options\.judge: big at http\S+ was not found: no such model"
     ):
         judge(server, ("a", "b"))
 
@@ -182,9 +183,9 @@ def test_an_endpoint_that_fails_is_named_by_its_options(server):
 def test_plain_use_of_the_module_without_records(server):
     import evaluate
 
-    from stages.core.metrics.metrics import METRICS
+    from stages.core.metrics.metrics import METRICS_FOLDER
 
-    module = evaluate.load(str(METRICS / "judge" / "judge.py"))
+    module = evaluate.load(str(METRICS_FOLDER / "judge" / "judge.py"))
     found = module.compute(
         predictions=["longer", "lo"], references=["long", "long"], **server.settings()
     )

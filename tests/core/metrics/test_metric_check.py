@@ -29,33 +29,33 @@ def check(name, targets, **options):
             "entity_f1",
             [NOTHING, NOTHING],
             {},
-            r"entity_f1 gives empty answers 1\.000 and perfect ones 1\.000",
+            r"entity_f1 scores empty answers 1\.000 and perfect answers 1\.000",
         ),
         (
             "entity_f1",
             ["[Ann - PERSON]", "[Bo Lee - ]"],
             {},
-            r"entity_f1 cannot read the target .*\[Bo Lee - \]",
+            r"entity_f1 cannot read some targets, .*\[Bo Lee - \]",
         ),
         ("entity_f1", ["[Ann-person]"], {}, r"empty answers 1\.000 .*NAME - TYPE, NAME - TYPE"),
-        ("set_f1", ["()", "[]"], {}, "set_f1 gives empty answers"),
+        ("set_f1", ["()", "[]"], {}, "set_f1 scores empty answers"),
         (
             "bleu",
             ["yes", "no"],
             {},
-            r"bleu gives perfect answers 0\.000, not 1, .*script: Latin.* choose chrf",
+            r"bleu scores perfect answers 0\.000 instead of 1, .*script: Latin.* choose chrf",
         ),
         (
             "rouge",
             ["new", "größer"],
             {"tokenizer": "rouge_score", "kind": "rouge2"},
-            r"rouge gives a perfect answer 0\.",
+            r"rouge scores a perfect answer 0\.",
         ),
         (
             "json_match",
             ['{"a": 1}'],
             {"schema": {"type": "array"}},
-            r"json_match gives a perfect answer 0\.000.* schema",
+            r"json_match scores a perfect answer 0\.000.* schema",
         ),
         (
             "json_f1",
@@ -110,13 +110,13 @@ def test_a_metric_of_ones_own_may_have_another_best(tmp_path, monkeypatch):
         "    def contribute(self, prediction, reference, record):\n"
         "        return float('please' in prediction), 1.0\n"
     )
-    monkeypatch.setattr(loading, "METRICS", tmp_path)
+    monkeypatch.setattr(loading, "METRICS_FOLDER", tmp_path)
     for name, best in (("polite", ""), ("courteous", "    best = None\n\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.py").write_text(body.format(best=best))
     check("courteous", ["a"])
     with pytest.raises(
-        UserError, match=r"polite gives a perfect answer 0\.000, not 1, .*`best = None`"
+        UserError, match=r"polite scores a perfect answer 0\.000 instead of 1, .*`best = None`"
     ):
         check("polite", ["a"])
 
@@ -133,6 +133,6 @@ def test_the_run_stops_before_the_base_model_is_asked(prepared, workspace, monke
         "+evaluate.options.bleu.tokenizer=13a",
     )
     with pytest.raises(
-        SystemExit, match=r"baseline: evaluate\.metrics: bleu gives perfect answers"
+        SystemExit, match=r"baseline: evaluate\.metrics: bleu scores perfect answers"
     ):
         baseline(compose_config(*TINY, *options))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.core.errors import UserError
-from stages.core.metrics.metrics import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def metrics():
 
 
 def load_module(name):
-    spec = importlib.util.spec_from_file_location(name, METRICS / name / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, METRICS_FOLDER / name / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -109,7 +109,7 @@ def test_the_module_and_the_rows_say_the_same():
     import evaluate
 
     for name in ("exact_match", "entity_f1"):
-        module = evaluate.load(str(METRICS / name / f"{name}.py"))
+        module = evaluate.load(str(METRICS_FOLDER / name / f"{name}.py"))
         pairs = [(f"[{BANK}]", f"[{BANK}, {ANN}]"), ("a", "a"), (f"[{ROME}]", f"[{ROME}]")]
         whole = module.compute(predictions=[p for p, _ in pairs], references=[r for _, r in pairs])
         assert whole[name] == pytest.approx(score(Metrics([name], {}), name, *pairs).value)
@@ -122,7 +122,7 @@ def test_no_text_breaks_the_reading_of_entities(text):
 
 
 def test_a_metric_that_is_not_there_is_named():
-    with pytest.raises(UserError, match=r"no metric 'rogue'; there are .*exact_match"):
+    with pytest.raises(UserError, match=r"unknown metric 'rogue'; choose from .*exact_match"):
         Metrics(["rogue"], {})
 
 
@@ -218,7 +218,9 @@ def test_which_answers_are_lists_of_entities():
 
 def test_every_metric_says_its_range():
     names = sorted(
-        path.name for path in METRICS.iterdir() if path.is_dir() and not path.name.startswith("_")
+        path.name
+        for path in METRICS_FOLDER.iterdir()
+        if path.is_dir() and not path.name.startswith("_")
     )
     metrics = Metrics(names, {})
     assert {name for name in names if metrics.bounds(name) is None} == {"perplexity"}

@@ -129,7 +129,7 @@ def test_the_words_of_rouge_score_are_refused_where_there_are_none(language):
     metrics = Metrics(["rouge"], {"rouge": {"tokenizer": "rouge_score"}})
     if language.script == "Latin":
         return check_metrics(metrics, records, seed=0)
-    said = rf"rouge gives a perfect answer 0\.000.*script: {language.script}.*tokenizer=unicode"
+    said = rf"rouge scores a perfect answer 0\.000.*script: {language.script}.*tokenizer=unicode"
     with pytest.raises(UserError, match=said):
         check_metrics(metrics, records, seed=0)
 
@@ -143,12 +143,12 @@ def test_the_tokenizer_of_bleu_follows_the_script_and_is_reported(name, tokenize
     sentences = LANGUAGES[name].sentences
     metrics = Metrics(["bleu"], {})
     metrics.score(sentences, sentences)
-    assert metrics.facts()["bleu"]["tokenizer"] == tokenizer
+    assert metrics.metadata()["bleu"]["tokenizer"] == tokenizer
 
 
 def test_bleu_by_the_words_of_a_script_without_spaces_is_refused():
     records = [chat("?", text) for text in LANGUAGES["Thai"].sentences]
     with pytest.raises(
-        UserError, match=r"bleu gives perfect answers 0\.000.*script: Thai.*tokenizer=char"
+        UserError, match=r"bleu scores perfect answers 0\.000.*script: Thai.*tokenizer=char"
     ):
         check_metrics(Metrics(["bleu"], {"bleu": {"tokenizer": "13a"}}), records, seed=0)

@@ -5,7 +5,7 @@ import evaluate
 import pytest
 
 from stages.core.data.predictions import Prediction
-from stages.core.metrics.metrics import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
 from tests.conftest import chat
 
 TYPED = """Use only the following tables and columns:
@@ -29,7 +29,7 @@ CREATE TABLE sale (id INTEGER PRIMARY KEY, item_id INT REFERENCES item(item_id),
 
 @pytest.fixture(scope="module")
 def metric():
-    return evaluate.load(str(METRICS / "sql_execution" / "sql_execution.py"))
+    return evaluate.load(str(METRICS_FOLDER / "sql_execution" / "sql_execution.py"))
 
 
 def match(metric, prediction, reference, question=TYPED):
@@ -209,7 +209,7 @@ def test_rows_compared_as_texts_are_counted_and_forms_are_told():
     for text in ("select name from SINGER", "SELECT x"):  # two arms, the same rows
         answers = [Prediction(record.id, "few_shot", text, 1, 1, 0.1) for record in records]
         metrics.score_records(answers, records)
-    facts = metrics.facts()["sql_execution"]
+    facts = metrics.metadata()["sql_execution"]
     assert (facts["rows"], facts["rows_compared_as_text"]) == (3, 2)
     answers = [
         "SELECT a FROM b;",

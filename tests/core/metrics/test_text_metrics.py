@@ -9,12 +9,12 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from stages.core.metrics.metrics import METRICS, Metrics
+from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
 
 
 @functools.cache
 def metric(name):
-    return evaluate.load(str(METRICS / name / f"{name}.py"))
+    return evaluate.load(str(METRICS_FOLDER / name / f"{name}.py"))
 
 
 def score(name, pairs, **options):
@@ -103,7 +103,10 @@ def test_the_confusion_matrix_agrees_with_sklearn():
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
 def test_a_label_that_is_not_there(name):
     assert score(name, [("a", "[a]")], pattern=r"\[(.*)\]")["rows"][0][0] == 0
-    for pattern, words in ((r"\[(.*)\]", "no label in the reference 'a'"), (r"\w", "no group")):
+    for pattern, words in (
+        (r"\[(.*)\]", "no label in the reference 'a'"),
+        (r"\w", "no capture group"),
+    ):
         with pytest.raises(ValueError, match=words):
             score(name, [("a", "a")], pattern=pattern)
 
@@ -321,10 +324,12 @@ def test_rouge_by_hand():
         2 * 2 / (3 + 5)
     )
     with pytest.raises(
-        ValueError, match="unknown kind rougeLsum; there are rougeL, rouge1, rouge2"
+        ValueError, match="unknown kind rougeLsum; choose from rougeL, rouge1, rouge2"
     ):
         score("rouge", [("a", "a")], kind="rougeLsum")
-    with pytest.raises(ValueError, match="unknown tokenizer words; there are unicode, rouge_score"):
+    with pytest.raises(
+        ValueError, match="unknown tokenizer words; choose from unicode, rouge_score"
+    ):
         score("rouge", [("a", "a")], tokenizer="words")
 
 
@@ -346,5 +351,7 @@ def test_a_tokenizer_of_bleu():
         == score("bleu", pairs, tokenizer="char")["bleu"]
         == pytest.approx(theirs)
     )
-    with pytest.raises(ValueError, match="unknown tokenizer flores200; there are 13a, intl, char"):
+    with pytest.raises(
+        ValueError, match="unknown tokenizer flores200; choose from 13a, intl, char"
+    ):
         score("bleu", pairs, tokenizer="flores200")

@@ -25,14 +25,19 @@ def plain(model, tokenizer, prompt, max_new_tokens):
     return tokenizer.decode(plain_ids(model, prompt, max_new_tokens), skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("batch_tokens", [64, 400, 100_000])
+@pytest.mark.parametrize("max_batch_tokens", [64, 400, 100_000])
 @pytest.mark.parametrize("system", [None, "The same words before every question."])
-def test_answers_are_those_of_plain_generation(tiny, batch_tokens, system):
+def test_answers_are_those_of_plain_generation(tiny, max_batch_tokens, system):
     model, tokenizer = tiny
     records = [chat(f"{'word ' * (n * 3 % 7)}{n}", "x", system) for n in range(9)]
     prompts = [encode_prompt(tokenizer, build_prompt(record, None)) for record in records]
     answers = generate(
-        model, tokenizer, prompts, max_new_tokens=12, batch_tokens=batch_tokens, title="test"
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=12,
+        max_batch_tokens=max_batch_tokens,
+        title="test",
     )
     assert [answer.text for answer in answers] == [
         plain(model, tokenizer, prompt, 12) for prompt in prompts
@@ -52,7 +57,7 @@ def test_a_row_stops_at_its_end_token_while_others_go_on(tiny):
     )  # some rows say it and some do not
     model.generation_config.eos_token_id = [end]
     answers = generate(
-        model, tokenizer, prompts, max_new_tokens=10, batch_tokens=10_000, title="test"
+        model, tokenizer, prompts, max_new_tokens=10, max_batch_tokens=10_000, title="test"
     )
     for row, answer in zip(free, answers, strict=True):
         kept = row[: row.index(end) + 1] if end in row else row
@@ -67,7 +72,7 @@ def test_for_timings_no_end_token_ends_an_answer(tiny):
         for n in range(4)
     ]
     model.generation_config.eos_token_id = [plain_ids(model, prompt, 3)[1] for prompt in prompts]
-    limits = {"max_new_tokens": 6, "batch_tokens": 10_000, "title": None}
+    limits = {"max_new_tokens": 6, "max_batch_tokens": 10_000, "title": None}
     assert any(
         answer.completion_tokens < 6 for answer in generate(model, tokenizer, prompts, **limits)
     )
@@ -75,8 +80,8 @@ def test_for_timings_no_end_token_ends_an_answer(tiny):
     assert [answer.completion_tokens for answer in found] == [6] * 4
 
 
-@pytest.mark.parametrize("batch_tokens", [100, 100_000])
-def test_an_answer_is_held_to_the_likeliest_of_the_allowed_tokens(tiny, batch_tokens):
+@pytest.mark.parametrize("max_batch_tokens", [100, 100_000])
+def test_an_answer_is_held_to_the_likeliest_of_the_allowed_tokens(tiny, max_batch_tokens):
     model, tokenizer = tiny
     end = tokenizer.eos_token_id
     allowed = [[*tokenizer(text)["input_ids"], end] for text in ("cat", "car", "ca", "dog")]
@@ -84,7 +89,7 @@ def test_an_answer_is_held_to_the_likeliest_of_the_allowed_tokens(tiny, batch_to
         encode_prompt(tokenizer, build_prompt(chat(f"{'word ' * n}{n}", "x"), None))
         for n in range(8)
     ]
-    limits = {"max_new_tokens": 4, "batch_tokens": batch_tokens}
+    limits = {"max_new_tokens": 4, "max_batch_tokens": max_batch_tokens}
     answers = generate(model, tokenizer, prompts, **limits, title="test", allowed=allowed)
 
     def follow(prompt):

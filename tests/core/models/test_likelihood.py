@@ -7,7 +7,7 @@ import torch
 from stages.core.data.predictions import Prediction
 from stages.core.errors import UserError
 from stages.core.inference.asking import ask
-from stages.core.inference.engine import Local
+from stages.core.inference.engine import TransformersEngine
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.likelihood import get_nats
 from stages.core.models.loading import get_model, get_tokenizer
@@ -37,9 +37,16 @@ def test_nats_are_those_of_each_row_alone(model, base):
 def test_every_arm_can_read_the_targets_after_its_own_prompt(model, base, config):
     records = [chat("Say 1.", "number 1"), chat("Say 2.", "number 2")]
     tokenizer = get_tokenizer(base)
-    engine = Local(model, tokenizer, 4096)
+    engine = TransformersEngine(model, tokenizer, 4096)
     short, long = (
-        ask("tuned", engine, tokenizer, config("evaluate.likelihood=true"), records, instruction)
+        ask(
+            "tuned",
+            engine,
+            tokenizer,
+            config("evaluate.target_loglikelihood=true"),
+            records,
+            instruction,
+        )
         for instruction in ("Say.", "Say what you are asked to say, and no more.")
     )
     assert [p.target_tokens for p in short] == [
@@ -59,8 +66,8 @@ def test_perplexity_is_over_all_tokens_and_cannot_decide():
     scores = metrics.score_records(answers, records)["perplexity"]
     assert scores.value == pytest.approx(math.exp(7 / 6))
     assert scores.values == pytest.approx(np.exp([0.5, 1.5]))
-    assert metrics.facts()["perplexity"]["lower_is_better"] is True
-    with pytest.raises(UserError, match="less is better"):
+    assert metrics.metadata()["perplexity"]["lower_is_better"] is True
+    with pytest.raises(UserError, match="lower is better"):
         Metrics(["perplexity"], {}, "perplexity")
-    with pytest.raises(UserError, match=r"evaluate\.likelihood"):
+    with pytest.raises(UserError, match=r"evaluate\.target_loglikelihood"):
         metrics.score(["b"], ["b"])

@@ -1,7 +1,7 @@
 import pytest
 
 from stages.core.errors import UserError
-from stages.core.models.base_models import BaseModel, get_base_model
+from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.loading import get_model, get_tokenizer
 
 
@@ -58,4 +58,4 @@ def test_weights_in_a_pickle_are_refused_in_one_message(base, tmp_path):
     (tmp_path / "model.safetensors").unlink()
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"model\.safetensors(.|\n)*Only safetensors are loaded"):
-        get_model(BaseModel(str(tmp_path), None, None), "float32")
+        get_model(ModelFiles(str(tmp_path), None, None), "float32")

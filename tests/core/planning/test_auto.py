@@ -4,17 +4,17 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.planning.auto import processes, resolve, steps_per_epoch
-from stages.core.planning.estimate import estimate
-from stages.core.planning.model_dimensions import Shape
+from stages.core.planning.estimate import estimate_training
+from stages.core.planning.model_dimensions import ModelDimensions
 
 AUTO = [
     f"train.args.{key}=auto"
     for key in ("num_train_epochs", "per_device_train_batch_size", "learning_rate")
 ]
-SHAPE = Shape(576, 1536, 30, 49152, 192, tied=True)
-ACCELERATE = "{kind: accelerate, processes: 2, config_file: null, args: []}"
+DIMENSIONS = ModelDimensions(576, 1536, 30, 49152, 192, tied=True)
+ACCELERATE = "{kind: accelerate, num_processes: 2, config_file: null, args: []}"
 SLURM = (
-    "{kind: slurm, cluster: slurm, nodes: 2, processes: 4, config_file: null, args: [], folder: logs, minutes: 9, "
+    "{kind: slurm, cluster: slurm, nodes: 2, num_processes: 4, config_file: null, args: [], folder: logs, minutes: 9, "
     "parameters: {}}"
 )
 
@@ -77,7 +77,7 @@ def test_the_batch_is_divided_by_processes_and_accumulation(config, overrides, s
 )
 def test_a_batch_of_grpo_holds_all_answers_to_a_question(config, overrides, rows, size):
     checked = config(
-        *AUTO, "train.method=grpo", "train.reward.metric=exact_match", *overrides
+        *AUTO, "train.method=grpo", "train.grpo_reward.metric=exact_match", *overrides
     ).train
     args, _ = resolve(checked, 576, rows)
     whole = size * args["gradient_accumulation_steps"] * processes(checked)
@@ -94,9 +94,9 @@ def test_a_batch_of_grpo_holds_all_answers_to_a_question(config, overrides, rows
         ((), 4096, 2.9e-4),
         (("train.method=dpo",), 2000, 1e-5),
         (("train=full", "train.method=kto"), 2000, 1e-6),
-        (("train.method=reward",), 2000, 5e-4),
-        (("train=full", "train.method=classify"), 576, 5e-5),
-        (("train.method=tag",), 576, 5e-4),
+        (("train.method=reward-model",), 2000, 5e-4),
+        (("train=full", "train.method=sequence-classification"), 576, 5e-5),
+        (("train.method=token-classification",), 576, 5e-4),
     ],
 )
 def test_learning_rates(config, overrides, hidden, rate):
@@ -138,7 +138,7 @@ def test_steps_of_grpo_are_trls(config, rows, generations, batch, iterations):
         "num_generations": generations,
         "num_iterations": iterations,
     }
-    train = config("train.method=grpo", "train.reward.metric=exact_match").train
+    train = config("train.method=grpo", "train.grpo_reward.metric=exact_match").train
     drawn = list(RepeatSampler(range(rows), generations, batch // generations, iterations))
     assert steps_per_epoch(train, args, rows) == len(drawn) / batch
 
@@ -147,19 +147,21 @@ def test_steps_of_grpo_are_trls(config, rows, generations, batch, iterations):
     "overrides",
     [
         ("train.method=dpo",),
-        ("train.method=classify",),
+        ("train.method=sequence-classification",),
         ("train.quantization={load_in_4bit: true}",),
         ("train.args.gradient_checkpointing=true",),
         (f"++train.launcher={ACCELERATE}", "train.args.per_device_train_batch_size=8"),
     ],
 )
 def test_the_estimate_does_not_claim_what_it_does_not_know(config, overrides):
-    found = estimate(config(*overrides).train, SHAPE, 696, 50_000, 20_000, 2048, "float32")
+    found = estimate_training(
+        config(*overrides).train, DIMENSIONS, 696, 50_000, 20_000, 2048, "float32"
+    )
     assert found["steps"] == 88 and "seconds" not in found and "not estimated" in found["sentence"]
 
 
 def test_the_estimate_counts_with_what_auto_means(config):
-    found = estimate(config(*AUTO).train, SHAPE, 696, 50_000, 20_000, 2048, "float32")
+    found = estimate_training(config(*AUTO).train, DIMENSIONS, 696, 50_000, 20_000, 2048, "float32")
     assert found["steps"] == 3 * 44 and found["tokens"] == 150_000
     assert "learning_rate=0.0013: 5e-05, times 10 for adapters" in found["sentence"]
     assert set(found["auto"]) == {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri, stdtrit
 
-from stages.core.statistics.bounds import compare, difference, estimate
+from stages.core.statistics.bounds import compare, difference, estimate_metric
 from stages.core.statistics.scores import Scores, ratio
 
 
@@ -41,24 +41,26 @@ def test_rows_that_are_all_alike_still_leave_room():
     assert found.bound_high == pytest.approx(
         0.075, abs=0.003
     )  # far from the margin of 0.02: nothing is decided
-    assert estimate(nothing, 0.95).ci_high > 0.08 and estimate(nothing, 0.95).ci_low == 0
+    assert (
+        estimate_metric(nothing, 0.95).ci_high > 0.08 and estimate_metric(nothing, 0.95).ci_low == 0
+    )
 
 
 def test_the_interval_of_a_share_is_near_the_normal_one_and_stays_in_its_range():
     scores = draw(0.7, 400, 1)
-    found = estimate(scores, 0.95)
+    found = estimate_metric(scores, 0.95)
     half = 1.96 * np.sqrt(scores.value * (1 - scores.value) / 400)
     assert (found.ci_low, found.ci_high) == pytest.approx(
         (scores.value - half, scores.value + half), abs=0.004
     )
-    assert estimate(binary(*[1] * 50), 0.95).ci_high == 1
+    assert estimate_metric(binary(*[1] * 50), 0.95).ci_high == 1
 
 
 def test_a_difference_is_paired():
     ours = draw(0.5, 300, 3)
     better = binary(*np.maximum(ours.values, draw(0.1, 300, 4).values))
     gap = difference(better, ours, 0.95)
-    alone = estimate(ours, 0.95)
+    alone = estimate_metric(ours, 0.95)
     assert gap.ci_low > 0 and gap.ci_high - gap.ci_low < alone.ci_high - alone.ci_low
     assert gap.ci_low < gap.bound_low < gap.value < gap.bound_high < gap.ci_high
 
@@ -126,17 +128,17 @@ def test_a_metric_without_ends_has_no_imagined_rows():
         aggregate=lambda sums: np.exp(ratio(sums)),
         bounds=None,
     )
-    found = estimate(nats, 0.95)
+    found = estimate_metric(nats, 0.95)
     assert found.value == pytest.approx(np.exp(2)) and found.ci_high > 9
-    assert estimate(nats.of(np.array([0, 0, 0])), 0.95).ci_low == pytest.approx(np.exp(2))
+    assert estimate_metric(nats.of(np.array([0, 0, 0])), 0.95).ci_low == pytest.approx(np.exp(2))
 
 
 def test_imagined_rows_are_as_far_apart_as_the_metric_can_be():
     points = [draw(rate, 60, seed) for rate, seed in ((0.6, 1), (0.5, 2))]
     percent = [Scores(s.rows * [100, 1], bounds=(0.0, 100.0)) for s in points]
     assert compare(*percent).standard_error == pytest.approx(100 * compare(*points).standard_error)
-    assert estimate(percent[0], 0.95).ci_high == pytest.approx(
-        100 * estimate(points[0], 0.95).ci_high
+    assert estimate_metric(percent[0], 0.95).ci_high == pytest.approx(
+        100 * estimate_metric(points[0], 0.95).ci_high
     )
 
 

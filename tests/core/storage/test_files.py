@@ -1,14 +1,14 @@
 import pytest
 
 from stages.core.errors import UserError
-from stages.core.storage.files import read_json, whole_folder, write_bytes, write_jsonl
+from stages.core.storage.files import atomic_directory, atomic_write, read_json, write_jsonl
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "out"
-    with whole_folder(target) as folder:
+    with atomic_directory(target) as folder:
         (folder / "a").write_text("old")
-    with pytest.raises(RuntimeError), whole_folder(target) as folder:
+    with pytest.raises(RuntimeError), atomic_directory(target) as folder:
         (folder / "a").write_text("half")
         raise RuntimeError
     assert (target / "a").read_text() == "old"
@@ -18,20 +18,20 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 def test_what_a_killed_process_left_is_cleared(tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "half").write_text("x")
-    with whole_folder(tmp_path / "out") as folder:
+    with atomic_directory(tmp_path / "out") as folder:
         (folder / "a").write_text("new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
 
 
 def test_a_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
     target = tmp_path / "a.json"
-    write_bytes(target, b"old")
+    atomic_write(target, b"old")
     monkeypatch.setattr(
         "pathlib.Path.replace",
         lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
     with pytest.raises(OSError, match="No space"):
-        write_bytes(target, b"new")
+        atomic_write(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -53,10 +53,10 @@ def test_a_folder_that_a_killed_process_left_aside_comes_back(tmp_path):
     target = tmp_path / "out"
     (tmp_path / ".out.aside").mkdir()
     (tmp_path / ".out.aside/file").write_text("earlier")
-    with pytest.raises(RuntimeError), whole_folder(target):
+    with pytest.raises(RuntimeError), atomic_directory(target):
         raise RuntimeError
     assert (target / "file").read_text() == "earlier"
-    with whole_folder(target) as folder:
+    with atomic_directory(target) as folder:
         (folder / "file").write_text("later")
     assert (target / "file").read_text() == "later" and [
         path.name for path in tmp_path.iterdir()

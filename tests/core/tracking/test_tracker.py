@@ -41,9 +41,7 @@ def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
         summarize(tracker, {"rows": 40, "note": "text is left out"})
     with track(config(), "train") as tracker:
         tracker.log({"loss": 0.5}, step=3)
-        summarize(
-            tracker, {"training_loss": 0.25, "loss": 0.5, "decisive": {"primary": {"tuned": 1}}}
-        )
+        summarize(tracker, {"train_loss": 0.25, "loss": 0.5, "decisive": {"primary": {"tuned": 1}}})
     store = client()
     found = runs(store)
     assert len(found) == 3
@@ -52,12 +50,12 @@ def test_stages_of_one_execution_meet_in_one_parent(config, prepared, client):
     assert metrics == {"primary.tuned": 1}, "few enough for the UI to show them"
     files = {file.path for file in store.list_artifacts(parent(store).info.run_id, "metrics")}
     assert files == {"metrics/prepare.json", "metrics/train.json"}
-    assert found["train"].data.metrics.keys() >= {"training_loss", "loss"}
+    assert found["train"].data.metrics.keys() >= {"train_loss", "loss"}
     assert parent(store).data.params["train.adapter.r"] == "16"
     assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "loss")] == [3, 3]
-    assert [
-        m.step for m in store.get_metric_history(found["train"].info.run_id, "training_loss")
-    ] == [0]
+    assert [m.step for m in store.get_metric_history(found["train"].info.run_id, "train_loss")] == [
+        0
+    ]
     assert {i.dataset.digest for i in parent(store).inputs.dataset_inputs} == {
         sha256[:32] for sha256 in data_sha256().values()
     }
@@ -83,9 +81,11 @@ def test_a_failed_stage_is_a_failed_run(config, workspace, client):
 def test_what_came_from_the_cache_is_completed_afterwards(config, prepared, client):
     with track(config(), "prepare") as tracker:
         summarize(tracker, {"rows": 40})
-    Path("metrics/evaluate.json").write_text('{"gain": 0.2, "decisive": {"difference": 0.2}}')
+    Path("metrics/evaluate.json").write_text(
+        '{"gain": 0.2, "decisive": {"primary_difference": 0.2}}'
+    )
     complete(config())
-    assert parent(client()).data.metrics == {"difference": 0.2}
+    assert parent(client()).data.metrics == {"primary_difference": 0.2}
 
 
 def test_a_server_that_is_away_is_a_warning_and_no_password_is_shown(
@@ -127,11 +127,11 @@ def test_tracking_can_be_off(config, prepared, workspace):
 
 
 def test_more_parameters_than_mlflow_takes_in_one_call(config, prepared, client):
-    many = [f"+train.args.a{i}={i}" for i in range(150)] + [f"prompt.instruction={'x' * 7000}"]
+    many = [f"+train.args.a{i}={i}" for i in range(150)] + [f"prompt.system_prompt={'x' * 7000}"]
     with track(config(*many), "prepare") as tracker:
         summarize(tracker, {"rows": 1})
     params = parent(client()).data.params
-    assert params["train.args.a149"] == "149" and len(params["prompt.instruction"]) == 6000
+    assert params["train.args.a149"] == "149" and len(params["prompt.system_prompt"]) == 6000
 
 
 def test_system_metrics_of_a_stage(config, prepared, client, monkeypatch):

@@ -11,7 +11,7 @@ def test_the_view_has_the_arms_of_the_executions_and_what_decides(workspace):
     client = MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
     experiment = client.create_experiment("x")
     run = client.create_run(experiment).info.run_id
-    for key in ("primary.tuned", "primary.candidate", "difference"):
+    for key in ("primary.tuned", "primary.candidate", "primary_difference"):
         client.log_metric(run, key, 0.5)
     client.log_metric(client.create_run(experiment).info.run_id, "loss", 1.0)  # of a stage
     save_view(client, experiment)

@@ -46,5 +46,5 @@ def test_a_metric_that_is_no_mean_over_items_is_left_out():
 
 @pytest.mark.parametrize("tuned", [asked([1.0, 0.0], items="others"), {}])
 def test_other_items_cannot_be_compared(tuned):
-    with pytest.raises(UserError, match="other items"):
+    with pytest.raises(UserError, match="different items"):
         compare_harness(asked([1.0, 0.0]), tuned, CONFIDENCE)

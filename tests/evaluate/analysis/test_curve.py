@@ -38,7 +38,7 @@ def test_a_power_law_is_found_and_carried_on():
         "0.600 with 100 rows" in curve["sentence"]
         and "about 0.05 to 0.05 if the trend" in curve["sentence"]
     )
-    assert "that of training not measured; 3 points, one seed" in curve["sentence"]
+    assert "but not of training; 3 points, one seed" in curve["sentence"]
 
 
 def test_a_curve_that_slows_down_has_a_range_and_not_one_number():
@@ -95,7 +95,9 @@ def test_a_curve_is_read_only_for_what_it_was_measured_on(config, prepared):
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(orjson.dumps({"key": get_curve_key(config()), "curve": {"sentence": "yes"}}))
     assert read_curve(config()) == {"sentence": "yes"}
-    assert read_curve(config("train.share=0.5")) == {"sentence": "yes"}  # one of its own points
+    assert read_curve(config("train.train_fraction=0.5")) == {
+        "sentence": "yes"
+    }  # one of its own points
     assert read_curve(config("train.seeds=[7]")) == {"sentence": "yes"}
     assert read_curve(config("train.args.learning_rate=1e-4")) is None
     FILE.write_bytes(b"{}")

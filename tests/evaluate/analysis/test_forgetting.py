@@ -43,7 +43,7 @@ def test_what_was_forgotten_is_counted_by_category(compare):
     assert found.base_perplexity == pytest.approx(
         math.exp(3.1)
     ) and found.perplexity_ratio.value == pytest.approx(math.e)
-    assert "before (-0." in found.sentence
+    assert "before (difference -0." in found.sentence
 
 
 def test_equal_models_forgot_nothing(compare):
@@ -80,7 +80,7 @@ def test_the_tasks_answers_to_general_questions_are_counted_apart(compare, text)
     said = f"most frequent answer to the suite is {text!r} (160 of 320 items)"
     assert (
         said in found.answers_sentence
-        and "160 of them with an answer in the form of the task's" in found.answers_sentence
+        and "Of these answers, 160 have the form of the task's answers" in found.answers_sentence
     )
 
 
@@ -105,7 +105,8 @@ def test_answers_below_an_empty_system_message_have_sheets_of_their_own(compare)
     tuned["answers_without_system"] = dict.fromkeys(drawn, "No entities found")
     found = compare(base, tuned, task=TARGETS)
     assert sheet(found, "tuned", "empty").in_task_format == len(drawn) == 105
-    assert "(105 of the items, drawn by the seed): 0.000 after tuning, 0." in found.answers_sentence
+    assert "On 105 items, drawn with the seed" in found.answers_sentence
+    assert "the score is 0.000 after tuning and 0." in found.answers_sentence
     assert "empty" not in compare(answers(1, [1, 1]), answers(1, [1, 1])).answers_sentence
 
 
@@ -134,10 +135,10 @@ def test_a_severe_loss_names_the_remedy_that_was_not_taken(compare):
     all_lost = (answers(1, [300, 320]), answers(0, [300, 320]))
     found = compare(*all_lost)
     assert (
-        found.remedy.startswith("It lost 0.2")
-        and found.remedy_command == "dvc exp run -S train.replay.share=0.2"
+        found.remedy.startswith("The tuned model lost 0.2")
+        and found.remedy_command == "dvc exp run -S train.replay.fraction=0.2"
     )
-    for overrides in (["train.replay.share=0.1"], ["train=dpo"], ["train=pretrain"]):
+    for overrides in (["train.replay.fraction=0.1"], ["train=dpo"], ["train=pretrain"]):
         assert compare(*all_lost, *overrides).remedy is None
     assert (
         compare(answers(1, [300, 320]), answers(0.6, [300, 320])).remedy is None
@@ -147,10 +148,10 @@ def test_a_severe_loss_names_the_remedy_that_was_not_taken(compare):
 def test_the_suite_is_asked_with_an_empty_system_message_where_the_template_has_its_own(
     config, base
 ):
-    from stages.core.inference.engine import Local
+    from stages.core.inference.engine import TransformersEngine
 
     tokenizer = get_tokenizer(base)
-    engine = Local(get_model(base, "float32"), tokenizer, 16384)
+    engine = TransformersEngine(get_model(base, "float32"), tokenizer, 16384)
     plain = ask_general(engine, tokenizer, config())
     assert set(plain) == {"answers", "prose", "seconds"}
     default = (

@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from stages.core.inference.general import FOLDER, Item, read_items
-from stages.evaluate.analysis.general import KINDS, passes
+from stages.evaluate.analysis.general import CHECKS, passes
 
 ITEM_LIST = read_items()
 CATEGORIES = ("instructions", "arithmetic", "facts", "refusals", "formatting")
@@ -193,9 +193,9 @@ def test_counts_and_names():
         f"{c}-{n:03d}" for c in CATEGORIES for n in range(1, 65)
     ]
     assert len({item.prompt.casefold() for item in ITEM_LIST}) == 320
-    assert all(item.check["kind"] in KINDS for item in ITEM_LIST)
+    assert all(item.check["kind"] in CHECKS for item in ITEM_LIST)
     assert all(0 < len(item.prompt.split()) < 50 for item in ITEM_LIST)
-    assert {item.check["kind"] for item in ITEM_LIST} == set(KINDS)
+    assert {item.check["kind"] for item in ITEM_LIST} == set(CHECKS)
 
 
 def test_half_of_the_refusals_are_harmful_requests():

@@ -56,7 +56,9 @@ def test_an_arm_that_gives_one_answer_is_named():
         and "no better in exact_match" in warnings[1]
     )
     alike = find_warnings({"primary_metric": "exact_match", "arms": arms_alike})
-    assert len(alike) == 3 and alike[0].startswith("few_shot, retrieval and tuned give one answer")
+    assert len(alike) == 3 and alike[0].startswith(
+        "few_shot, retrieval and tuned give the same answer"
+    )
     assert "to at least 97% of the rows" in alike[0] and alike[1].startswith(
         "few_shot, retrieval and tuned are no better"
     )

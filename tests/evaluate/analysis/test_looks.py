@@ -36,11 +36,11 @@ def test_a_sweep_of_twenty_counts_as_twenty(look):
         [looks.place for looks in found] == [looks.count for looks in found] == list(range(1, 21))
     )
     assert (
-        found[0].sentence == "The first model judged on these test rows."
+        found[0].sentence == "This is the first model judged on these test rows."
         and found[0].confidence == 0.95
     )
     assert (
-        "The 20th model judged on these test rows: each bound has 0.9975 confidence"
+        "This is the 20th model judged on these test rows, so each bound has a confidence of 0.9975"
         in found[19].sentence
     )
 
@@ -51,7 +51,10 @@ def test_the_same_weights_are_counted_once_and_keep_their_place(look):
     before = {path: path.read_bytes() for path in ledger()}
     again = look("a", overrides=OFF)
     assert (first.place, again.place, again.count) == (1, 1, 2)
-    assert again.confidence == first.confidence and "2 have been judged by now" in again.sentence
+    assert (
+        again.confidence == first.confidence
+        and "2 models have been judged so far" in again.sentence
+    )
     assert {path: path.read_bytes() for path in ledger()} == before
 
 
@@ -150,7 +153,10 @@ def test_branches_that_were_merged_count_all_their_looks(look):
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [("evaluate.split=validation", "optimistic"), ("train.share=0.5", "Trained on 50% of the")],
+    [
+        ("evaluate.split=validation", "optimistic"),
+        ("train.train_fraction=0.5", "trained on 50% of the"),
+    ],
 )
 def test_what_is_no_look_is_not_counted(look, override, said):
     found = look("a", overrides=[*OFF, override])
@@ -169,7 +175,7 @@ def test_a_file_that_is_no_look_is_named_with_what_to_do(config, prepared):
     settings = config(*OFF)
     with (
         track(settings, "prepare") as tracker,
-        pytest.raises(UserError, match=f"{path} is no look.*git checkout"),
+        pytest.raises(UserError, match=f"{path} is not a valid look.*git checkout"),
     ):
         count_looks(settings, tracker, {"a": 0.5})
 

@@ -20,7 +20,8 @@ def report(**changes):
 
     arms = {"constant": arm(0.5), "lookup": arm(0.9), "few_shot": arm(0.4), "tuned": arm(0.7)}
     return {
-        "verdict": "fine-tune", "recommended_arm": "tuned", "useful": None, "arms": arms, "candidate": "tuned",
+        "verdict": "fine-tune", "recommended_arm": "tuned", "min_useful_value": None, "arms": arms,
+        "candidate": "tuned",
         "best_prompted_arm": "few_shot", "model_free_arms": ["constant", "lookup"], "tuned_arms": ["tuned"],
         "primary_metric": "exact_match", "rows": 300, "min_rows": 50, "split": "test",
         "prompt_search": {"thorough": False}, "seeds": {"count": 1},
@@ -33,10 +34,10 @@ def report(**changes):
     [
         ("fine-tune", "tuned", "Yes, fine-tune: use tuned."),
         ("prompt", "few_shot", "No: prompting with few_shot is enough."),
-        ("no-model", "lookup", "No: no model is needed, lookup does as well without one."),
+        ("no-model", "lookup", "No, and no model is needed: lookup does as well without one."),
         ("neither", None, "nothing beats always answering “No entities found”."),
         ("not-enough-evidence", "few_shot", "Not enough evidence yet: stay with few_shot"),
-        ("not-enough-evidence", None, "no arm has shown that it is worth using"),
+        ("not-enough-evidence", None, "no arm was shown to be worth using"),
     ],
 )
 def test_the_answer_says_what_to_do(verdict, arm, said):
@@ -47,17 +48,17 @@ def test_few_rows_are_the_reason_where_they_are_few():
     few = report(verdict="not-enough-evidence", recommended_arm=None, rows=37)
     assert (
         get_answer(few)
-        == "Not enough evidence yet: 37 rows were judged, and below 50 nothing is decided."
+        == "Not enough evidence yet: only 37 rows were judged, and a verdict needs at least 50."
     )
 
 
 def test_quality_is_told_in_requests():
     assert get_quality(report()) == (
-        "Of 300 requests 210 come out right with tuned instead of 120 with few_shot, the best prompt: 94 better, "
-        "4 worse; always answering “No entities found” gets 150, lookup 270."
+        "Of 300 requests, tuned gets 210 right, against 120 for few_shot, the best prompted arm "
+        "(94 better, 4 worse). Always answering “No entities found” gets 150 right, lookup gets 270."
     )
-    assert "tuned has 0.700 in exact_match" in get_quality(report(counts=None))
-    assert "tuned (the first of its 3 training seeds) instead" in get_quality(
+    assert "tuned scores 0.700 in exact_match" in get_quality(report(counts=None))
+    assert "tuned (the first of its 3 training seeds) gets" in get_quality(
         report(seeds={"count": 3})
     )
 
@@ -82,18 +83,15 @@ def test_costs_of_models_are_for_who_is_to_use_one(verdict, said):
 def test_what_was_forgotten_is_for_who_is_to_use_the_tuned_model():
     everything = {"base": {"value": 0.4}, "tuned": {"value": 0.1}, "difference": {"ci_high": -0.2}}
     lost = {"forgetting": {"abilities": [everything]}}
-    assert "10.0%, the base model 40.0%: use it for this task alone" in get_forgetting(
-        report(**lost)
-    )
+    said = get_forgetting(report(**lost))
+    assert "10.0% of the general questions correctly, the base model 40.0%. Use" in said
+    assert "for this task only" in said
     assert get_forgetting(report(**lost, verdict="prompt")) is None
 
 
 def test_what_a_first_run_has_not_had_is_said():
     sentence = get_missing(report())
-    assert (
-        "further training seeds, a rival way of training and the whole search of prompts"
-        in sentence
-    )
+    assert "more training seeds, a rival training method and the full prompt search" in sentence
     whole = report(
         seeds={"count": 3}, tuned_arms=["tuned", "encoder"], prompt_search={"thorough": True}
     )
@@ -101,7 +99,7 @@ def test_what_a_first_run_has_not_had_is_said():
 
 
 def test_a_later_look_is_said_on_the_first_screen():
-    first = {"place": 1, "sentence": "The first model judged on these test rows."}
+    first = {"place": 1, "sentence": "This is the first model judged on these test rows."}
     assert get_looks(report(looks=first)) is None
     assert get_looks(report(looks={"place": 14, "sentence": "The 14th model"})) == "The 14th model"
 
@@ -119,7 +117,7 @@ def test_seeds_vote():
     [
         (None, ")."),
         ({"low": 900, "high": 4000}, "Between 900 and 4,000"),
-        ({"low": 900, "high": None}, "At least 900"),
+        ({"low": 900, "high": None}, "at least 900"),
     ],
 )
 def test_a_comparison_says_how_many_rows_would_settle_it(needed, said):

@@ -79,15 +79,15 @@ def test_a_wide_interval_decides_nothing():
     [
         (
             arms(0.3, 0.4, 0.5, 0.45, 0.525),
-            "Whether tuned is better than few_shot by 0.020 cannot be told",
+            "These rows do not show whether tuned is better than few_shot by 0.020.",
         ),
         (
             arms(0.3, 0.9, 0.915, 0.45, 0.7),
-            "tuned is not better than nearest, few_shot by 0.020; which arm is the best",
+            "tuned is not better than nearest, few_shot by 0.020. These rows do not show which arm is the best",
         ),
         (
             arms(0.3, 0.7, 0.3, 0.72, 0.72),
-            "tuned is not better than retrieval by 0.020; whether it is better than nearest",
+            "tuned is not better than retrieval by 0.020. These rows do not show whether it is better than nearest",
         ),
     ],
 )
@@ -118,10 +118,10 @@ def test_as_good_and_cheaper_is_worth_tuning():
 
 def test_an_arm_that_is_not_useful_is_not_recommended():
     values = arms(0.3, 0.4, 0.5, 0.45, 0.7)
-    assert decide(field(values), Rule(0.02, 0.95, useful=0.9), 300).verdict == "neither"
-    unsure = decide(field(values), Rule(0.02, 0.95, useful=0.695), 300)
+    assert decide(field(values), Rule(0.02, 0.95, min_useful_value=0.9), 300).verdict == "neither"
+    unsure = decide(field(values), Rule(0.02, 0.95, min_useful_value=0.695), 300)
     assert (unsure.verdict, unsure.recommended_arm) == ("not-enough-evidence", None)
-    assert decide(field(values), Rule(0.02, 0.95, useful=0.6), 300).verdict == "fine-tune"
+    assert decide(field(values), Rule(0.02, 0.95, min_useful_value=0.6), 300).verdict == "fine-tune"
 
 
 def test_the_cheapest_tuned_arm_that_is_not_worse_is_recommended():
@@ -135,11 +135,13 @@ def test_a_cheaper_tuned_arm_that_may_be_as_good_is_named():
     values = arms(0.3, 0.4, 0.5, 0.45, 0.7, encoder=0.688, small=0.6)
     cost = {"tuned": 3.0, "encoder": 1.0, "small": 0.1}
     found = decide(field(values, tuned=("tuned", "encoder", "small"), cost=cost), RULE, 300)
-    assert found.recommended_arm == "tuned" and "encoder costs 33% of it a request" in (
-        found.alternative or ""
+    assert (
+        found.recommended_arm == "tuned"
+        and "Requests to encoder cost 33% of those to tuned" in (found.alternative or "")
     )
     assert (
-        "was not shown: -0.012, at least -0.020" in found.alternative
+        "was not shown to be within 0.020 of it: the difference is -0.012, at least -0.020"
+        in found.alternative
         and "small" not in found.alternative
     )
 

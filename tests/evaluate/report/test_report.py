@@ -80,7 +80,7 @@ def measure(description, *, lower_is_better=False, **options):
 def costs(requests=(None, None, None), price=0.0):
     """As `stages.evaluate.costs.costs.Costs`, with the same numbers in all scenarios."""
     value, low, high = requests
-    found = "after 8,995 requests (6,091 to 20,100) instead of few_shot"
+    found = "after 8,995 requests (6,091 to 20,100) compared with few_shot"
     reason = f"Break-even: {found if value else 'never; a tuned request is not cheaper than a few_shot request'}"
     others = [arm for arm in ARMS if arm != "tuned"]
     payback = {
@@ -99,7 +99,7 @@ def costs(requests=(None, None, None), price=0.0):
         "training": 0.019, "labelling": price, "evaluating": 0.027, "per_request": scenario["per_request"],
         "break_even_requests": value, "break_even_low": low, "break_even_high": high, "break_even_reason": reason,
         "cheaper": dict.fromkeys(others, bool(value)), "cheaper_reasons": dict.fromkeys(others, f"{reason}."),
-        "worth": None, "sentence": f"Costs in the scenario batches: training 0.019 USD. {reason}.", "energy": None,
+        "worth": None, "sentence": f"In the cost scenario batches, training costs 0.019 USD. {reason}.", "energy": None,
     }  # fmt: skip
 
 
@@ -117,17 +117,20 @@ def bare():
         "verdict": "fine-tune",
         "recommended_arm": "tuned",
         "answer": "Yes, fine-tune: use tuned.",
-        "summary": ["Of 301 requests 211 come out right."],
-        "reasons": ["tuned beats every prompted arm and every arm without a model by more than 0.020."],
+        "summary": ["Of 301 requests, tuned gets 211 right."],
+        "reasons": ["tuned beats every prompted arm and every model-free arm by more than 0.020."],
         "warnings": [],
         "candidate": "tuned",
         "model_free_arms": ["constant", "nearest"],
         "prompted_arms": ["zero_shot", "few_shot", "retrieval"],
         "tuned_arms": ["tuned"],
         "split": "test",
-        "looks": {"place": 1, "count": 1, "confidence": 0.95, "sentence": "The first model judged on these test rows."},
+        "looks": {
+            "place": 1, "count": 1, "confidence": 0.95,
+            "sentence": "This is the first model judged on these test rows.",
+        },
         "groups": 301,
-        "useful": None,
+        "min_useful_value": None,
         "min_rows": 50,
         "smallest_gain": 0.08,
         "counts": {"right": 211, "right_instead": 150, "better": 70, "worse": 9, "rows": 301},
@@ -152,7 +155,7 @@ def bare():
         "costs": costs(),
         "training": {
             "seconds": 171.0, "tokens": 102638, "steps": 88, "trained_parameters": 4884480,
-            "validation_loss_before": 3.3, "validation_loss": 0.17,
+            "eval_loss_before_training": 3.3, "eval_loss": 0.17,
         },
         "lineage": {
             "data": "finance-ner",
@@ -235,15 +238,15 @@ def full(bare):
     ]  # fmt: skip
     forgetting = {
         "abilities": abilities,
-        "sentence": "General suite of 320 items: 0.100 after tuning.",
+        "sentence": "General suite of 320 items: 0.100 after tuning and 0.470 before.",
         "sheets": sheets,
         "reliability": {"standard_error": 0.0286, "halves": [0.36, 0.38]},
         "answers_sentence": f"Most frequent: {ATTACK}.",
-        "remedy": "It lost 0.370 of the suite.",
-        "remedy_command": "dvc exp run -S train.replay.share=0.2",
+        "remedy": "The tuned model lost 0.370 on the general suite.",
+        "remedy_command": "dvc exp run -S train.replay.fraction=0.2",
     }
     return bare | {
-        "remote": {"url": "https://api.example.org/v1", "model": ATTACK},
+        "remote": {"base_url": "https://api.example.org/v1", "model": ATTACK},
         "slices": [part(ATTACK, loses=True), part("any other")],
         "confusion": {"labels": labels, "arms": {"tuned": diagonal, "few_shot": diagonal}},
         "forgetting": forgetting,
@@ -252,15 +255,16 @@ def full(bare):
              "difference": estimate(-0.02)}
         ],
         "curve": {
-            "points": [{"share": 0.5, "rows": 350, **estimate(0.6)}, {"share": 1.0, "rows": 700, **estimate(0.7)}],
+            "points": [{"train_fraction": 0.5, "rows": 350, **estimate(0.6)},
+                       {"train_fraction": 1.0, "rows": 700, **estimate(0.7)}],
             "fit": line,
             "doubling": {"low": 0.02, "high": 0.05},
-            "sentence": "Twice the rows should bring +0.030.",
+            "sentence": "Doubling the rows should add about 0.03.",
         },
         "costs": costs([8995, 6091, 20100], price=0.01) | {
             "energy": {"country": "USA", "training_kwh": 0.0123, "training_co2_kg": 0.0045,
                        "request_kwh": {"tuned": 1e-6}},
-            "worth": {"sentence": "With a right answer worth 1 USD, tuned is worth most."},
+            "worth": {"sentence": "If a correct answer is worth 1 USD, tuned is worth most."},
         },
     }  # fmt: skip
 
@@ -286,7 +290,7 @@ def answered(right_tuned, right_rival, questions=None):
 def write(config, workspace):
     def write_report(report):
         metrics = list(report["measures"])
-        options = ["evaluate.likelihood=true"] if "perplexity" in metrics else []
+        options = ["evaluate.target_loglikelihood=true"] if "perplexity" in metrics else []
         settings = config(f"evaluate.metrics=[{','.join(metrics)}]", *options)
         write_reports(
             settings,
@@ -371,9 +375,10 @@ def test_the_questions_come_in_the_order_of_the_lesson(full, write):
         "Lineage",
     ]
     for said in (
-        "+0.160 to +0.240; +0.020 wanted", "62instead of 452", "Of 301 requests 211 come out right", "8,995 requests",
+        "+0.160 to +0.240; margin +0.020", "62instead of 452", "Of 301 requests, tuned gets 211 right",
+        "8,995 requests",
         "0.012 kWh", "hellaswag", "Bonett and Price, 2012", "Berger, 1982", "0.02 to 0.05", "case: fold",
-        "Folded together: label 11, label 12, label 13, label 14", "perplexity ↓", "training seed",
+        "folded together: label 11, label 12, label 13, label 14", "perplexity ↓", "training seed",
     ):  # fmt: skip
         assert said in page.text, said
     assert page.values("class").count("row") == 20
@@ -382,12 +387,15 @@ def test_the_questions_come_in_the_order_of_the_lesson(full, write):
 def test_what_the_tuned_model_answers_to_general_questions_is_said(full, write, workspace):
     page = write(full)
     for said in (
-        "149 (47 %)", "It lost 0.370 of the suite. dvc exp run -S train.replay.share=0.2", "home-made and in English",
-        "Standard error of the loss 0.029", "a loss of 0.360, the others 0.380", "forgets nothing",
+        "149 (47 %)", "lost 0.370 on the general suite. dvc exp run -S train.replay.fraction=0.2", "cover English only",
+        "standard error of the loss is 0.029", "a loss of 0.360, the other half a loss of 0.380", "forgets nothing",
     ):  # fmt: skip
         assert said in page.text, said
     markdown = (workspace / "reports/verdict.md").read_text()
-    assert "- It lost 0.370 of the suite. `dvc exp run -S train.replay.share=0.2`" in markdown
+    assert (
+        "- The tuned model lost 0.370 on the general suite. `dvc exp run -S train.replay.fraction=0.2`"
+        in markdown
+    )
     assert "<img" not in markdown and ATTACK not in markdown
 
 
@@ -534,7 +542,7 @@ def test_twenty_rows_side_by_side(better, worse, shown, bare):
 
 
 def test_the_page_says_what_to_look_at_first(bare, write):
-    bare["warnings"] = [f"few_shot gives one answer, {ATTACK}, to 97% of the rows."]
+    bare["warnings"] = [f"few_shot gives the same answer, {ATTACK}, to 97% of the rows."]
     assert "to 97% of the rows." in write(bare).text
     assert get_headline(bare, ["exact_match"])["prompt_tokens_saved"] == pytest.approx(389.6)
 
@@ -562,24 +570,27 @@ def test_markdown_is_cut_however_long_names_are(bare, write, workspace):
 
 def test_the_search_of_prompts_is_told_with_its_effort_and_its_spread(full, write):
     said = " ".join(write(full).text.split())
-    assert "few_shot tried 2 of 6 candidates and chose on 48 rows: 9,000 tokens of 12,000" in said
+    assert "few_shot tried 2 of 6 candidates and made its choice on 48 rows. It used 9,000" in said
+    assert "of its budget of 12,000 tokens" in said
     assert (
-        "examples are shown, and in which order, moves exact_match from 0.100 to 0.400 (3 candidates"
+        "exact_match ranges from 0.100 to 0.400 with the choice and order of the 2 examples (3 cand"
         in said
     )
     assert "few_shot (chosen)" in said and "seed 42, balanced, reversed" in said
-    assert f"There is no arm constrained: too many {ATTACK}." in said
-    assert "before 7 test rows the context had no room for all examples; 11 were left out" in said
+    assert f"The arm constrained was left out: too many {ATTACK}." in said
+    assert "no room for all examples on 7 test rows, so 11 examples were left out" in said
 
 
 def test_the_prompt_that_is_shown_is_that_of_the_best_prompted_arm(bare, write):
     bare["choices"]["few_shot"] |= {"instruction": "Name the entities.", "shots": 5}
     text = write(bare).text
-    assert "few_shot, the best prompt, and 5 examples" in text and "Name the entities." in text
+    assert (
+        "few_shot, the best prompted arm, with 5 examples" in text and "Name the entities." in text
+    )
 
 
 def test_a_base_model_that_was_quantized_is_named_so(bare, write, workspace):
-    assert "quantization" not in write(bare).text
+    assert "quantized" not in write(bare).text
     bare["lineage"]["base_model"]["quantization"] = "Q4_1"
-    assert write(bare).text.count("made again from Q4_1 quantization") == 2
-    assert "made again from Q4_1 quantization" in (workspace / "reports/verdict.md").read_text()
+    assert write(bare).text.count("dequantized from Q4_1") == 2
+    assert "weights dequantized from Q4_1" in (workspace / "reports/verdict.md").read_text()

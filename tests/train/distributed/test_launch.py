@@ -41,7 +41,7 @@ from stages.train.distributed import accelerate_args, workers
 
 accelerate_args.MODULE = "tests.train.distributed.workers.fails"
 workers.write_values({{}}, Path("folder-of-another"))
-launcher = Accelerate(kind="accelerate", processes={processes}, config_file=None, args={args})
+launcher = Accelerate(kind="accelerate", num_processes={processes}, config_file=None, args={args})
 workers.run_workers(launcher, Path("folder-of-another"), ())
 """
 
@@ -63,9 +63,9 @@ def same(found, expected):
     for name in (
         "steps",
         "tokens",
-        "training_loss",
-        "validation_loss_before",
-        "validation_loss",
+        "train_loss",
+        "eval_loss_before_training",
+        "eval_loss",
         "trained_parameters",
     ):
         assert numbers[name] == pytest.approx(other_numbers[name], rel=1e-5), name
@@ -95,12 +95,12 @@ def test_two_processes_train_what_one_trains_also_when_killed(
     options = (
         *TINY,
         *TWO,
-        f"launcher={launcher}",
+        f"train/launcher={launcher}",
         "tracking=disabled",
         "train.checkpoint_minutes=0",
     )
     monkeypatch.setenv("KILLED_AT", "4")
-    with pytest.raises(SystemExit, match="training process 1 was ended by SIGKILL"):
+    with pytest.raises(SystemExit, match="training process 1 was killed by SIGKILL"):
         main(compose_config(*options))
     assert not TUNED.exists() and not Path("metrics").exists()
     monkeypatch.delenv("KILLED_AT")
@@ -114,7 +114,7 @@ def test_two_processes_train_what_one_trains_also_when_killed(
     )
     said = capfd.readouterr().err
     assert (
-        said.count("Going on from step 4") == 1
+        said.count("Resuming at step 4") == 1
         and "Traceback" not in said
         and "Warning: " not in said
     )
@@ -123,7 +123,7 @@ def test_two_processes_train_what_one_trains_also_when_killed(
 def test_the_first_worker_logs_to_the_runs_of_the_process_that_launched_it(workspace, monkeypatch):
     monkeypatch.setattr(accelerate_args, "MODULE", "tests.train.distributed.workers.fails")
     monkeypatch.setenv("ENDS", "tracked")
-    main(compose_config(*TINY, "launcher=ddp"))
+    main(compose_config(*TINY, "train/launcher=ddp"))
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
@@ -158,7 +158,7 @@ def run(workspace, monkeypatch):
     def with_end(ends, processes=2, args=()):
         monkeypatch.setenv("ENDS", ends)
         launcher = Accelerate(
-            kind="accelerate", processes=processes, config_file=None, args=list(args)
+            kind="accelerate", num_processes=processes, config_file=None, args=list(args)
         )
         workers.write_values({}, workspace / "run")
         workers.run_workers(launcher, workspace / "run", ())
@@ -170,10 +170,11 @@ def run(workspace, monkeypatch):
     ("ends", "said"),
     [
         ("mistake", "the loss is nan at step 7"),
-        ("defect", "training process 1 failed: RuntimeError: broken; its traceback stands above"),
+        ("defect", "training process 1 failed: RuntimeError: broken; see its traceback above"),
         (
             "killed",
-            "training process 1 was ended by SIGKILL (has the machine run out of memory?); the others ended",
+            "training process 1 was killed by SIGKILL (did the machine run out of memory?); "
+            "the launcher stopped the other",
         ),
     ],
 )
@@ -240,11 +241,11 @@ def free_port():
 @pytest.mark.parametrize("option", ["ddp", "fsdp", "deepspeed", "slurm"])
 def test_accelerate_takes_the_file_of_every_launcher(config, tmp_path, monkeypatch, option):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    launcher = config(f"launcher={option}").train.launcher
+    launcher = config(f"train/launcher={option}").train.launcher
     found = accelerate_args.get_flags(
         launcher, tmp_path, accelerate_args.Node(1, 2, "first", 29500)
     )
-    assert found.num_processes == 2 * launcher.processes and found.machine_rank == 1
+    assert found.num_processes == 2 * launcher.num_processes and found.machine_rank == 1
     from accelerate.commands.launch import _validate_launch_command
 
     checked, _, _ = _validate_launch_command(found)
@@ -259,24 +260,24 @@ def test_accelerate_takes_the_file_of_every_launcher(config, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("launcher=fsdp", "train.launcher: FSDP needs GPUs"),
+        ("train/launcher=fsdp", "train.launcher: FSDP needs GPUs"),
         (
             "train.launcher.config_file=missing.yaml",
-            "train.launcher.config_file: missing.yaml is not there",
+            "train.launcher.config_file: missing.yaml not found",
         ),
         (
             "train.launcher.config_file=rows.yaml",
-            "train.launcher.config_file: accelerate does not take it",
+            "train.launcher.config_file: accelerate rejects this file",
         ),
         (
             'train.launcher.args=["--num_machine=2"]',
-            "train.launcher.args: `accelerate launch` does not take",
+            "train.launcher.args: `accelerate launch` rejects",
         ),
-        ("train.launcher.processes=0", "train.launcher.processes"),
+        ("train.launcher.num_processes=0", "train.launcher.num_processes"),
     ],
 )
 def test_what_the_launcher_does_not_take_is_named(prepared, override, said):
     Path("rows.yaml").write_text("distributed_type: MULTI_GPU\nrows: 3\n")
     with pytest.raises(SystemExit) as stop:
-        main(compose_config(*TINY, "launcher=ddp", "tracking=disabled", override))
+        main(compose_config(*TINY, "train/launcher=ddp", "tracking=disabled", override))
     assert said in str(stop.value)

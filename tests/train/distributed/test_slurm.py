@@ -21,9 +21,9 @@ def submit(config, workspace, monkeypatch):
     monkeypatch.setattr(slurm, "SECONDS", 0.1)
     monkeypatch.setattr(slurm, "Task", FailingTask)
     two = (
-        "launcher=slurm",
+        "train/launcher=slurm",
         "train.launcher.cluster=local",
-        "train.launcher.processes=2",
+        "train.launcher.num_processes=2",
         "train.launcher.minutes=30",
     )
     launcher = config(*two, "train.launcher.config_file=null").train.launcher
@@ -76,7 +76,7 @@ def test_slurm_gets_one_task_a_node_with_all_gpus(config, workspace, monkeypatch
     (workspace / "srun").touch(mode=0o755)  # submitit looks whether SLURM is there
     monkeypatch.setenv("PATH", str(workspace), prepend=os.pathsep)
     launcher = config(
-        "launcher=slurm",
+        "train/launcher=slurm",
         "train.launcher.nodes=2",
         "+train.launcher.parameters.slurm_partition=gpus",
     )
@@ -97,16 +97,18 @@ def test_slurm_gets_one_task_a_node_with_all_gpus(config, workspace, monkeypatch
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("train.launcher.cluster=slurm", "train.launcher: submitit does not take the job: .*srun"),
+        ("train.launcher.cluster=slurm", "train.launcher: submitit rejects the job: .*srun"),
         (
             "+train.launcher.parameters.slurm_partion=x",
-            "train.launcher: submitit does not take the job: .*partion",
+            "train.launcher: submitit rejects the job: .*partion",
         ),
     ],
 )
 def test_what_slurm_does_not_take_is_named(config, workspace, monkeypatch, override, said):
     monkeypatch.setenv("PATH", str(workspace))
-    launcher = config("launcher=slurm", "train.launcher.cluster=local", override).train.launcher
+    launcher = config(
+        "train/launcher=slurm", "train.launcher.cluster=local", override
+    ).train.launcher
     with pytest.raises(UserError, match=said):
         slurm.get_executor(launcher)
 
@@ -114,4 +116,4 @@ def test_what_slurm_does_not_take_is_named(config, workspace, monkeypatch, overr
 def test_without_submitit_the_message_says_what_to_install(config, workspace, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"pip install -c constraints.txt '\.\[slurm\]'"):
-        slurm.get_executor(config("launcher=slurm").train.launcher)
+        slurm.get_executor(config("train/launcher=slurm").train.launcher)

@@ -22,7 +22,7 @@ from tests.train.test_every_option import FAST, GRPO, RECORDS, prepare
 
 TARGET = "the quick brown fox jumps over the lazy dog"  # of many letters, so that a random model hits some
 ROWS = [chat(f"Say {'very ' * (n % 5)}{n}.", TARGET, "Answer.") for n in range(24)]
-SHORT = "prompt.short_instruction=Brief."
+SHORT = "prompt.tuned_system_prompt=Brief."
 
 
 def trainer_of(config, tmp_path, *overrides, records=ROWS, change=lambda tokenizer: None):
@@ -91,7 +91,7 @@ def test_the_loss_is_of_the_prompts_and_answers_that_were_generated(config, tmp_
         encode_prompt(trainer.processing_class, build_prompt(record, "Brief.")) for record in ROWS
     ]
     assert sorted(prompt for prompt, _ in seen) == sorted(ids for ids in wanted for _ in range(4))
-    assert trainer.journal.tokens == sum(len(prompt) + len(answer) for prompt, answer in seen)
+    assert trainer.progress.tokens == sum(len(prompt) + len(answer) for prompt, answer in seen)
 
 
 def test_the_reward_is_the_metric_of_the_row_alone():
@@ -201,26 +201,26 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
 
 def test_the_default_reward_is_the_primary_metric(config):
     for option, metric in (("entities", "entity_f1"), ("sql", "sql_execution")):
-        assert config("train=grpo", f"evaluate={option}").train.reward.metric == metric
-    assert config("train=grpo").train.watch == "stages/core/metrics"
+        assert config("train=grpo", f"evaluate={option}").train.grpo_reward.metric == metric
+    assert config("train=grpo").train.dvc_dependency == "stages/core/metrics"
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["train.reward.metric=nonsense"], "train.reward: .*no metric 'nonsense'"),
-        (["+train.reward.options.x=1"], "train.reward: .*takes no options, got x"),
+        (["train.grpo_reward.metric=nonsense"], "train.grpo_reward: .*unknown metric 'nonsense'"),
+        (["+train.grpo_reward.options.x=1"], "train.grpo_reward: .*takes no options, got x"),
         (
             ["model.max_length=97"],
             r"[1-9]\d* training row\(s\) are longer than model.max_length=97",
         ),
         (
             ["train.args.gradient_accumulation_steps=8"],
-            r"24 training row\(s\), but a batch has answers to 48 prompts",
+            r"24 training row\(s\), but a batch needs 48 prompts",
         ),
         (
             ["train.args.num_generations=5"],
-            "train.args: trl.GRPOConfig does not take them: .*divisible",
+            "train.args: trl.GRPOConfig rejects these arguments: .*divisible",
         ),
     ],
 )
@@ -231,7 +231,7 @@ def test_mistakes_are_named(config, tmp_path, overrides, said):
 
 def test_a_batch_that_no_answer_of_which_is_better_changes_nothing(config, tmp_path):
     trainer = trainer_of(
-        config, tmp_path, "train.reward.metric=exact_match", "train.args.num_train_epochs=1"
+        config, tmp_path, "train.grpo_reward.metric=exact_match", "train.args.num_train_epochs=1"
     )
     trainer.train()
     assert all(math.isfinite(row["loss"]) for row in trainer.state.log_history if "loss" in row)

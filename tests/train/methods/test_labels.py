@@ -26,8 +26,8 @@ FAST = (
 )
 QUICK = "train.args.num_train_epochs=1"
 ADAPTER = "train.adapter={r: 4, target_modules: all-linear}"
-ENCODER = "encoder=tiny-random"
-DECODER = "encoder=none"
+ENCODER = "train/encoder=tiny-random"
+DECODER = "train/encoder=none"
 NAMES = ("Ann", "Bob", "Xerox", "Yale Ltd")
 
 
@@ -43,7 +43,7 @@ def tagged(n):
     return chat(text, f"[{listed}]" if names else "Nobody is named.")
 
 
-ROWS = {"classify": classified, "tag": tagged}
+ROWS = {"sequence-classification": classified, "token-classification": tagged}
 
 
 def write_rows(make, train=48):
@@ -79,15 +79,17 @@ def refused(method, *overrides):
 
 
 @pytest.mark.parametrize("base", [ENCODER, DECODER])
-@pytest.mark.parametrize(("method", "measure"), [("classify", "accuracy"), ("tag", "f1")])
+@pytest.mark.parametrize(
+    ("method", "measure"), [("sequence-classification", "accuracy"), ("token-classification", "f1")]
+)
 def test_a_head_of_labels_learns_and_answers_in_the_words_of_the_targets(
     workspace, method, measure, base
 ):
     write_rows(ROWS[method])
     numbers = train(method, base)
     assert (
-        numbers["validation_loss"] < numbers["validation_loss_before"]
-        and numbers[f"validation_{measure}"] == 1
+        numbers["eval_loss"] < numbers["eval_loss_before_training"]
+        and numbers[f"eval_{measure}"] == 1
     )
     found, records = answers("test", method, base)
     assert [answer.text for answer in found] == [record.target for record in records]
@@ -110,7 +112,7 @@ def test_a_head_of_labels_learns_and_answers_in_the_words_of_the_targets(
 
 
 @pytest.mark.parametrize("base", [ENCODER, DECODER])
-@pytest.mark.parametrize("method", ["classify", "tag"])
+@pytest.mark.parametrize("method", ["sequence-classification", "token-classification"])
 def test_an_adapter_is_saved_with_its_head_and_comes_back(workspace, method, base):
     write_rows(ROWS[method])
     whole = "+train.args.per_device_eval_batch_size=12"
@@ -123,7 +125,7 @@ def test_an_adapter_is_saved_with_its_head_and_comes_back(workspace, method, bas
     batch = [{key: row[key] for key in ("input_ids", "attention_mask", "labels")} for row in rows]
     with torch.inference_mode():
         loss = load_classifier(config, TUNED)[0](**trained.get_collator()(batch)).loss
-    assert float(loss) == pytest.approx(numbers["validation_loss"], rel=1e-4)
+    assert float(loss) == pytest.approx(numbers["eval_loss"], rel=1e-4)
     assert trained.base.path not in "".join(path.read_text() for path in TUNED.glob("*.json"))
 
 
@@ -131,7 +133,7 @@ def test_labels_that_training_never_saw_are_left_out_and_counted(workspace, caps
     write_rows(classified)
     known = [classified(n) for n in range(100, 110)]
     write_jsonl(PREPARED / "validation.jsonl", [*known, chat("1", "angry"), chat("2", "sad")])
-    train("classify", ENCODER, QUICK)
+    train("sequence-classification", ENCODER, QUICK)
     assert "validation: 2 rows have a label that no training row has" in capsys.readouterr().err
     assert facts()["names"] == ["glad", "not sure"] and facts()["validation"]["unknown_labels"] == 2
 
@@ -140,22 +142,22 @@ def test_entities_that_are_not_in_the_text_are_counted(workspace, capsys):
     write_rows(tagged)
     lost = [chat(f"we went {n}", "[Zoe - person, Cher - person]") for n in range(3)]
     write_jsonl(PREPARED / "train.jsonl", [*(tagged(n) for n in range(20)), *lost])
-    train("tag", ENCODER, QUICK)
+    train("token-classification", ENCODER, QUICK)
     assert "training: 6 entities are not in their text" in capsys.readouterr().err
     assert facts()["training"]["entities_lost"] == 6 and facts()["validation"]["entities_lost"] == 0
     assert facts()["names"] == ["O", "B-Company", "I-Company", "B-person", "I-person"]
-    found, _ = answers("test", "tag", ENCODER)
+    found, _ = answers("test", "token-classification", ENCODER)
     assert any(answer.text == "Nobody is named." for answer in found)  # what the training rows say
 
 
 def test_texts_that_are_too_long_are_cut_and_counted(workspace, capsys):
     write_rows(tagged)
-    train("tag", ENCODER, QUICK, "train.encoder.max_length=12")
+    train("token-classification", ENCODER, QUICK, "train.encoder.max_length=12")
     assert (
         "48 texts are longer than 12 tokens" in capsys.readouterr().err
         and facts()["training"]["texts_cut"] == 48
     )
-    found, _ = answers("test", "tag", ENCODER, "train.encoder.max_length=12")
+    found, _ = answers("test", "token-classification", ENCODER, "train.encoder.max_length=12")
     assert {answer.prompt_tokens for answer in found} == {12}
     assert json.loads((TUNED / "tokenizer_config.json").read_text())["model_max_length"] == 12
 
@@ -164,13 +166,17 @@ def test_texts_that_are_too_long_are_cut_and_counted(workspace, capsys):
     ("method", "row", "said"),
     [
         (
-            "classify",
+            "sequence-classification",
             lambda n: chat(f"q{n}", f"a {n}"),
             "48 of 48 training rows have a target that no other row has",
         ),
-        ("classify", lambda n: chat(f"q{n}", "yes"), "every training row has the label 'yes'"),
         (
-            "tag",
+            "sequence-classification",
+            lambda n: chat(f"q{n}", "yes"),
+            "all training rows have the label 'yes'",
+        ),
+        (
+            "token-classification",
             lambda n: chat(f"q{n}", f"a {n}"),
             "no training target lists entities as [NAME - TYPE, NAME - TYPE]",
         ),
@@ -184,12 +190,14 @@ def test_targets_that_are_no_labels_are_refused(workspace, method, row, said):
 def test_a_validation_split_without_a_known_label_is_refused(workspace):
     write_rows(classified)
     write_jsonl(PREPARED / "validation.jsonl", [chat("1", "angry")])
-    assert "no validation row has a label that a training row has" in refused("classify", ENCODER)
+    assert "no validation row has a label that a training row has" in refused(
+        "sequence-classification", ENCODER
+    )
 
 
 def test_an_encoder_reads_no_more_tokens_than_it_can(workspace):
     write_rows(classified)
-    said = refused("classify", ENCODER, "train.encoder.max_length=513")
+    said = refused("sequence-classification", ENCODER, "train.encoder.max_length=513")
     assert "train.encoder.max_length: tiny-random-encoder reads at most 512 tokens, got 513" in said
 
 
@@ -197,20 +205,25 @@ def test_an_encoder_reads_no_more_tokens_than_it_can(workspace):
     ("overrides", "said"),
     [
         (
-            ["train=classify", "evaluate.likelihood=true"],
-            "evaluate.likelihood: what train.method=classify trains",
+            ["train=sequence-classification", "evaluate.target_loglikelihood=true"],
+            "evaluate.target_loglikelihood: train.method=sequence-classification trains",
         ),
         (
-            ["train=tag", "evaluate.extra_arms=[tuned_long]"],
-            "evaluate.extra_arms: what train.method=tag trains",
+            ["train=token-classification", "evaluate.extra_arms=[tuned_long]"],
+            "evaluate.extra_arms: train.method=token-classification trains",
         ),
         (
-            ["train=tag", ENCODER, ADAPTER, "+train.quantization={load_in_4bit: true}"],
+            [
+                "train=token-classification",
+                ENCODER,
+                ADAPTER,
+                "+train.quantization={load_in_4bit: true}",
+            ],
             "train.quantization: an encoder is not quantized",
         ),
         (
-            ["train=lora", "encoder=minilm"],
-            "train.encoder: method sft trains `model`; choose encoder=none",
+            ["train=lora", "train/encoder=minilm"],
+            "train.encoder: method sft trains `model`; choose train/encoder=none",
         ),
     ],
 )
@@ -234,7 +247,7 @@ def test_accumulated_batches_are_one_batch(workspace):
             f"train.args.per_device_train_batch_size={batch}",
             f"train.args.gradient_accumulation_steps={parts}",
         ]
-        train("classify", *same, *sizes)
+        train("sequence-classification", *same, *sizes)
         found.append(load_file(TUNED / "model.safetensors"))
     assert all(torch.allclose(found[0][name], found[1][name], atol=1e-6) for name in found[0])
 
@@ -243,18 +256,24 @@ def test_one_seed_gives_the_same_head_and_another_gives_another(workspace):
     write_rows(classified)
     found = []
     for seed in (1, 1, 2):
-        method = get_method(parse(compose_config(*options("classify", DECODER, f"seed={seed}"))))
+        method = get_method(
+            parse(compose_config(*options("sequence-classification", DECODER, f"seed={seed}")))
+        )
         method.get_examples(read_records("train"))
         found.append(method.get_model().score.weight)
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
 def test_an_encoder_of_a_folder_and_a_folder_without_one(workspace, tmp_path):
-    config = parse(compose_config(*options("classify", ENCODER)))
+    config = parse(compose_config(*options("sequence-classification", ENCODER)))
     write_rows(classified)
     folder = get_encoder(config).path
-    there = ["encoder=hub", f"train.encoder.source.id={folder}"]
-    assert train("classify", *there, QUICK)["steps"] > 0
-    assert get_encoder(parse(compose_config(*options("classify", *there)))).sha256
+    there = ["train/encoder=hub", f"train.encoder.source.id={folder}"]
+    assert train("sequence-classification", *there, QUICK)["steps"] > 0
+    assert get_encoder(parse(compose_config(*options("sequence-classification", *there)))).sha256
     with pytest.raises(SystemExit, match=r"train\.encoder\.source\.id '.*nowhere'"):
-        train("classify", "encoder=hub", f"train.encoder.source.id={tmp_path}/nowhere")
+        train(
+            "sequence-classification",
+            "train/encoder=hub",
+            f"train.encoder.source.id={tmp_path}/nowhere",
+        )

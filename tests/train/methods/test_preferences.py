@@ -18,9 +18,9 @@ from tests.conftest import TINY, compose_config
 from tests.train.monitoring.test_resume import Killed, read, same, stop_at
 from tests.train.test_every_option import FAST, HEAD, RECORDS, prepare
 
-SHORT = "prompt.short_instruction=Brief."
-OPTIONS = ("dpo", "orpo", "kto", "reward")
-KIND = {"dpo": "preference", "orpo": "preference", "kto": "unpaired", "reward": "preference"}
+SHORT = "prompt.tuned_system_prompt=Brief."
+OPTIONS = ("dpo", "orpo", "kto", "reward-model")
+KIND = {"dpo": "preference", "orpo": "preference", "kto": "unpaired", "reward-model": "preference"}
 
 
 def hard(kind: str) -> Record:
@@ -220,14 +220,14 @@ def test_unequal_numbers_of_wanted_and_unwanted_rows_are_said(
     assert (text in caplog.text) == said
 
 
-@pytest.mark.parametrize("option", ["reward", "dpo"])
+@pytest.mark.parametrize("option", ["reward-model", "dpo"])
 def test_a_half_precision_base_keeps_what_is_trained_in_float32(config, tmp_path, option):
     trainer = trainer_of(config, tmp_path, option, "model.dtype=bfloat16")
     types = {name: p.dtype for name, p in trainer.model.named_parameters()}
     trained = {name for name, p in trainer.model.named_parameters() if p.requires_grad}
     assert {types[name] for name in trained} == {torch.float32}
     assert any(type_ == get_dtype("bfloat16") for type_ in types.values())
-    assert any("score" in name for name in trained) == (option == "reward")
+    assert any("score" in name for name in trained) == (option == "reward-model")
     trainer.train()
     assert math.isfinite(trainer.evaluate()["eval_loss"])
 
@@ -237,10 +237,10 @@ def test_a_saved_reward_model_scores_as_the_trained_one(workspace, config):
     for overrides in ((), ("train.adapter=null",)):
         main(
             compose_config(
-                *TINY, *FAST, "train=reward", "train.args.learning_rate=3e-2", *overrides
+                *TINY, *FAST, "train=reward-model", "train.args.learning_rate=3e-2", *overrides
             )
         )
-        method = get_method(config(*FAST, "train=reward", *overrides))
+        method = get_method(config(*FAST, "train=reward-model", *overrides))
         model = get_tuned_model(method.base, "float32", TUNED, HEAD)
         assert (
             model.config.num_labels == 1
@@ -255,8 +255,8 @@ def test_a_saved_reward_model_scores_as_the_trained_one(workspace, config):
             scores.append(better - worse)
         accuracy = sum(score > 0 for score in scores) / len(scores)
         numbers = read()[1]
-        assert accuracy > 0.5 and accuracy == pytest.approx(numbers["validation_accuracy"])
-        assert sum(scores) / len(scores) == pytest.approx(numbers["validation_margin"], rel=1e-3)
+        assert accuracy > 0.5 and accuracy == pytest.approx(numbers["eval_accuracy"])
+        assert sum(scores) / len(scores) == pytest.approx(numbers["eval_margin"], rel=1e-3)
 
 
 def numbers_of(numbers):
@@ -295,12 +295,12 @@ def test_the_best_moment_can_be_chosen_by_answers(workspace):
             *TINY, *FAST, "train=dpo", "train.best.metric=chrf", "train.best.max_new_tokens=8"
         )
     )
-    assert 0 <= read()[1]["validation_chrf"] <= 1
+    assert 0 <= read()[1]["eval_chrf"] <= 1
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_no_limit_but_that_of_the_model_can_be_given(config, tmp_path, option):
-    with pytest.raises(UserError, match=r"train\.args\.max_length: this one is Tuneproof's to set"):
+    with pytest.raises(UserError, match=r"train\.args\.max_length: Tuneproof sets this argument"):
         trainer_of(config, tmp_path, option, "+train.args.max_length=64")
 
 
@@ -309,9 +309,9 @@ def test_no_limit_but_that_of_the_model_can_be_given(config, tmp_path, option):
     [
         (
             "+train.args.precompute_ref_log_probs=true",
-            "train.args.precompute_ref_log_probs: this one is Tuneproof's",
+            "train.args.precompute_ref_log_probs: Tuneproof sets this",
         ),
-        ("+train.args.betta=1", "trl.KTOConfig does not take them: .*betta"),
+        ("+train.args.betta=1", "trl.KTOConfig rejects these arguments: .*betta"),
     ],
 )
 def test_arguments_that_cannot_be_given_are_named(workspace, override, said):

@@ -41,7 +41,7 @@ def test_the_best_moment_becomes_the_model(prepared):
     numbers, curve = read()
     losses = {row["step"]: row["loss"] for row in curve if row["split"] == "validation"}
     assert numbers["best_step"] == min(losses, key=losses.get) < numbers["steps"] == 24
-    assert numbers["validation_loss"] == losses[numbers["best_step"]]
+    assert numbers["eval_loss"] == losses[numbers["best_step"]]
     best = load_file(TUNED / "adapter_model.safetensors")
     stopped = compose_config(
         *WILD, "train.args.num_train_epochs=4", "train.args.eval_strategy='no'"
@@ -66,9 +66,7 @@ def test_a_metric_of_validation_answers_decides(prepared, monkeypatch):
     main(compose_config(*FAST, "train.best.metric=exact_match", "train.args.num_train_epochs=3"))
     numbers, _ = read()  # the first value is that of the base model
     assert (
-        numbers["validation_exact_match"] == 0.7
-        and numbers["best_step"] == 6
-        and numbers["steps"] == 18
+        numbers["eval_exact_match"] == 0.7 and numbers["best_step"] == 6 and numbers["steps"] == 18
     )
 
 
@@ -76,7 +74,7 @@ def test_validation_answers_are_those_of_the_tuned_arm(config, prepared, tmp_pat
     checked = config(
         "tracking=disabled",
         "train.best.metric=chrf",
-        "train.best.rows=4",
+        "train.best.eval_rows=4",
         "train.best.max_new_tokens=8",
     )
     method = get_method(checked)
@@ -92,9 +90,12 @@ def test_validation_answers_are_those_of_the_tuned_arm(config, prepared, tmp_pat
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("train.best.metric=exact_mach", "there is no metric 'exact_mach'"),
-        ("train.best.metric=exact_match train.method=reward", "train.best.metric: must be loss"),
-        ("train.method=grpo", "train.reward.metric: method grpo needs one"),
+        ("train.best.metric=exact_mach", "unknown metric 'exact_mach'"),
+        (
+            "train.best.metric=exact_match train.method=reward-model",
+            "train.best.metric: must be loss",
+        ),
+        ("train.method=grpo", "train.grpo_reward.metric: method grpo needs the name of a metric"),
         (
             "train.quantization={load_in_4bit:true} train.adapter=null",
             "train.quantization: needs an adapter",

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from stages.core.models.loading import TUNED
 from stages.train.__main__ import main
-from stages.train.monitoring.checkpoints import FOLDER, MARK, find
-from stages.train.monitoring.training_progress import Journal
+from stages.train.monitoring.checkpoints import COMPLETE_MARKER, FOLDER, latest_checkpoint
+from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.trainers import base
 from stages.train.trainers.base import EpochOrder
 from tests.conftest import ROOT, TINY, compose_config, entered, write_splits
@@ -34,7 +34,7 @@ SMALL = (
     "train.args.logging_steps=1",
     "train.checkpoint_minutes=0",
 )
-TIMES = ("seconds", "tokens_per_second", "peak_memory_bytes", "expected_over_measured")
+TIMES = ("seconds", "tokens_per_second", "peak_memory_bytes", "estimate_ratio")
 
 
 class Killed(BaseException):
@@ -44,14 +44,14 @@ class Killed(BaseException):
 def stop_at(monkeypatch, step):
     """Let training die in the middle of the step after `step`."""
 
-    whole = base.Resumable.training_step
+    whole = base.ResumableTrainerMixin.training_step
 
     def training_step(self, *args):
         if self.state.global_step >= step:
             raise Killed
         return whole(self, *args)
 
-    monkeypatch.setattr(base.Resumable, "training_step", training_step)
+    monkeypatch.setattr(base.ResumableTrainerMixin, "training_step", training_step)
 
 
 def run(*overrides):
@@ -159,7 +159,7 @@ def test_signal_9_in_the_middle_of_a_checkpoint(prepared, workspace, uninterrupt
     [folder] = [path for path in FOLDER.iterdir() if path.is_dir()]
     assert (
         (folder / "checkpoint-11").exists()
-        and find(folder).name == "checkpoint-10"
+        and latest_checkpoint(folder).name == "checkpoint-10"
         and not TUNED.exists()
     )
     main(compose_config(*SMALL))
@@ -177,7 +177,7 @@ def test_code_on_which_no_weight_depends_may_change_and_is_named(
     noted.write_text(noted.read_text().replace("stages/core/errors.py", "stages/core/mistakes.py"))
     main(compose_config(*SMALL))
     assert (
-        "no weight should depend: stages/core/errors.py, stages/core/mistakes.py."
+        "weights should not depend on it: stages/core/errors.py, stages/core/mistakes.py."
         in capsys.readouterr().err
     )
     assert json.loads(TAKEN.read_text())["resumed_at_steps"]
@@ -197,13 +197,13 @@ def test_a_cut_off_checkpoint_does_not_count(prepared, monkeypatch):
         stop_at(patch, 5)
         run()
     [folder] = [path for path in FOLDER.iterdir() if path.is_dir()]
-    last = find(folder)
-    (last / MARK).unlink()
-    assert int(find(folder).name.split("-")[1]) == int(last.name.split("-")[1]) - 1
+    last = latest_checkpoint(folder)
+    (last / COMPLETE_MARKER).unlink()
+    assert int(latest_checkpoint(folder).name.split("-")[1]) == int(last.name.split("-")[1]) - 1
 
 
 @pytest.mark.parametrize(
-    "change", ["seed=7", "train.args.learning_rate=2e-2", "prompt.short_instruction=Other."]
+    "change", ["seed=7", "train.args.learning_rate=2e-2", "prompt.tuned_system_prompt=Other."]
 )
 def test_another_configuration_begins_anew(prepared, monkeypatch, change):
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -251,9 +251,9 @@ def test_the_clock_stands_still_while_it_is_paused(monkeypatch):
         "stages.train.monitoring.training_progress.time",
         SimpleNamespace(perf_counter=lambda: next(clock)),
     )
-    journal = Journal([])
-    with journal.paused():
-        before = journal.seconds
+    progress = TrainingProgress([])
+    with progress.paused():
+        before = progress.seconds
         next(clock)
-        assert journal.seconds == before == 1
-    assert journal.seconds == 2
+        assert progress.seconds == before == 1
+    assert progress.seconds == 2

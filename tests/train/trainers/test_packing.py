@@ -98,7 +98,7 @@ def test_answers_are_generated_as_with_attention_of_pytorch(base):
         model = get_model(base, "float32")
         model.set_attn_implementation(attention)
         answers = generate(
-            model.eval(), tokenizer, prompts, max_new_tokens=8, batch_tokens=256, title="test"
+            model.eval(), tokenizer, prompts, max_new_tokens=8, max_batch_tokens=256, title="test"
         )
         texts.append([answer.text for answer in answers])
     assert texts[0] == texts[1]

@@ -1,8 +1,8 @@
-"""The resolver `${conf_digest:}`: the digest of the files under `conf/` at the moment of composition.
+"""The resolver `${conf_digest:}` digests the files in `conf/` during composition.
 
-DVC imports this folder before it composes `params.yaml` (`hydra.plugins_path` in `.dvc/config`); the stages import
-it through `stages.core.config.schema`. It imports nothing of Tuneproof, which DVC's own process does not have on its
-path.
+DVC imports this folder before it composes `params.yaml` (`hydra.plugins_path` in `.dvc/config`).
+The stages import it through `stages.core.config.schema`. It imports nothing from Tuneproof, because
+Tuneproof is not on the import path of DVC's process.
 """
 
 import hashlib
@@ -14,7 +14,10 @@ CONF = Path(__file__).resolve().parents[4] / "conf"
 
 
 def conf_digest(conf: Path = CONF) -> str:
-    """SHA-256, in hex, over the sorted relative paths and the bytes of every YAML file under `conf`."""
+    """Compute a digest of all YAML files under a folder.
+
+    It is the SHA-256, in hex, of the sorted relative paths and the bytes of the files.
+    """
     digest = hashlib.sha256()
     for path in sorted(conf.rglob("*.yaml")):
         digest.update(

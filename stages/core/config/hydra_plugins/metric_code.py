@@ -1,17 +1,17 @@
-"""The resolver `${metric_code:a,b}`: what `train` depends on beside its own code when it goes by metrics.
+"""The resolver `${metric_code:a,b}` makes `train` depend on the code of the metrics it uses.
 
-Imported as `conf_digest` is.
+DVC and the stages import it like `conf_digest`.
 """
 
 from omegaconf import OmegaConf
 
-METRICS = "stages/core/metrics"
-NONE = "data/README.md"  # DVC wants some path: this one hardly ever changes, and is no source file
+METRICS_FOLDER = "stages/core/metrics"
+NONE = "data/README.md"  # DVC needs some path; this file rarely changes and is no code
 
 
 def metric_code(*names: str | None) -> str:
-    """The folder of the metrics where one of the names is that of a metric, else a path that stays as it is."""
-    return METRICS if set(names) - {None, "loss"} else NONE
+    """Return the folder of the metrics if any name is a metric, else a path that rarely changes."""
+    return METRICS_FOLDER if set(names) - {None, "loss"} else NONE
 
 
 OmegaConf.register_new_resolver("metric_code", metric_code, replace=True)

@@ -1,15 +1,15 @@
-"""The resolver `${replay_file:source}`: the file of replay rows on which `train` depends, where there is one.
+"""The resolver `${replay_file:source}` makes `train` depend on the file of replay rows.
 
-Imported as `conf_digest` is.
+DVC and the stages import it like `conf_digest`.
 """
 
 from omegaconf import OmegaConf
 
-NONE = ".dvcignore"  # as in `metric_code`; DVC would write the same path twice
+NONE = ".dvcignore"  # as in `metric_code`, but another path, because DVC would list one path twice
 
 
 def replay_file(source: str) -> str:
-    """The file that `train.replay.source` names, else a path that stays as it is."""
+    """Return the file that `train.replay.source` names, else a path that rarely changes."""
     return NONE if source == "self" else source
 
 

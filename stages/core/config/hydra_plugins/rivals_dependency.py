@@ -1,16 +1,17 @@
-"""The resolver `${rivals_dependency:}`: what the stages after training depend on where there are rivals.
+"""The resolver `${rivals_dependency:}` makes the stages after training depend on the rivals.
 
-Imported as `conf_digest` is. DVC takes a folder that is not there for a mistake, and there is none without rivals.
+DVC and the stages import it like `conf_digest`. Without rivals their folder does not exist, and DVC
+rejects a dependency that does not exist.
 """
 
 from omegaconf import DictConfig, OmegaConf
 
 RIVALS = "models/rivals"
-NONE = "data/README.md"  # DVC wants some path: this one hardly ever changes, and is no source file
+NONE = "data/README.md"  # DVC needs some path; this file rarely changes and is no code
 
 
 def rivals_dependency(*, _root_: DictConfig) -> str:
-    """The folder of the rivals where there are any."""
+    """Return the folder of the rivals if there are any, else a path that rarely changes."""
     return RIVALS if _root_.rivals else NONE
 
 

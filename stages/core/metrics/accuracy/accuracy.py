@@ -1,4 +1,4 @@
-"""Accuracy: the share of rows whose label is right."""
+"""Compute accuracy, the share of rows with the correct label."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,13 @@ from stages.core.metrics.label_metric import LabelMetric
 
 
 class Accuracy(LabelMetric):
-    """1 for a row whose predicted label equals the label of its reference, 0 otherwise; as `accuracy_score` of sklearn.
+    """Scores 1 for a row whose predicted label is that of its reference, and 0 otherwise.
 
-    Labels are compared without regard to case and to white space around them. A prediction without a label is wrong.
+    The mean over the rows equals `accuracy_score` of sklearn. The comparison ignores case and
+    surrounding white space. A prediction without a label is wrong.
 
-    Options: as `LabelMetric`.
+    Options:
+        pattern: See `LabelMetric`.
     """
 
     def contribute(

@@ -1,4 +1,4 @@
-"""BLEU: the n-grams that predictions share with their references, over the whole corpus."""
+"""Compute corpus BLEU from the n-grams that predictions share with their references."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,8 @@ TOKENIZERS = (
     "ja-mecab",
     "ko-mecab",
     "none",
-)  # the others of sacrebleu need a download
+)
+"""The tokenizers of sacrebleu that need no download."""
 _BY_SCRIPT = {
     "Latin": "13a",
     "Han": "zh",
@@ -28,28 +29,35 @@ _KANA = ("Hiragana", "Katakana")
 
 
 class Bleu(RowMetric):
-    """Corpus BLEU (Papineni et al., 2002) out of 1, equal to `corpus_bleu` of sacrebleu (Post, 2018).
+    """Computes corpus BLEU (Papineni et al., 2002) from 0 to 1, like `corpus_bleu` of sacrebleu.
 
-    N-grams up to 4 and exponential smoothing. A row's own score is sacrebleu's `sentence_bleu`, which leaves out orders
-    longer than the prediction. Texts are brought to one form of Unicode first (`stages.core.data.unicode_text.clean`).
+    It uses n-grams of up to 4 words and exponential smoothing, and equals the value of sacrebleu
+    (Post, 2018) divided by 100. A row's own score is sacrebleu's `sentence_bleu`, which leaves out
+    orders that are longer than the prediction. `stages.core.data.unicode_text.clean` normalises the
+    texts first.
 
     Options:
-        tokenizer: of sacrebleu: `13a`, `intl`, `char`, `zh`, `none`, or with its extras `ja-mecab` and `ko-mecab`. By
-            default it depends on the script of most letters of the references: `13a`, sacrebleu's own, for Latin, `zh`
-            for Chinese, `char` for Japanese and other scripts without spaces between words, `intl` for the rest.
+        tokenizer: A tokenizer of sacrebleu, which is `13a`, `intl`, `char`, `zh` or `none`, or
+            `ja-mecab` or `ko-mecab` with the extras of sacrebleu. The default depends on the script
+            of most letters in the references. It is `13a`, the default of sacrebleu, for Latin,
+            `zh` for Chinese, `char` for Japanese and other scripts without spaces between words,
+            and `intl` for all other scripts.
     """
 
-    advice = "set evaluate.options.bleu.tokenizer=char, or choose chrf, which short texts and all scripts have"
+    advice = (
+        "set evaluate.options.bleu.tokenizer=char, or choose chrf, which works for short texts "
+        "and all scripts"
+    )
     tokenizer = "13a"
 
     def prepare(self, references: Sequence[str], tokenizer: str | None = None) -> None:
         if tokenizer not in (None, *TOKENIZERS):
-            raise ValueError(f"unknown tokenizer {tokenizer}; there are {', '.join(TOKENIZERS)}")
+            raise ValueError(f"unknown tokenizer {tokenizer}; choose from {', '.join(TOKENIZERS)}")
         self.tokenizer = tokenizer or choose_tokenizer(references)
         self.scorer = sacrebleu.BLEU(effective_order=True, tokenize=self.tokenizer)
 
-    def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "tokenizer": self.tokenizer}
+    def metadata(self) -> dict[str, Any]:
+        return {**super().metadata(), "tokenizer": self.tokenizer}
 
     def contribute(
         self, prediction: str, reference: str, record: dict[str, Any]
@@ -70,7 +78,7 @@ class Bleu(RowMetric):
 
 
 def choose_tokenizer(references: Sequence[str]) -> str:
-    """The tokeniser for the script of most letters."""
+    """Choose the tokenizer for the script of most letters in the references."""
     letters = count_scripts(references)
     main = next((name for name, _ in letters.most_common(1)), "Latin")
     kana = sum(letters[name] for name in _KANA)
@@ -78,13 +86,16 @@ def choose_tokenizer(references: Sequence[str]) -> str:
 
 
 def bleu(sums: np.ndarray, orders: np.ndarray) -> np.ndarray:
-    """The score from matches and n-grams of each order, length and length of the references; of the first `orders`."""
+    """Compute BLEU over the first `orders` n-gram orders.
+
+    The last axis of `sums` holds the matches of each order, the n-grams of each order, the length
+    of the predictions and the length of the references.
+    """
     correct = sums[..., :ORDER]
     total = sums[..., ORDER : 2 * ORDER]
     lengths = np.maximum(sums[..., 2 * ORDER :], 1e-9)
-    smoothed = np.where(
-        correct > 0, correct, 0.5 ** (correct == 0).cumsum(axis=-1)
-    )  # 1/2, 1/4, ... of a match
+    # Orders without a match count as 1/2, 1/4, ... of a match.
+    smoothed = np.where(correct > 0, correct, 0.5 ** (correct == 0).cumsum(axis=-1))
     precision = np.log(smoothed / np.maximum(total, 1))
     counted = np.arange(ORDER) < orders[..., None]
     mean = np.where(counted, precision, 0).sum(axis=-1) / np.maximum(orders, 1)

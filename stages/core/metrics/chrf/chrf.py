@@ -1,4 +1,4 @@
-"""chrF2: the runs of characters that predictions share with their references, over the whole corpus."""
+"""Compute corpus chrF2 from the character n-grams that predictions share with references."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +14,13 @@ BETA = 2
 
 
 class Chrf(RowMetric):
-    """Corpus chrF2 (Popović, 2015) out of 1, equal to `corpus_chrf` of sacrebleu (Post, 2018) by its defaults.
+    """Computes corpus chrF2 (Popović, 2015) from 0 to 1, like `corpus_chrf` of sacrebleu.
 
-    These are runs of up to 6 characters without white space, recall with twice the weight of precision, and no runs of
-    words. Precision and recall are the means over the lengths that occur on both sides. It needs no words and works in
-    every script. Texts are brought to one form of Unicode first (`stages.core.data.unicode_text.clean`).
+    It equals the value of sacrebleu (Post, 2018) with default settings, divided by 100. These
+    settings are n-grams of up to 6 characters without white space, recall weighted twice as much as
+    precision, and no word n-grams. Precision and recall are means over the n-gram lengths that
+    occur on both sides. The metric needs no words and works in every script.
+    `stages.core.data.unicode_text.clean` normalises the texts first.
     """
 
     def contribute(

@@ -1,4 +1,4 @@
-"""Entity F1: micro-averaged over the multisets of entities that predictions and references list."""
+"""Compute micro-averaged F1 over the entities that predictions and references list."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -12,21 +12,24 @@ _TYPES = {"person", "organization", "location"}
 
 
 class EntityF1(RowMetric):
-    """F1 = 2 TP / (2 TP + FP + FN) over all rows; 1 when no row has or claims any entity.
+    """Computes F1 = 2 TP / (2 TP + FP + FN) over the entities that all rows list.
 
-    A text lists entities as `[NAME - TYPE, NAME - TYPE]`. The dash may be any, with or without spaces around it, and
-    the comma may be ، of Arabic and Urdu or 、 and ， of Chinese and Japanese. An entity counts as often as it is
-    listed; names are compared without regard to case, white space and invisible characters, types exactly but for case.
-    A list that was cut off counts with the entities that are complete: a last one without a known type is dropped. Text
-    around the list is ignored. A text without a list (`No entities found`) has no entities.
+    The score is 1 if no row has or claims any entity. A text lists entities as
+    `[NAME - TYPE, NAME - TYPE]`. Any kind of dash is allowed, with or without spaces around it. The
+    comma may also be the Arabic and Urdu ، or the Chinese and Japanese 、 and ，. An entity counts
+    as often as it is listed. The comparison of names ignores case, white space and invisible
+    characters. The comparison of types ignores only case. If a list was cut off, its complete
+    entities count, and a last one without a known type is dropped. Text around the list is ignored.
+    A text without a list (`No entities found`) has no entities.
 
     Options:
-        types: the known types; by default PERSON, ORGANIZATION, LOCATION and those that the references list.
+        types: The known types. The default is PERSON, ORGANIZATION, LOCATION and the types that
+            the references list.
     """
 
     advice = (
-        "give targets that list entities as [NAME - TYPE, NAME - TYPE], name their types in evaluate.options."
-        "entity_f1.types, or choose exact_match"
+        "write the targets as [NAME - TYPE, NAME - TYPE], list their types in "
+        "evaluate.options.entity_f1.types, or choose exact_match"
     )
 
     def prepare(self, references: Sequence[str], types: Sequence[str] = ()) -> None:
@@ -43,10 +46,13 @@ class EntityF1(RowMetric):
         return 2.0 * (found & wanted).total(), float(found.total() + wanted.total())
 
     def well_formed(self, prediction: str) -> bool:
-        """Whether the whole answer is a list of entities, or what a target says where there are none."""
+        """Check whether the whole answer is a list of entities or a target without any."""
         return is_list(prediction, self.all_types) or fold(prediction) in self.nothing
 
 
 def parse_entities(text: str, types: Collection[str] = frozenset(_TYPES)) -> Counter:
-    """The multiset of (name, type) in the last bracketed list of `text`, which may lack its end."""
+    """Count each (name, type) pair in the last bracketed list of a text.
+
+    The end of the list may be missing.
+    """
     return Counter((fold(name), kind.lower()) for name, kind in list_entities(text, types))

@@ -1,4 +1,4 @@
-"""JSON F1: micro-averaged over the fields of the JSON values in predictions and references."""
+"""Compute micro-averaged F1 over the fields of JSON values in predictions and references."""
 
 import json
 from collections import Counter
@@ -9,14 +9,17 @@ from stages.core.metrics.json_answers import JsonMetric, read_json_answer
 
 
 class JsonF1(JsonMetric):
-    """F1 = 2 TP / (2 TP + FP + FN) over the (path, value) pairs of all rows; 1 when no row has or claims any field.
+    """Computes F1 = 2 TP / (2 TP + FP + FN) over the (path, value) pairs of all rows.
 
-    As in the evaluation of Donut (Kim et al., 2022), a path is the keys that lead to a string, number, boolean, null or
-    empty container, without positions in lists; a pair counts as often as it occurs. The JSON value is the whole text,
-    the inside of a ```json fence, or the first object or list of objects with other text around it. 1 and 1.0 are the
-    same number. A prediction without a value, or that the schema refuses, has no fields.
+    The score is 1 if no row has or claims any field. As in the evaluation of Donut (Kim et al.,
+    2022), a path consists of the keys that lead to a string, number, boolean, null or empty
+    container, without positions in lists. A pair counts as often as it occurs. The JSON value is
+    the whole text, the inside of a ```json fence, or the first object or list of objects within
+    other text. 1 and 1.0 are the same number. A prediction has no fields if it has no value or the
+    schema rejects its value.
 
-    Options: as `JsonMetric`.
+    Options:
+        schema: See `JsonMetric`.
     """
 
     def contribute(
@@ -28,7 +31,7 @@ class JsonF1(JsonMetric):
 
 
 def fields(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The paths in `value` with the JSON text of what is there."""
+    """Yield each path in `value` with the JSON text of the value at that path."""
     if isinstance(value, dict):
         inside = [(part, (*path, key)) for key, part in value.items()]
     else:

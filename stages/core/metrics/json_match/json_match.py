@@ -1,4 +1,4 @@
-"""JSON match: the share of rows whose answer is the JSON value of the reference."""
+"""Compute the share of rows whose answer is the JSON value of the reference."""
 
 import json
 from collections.abc import Sequence
@@ -8,13 +8,14 @@ from stages.core.metrics.json_answers import JsonMetric, read_json_answer
 
 
 class JsonMatch(JsonMetric):
-    """1 for a row whose prediction and reference are the same JSON value (RFC 8259), 0 otherwise.
+    """Scores 1 if prediction and reference are the same JSON value (RFC 8259), and 0 otherwise.
 
-    The value is the whole text, the inside of a ```json fence, or the first object or list of objects with other text
-    around it. The order of keys and white space do not count; 1 and 1.0 are the same number. A text without a value is
-    wrong, and so is a prediction that the schema refuses.
+    The value is the whole text, the inside of a ```json fence, or the first object or list of
+    objects within other text. The order of keys and white space do not count, and 1 and 1.0 are the
+    same number. A prediction is wrong if it has no value or the schema rejects its value.
 
-    Options: as `JsonMetric`.
+    Options:
+        schema: See `JsonMetric`.
     """
 
     def contribute(
@@ -26,5 +27,5 @@ class JsonMatch(JsonMetric):
 
 
 def canonical(value: Any) -> str:
-    """A text that is the same for equal values, and another for `true` and 1."""
+    """Serialise a value so that equal values give the same text, but `true` and 1 do not."""
     return json.dumps(value, sort_keys=True)

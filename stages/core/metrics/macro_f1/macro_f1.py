@@ -1,4 +1,4 @@
-"""Macro F1: the mean over the classes of each one's F1."""
+"""Compute macro F1, the mean of the F1 scores of all classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,15 @@ from stages.core.metrics.label_metric import LabelMetric
 
 
 class MacroF1(LabelMetric):
-    """The mean of 2 TP / (2 TP + FP + FN) over the labels that occur in the references.
+    """Averages F1 = 2 TP / (2 TP + FP + FN) over the labels that occur in the references.
 
-    As `f1_score(labels=<those>, average="macro", zero_division=0)` of sklearn. In a part or a resample of the rows, the
-    labels that occur there count. Labels are compared without regard to case and to white space around them; an answer
-    that is none of them takes from the recall of the right one alone.
+    It equals `f1_score(labels=<those>, average="macro", zero_division=0)` of sklearn. For a slice
+    or a resample of the rows, only the labels that occur there count. The comparison ignores case
+    and surrounding white space. An answer that is none of the labels lowers only the recall of the
+    correct label.
 
-    Options: as `LabelMetric`.
+    Options:
+        pattern: See `LabelMetric`.
     """
 
     def prepare(self, references: Sequence[str], pattern: str | None = None) -> None:
@@ -42,4 +44,4 @@ class MacroF1(LabelMetric):
         )
 
     def row_values(self, rows: np.ndarray) -> np.ndarray:
-        return rows[:, ::3].sum(axis=1)  # 1 where right
+        return rows[:, ::3].sum(axis=1)  # 1 for a correct answer

@@ -1,4 +1,4 @@
-"""Numeric match: the share of rows whose answer is the right number."""
+"""Compute the share of rows whose answer is the right number."""
 
 import math
 from collections.abc import Sequence
@@ -12,23 +12,27 @@ WHICH = ("only", "last")
 
 
 class NumericMatch(RowMetric):
-    """1 for a row whose prediction gives the number that its reference gives, 0 otherwise.
+    """Scores 1 if the prediction gives the number that the reference gives, and 0 otherwise.
 
-    The number of a text is the one after its last `####` or in its last `\\boxed{}`, or else the only one: a text
-    with two different numbers (`5 (see 2)`, `3-5`) gives none and is wrong. Read are `-1,234.5`, `1 234.5` (with any
-    space), `1'234.5`, `12,34,567`, `.5`, `$12`, `1.2e-3`, `1.2 x 10^3`, digits of all scripts, and magnitudes after the
-    number: `3 million`, `$3M`, `3 लाख`, `3万`. A percentage is so many hundredths, so that 12% is 0.12; where only one
-    of the two has the sign, 12% is 12 as well. Where the reference has no number the texts must be equal but for case,
-    white space and invisible characters.
+    If a text marks its result with `####` or `\\boxed{}`, only the last such mark counts. A text
+    gives its number only if it has no other one: a text with two different numbers (`5 (see 2)`,
+    `3-5`) gives none and is wrong. The metric reads `-1,234.5`, `1 234.5` (with any space),
+    `1'234.5`, `12,34,567`, `.5`, `$12`, `1.2e-3`, `1.2 x 10^3`, the digits of all scripts, and
+    magnitudes after the number (`3 million`, `$3M`, `3 लाख`, `3万`). A percentage counts as
+    hundredths, so 12% is 0.12. If only one of the two texts has a percent sign, 12% also equals 12.
+    If the reference has no number, the texts must be equal apart from case, white space and
+    invisible characters.
 
     Options:
-        decimal: `.` by default, or `,`: what stands before tenths. The other one stands between thousands.
-        which: `only`, by default, or `last`: the last number of a text counts, as with GSM8K (Cobbe et al., 2021).
-        relative: how far the prediction may be off, as a share of the reference; 1e-4 by default.
+        decimal: The decimal separator, `.` (the default) or `,`. The other one separates thousands.
+        which: `only` (the default) or `last`. With `last`, the last number of a text counts, as for
+            GSM8K (Cobbe et al., 2021).
+        relative: How far the prediction may be off, as a share of the reference. The default is
+            1e-4.
     """
 
     advice = (
-        "set `decimal` and `which` in evaluate.options.numeric_match as the targets need them, "
+        "set `decimal` and `which` in evaluate.options.numeric_match to match the targets, "
         "or choose exact_match"
     )
 
@@ -40,7 +44,7 @@ class NumericMatch(RowMetric):
         which: str = "only",
     ) -> None:
         if not 0 <= relative < 1:
-            raise ValueError(f"relative must be from 0 to below 1, got {relative}")
+            raise ValueError(f"relative must be at least 0 and less than 1, got {relative}")
         if decimal not in (".", ","):
             raise ValueError(f"decimal must be '.' or ',', got {decimal!r}")
         if which not in WHICH:
@@ -61,12 +65,12 @@ class NumericMatch(RowMetric):
         return float(found is not None and self.same(found, wanted)), 1.0
 
     def number(self, text: str) -> Number | None:
-        """The number that a text gives, if it gives one."""
+        """Read the number that a text gives, if it gives one."""
         numbers = find_numbers(text, self.decimal)
         return numbers[-1] if numbers and (self.which == "last" or is_only(numbers)) else None
 
     def same(self, found: Number, wanted: Number) -> bool:
-        """Whether two numbers agree."""
+        """Check whether two numbers agree within the tolerance."""
         scale = 0.01 ** (found.percent - wanted.percent)
         numbers = (found.value, found.value * scale)
         near = self.relative * abs(wanted.value)
@@ -75,12 +79,12 @@ class NumericMatch(RowMetric):
         )
 
     def well_formed(self, prediction: str) -> bool:
-        """Whether the answer gives one number, which can be read."""
+        """Check whether the answer gives exactly one number that can be read."""
         numbers = find_numbers(prediction, self.decimal)
         return is_only(numbers) and not math.isnan(numbers[0].value)
 
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
-        """The last number of each answer."""
+        """Replace each answer by its last number."""
         numbers = [find_numbers(text, self.decimal) for text in predictions]
         return [
             found[-1].text if found else text
@@ -91,12 +95,13 @@ class NumericMatch(RowMetric):
         numbers = find_numbers(text, self.decimal)
         if self.which == "only" and len(numbers) > 1 and not is_only(numbers):
             raise ValueError(
-                f"the target {text!r:.200} has several numbers; set which=last if the last one counts, "
-                "or choose exact_match"
+                f"the target {text!r:.200} has several numbers; set which=last if the last one "
+                "counts, or choose exact_match"
             )
         if numbers and math.isnan(numbers[-1].value):
             other = "," if self.decimal == "." else "."
             raise ValueError(
-                f"the target {text!r:.200} has no number that can be read with decimal={self.decimal!r}; "
-                f"set decimal={other!r} if that stands before tenths, or choose exact_match"
+                f"the target {text!r:.200} has no number that can be read with "
+                f"decimal={self.decimal!r}; set decimal={other!r} if that is the decimal "
+                "separator, or choose exact_match"
             )

@@ -1,4 +1,4 @@
-"""Perplexity: how surprised an arm is by the tokens of the target."""
+"""Compute perplexity, which measures how surprised an arm is by the target."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,16 +9,17 @@ from stages.core.metrics.row_metric import RowMetric
 
 
 class Perplexity(RowMetric):
-    """exp of the mean negative log-likelihood of the target's tokens, its end token included, after the arm's prompt.
+    """Computes the perplexity of the target and its end token after the arm's prompt.
 
-    The lower the better. Over several rows the mean is over all their tokens. It needs `evaluate.likelihood`; it says
-    nothing about the answer that the arm gave, so that it cannot be the primary metric.
-    """
+    It is the exponential of the mean negative log-likelihood of these tokens. Over several rows the
+    mean is taken over all their tokens. Lower is better. The metric needs
+    `evaluate.target_loglikelihood`. It cannot be the primary metric, because it says nothing about
+    the answer that the arm gave."""
 
     lower_is_better = True
     needs_likelihood = True
-    bounds = None  # from 1 up without end
-    best = None  # what it depends on is the model, not the answer
+    bounds = None  # from 1 to infinity
+    best = None  # the score depends on the model, not on the answer
 
     def contribute(
         self, prediction: str, reference: str, record: dict[str, Any]
@@ -26,7 +27,7 @@ class Perplexity(RowMetric):
         answer = record.get("prediction", {})
         if answer.get("target_nats") is None:
             raise ValueError(
-                "the predictions hold no likelihood of the target: set evaluate.likelihood=true"
+                "the predictions have no likelihood of the target; set evaluate.target_loglikelihood=true"
             )
         return answer["target_nats"], answer["target_tokens"]
 

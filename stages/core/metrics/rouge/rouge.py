@@ -1,4 +1,4 @@
-"""ROUGE: the words, pairs of words or longest common subsequence that prediction and reference share."""
+"""Compute ROUGE from the words or word sequences that prediction and reference share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,17 @@ from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from stages.core.data.unicode_text import fold, get_words
 from stages.core.metrics.row_metric import RowMetric
 
-KINDS = ("rougeL", "rouge1", "rouge2")
+ROUGE_TYPES = ("rougeL", "rouge1", "rouge2")
 
 
 class AllScripts(Tokenizer):
-    """Words of every script; of a text of the letters a to z the same as those of rouge-score."""
+    """Splits a text of any script into words.
+
+    For texts in the letters a to z, the words are the same as those of rouge-score.
+    """
 
     def tokenize(self, text: str) -> list[str]:
-        """See `get_words`."""
+        """Split a text with `get_words`."""
         return get_words(text)
 
 
@@ -24,16 +27,19 @@ TOKENIZERS = {"unicode": AllScripts, "rouge_score": DefaultTokenizer}
 
 
 class Rouge(RowMetric):
-    """The mean over the rows of each row's ROUGE F1 (Lin, 2004), as the package rouge-score computes it.
+    """Averages the ROUGE F1 (Lin, 2004) of the rows, as the package rouge-score computes it.
 
-    Words are runs of letters and digits; in scripts without spaces between words, such as Thai and Chinese, each
-    character is one, which makes ROUGE a score of characters there: chrf is the better choice. A row whose target has
-    too few words for `kind` scores 1 where the answer is the target and 0 otherwise.
+    Words are runs of letters and digits. In scripts without spaces between words, such as Thai and
+    Chinese, each character is a word. ROUGE then compares characters, and chrf is the better
+    choice. A row whose target has too few words for `kind` scores 1 if the answer is the target and
+    0 otherwise.
 
     Options:
-        kind: `rougeL`, the longest common subsequence, by default; `rouge1`, words; `rouge2`, pairs of words.
-        tokenizer: `unicode`, by default; `rouge_score` takes that of the package, which knows the letters a to z and
-            digits alone and splits words at any other: for comparison with published numbers of English texts.
+        kind: `rougeL` (the longest common subsequence, the default), `rouge1` (words) or `rouge2`
+            (pairs of words).
+        tokenizer: `unicode` (the default) or `rouge_score`. The latter is the tokenizer of the
+            package, which knows only the letters a to z and digits and splits words at any other
+            character. Use it to compare with published scores of English texts.
     """
 
     advice = "set evaluate.options.rouge.tokenizer=unicode, or choose chrf, which needs no words"
@@ -43,11 +49,11 @@ class Rouge(RowMetric):
         self, references: Sequence[str], kind: str = "rougeL", tokenizer: str = "unicode"
     ) -> None:
         for name, given, known in (
-            ("kind", kind, KINDS),
+            ("kind", kind, ROUGE_TYPES),
             ("tokenizer", tokenizer, tuple(TOKENIZERS)),
         ):
             if given not in known:
-                raise ValueError(f"unknown {name} {given}; there are {', '.join(known)}")
+                raise ValueError(f"unknown {name} {given}; choose from {', '.join(known)}")
         self.kind = kind
         self.tokenizer = tokenizer
         self.tokenize = TOKENIZERS[tokenizer]()
@@ -62,5 +68,5 @@ class Rouge(RowMetric):
             return float(fold(prediction) == fold(reference)), 1.0
         return self.scorer.score(reference, prediction)[self.kind].fmeasure, 1.0
 
-    def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "tokenizer": self.tokenizer}
+    def metadata(self) -> dict[str, Any]:
+        return {**super().metadata(), "tokenizer": self.tokenizer}

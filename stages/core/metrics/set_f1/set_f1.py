@@ -1,4 +1,4 @@
-"""Set F1: micro-averaged over the sets of items that predictions and references list."""
+"""Compute micro-averaged F1 over the sets of items that predictions and references list."""
 
 import re
 from collections.abc import Sequence
@@ -8,25 +8,27 @@ from stages.core.data.unicode_text import fold
 from stages.core.metrics.row_metric import RowMetric
 
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\{([^{}]*)\}")
-_COMMA = "[,،、，]"  # of Latin, Arabic, Chinese and Japanese
+_COMMA = "[,،、，]"  # the commas of Latin, Arabic, Chinese and Japanese
 
 
 class SetF1(RowMetric):
-    """F1 = 2 TP / (2 TP + FP + FN) over all rows (Manning et al., 2008, 13.6); 1 when no row has or claims any item.
+    """Computes F1 = 2 TP / (2 TP + FP + FN) over the items that all rows list.
 
-    A text is a list of items, with or without one pair of brackets around it. Items are compared without regard to
-    case, white space and invisible characters; their order does not count, nor how often one is listed, nor empty ones.
+    This is the micro-average of Manning et al. (2008, 13.6). The score is 1 if no row has or claims
+    any item. A text is a list of items, with or without one pair of brackets around it. The
+    comparison of items ignores case, white space and invisible characters. The order of items,
+    repeated items and empty items do not count.
 
     Options:
-        separator: what stands between two items; by default a comma, also ، of Arabic and Urdu, 、 and ， of Chinese
-            and Japanese.
+        separator: The text between two items. The default is a comma, including the Arabic and Urdu
+            ، and the Chinese and Japanese 、 and ，.
     """
 
     advice = "give the targets at least one item, or choose exact_match"
 
     def prepare(self, references: Sequence[str], separator: str | None = None) -> None:
         if separator == "":
-            raise ValueError("separator is empty")
+            raise ValueError("separator must not be empty")
         self.separator = re.compile(re.escape(separator) if separator else _COMMA)
 
     def contribute(
@@ -38,7 +40,7 @@ class SetF1(RowMetric):
 
 
 def items(text: str, separator: re.Pattern[str]) -> set[str]:
-    """The items that `text` lists, folded."""
+    """Get the items that a text lists, folded for comparison."""
     inside = _BRACKETED.fullmatch(text.strip())
     if inside and inside.lastindex:
         text = inside[inside.lastindex]

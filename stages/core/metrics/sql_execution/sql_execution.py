@@ -1,4 +1,4 @@
-"""Execution match of SQL: the share of rows whose query gives what the query of the reference gives."""
+"""Compute the share of rows whose SQL query returns what the query of the reference returns."""
 
 import random
 import re
@@ -18,7 +18,7 @@ SECONDS = 1.0
 ROWS = 10_000
 CHARACTERS = 10_000_000
 HEAP = 250_000_000
-Schema = dict[str, dict[str, str]]  # table, column, declared type
+Schema = dict[str, dict[str, str]]  # table to column to declared type
 Result = list[tuple[Any, ...]]
 Tables = dict[str, Result]
 
@@ -27,7 +27,8 @@ _NESTED = r"\([^()]*\)"
 for _ in range(4):
     _NESTED = rf"\((?:[^()']|'[^']*'|{_NESTED})*\)"
 _CREATE = re.compile(
-    rf"(?is)\bCREATE\s+(?:TEMP\w*\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_NAME}(?:\.{_NAME})?)\s*({_NESTED})"
+    r"(?is)\bCREATE\s+(?:TEMP\w*\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?"
+    rf"({_NAME}(?:\.{_NAME})?)\s*({_NESTED})"
 )
 _COLUMN = re.compile(rf"""\s*({_NAME})((?:"[^"]*"|`[^`]*`|'[^']*'|{_NESTED}|[^,])*),?""")
 _NO_COLUMN = re.compile(
@@ -51,24 +52,28 @@ _MAY = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
 class SqlExecution(RowMetric):
-    """1 for a row whose prediction and reference give the same rows from generated SQLite databases, 0 otherwise.
+    """Scores 1 if prediction and reference return the same rows from generated SQLite databases.
 
-    After the test suites of Zhong et al. (2020). The tables are read from the messages before the answer: `CREATE
-    TABLE …`, `Table: t. Columns: a (number), b (text)` or `Table t, columns = [*,a,b]`. They are filled with drawn
-    values, among them the literals of both queries, in the columns that stand before these. The queries must agree in
-    five databases, if possible such that the reference finds something and leaves only the order of rows open. Rows are
-    compared as multisets, and in order as far as an `ORDER BY` of the reference decides it, without names of columns;
-    numbers may differ by 1e-6. A query may read, without recursion, for a second and 10,000 rows. If the reference does
-    not run, the texts must be equal but for case and white space. Equal texts match in any case.
+    Otherwise it scores 0. The databases follow the test suites of Zhong et al. (2020). The metric
+    reads the tables from the messages before the answer, in the form `CREATE TABLE …`,
+    `Table: t. Columns: a (number), b (text)` or `Table t, columns = [*,a,b]`. It fills them with
+    random values. These include the literals of both queries, each in the column that precedes it
+    in the query. The queries must agree on up to five databases, if possible ones on which the
+    reference finds something and leaves only the order of the rows open.
+
+    Rows are compared as multisets, and in order as far as an `ORDER BY` of the reference determines
+    it. Column names do not count, and numbers are rounded to 6 decimals. A query may only read,
+    without recursion, for at most one second and 10,000 rows. If the reference does not run or no
+    table is found, the texts must be equal apart from case and white space. Equal queries always
+    match.
     """
 
-    advice = "mend the targets that are empty, or choose exact_match"
+    advice = "fix the empty targets, or choose exact_match"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.seen: set[tuple[str, str]] = (
-            set()
-        )  # question and reference of each row that was scored
+        # The question and the reference of each row that was scored.
+        self.seen: set[tuple[str, str]] = set()
         self.compared_as_text: set[tuple[str, str]] = set()
 
     def prepare(self, references: Sequence[str], **options: Any) -> None:
@@ -97,26 +102,33 @@ class SqlExecution(RowMetric):
         ), 1.0
 
     def well_formed(self, prediction: str) -> bool:
-        """Whether SQLite can parse the whole answer; if it cannot parse the targets, what the metric reads of it."""
+        """Check whether SQLite can parse the whole answer.
+
+        If it cannot parse every target, this checks only the query that the metric reads from the
+        answer.
+        """
         return parses(prediction if self.bare else bare(prediction))
 
-    def facts(self) -> dict[str, Any]:
-        """Also in how many rows an answer was compared as a text: the reference did not run, or no table was found."""
+    def metadata(self) -> dict[str, Any]:
+        """Describe the metric and count the rows in which an answer was compared as text.
+
+        That happens if the reference does not run or no table is found.
+        """
         return {
-            **super().facts(),
+            **super().metadata(),
             "rows": len(self.seen),
             "rows_compared_as_text": len(self.compared_as_text),
         }
 
 
 def bare(text: str) -> str:
-    """The query without a fence, a label before it (`SQL: `) and a semicolon after it."""
+    """Strip a code fence, a leading label (`SQL: `) and a final semicolon from a query."""
     text = re.sub(r"(?s)^.*?```(?i:\w*sql\w*)?(.*?)(?:```.*|$)", r"\1", text)
     return re.sub(r"(?i)^\w+:\s*(?=select\b|with\b)", "", text.strip()).rstrip("; \n\t")
 
 
 def read_schema(text: str) -> Schema:
-    """Tables, their columns and the columns' types, all in lower case."""
+    """Read tables, their columns and the columns' types, all in lower case."""
     found = {}
     for table, body in _CREATE.findall(re.sub(r"--[^\n]*", "", text)):
         columns = [
@@ -148,7 +160,13 @@ def read_schema(text: str) -> Schema:
 def databases(
     schema: Schema, question: str, wanted: str, found: str
 ) -> list[tuple[Tables, tuple[Result, Result]]]:
-    """Filled tables, each with what the reference gives on them and on them turned upside down."""
+    """Fill databases, and run the reference on each of them.
+
+    Returns:
+        For each database, its tables and two results of the reference. The second result is that on
+        the tables with their rows reversed, if it has the same rows as the first. The list is empty
+        if the reference does not run.
+    """
     pools = literals(f"{wanted}\n{found}", schema)
     nulls = 0.15 if re.search(r"(?i)null|coalesce", wanted + found) else 0.0
     ranks: list[list[tuple[Tables, tuple[Result, Result]]]] = [[], [], []]
@@ -167,11 +185,14 @@ def databases(
 
 
 def literals(queries: str, schema: Schema) -> dict[str, list[Any]]:
-    """The literals of the queries by the column before each, numbers with their neighbours; under `/` the years."""
+    """Collect the literals of the queries by the column that precedes each of them.
+
+    Numbers come with the values one below and one above them. The key `/` holds years.
+    """
     names = {column for columns in schema.values() for column in columns}
     last = ""
     pools = defaultdict[str, list[Any]](list)
-    parts = re.search(r"(?i)strftime|substr", queries)  # of dates
+    parts = re.search(r"(?i)strftime|substr", queries)  # the queries take dates apart
     for token in _TOKEN.findall(queries):
         inner = token[1:-1] if token[0] in "'\"`[" else token
         if token[0] != "'" and inner.lower() in names:
@@ -187,7 +208,10 @@ def literals(queries: str, schema: Schema) -> dict[str, list[Any]]:
 
 
 def fill(schema: Schema, draw: random.Random, pools: dict[str, list[Any]], nulls: float) -> Tables:
-    """Rows for every table. All columns share the small numbers, so that whatever is joined or compared can meet."""
+    """Fill every table with rows.
+
+    All columns draw from the same small numbers, so joins and comparisons can find matches.
+    """
     tables = Tables()
     keys = set[str]()
     share = draw.choice((0.3, 0.5, 0.8))
@@ -205,7 +229,8 @@ def fill(schema: Schema, draw: random.Random, pools: dict[str, list[Any]], nulls
                 )
                 continue
             drawn.append([])
-            for twin in twins:  # of the row above but for keys, so that DISTINCT matters
+            # A twin repeats the row above except its keys, so that DISTINCT matters.
+            for twin in twins:
                 new = value(kind(name, declared), draw, pools["/"])
                 new = draw.choice(pool) if pool and draw.random() < share else new
                 drawn[-1].append(
@@ -216,7 +241,10 @@ def fill(schema: Schema, draw: random.Random, pools: dict[str, list[Any]], nulls
 
 
 def kind(name: str, declared: str) -> str:
-    """What a column holds, also its type in SQLite: date, text, real, bool or number."""
+    """Choose what a column holds: date, text, real, bool or number.
+
+    This is also the type of the column in SQLite.
+    """
     found = next(
         (kind for kind, pattern in _KINDS.items() if re.match(rf"\w*({pattern})", declared)),
         "number",
@@ -227,7 +255,10 @@ def kind(name: str, declared: str) -> str:
 
 
 def value(kind: str, draw: random.Random, years: list[int]) -> Any:
-    """One value of a column; texts are digits too, so that they can be added and compared with numbers."""
+    """Draw one value for a column.
+
+    Text columns hold digits too, so they can be added to numbers and compared with them.
+    """
     number = draw.randrange(30)
     date = f"{draw.choice(years)}-{number % 12 + 1:02}-{draw.randint(1, 28):02}"
     return {"date": date, "real": number + draw.randrange(4) / 4, "bool": number % 2}.get(
@@ -236,7 +267,7 @@ def value(kind: str, draw: random.Random, years: list[int]) -> Any:
 
 
 def run(schema: Schema, tables: Tables, query: str) -> Result | None:
-    """What the query gives on these tables; nothing if it fails, writes or takes too long or too much."""
+    """Run a query on tables; None if it fails, writes, or needs too much time or space."""
     end = time.monotonic() + SECONDS
     result = Result()
     size = 0
@@ -252,7 +283,7 @@ def run(schema: Schema, tables: Tables, query: str) -> Result | None:
             connection.execute(f'CREATE TABLE "{table}" ({", ".join(columns)})')
             places = ", ".join("?" * len(columns))
             connection.executemany(f'INSERT INTO "{table}" VALUES ({places})', rows)  # noqa: S608
-        # The second is for the process: some queries grow while they are parsed.
+        # The heap limit holds for the process. Some queries grow while they are parsed.
         connection.executescript(f"PRAGMA query_only = ON; PRAGMA hard_heap_limit = {HEAP}")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, CHARACTERS // 100)
         connection.set_authorizer(
@@ -270,10 +301,9 @@ def run(schema: Schema, tables: Tables, query: str) -> Result | None:
 
 
 def parses(query: str) -> bool:
-    """Whether a text is one statement by SQLite's grammar, whatever tables there are."""
-    if ";" in _INSIDE.sub("", query).rstrip(
-        "; \t\n"
-    ):  # SQLite looks no further than to a table that is not there
+    """Check whether a text is one statement in SQLite's grammar, whatever tables exist."""
+    # SQLite stops at the first missing table and would not see a second statement.
+    if ";" in _INSIDE.sub("", query).rstrip("; \t\n"):
         return False
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(f"PRAGMA hard_heap_limit = {HEAP}")
@@ -289,7 +319,14 @@ def parses(query: str) -> bool:
 
 
 def agree(found: Result | None, wanted: Result, again: Result, ordered: bool) -> bool:
-    """Whether two results are the same; in order, but for ties: where the reference's two runs differ so far."""
+    """Check whether two results have the same rows.
+
+    Args:
+        found: The result of the prediction.
+        wanted: The result of the reference.
+        again: A second result of the reference. Rows are tied where the two results differ.
+        ordered: Whether the rows must come in the same order, except for ties.
+    """
     if found is None or Counter(found) != Counter(wanted):
         return False
     sums = zip(*(accumulate(map(hash, rows)) for rows in (found, wanted, again)), strict=True)

@@ -1,10 +1,11 @@
-// Draws every plot at the width that it has, in the colours of the page's theme, and again when one of them changes.
+// Draws every plot at its available width in the colours of the page's theme, and redraws it when
+// either of them changes.
 (function () {
   "use strict";
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const NUMBERS = 62; // pixels right of a panel for the value of each row
-  const LETTER = 7; // pixels, about
-  const ERRORS = 1; // of what Vega tells the console
+  const NUMBERS = 62; // pixels to the right of a panel, for the value of each row
+  const LETTER = 7; // approximate width of a letter in pixels
+  const ERRORS = 1; // Vega's log level for errors only
 
   function theme() {
     const style = getComputedStyle(document.documentElement);
@@ -27,9 +28,9 @@
     };
   }
 
-  // A panel is as wide as its labels on the left leave room for; they get at most two fifths of a narrow screen.
+  // A panel gets the width that its labels leave. The labels get at most two fifths of a narrow screen.
   function fitted(spec, width) {
-    delete spec.$schema; // of the older version that DVC's page has
+    delete spec.$schema; // it names the older version of DVC's page
     spec.config = theme();
     if (!spec.spec) {
       return { ...spec, width: "container", autosize: { type: "fit", contains: "padding" } };
@@ -43,7 +44,7 @@
     const room = width - labels - NUMBERS;
     if (x) {
       const cells = 1 + Math.max(...spec.data.values.map((row) => row.column));
-      spec.spec.width = Math.max(22 * cells, Math.min(room, 48 * cells)); // scrolls rather than be illegible
+      spec.spec.width = Math.max(22 * cells, Math.min(room, 48 * cells)); // scrolls if the cells would be too small
     } else {
       spec.spec.width = room;
       if (room < 260) spec.spec.layer[0].encoding.x.axis.tickCount = 3;
@@ -63,7 +64,7 @@
   let width = innerWidth;
   let waiting;
   addEventListener("resize", () => {
-    if (innerWidth === width) return; // a phone's address bar changes the height alone
+    if (innerWidth === width) return; // the address bar of a phone changes only the height
     width = innerWidth;
     clearTimeout(waiting);
     waiting = setTimeout(drawAll, 150);

@@ -1,0 +1,119 @@
+"""The former names of configuration groups, options and keys.
+
+Using a former name stops the command with a message that gives the new name. DVC discovers
+this plugin in its own process, for `dvc exp run -S`. The stages register it themselves
+(`stages/core/config/schema.py`). It imports nothing from Tuneproof, because DVC's process cannot.
+"""
+
+import re
+import sys
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+GROUPS = {
+    "encoder": "train/encoder",
+    "launcher": "train/launcher",
+    "remote": "prompt/remote",
+    "retriever": "prompt/retriever",
+    "search": "prompt/search",
+}
+OPTIONS = {
+    "energy=unmeasured": "energy=none",
+    "rivals=encoder-classify": "rivals=encoder-classifier",
+    "rivals=encoder-tag": "rivals=encoder-tagger",
+    "train=classify": "train=sequence-classification",
+    "train=reward": "train=reward-model",
+    "train=tag": "train=token-classification",
+}
+KEYS = {
+    "checks.leak_limit": "checks.max_leak_fraction",
+    "checks.max_target_share": "checks.max_target_fraction",
+    "checks.wrong_kind": "checks.wrong_record_type",
+    "data.columns": "data.column_mapping",
+    "data.group": "data.group_column",
+    "data.keep": "data.metadata_columns",
+    "data.label": "data.label_column",
+    "data.watch": "data.dvc_dependency",
+    "engine.parallel": "engine.max_concurrency",
+    "engine.start_seconds": "engine.startup_timeout",
+    "evaluate.harness": "evaluate.lm_eval",
+    "evaluate.likelihood": "evaluate.target_loglikelihood",
+    "evaluate.prices.hosting_month": "evaluate.prices.hosting_per_month",
+    "evaluate.useful": "evaluate.min_useful_value",
+    "model.batch_tokens": "model.max_batch_tokens",
+    "prompt.instruction": "prompt.system_prompt",
+    "prompt.remote.key_variable": "prompt.remote.api_key_env",
+    "prompt.remote.parallel": "prompt.remote.max_concurrency",
+    "prompt.remote.retries": "prompt.remote.max_retries",
+    "prompt.remote.url": "prompt.remote.base_url",
+    "prompt.short_instruction": "prompt.tuned_system_prompt",
+    "prompt.trial_rows": "prompt.search.selection_rows",
+    "prompt.variants": "prompt.system_prompt_variants",
+    "register.gate.champion": "register.gate.require_beating_champion",
+    "register.gate.forgotten": "register.gate.max_forgetting",
+    "register.gate.minimum": "register.gate.min_primary_metric",
+    "train.best.rows": "train.best.eval_rows",
+    "train.kinds": "train.record_types",
+    "train.launcher.processes": "train.launcher.num_processes",
+    "train.replay.share": "train.replay.fraction",
+    "train.replay.watch": "train.replay.dvc_dependency",
+    "train.reward": "train.grpo_reward",
+    "train.share": "train.train_fraction",
+    "train.watch": "train.dvc_dependency",
+}
+ALL = "docs/configuration.md lists all former names."
+
+
+def find_new_key(key: str) -> str | None:
+    """Return the current name of a former key or of a key below it.
+
+    Returns:
+        The current name, or None if the key is not a former one.
+    """
+    section = "".join(re.findall(r"^rivals\.[^.]+\.", key))  # a rival is a section like `train`
+    known = f"train.{key.removeprefix(section)}" if section else key
+    for old, new in KEYS.items():
+        if known == old or known.startswith(f"{old}."):
+            today = new.removeprefix("train.") if section else new
+            return f"{section}{today}{known.removeprefix(old)}"
+    return None
+
+
+def find_new_override(override: str) -> str | None:
+    """Return an override of the command line with current names.
+
+    Returns:
+        The new override, or None if the override uses no former name.
+    """
+    key, equals, chosen = override.lstrip("+~").partition("=")
+    prefix = override[: len(override) - len(override.lstrip("+~"))]
+    value = equals + chosen
+    if key in GROUPS:
+        return f"{prefix}{GROUPS[key]}{value}"
+    for old, new in OPTIONS.items():
+        group, option = old.split("=")
+        if key == group and option in re.findall(r"[\w-]+", value):
+            changed = re.sub(rf"(?<![\w-]){option}(?![\w-])", new.split("=")[1], value)
+            return f"{prefix}{key}{changed}"
+    new_key = find_new_key(key)
+    return f"{prefix}{new_key}{value}" if new_key else None
+
+
+class FormerNames(SearchPathPlugin):
+    """Checks the command line for former names before Hydra composes the configuration.
+
+    Hydra's own message would not give the new name.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Leave the search path as it is.
+
+        Raises:
+            SystemExit: the command line uses a former name.
+        """
+        for argument in sys.argv[1:]:
+            override = re.sub(r"^(-S|--set-param=)", "", argument).removeprefix("params.yaml:")
+            new = find_new_override(override)
+            if new:
+                sys.exit(f"{override}: this name has changed. Write {new}. {ALL}")
