@@ -83,7 +83,7 @@ def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
         "max_steps": 4
     }
     assert curve["sentence"] in (run.folder / "reports/verdict.html").read_text()
-    assert "above 0 and up to 1" in run(
+    assert "above 0 and at most 1" in run(
         sys.executable, "-m", "tools.learning_curve", "0.5", "2", fails=True
     )
 
