@@ -1,11 +1,11 @@
-"""Measure how fast this machine computes right now, by a fixed loop that no change of Tuneproof
-touches.
+"""Measure how fast this machine computes right now, by a loop that no change of Tuneproof touches.
 
     python -m benchmarks.calibration
 
 A shared machine is twice as fast in one hour as in another. Two times of two commits or two
 machines can be compared after each is multiplied by the rate of this loop that was measured beside
-it."""
+it.
+"""
 
 import time
 

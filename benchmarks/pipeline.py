@@ -6,7 +6,8 @@
 Clones HEAD and starts with an empty cache. Writes `benchmarks/results/pipeline.json` with the
 seconds of each command and stage, their peak resident memory with all child processes in bytes, and
 the rate of training in non-padding tokens per second. Before and after `make repro` it measures
-what the machine does just then (`benchmarks/calibration.py`), so that two runs can be compared."""
+what the machine does just then (`benchmarks/calibration.py`), so that two runs can be compared.
+"""
 
 import json
 import os

@@ -43,6 +43,8 @@ def measure(setting: dict[str, str], count: int) -> list[str]:
         for _ in range(count)
     ]
     said = [process.communicate()[1] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit(said[0])
     return [RATE.findall(text)[-1] for text in said]
 
 

@@ -10,7 +10,7 @@ from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.train.monitoring.checkpoints import latest_checkpoint, resume
 
 log = logging.getLogger(__name__)
-REHEARSED = 2  # The number of steps of a dry run.
+DRY_RUN_STEPS = 2  # The number of steps of a dry run.
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,14 +138,14 @@ def dry_run(trainer: Any, method: "Method") -> None:
         method: The training method.
     """
     expected = log_estimate(method, trainer.train_dataset)
-    trainer.args.max_steps = REHEARSED
+    trainer.args.max_steps = DRY_RUN_STEPS
     progress = trainer.progress
     progress.start()
     trainer.train()
     log.info(
         "Dry run: %d steps, %s tokens, %.0f tokens/s, peak memory %.1f GB. "
         "All %s steps would take about %.1f minutes at that rate. Nothing was written.",
-        *(REHEARSED, f"{progress.tokens:,}", progress.rate, peak_memory() / 1e9),
+        *(DRY_RUN_STEPS, f"{progress.tokens:,}", progress.rate, peak_memory() / 1e9),
         *(f"{expected['steps']:,}", _get_whole(method, expected, progress) / 60),
     )
 
@@ -158,7 +158,7 @@ def _get_whole(method: "Method", expected: dict[str, Any], progress: Any) -> flo
     """
     if method.config.train.method == "sft":
         return expected["tokens"] * progress.seconds / progress.tokens
-    return expected["steps"] * progress.seconds / REHEARSED
+    return expected["steps"] * progress.seconds / DRY_RUN_STEPS
 
 
 def peak_memory() -> int:

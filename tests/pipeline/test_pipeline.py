@@ -12,6 +12,7 @@ from stages.core.tracking.tracker import STAGES
 from stages.core.tracking.view import DECISIVE
 from tests.pipeline.runs import get_files, get_runs
 
+SMOKE = ("dvc", "exp", "run", "-S", "experiment=smoke")
 pytestmark = pytest.mark.pipeline
 
 
@@ -136,11 +137,7 @@ def test_a_harmless_run_ends_where_its_answers_are_the_same(run):
 
 def test_a_bad_value_stops_before_any_work(run):
     said = run(
-        "dvc",
-        "exp",
-        "run",
-        "-S",
-        "experiment=smoke",
+        *SMOKE,
         "-S",
         "train.micro_batch_tokens=none",
         fails=True,
@@ -188,7 +185,7 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, 
 
 def test_a_server_that_is_away_is_a_warning(run):
     said = run(
-        "dvc", "exp", "run", "-S", "experiment=smoke", "-S", "seed=7", "-S", "tracking=server",
+        *SMOKE, "-S", "seed=7", "-S", "tracking=server",
         "-S", "tracking.uri=http://127.0.0.1:9", "-S", "tracking.timeout=1", "prepare",
     )  # fmt: skip
     assert "does not answer" in said and "Traceback" not in said
@@ -197,11 +194,7 @@ def test_a_server_that_is_away_is_a_warning(run):
 def test_a_killed_train_starts_clean(run, environment):
     run("git", "checkout", "-q", "--", ".")
     command = [
-        "dvc",
-        "exp",
-        "run",
-        "-S",
-        "experiment=smoke",
+        *SMOKE,
         "-S",
         "train.args.max_steps=5000",
         "train",

@@ -24,7 +24,7 @@ from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
 from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
-from stages.core.config.hydra_plugins.renamed import ALL, FormerNames, find_new_key
+from stages.core.config.hydra_plugins.renamed import SEE_DOCS, FormerNames, find_new_key
 from stages.core.config.model import ModelConfig, TransformersEngineConfig, VllmEngineConfig
 from stages.core.config.prompt import PromptConfig
 from stages.core.config.train import ANSWERING, CLASSIFYING, TrainConfig
@@ -165,7 +165,7 @@ class Config(Section):
                 rows = ", ".join(self.train.record_types)
                 raise ValueError(
                     f"rivals.{name}.record_types: a rival learns from the same rows as the tuned "
-                    f"model, so it must accept the kinds in train.record_types ({rows}); "
+                    f"model, so it must accept the types in train.record_types ({rows}); "
                     f"got {', '.join(section.record_types)}"
                 )
         if self.candidate not in (TUNED_ARM, *self.rivals):
@@ -219,7 +219,7 @@ def _describe(problem: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         new = find_new_key(key)
         if new:
-            return f"{key}: this name has changed. Write {new}. {ALL}"
+            return f"{key}: this name has changed. Write {new}. {SEE_DOCS}"
         names = [field.alias or name for known in fields for name, field in known.items()]
         close = difflib.get_close_matches(key.split(".")[-1], names, n=1)
         return f"{key}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from stages.core.environment.repository import repository_root
+
 # Environment variable of a worker: the folder with its configuration and its last message.
 WORKER = "TUNEPROOF_WORKER"
 # Environment variable of a worker: the MLflow runs of the stage, which the launching process
 # opened.
 RUNS = "TUNEPROOF_RUNS"
-# Where DVC copies the repository for an experiment of its queue.
-EXPERIMENTS = ".dvc/tmp/exps/"
 WORKER_COMMAND = "queue-worker"  # of dvc exp; the name of the worker follows
 
 
@@ -63,7 +63,7 @@ def count_cores() -> int:
 def count_queue_workers() -> int:
     """Return how many workers of DVC's queue run on this machine, or 1 if no worker started this
     process."""
-    if EXPERIMENTS not in Path.cwd().as_posix():
+    if repository_root() == Path.cwd():  # a worker runs its stages in a copy
         return 1
     import psutil
 

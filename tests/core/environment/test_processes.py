@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,6 @@ def workers():
 def test_only_an_experiment_of_the_queue_shares_the_cores(workers, monkeypatch, tmp_path):
     allowed = len(os.sched_getaffinity(0))
     assert (count_queue_workers(), count_cores()) == (1, allowed)
-    folder = tmp_path / ".dvc/tmp/exps/tmpxyz"
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DVC_ROOT", str(Path.cwd()))
+    monkeypatch.chdir(tmp_path)
     assert count_queue_workers() >= 2 and count_cores() == max(1, allowed // count_queue_workers())

@@ -62,7 +62,7 @@ KEYS = {
     "train.share": "train.train_fraction",
     "train.watch": "train.dvc_dependency",
 }
-ALL = "docs/configuration.md lists all former names."
+SEE_DOCS = "docs/configuration.md lists all former names."
 
 
 def find_new_key(key: str) -> str | None:
@@ -116,4 +116,4 @@ class FormerNames(SearchPathPlugin):
             override = re.sub(r"^(-S|--set-param=)", "", argument).removeprefix("params.yaml:")
             new = find_new_override(override)
             if new:
-                sys.exit(f"{override}: this name has changed. Write {new}. {ALL}")
+                sys.exit(f"{override}: this name has changed. Write {new}. {SEE_DOCS}")
