@@ -594,3 +594,12 @@ def test_a_base_model_that_was_quantized_is_named_so(bare, write, workspace):
     bare["lineage"]["base_model"]["quantization"] = "Q4_1"
     assert write(bare).text.count("dequantized from Q4_1") == 2
     assert "weights dequantized from Q4_1" in (workspace / "reports/verdict.md").read_text()
+
+
+def test_every_class_of_the_style_sheet_is_used_by_a_template():
+    folder = ROOT / "stages" / "evaluate" / "report" / "templates"
+    style = (folder / "page.css").read_text()
+    pages = "".join(path.read_text() for path in folder.iterdir() if path.suffix in (".j2", ".js"))
+    classes = set(re.findall(r"\.([a-z][\w-]*)(?=[^{}]*\{)", style))
+    unused = {name for name in classes if not re.search(rf"\b{name}\b", pages)}
+    assert "facts" in classes and unused == {"vega-embed"}  # which the library sets
