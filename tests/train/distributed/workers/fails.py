@@ -1,4 +1,8 @@
-"""A worker with another training: process 1 ends in the way that `ENDS` names, process 0 waits."""
+"""A worker with another training: process 1 ends in the way that `ENDS` names, process 0 waits.
+
+`pid0` and `pid1` tell the test that a worker may be ended. All that the next attempt has to know is
+on disk before.
+"""
 
 import os
 import signal
@@ -8,6 +12,7 @@ from pathlib import Path
 from stages.core.config.schema import parse
 from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
+from stages.core.storage.files import atomic_write
 from stages.core.storage.summaries import write_summary
 from stages.core.tracking.tracker import track
 from stages.train import run
@@ -15,7 +20,10 @@ from stages.train.distributed import worker
 
 
 def work(cfg):
-    Path(f"pid{os.environ['RANK']}").write_text(str(os.getpid()))
+    mark = Path(f"again{os.environ['RANK']}")
+    again = mark.exists()
+    mark.touch()
+    atomic_write(Path(f"pid{os.environ['RANK']}"), str(os.getpid()).encode())
     if os.environ["ENDS"] == "tracked":
         with track(parse(cfg.config), "train") as tracker:
             tracker.log({"loss": int(os.environ["RANK"])}, 1)
@@ -33,13 +41,10 @@ def work(cfg):
                 raise RuntimeError("broken")
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-    mark = Path(f"again{os.environ['RANK']}")
-    again = mark.exists()
-    mark.touch()
-    if os.environ["ENDS"] != "well" and not (
-        os.environ["ENDS"] == "at the second attempt" and again
-    ):
-        time.sleep(600)
+    if os.environ["ENDS"] == "well" or (os.environ["ENDS"] == "at the second attempt" and again):
+        return
+    time.sleep(600)
+    raise TimeoutError("nobody ended this worker")
 
 
 run.work = work
