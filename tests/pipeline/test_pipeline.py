@@ -66,13 +66,16 @@ def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
     assert "Doubling the rows should add about" in said and "2 points, 2 seeds each" in said
     assert "Running stage 'baseline'" not in said
     assert said.count("Running stage 'train'") == 2
-    # A share that was trained already comes from the cache, and nothing of the workspace but the file has changed.
-    assert "Running stage 'train'" not in run(
-        sys.executable, "-m", "tools.learning_curve", "0.5", "1"
-    )
+    # Nothing of the workspace but the file has changed.
     assert set(run("git", "status", "--short").splitlines()) - set(before.splitlines()) == {
         " M data/learning_curve.json"
     }
+    # From the same workspace, what was trained and asked already comes from the cache.
+    curve = (run.folder / "data/learning_curve.json").read_bytes()
+    run("git", "checkout", "-q", "--", "data/learning_curve.json")
+    said = run(sys.executable, "-m", "tools.learning_curve", "0.5", "1")
+    assert "Running stage" not in said
+    assert (run.folder / "data/learning_curve.json").read_bytes() == curve
     said = run("dvc", "repro")
     assert "Running stage 'evaluate'" in said and "Running stage 'train'" not in said
     curve = json.loads((run.folder / "reports/verdict.json").read_text())["curve"]
@@ -102,27 +105,6 @@ def test_an_edit_in_conf_does_not_run_with_old_values(run):
     assert "Running stage 'prepare'" not in run("dvc", "repro")
 
 
-def test_only_what_a_change_concerns_runs_again(run):
-    said = run(
-        "dvc",
-        "exp",
-        "run",
-        "-n",
-        "slower",
-        "-S",
-        "experiment=smoke",
-        "-S",
-        "train.args.learning_rate=1e-4",
-    )
-    ran = {stage for stage in STAGES if f"Running stage '{stage}'" in said}
-    assert ran == {"train", "evaluate", "register"}
-    parent = get_runs(run.folder)["slower"]
-    assert parent.data.params["train.args.learning_rate"] == "0.0001"
-    assert get_files(run.folder, parent) >= {"metrics/baseline.json"}, (
-        "also what came from the cache"
-    )
-
-
 def test_a_harmless_run_ends_where_its_answers_are_the_same(run):
     """The seconds of `baseline` differ, and `evaluate` does not run again because of them."""
     run("git", "checkout", "-q", "--", ".")
@@ -145,7 +127,9 @@ def test_a_bad_value_stops_before_any_work(run):
     assert "train.micro_batch_tokens: should be a valid integer" in said and "Traceback" not in said
 
 
-def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, environment):
+def test_a_queued_sweep_runs_what_changed_in_copies_and_shares_the_store_and_the_ledger(
+    run, environment
+):
     before = looks(run.folder)
     run(
         "dvc",
@@ -164,7 +148,7 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, 
     until = time.monotonic() + 1800
     while (said := run("dvc", "queue", "status")).count("Success") < 2:
         assert time.monotonic() < until and "Failed" not in said, said
-        time.sleep(3)
+        time.sleep(10)  # asking takes three seconds of a core
     run("dvc", "queue", "stop")
     workers.kill()
     workers.wait()
@@ -173,7 +157,13 @@ def test_a_queued_sweep_runs_in_copies_and_shares_the_store_and_the_ledger(run, 
         for parent in get_runs(run.folder).values()
     }
     for rate in ("0.0002", "0.0003"):
-        assert "primary.tuned" in parents[rate].data.metrics
+        parent = parents[rate]
+        said = run("dvc", "queue", "logs", parent.info.run_name)
+        ran = {stage for stage in STAGES if f"Running stage '{stage}'" in said}
+        assert ran == {"train", "evaluate", "register"}
+        # Also what came from the cache is in the run.
+        assert "primary.tuned" in parent.data.metrics
+        assert "metrics/baseline.json" in get_files(run.folder, parent)
     table = run("dvc", "exp", "show", "--csv")
     assert "train.args.learning_rate" in table and "0.0003" in table
     # Both models are two looks at the test rows more, and no experiment that is applied takes a look back.
