@@ -3,6 +3,7 @@
 import ast
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -12,10 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def list_code(stage: str) -> list[Path]:
     """List the Python files among the dependencies of a stage in `dvc.yaml`, sorted."""
-    pipeline = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)
-    named = pipeline["stages"][stage]["deps"]  # type: ignore[index,call-overload]
-    folders = [ROOT / name for name in named if name.startswith("stages/")]
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return sorted(path for folder in _list_folders(stage) for path in folder.rglob("*.py"))
 
 
 def list_other_code(stage: str) -> list[Path]:
@@ -29,11 +27,23 @@ def get_digests(paths: Iterable[Path]) -> dict[str, str]:
     Returns:
         The digest in hex of the syntax tree without docstrings, by path relative to the repository.
     """
-    return {path.relative_to(ROOT).as_posix(): _digest(path) for path in paths}
+    return {
+        path.relative_to(ROOT).as_posix(): _digest(path.read_text(encoding="utf-8"))
+        for path in paths
+    }
 
 
-def _digest(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def _list_folders(stage: str) -> list[Path]:
+    pipeline = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)
+    named = pipeline["stages"][stage]["deps"]  # type: ignore[index,call-overload]
+    return [ROOT / name for name in named if name.startswith("stages/")]
+
+
+# Every training of a process asks again. All files together take half a second.
+@cache
+def _digest(text: str) -> str:
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
