@@ -36,7 +36,7 @@ def check_method(config: Config) -> None:
     """Check that training makes a model that can be an arm.
 
     Raises:
-        UserError: the training method trains a judge, which answers no prompts.
+        UserError: The training method trains a judge, which answers no prompts.
     """
     if config.train.method not in (*ANSWERING, *CLASSIFYING):
         raise UserError(

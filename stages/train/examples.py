@@ -18,7 +18,7 @@ def check_lengths(records: Sequence[Record], lengths: Sequence[int], limit: int)
     """Check that no record has more than `limit` tokens.
 
     Raises:
-        UserError: some records are longer. The message names the first ones.
+        UserError: Some records are longer. The message names the first ones.
     """
     too_long = [
         f"{r.id} ({length} tokens)"

@@ -39,18 +39,18 @@ def mix_replay(
     """Append the replay rows to the training examples.
 
     Args:
-        method: the training method. Its configuration sets the number of rows and their source. Its
+        method: The training method. Its configuration sets the number of rows and their source. Its
             `metadata` and `replay` are set from the rows.
-        examples: the examples of the task.
-        ids: the ids of the task's records, to which the column `row` of the examples points.
-        folder: a folder that all processes of this training see. The first process writes the rows
+        examples: The examples of the task.
+        ids: The ids of the task's records, to which the column `row` of the examples points.
+        folder: A folder that all processes of this training see. The first process writes the rows
             there and the others wait for them.
 
     Returns:
         The examples and the ids, both unchanged if `train.replay.fraction` is 0.
 
     Raises:
-        UserError: the file of chats cannot be read, or the base model writes too few useful rows.
+        UserError: The file of chats cannot be read, or the base model writes too few useful rows.
     """
     wanted = count_replay_rows(method.config.train, len(examples))
     if not wanted:
@@ -93,9 +93,9 @@ def get_loss_weights(
     The mean weight over all target tokens is 1.
 
     Args:
-        share: the share of the replay rows, `train.replay.fraction`.
-        task: the labels of the task's examples.
-        replay: the labels of the replay rows of an epoch.
+        share: The share of the replay rows, `train.replay.fraction`.
+        task: The labels of the task's examples.
+        replay: The labels of the replay rows of an epoch.
     """
     ours, theirs = (
         sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay)
@@ -107,7 +107,7 @@ def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, A
     """Create an example with `input_ids`, `labels` and `length` for each row.
 
     Raises:
-        UserError: the chat template rejects a row, or a row is longer than the model's limit.
+        UserError: The chat template rejects a row, or a row is longer than the model's limit.
     """
     limit = method.config.model.max_length
     source = method.config.train.replay.source

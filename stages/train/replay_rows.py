@@ -28,15 +28,15 @@ def read_chats(path: Path, count: int, seed: int) -> list[ReplayRow]:
     """Select rows from a JSONL file of chats.
 
     Args:
-        path: the file. Each line has `messages` and, if needed, `tools` and `unfinished`.
-        count: the maximum number of rows.
-        seed: the seed of the selection.
+        path: The file. Each line has `messages` and, if needed, `tools` and `unfinished`.
+        count: The maximum number of rows.
+        seed: The seed of the selection.
 
     Returns:
         The selected rows in the order of the file.
 
     Raises:
-        UserError: the file does not exist, is empty, or has a line that is not an answered chat.
+        UserError: The file does not exist, is empty, or has a line that is not an answered chat.
     """
     if not path.is_file():
         raise UserError(

@@ -49,14 +49,14 @@ def write_rows(method: "Method", count: int) -> tuple[list[ReplayRow], float]:
     """Let the base model write rows, or take them from the cache.
 
     Args:
-        method: the training method, whose base model writes the rows.
-        count: the number of rows, which all have different questions.
+        method: The training method, whose base model writes the rows.
+        count: The number of rows, which all have different questions.
 
     Returns:
         The rows and the seconds that writing them took at the time.
 
     Raises:
-        UserError: the chat template does not end a user's turn with an end token, or too few
+        UserError: The chat template does not end a user's turn with an end token, or too few
             questions are useful.
     """
     writer = _Writer(method)

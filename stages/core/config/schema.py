@@ -178,7 +178,7 @@ def parse(cfg: DictConfig) -> Config:
     """Check a composed configuration against the schema.
 
     Raises:
-        UserError: the configuration has problems. The message lists all of them, each with the full
+        UserError: The configuration has problems. The message lists all of them, each with the full
             name of the key.
     """
     try:

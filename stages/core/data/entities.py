@@ -47,8 +47,8 @@ def list_entities(text: str, kinds: Collection[str]) -> list[Entity]:
     its script has no capitals.
 
     Args:
-        text: the text to read, such as an answer of a model.
-        kinds: the known types, in lower case.
+        text: The text to read, such as an answer of a model.
+        kinds: The known types, in lower case.
     """
     return next(
         (found for inside in _find_lists(text) if (found := _read_list(inside, kinds)[0])), []
@@ -185,8 +185,8 @@ def tags_of_words(tokens: Sequence[int | None], tags: Sequence[str]) -> list[str
     """Give each word the tag of its first token.
 
     Args:
-        tokens: the first token of each word, from `find_tokens`.
-        tags: the tags of all tokens.
+        tokens: The first token of each word, from `find_tokens`.
+        tags: The tags of all tokens.
     """
     found: list[str] = []
     for i, token in enumerate(tokens):

@@ -80,7 +80,7 @@ def read_predictions(arm: str) -> list[Prediction]:
     """Read the answers of an arm, in the order of the rows of the judged split.
 
     Raises:
-        UserError: the stage that writes them has not run.
+        UserError: The stage that writes them has not run.
     """
     rows = [Prediction(**row) for row in read_jsonl(PREDICTIONS / f"{arm}.jsonl")]
     taken = read_json(_get_measured_file(arm))

@@ -40,10 +40,10 @@ def build_prompt(
     """Build the messages that ask for a record's target.
 
     Args:
-        record: the row to answer.
-        instruction: the system message. With None the row keeps its own system message. A row whose
+        record: The row to answer.
+        instruction: The system message. With None the row keeps its own system message. A row whose
             prompt consists only of system messages keeps them too.
-        shots: solved rows that become earlier turns, between the system message and the row's
+        shots: Solved rows that become earlier turns, between the system message and the row's
             turns.
     """
     system = [message for message in record.prompt if message["role"] == "system"]
@@ -69,11 +69,11 @@ def split_user_turn(
     """Return the text before and the text after the user's text in a rendered chat.
 
     Args:
-        tokenizer: the tokenizer with the chat template.
-        before: the messages before the user's message.
+        tokenizer: The tokenizer with the chat template.
+        before: The messages before the user's message.
 
     Raises:
-        TemplateError: the template refuses such a chat, or leaves the user's text out.
+        TemplateError: The template refuses such a chat, or leaves the user's text out.
     """
     chat = [*before, {"role": "user", "content": MARK}]
     opening, found, closing = _render(tokenizer, chat, (), answer=True).partition(MARK)
@@ -103,7 +103,7 @@ def split_chat(
     example to strip thoughts. Only the answers after such an answer are trained.
 
     Raises:
-        TemplateError: the template refuses the chat. Or it renders the prompt of an answered chat
+        TemplateError: The template refuses the chat. Or it renders the prompt of an answered chat
             differently from generation, so that training would use prompts that are never asked.
     """
     segments: list[Segment] = []
@@ -165,7 +165,7 @@ def split_record(
     A record of kind `prompt` gives its prompt alone.
 
     Raises:
-        TemplateError: see `split_chat`.
+        TemplateError: See `split_chat`.
     """
     if record.kind == "text":
         return [Segment(record.target + tokenizer.eos_token, True)]

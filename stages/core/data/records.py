@@ -49,9 +49,9 @@ class Record:
         """Make a record, with its id, from its content.
 
         Args:
-            messages: the messages of the record.
-            meta: what is not part of the content.
-            content: other fields of the content (`kind`, `tools`, `rejected`, `desirable`).
+            messages: The messages of the record.
+            meta: What is not part of the content.
+            content: Other fields of the content (`kind`, `tools`, `rejected`, `desirable`).
         """
         given = {name: value for name, value in content.items() if value not in (None, [], "chat")}
         digest = sha256_json({"messages": messages, **given} if given else messages)

@@ -29,7 +29,7 @@ def write_verdict(report: Mapping[str, Any]) -> None:
     """Write a report to `reports/verdict.json` and `reports/measured.json`.
 
     Raises:
-        ValueError: the report does not follow the schema, which is a defect of Tuneproof.
+        ValueError: The report does not follow the schema, which is a defect of Tuneproof.
     """
     stable, measured = split_report(report)
     check_verdict(stable)
@@ -41,7 +41,7 @@ def check_verdict(stable: Mapping[str, Any]) -> None:
     """Validate the content of `reports/verdict.json` against its schema.
 
     Raises:
-        ValueError: the content does not follow the schema. The message names the most relevant
+        ValueError: The content does not follow the schema. The message names the most relevant
             place.
     """
     from jsonschema import Draft202012Validator
@@ -58,7 +58,7 @@ def read_verdict(folder: Path = Path()) -> dict[str, Any]:
     """Read the report that `write_verdict` wrote.
 
     Args:
-        folder: the folder that contains `reports`.
+        folder: The folder that contains `reports`.
 
     Raises:
         UserError: `evaluate` has not run.

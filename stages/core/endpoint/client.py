@@ -52,11 +52,11 @@ class Client:
         """Make a client without sending anything yet.
 
         Args:
-            endpoint: the address and settings of the endpoint.
-            section: the full name of its section in the configuration, for messages.
+            endpoint: The address and settings of the endpoint.
+            section: The full name of its section in the configuration, for messages.
 
         Raises:
-            UserError: the package openai or the key is missing, or the address is invalid.
+            UserError: The package openai or the key is missing, or the address is invalid.
         """
         self.endpoint = endpoint
         self.section = section
@@ -96,10 +96,10 @@ class Client:
         """Send one request; the package openai retries errors that may be temporary.
 
         Args:
-            parameters: the parameters of a chat completion (`model`, `messages`, `max_tokens`, …).
+            parameters: The parameters of a chat completion (`model`, `messages`, `max_tokens`, …).
 
         Raises:
-            UserError: the endpoint gave no valid answer.
+            UserError: The endpoint gave no valid answer.
         """
         raw = self._send(parameters)
         try:

@@ -43,12 +43,12 @@ def chat(endpoint: Endpoint, requests: Sequence[Request], section: str) -> list[
     wait for each other, so that none pays for a request that another has sent.
 
     Args:
-        endpoint: the address and settings of the endpoint.
-        requests: the chats to answer. Equal requests are sent once.
-        section: the full name of the endpoint's section in the configuration, for messages.
+        endpoint: The address and settings of the endpoint.
+        requests: The chats to answer. Equal requests are sent once.
+        section: The full name of the endpoint's section in the configuration, for messages.
 
     Raises:
-        UserError: the package openai or the key is missing, or the endpoint cannot answer. The
+        UserError: The package openai or the key is missing, or the endpoint cannot answer. The
             replies received until then are kept.
     """
     from filelock import FileLock

@@ -76,7 +76,7 @@ def get_engine(
     It loads the tuned model if its folder `tuned` is given, and the base model otherwise.
 
     Raises:
-        UserError: vLLM is not installed, or its server does not start.
+        UserError: VLLM is not installed, or its server does not start.
     """
     dtype = config.model.dtype
     load = (

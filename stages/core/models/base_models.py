@@ -51,7 +51,7 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
     """Return the files of the base model, which are fetched or created if they are not cached.
 
     Raises:
-        UserError: the source cannot be reached or does not have the model.
+        UserError: The source cannot be reached or does not have the model.
     """
     source = model.source
     if isinstance(source, HubSource):
@@ -75,11 +75,11 @@ def get_hub_model(source: HubSource, key: str) -> ModelFiles:
     """Return the files of a model on the hub or in a local folder of the same format.
 
     Args:
-        source: the source of the model.
-        key: the configuration key of the model's id, for messages.
+        source: The source of the model.
+        key: The configuration key of the model's id, for messages.
 
     Raises:
-        UserError: the model does not exist.
+        UserError: The model does not exist.
     """
     local = sorted(Path(source.id).glob("*.safetensors"))
     digest = sha256_json([sha256_file(path) for path in local]) if local else None
@@ -98,7 +98,7 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
     time.
 
     Raises:
-        UserError: the source cannot be reached or does not have the model.
+        UserError: The source cannot be reached or does not have the model.
     """
     source = model.source
     if isinstance(source, HubSource):

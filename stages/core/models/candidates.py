@@ -73,7 +73,7 @@ class Candidate:
         The losses, tokens and seconds are under `numbers`.
 
         Raises:
-            UserError: the seed has not been trained.
+            UserError: The seed has not been trained.
         """
         training = read_json(self.get_folder(seed) / "training.json")
         measured = read_json(self.get_measured_file(seed))
@@ -83,7 +83,7 @@ class Candidate:
         """Read the answers of the model of each seed, in the order of `seeds`.
 
         Raises:
-            UserError: the stage `evaluate` has not written them.
+            UserError: The stage `evaluate` has not written them.
         """
         return [read_predictions(self._get_name(seed)) for seed in self.seeds]
 

@@ -49,7 +49,7 @@ def read_texts(
     """Encode texts and cut each after `limit` tokens.
 
     Raises:
-        UserError: the tokenizer is not a fast one and does not report the places of tokens.
+        UserError: The tokenizer is not a fast one and does not report the places of tokens.
     """
     if not tokenizer.is_fast:
         raise UserError(

@@ -30,8 +30,8 @@ class Walk:
         """Choose the most likely allowed token of each row.
 
         Args:
-            logits: the logits of the next token, of shape (rows, vocabulary).
-            rows: the index in the batch of each row of `logits`.
+            logits: The logits of the next token, of shape (rows, vocabulary).
+            rows: The index in the batch of each row of `logits`.
         """
         import torch
 

@@ -24,7 +24,7 @@ def get_encoder(config: Config) -> ModelFiles:
     The files are fetched or created if they are not cached.
 
     Raises:
-        UserError: the source cannot be reached or does not have the model.
+        UserError: The source cannot be reached or does not have the model.
     """
     encoder = config.train.encoder
     if encoder is None:

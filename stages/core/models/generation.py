@@ -62,18 +62,18 @@ def generate(
     finished row leaves its batch.
 
     Args:
-        model: a causal language model in evaluation mode.
-        tokenizer: the tokenizer of the model.
-        prompts: the token ids of each prompt.
-        max_new_tokens: the number of tokens after which an answer is cut.
-        max_batch_tokens: the maximum number of padded tokens of prompts and answers in one batch. A
+        model: A causal language model in evaluation mode.
+        tokenizer: The tokenizer of the model.
+        prompts: The token ids of each prompt.
+        max_new_tokens: The number of tokens after which an answer is cut.
+        max_batch_tokens: The maximum number of padded tokens of prompts and answers in one batch. A
             batch has at least one row.
-        title: the title of the progress bar. With None no bar is shown.
-        choose: the function that chooses the next tokens. A function that samples needs its own
+        title: The title of the progress bar. With None no bar is shown.
+        choose: The function that chooses the next tokens. A function that samples needs its own
             seeded generator.
-        allowed: the token ids of the only allowed answers, each with an end token. At each step the
+        allowed: The token ids of the only allowed answers, each with an end token. At each step the
             most likely allowed token is chosen. None allows every answer.
-        ignore_eos: whether every answer takes all `max_new_tokens`, even after an end token. This
+        ignore_eos: Whether every answer takes all `max_new_tokens`, even after an end token. This
             is for timings.
     """
     from tqdm import tqdm

@@ -25,9 +25,9 @@ def get_nats(
     The values are in nats and summed over the tokens of the second part.
 
     Args:
-        model: a causal language model in evaluation mode.
-        texts: pairs of token ids, the given and the predicted part. Neither may be empty.
-        title: the title of the progress bar.
+        model: A causal language model in evaluation mode.
+        texts: Pairs of token ids, the given and the predicted part. Neither may be empty.
+        title: The title of the progress bar.
     """
     from tqdm import tqdm
 

@@ -26,7 +26,7 @@ def weights_sha256(folder: Path = TUNED) -> str:
     For several files it is the hash of the list of their hashes.
 
     Raises:
-        UserError: the folder has no weights.
+        UserError: The folder has no weights.
     """
     digests = [sha256_file(path) for path in sorted(folder.glob("*.safetensors"))]
     if not digests:
@@ -40,12 +40,12 @@ def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerB
     """Load the tokenizer of a model, without importing torch if possible.
 
     Args:
-        base: the files of the model.
-        chats: whether the model answers chats. If so, the tokenizer pads on the left, as generation
+        base: The files of the model.
+        chats: Whether the model answers chats. If so, the tokenizer pads on the left, as generation
             needs it. Otherwise it pads on the right.
 
     Raises:
-        UserError: the model answers chats, but its tokenizer has no chat template or no end token.
+        UserError: The model answers chats, but its tokenizer has no chat template or no end token.
             Or the tokenizer has no token for padding.
     """
     tokenizer = _tokenizer_class(base).from_pretrained(base.path, **base.arguments)
@@ -92,14 +92,14 @@ def get_model(
     """Load a base model in evaluation mode, onto the GPU if there is one.
 
     Args:
-        base: the files of the model.
+        base: The files of the model.
         dtype: `auto`, `bfloat16` or `float32`.
-        quantization: the arguments of `transformers.BitsAndBytesConfig`. None does not quantize.
-        kind: the auto class of transformers that loads the model.
-        others: further arguments for `from_pretrained` of this class.
+        quantization: The arguments of `transformers.BitsAndBytesConfig`. None does not quantize.
+        kind: The auto class of transformers that loads the model.
+        others: Further arguments for `from_pretrained` of this class.
 
     Raises:
-        UserError: bitsandbytes is not installed or rejects the arguments.
+        UserError: Bitsandbytes is not installed or rejects the arguments.
     """
     if quantization is None:
         model = _load(base, get_dtype(dtype), kind, **others).eval()

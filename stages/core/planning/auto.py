@@ -46,15 +46,15 @@ def resolve(
     Only the three arguments that the module describes are replaced. All others keep `auto`.
 
     Args:
-        train: the method, adapter, launcher and arguments of training.
-        hidden: the model's width, or None if its configuration does not state it.
-        rows: the number of training rows.
+        train: The method, adapter, launcher and arguments of training.
+        hidden: The model's width, or None if its configuration does not state it.
+        rows: The number of training rows.
 
     Returns:
         The arguments, and for each replaced argument a phrase that explains its value.
 
     Raises:
-        UserError: an argument that the rules use is not a number.
+        UserError: An argument that the rules use is not a number.
     """
     rules = {
         "num_train_epochs": lambda: _epochs(rows),
@@ -84,8 +84,8 @@ def count_replay_rows(train: TrainConfig, rows: int) -> int:
     """Count the replay rows per epoch that make up `train.replay.fraction` of all rows.
 
     Args:
-        train: the section with the share.
-        rows: the number of training rows of the task.
+        train: The section with the share.
+        rows: The number of training rows of the task.
     """
     share = train.replay.fraction
     return round(rows * share / (1 - share))
@@ -95,9 +95,9 @@ def steps_per_epoch(train: TrainConfig, args: dict[str, Any], rows: int) -> int:
     """Count the optimizer steps per epoch as the trainers of transformers and TRL do.
 
     Args:
-        train: the method and launcher of training.
-        args: the arguments from `resolve`.
-        rows: the number of training rows.
+        train: The method and launcher of training.
+        args: The arguments from `resolve`.
+        rows: The number of training rows.
     """
     batch = number(args, "per_device_train_batch_size", 8) * _parts(train, args)
     if train.method == "grpo":  # an incomplete last batch is dropped
@@ -111,7 +111,7 @@ def number(args: dict[str, Any], key: str, default: float) -> float:
     """Return an argument that must be a number, or the default if it is missing.
 
     Raises:
-        UserError: the argument is not a number.
+        UserError: The argument is not a number.
     """
     value = args.get(key)
     if isinstance(value, str | bool | list | dict):

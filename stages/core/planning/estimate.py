@@ -45,18 +45,18 @@ def estimate_training(
     """Estimate steps and tokens of training, and if possible seconds and peak memory.
 
     Args:
-        train: the method and arguments of training. `auto` among them is resolved.
-        dimensions: the dimensions of the model, or None if it is unknown.
-        rows: training rows of the task. Replay rows are added here. Prose is cut into pieces, and
+        train: The method and arguments of training. `auto` among them is resolved.
+        dimensions: The dimensions of the model, or None if it is unknown.
+        rows: Training rows of the task. Replay rows are added here. Prose is cut into pieces, and
             if there are more pieces than rows, training takes more steps than estimated.
-        tokens: the tokens of all training rows together. `prepare` counts one answer per row, but
+        tokens: The tokens of all training rows together. `prepare` counts one answer per row, but
             pairs have two.
-        trained: the number of these tokens whose loss counts.
-        limit: the maximum number of tokens of a row.
+        trained: The number of these tokens whose loss counts.
+        limit: The maximum number of tokens of a row.
         dtype: `auto`, `bfloat16` or `float32`.
 
     Raises:
-        UserError: an argument that the estimate uses is not a number.
+        UserError: An argument that the estimate uses is not a number.
     """
     replayed = count_replay_rows(train, rows)  # their tokens are unknown until they are written
     rows = rows + replayed
@@ -121,10 +121,10 @@ def count_forward_tokens(
     because they read several answers per row.
 
     Args:
-        train: the method and arguments of training.
-        dimensions: the dimensions of the model, or None if it is unknown.
-        rows: the number of training rows.
-        tokens: the tokens of all training rows together.
+        train: The method and arguments of training.
+        dimensions: The dimensions of the model, or None if it is unknown.
+        rows: The number of training rows.
+        tokens: The tokens of all training rows together.
     """
     args, _ = resolve(train, dimensions.hidden if dimensions else None, rows)
     passes = 3 if train.adapter is None else 2

@@ -82,9 +82,9 @@ def estimate_metric(scores: Runs, confidence: float, groups: np.ndarray | None =
     """Estimate a metric and its interval, which is cut at the ends of the metric's range.
 
     Args:
-        scores: the scores of one run, or of several runs over which the metric is averaged.
-        confidence: the confidence of the two-sided interval.
-        groups: the number of the group of each row, shape (rows,). With None all rows are
+        scores: The scores of one run, or of several runs over which the metric is averaged.
+        confidence: The confidence of the two-sided interval.
+        groups: The number of the group of each row, shape (rows,). With None all rows are
             independent.
     """
     bounds = _as_runs(scores)[0].bounds
@@ -112,9 +112,9 @@ def compare(ours: Runs, theirs: Runs, groups: np.ndarray | None = None) -> Sprea
     degrees of freedom follow Satterthwaite (1946).
 
     Args:
-        ours: the scores of one arm.
-        theirs: the scores of another arm for the same metric and rows.
-        groups: the number of the group of each row, shape (rows,). With None all rows are
+        ours: The scores of one arm.
+        theirs: The scores of another arm for the same metric and rows.
+        groups: The number of the group of each row, shape (rows,). With None all rows are
             independent.
     """
     first = _as_runs(ours)

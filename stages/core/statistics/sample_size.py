@@ -55,10 +55,10 @@ def get_smallest_gain(rows: int, differ: float, margin: float, confidence: float
     al., "With little power comes great responsibility", 2020).
 
     Args:
-        rows: the number of test rows.
-        differ: the share of rows on which one of the two arms is right and the other wrong.
-        margin: the margin that the lower bound must exceed.
-        confidence: the confidence of the bound.
+        rows: The number of test rows.
+        differ: The share of rows on which one of the two arms is right and the other wrong.
+        margin: The margin that the lower bound must exceed.
+        confidence: The confidence of the bound.
     """
     from scipy.special import ndtri
 

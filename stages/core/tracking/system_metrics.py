@@ -41,10 +41,10 @@ def monitored(run_id: str, uri: str, patience: float, interval: float = INTERVAL
     Errors are only logged as warnings. GPUs are included if `nvidia-ml-py` is installed.
 
     Args:
-        run_id: the id of the MLflow run.
-        uri: the URI of the tracking server.
-        patience: seconds to wait for the server at the end.
-        interval: seconds between samples.
+        run_id: The id of the MLflow run.
+        uri: The URI of the tracking server.
+        patience: Seconds to wait for the server at the end.
+        interval: Seconds between samples.
     """
     talk = logging.getLogger("mlflow.system_metrics.system_metrics_monitor")
     quiet = _Quiet()

@@ -49,8 +49,8 @@ class Tracker:
         """Open the runs.
 
         Args:
-            config: the whole configuration.
-            stage: the stage whose run is opened under the parent. None opens only the parent.
+            config: The whole configuration.
+            stage: The stage whose run is opened under the parent. None opens only the parent.
         """
         self.config = config
         self.stage = stage

@@ -36,8 +36,8 @@ def save_view(client: "MlflowClient", experiment: str) -> None:
     newest executions have.
 
     Args:
-        client: the client of the tracking server.
-        experiment: the id of the MLflow experiment.
+        client: The client of the tracking server.
+        experiment: The id of the MLflow experiment.
     """
     runs = client.search_runs(
         [experiment], "metrics.`primary_difference` > -1000000000", max_results=MOST

@@ -31,9 +31,9 @@ def analyse(evidence: Evidence, looks: Looks, weights: Mapping[str, str]) -> Rep
     """Judge the arms and describe the result.
 
     Args:
-        evidence: everything that was measured.
-        looks: how often models have been judged on these rows.
-        weights: the SHA-256 of each candidate's weights.
+        evidence: Everything that was measured.
+        looks: How often models have been judged on these rows.
+        weights: The SHA-256 of each candidate's weights.
 
     Returns:
         The report, which `stages.core.data.verdict.write_verdict` writes.

@@ -41,12 +41,12 @@ def describe_pair(
     """Describe a comparison for the report.
 
     Args:
-        pair: the two arms.
-        metric: the metric that compares them.
-        spread: their paired difference.
-        margin: the smallest difference that is worth having; 0 for a metric that does not decide.
-        confidence: the confidence of the interval and of the bounds.
-        rows: the number of rows that were judged.
+        pair: The two arms.
+        metric: The metric that compares them.
+        spread: Their paired difference.
+        margin: The smallest difference that is worth having; 0 for a metric that does not decide.
+        confidence: The confidence of the interval and of the bounds.
+        rows: The number of rows that were judged.
     """
     found = spread.interval(confidence)
     alpha = 1 - confidence

@@ -50,10 +50,10 @@ def fit_curve(
     it shrank last.
 
     Args:
-        points: at least two points with different numbers of rows and the same number of seeds.
-        confidence: the confidence of the intervals.
-        seed: the seed of the bootstrap draws.
-        groups: the group of each test row, see `stages.core.data.groups`. Whole groups are drawn.
+        points: At least two points with different numbers of rows and the same number of seeds.
+        confidence: The confidence of the intervals.
+        seed: The seed of the bootstrap draws.
+        groups: The group of each test row, see `stages.core.data.groups`. Whole groups are drawn.
 
     Returns:
         A dictionary with four keys. `points` and `fit` have `rows`, `value`, `ci_low` and
@@ -111,9 +111,9 @@ def _get_doubling(gains: np.ndarray, drawn: np.ndarray, tail: float) -> dict[str
     """Summarize the gain of doubling the rows.
 
     Args:
-        gains: the gains of the measured points, shape (fits, 1).
-        drawn: the gains of the bootstrap draws, shape (fits, draws).
-        tail: the percentage that each end of the interval leaves out.
+        gains: The gains of the measured points, shape (fits, 1).
+        drawn: The gains of the bootstrap draws, shape (fits, draws).
+        tail: The percentage that each end of the interval leaves out.
     """
     return {
         "value": float(gains[0, 0]),
@@ -181,10 +181,10 @@ def _fit(values: np.ndarray, sizes: np.ndarray, size: float, floor: float) -> np
     """Extrapolate the metric to a size with each fit.
 
     Args:
-        values: the metric at each point, shape (draws, points).
-        sizes: the number of rows of each point.
-        size: the number of rows for which the metric is wanted.
-        floor: the lowest failure rate.
+        values: The metric at each point, shape (draws, points).
+        sizes: The number of rows of each point.
+        size: The number of rows for which the metric is wanted.
+        floor: The lowest failure rate.
 
     Returns:
         The metric, shape (fits, draws). Only the power law covers sizes up to the last point.

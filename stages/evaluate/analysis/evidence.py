@@ -61,7 +61,7 @@ def score_arms(metrics: Metrics, records: Sequence[Record], predictions: Predict
     """Score every arm by every metric.
 
     Raises:
-        UserError: the predictions of an arm do not belong to these records.
+        UserError: The predictions of an arm do not belong to these records.
     """
     ids = [record.id for record in records]
     for arm, answers in predictions.items():
@@ -82,11 +82,11 @@ def gather(
     """Gather the results of `baseline`, `train` and the answers to these rows.
 
     Args:
-        config: the configuration of the run.
-        records: the rows that are judged.
-        metrics: the metrics that gave the scores.
-        predictions: the answers of every arm, model-free arms first.
-        scores: the scores of every arm by every metric.
+        config: The configuration of the run.
+        records: The rows that are judged.
+        metrics: The metrics that gave the scores.
+        predictions: The answers of every arm, model-free arms first.
+        scores: The scores of every arm by every metric.
     """
     settings = config.evaluate
     groups = get_groups(records)

@@ -73,11 +73,11 @@ def compare_general(
     """Compare two results of `stages.core.inference.general.ask_general`.
 
     Args:
-        base: the result of the base model.
-        tuned: the result of the tuned model.
-        confidence: the confidence of the intervals over items and over paragraphs.
-        task: the targets of the task, and the answers of the tuned model to its rows.
-        train: the configuration of the training.
+        base: The result of the base model.
+        tuned: The result of the tuned model.
+        confidence: The confidence of the intervals over items and over paragraphs.
+        task: The targets of the task, and the answers of the tuned model to its rows.
+        train: The configuration of the training.
     """
     items = read_items()
     abilities = [_compare("all", items, base, tuned, confidence)]

@@ -31,12 +31,12 @@ def compare_harness(
     their values cannot be paired.
 
     Args:
-        base: the result of the base model; {} if it was not asked.
-        tuned: the result of the tuned model.
-        confidence: the confidence of the intervals over items.
+        base: The result of the base model; {} if it was not asked.
+        tuned: The result of the tuned model.
+        confidence: The confidence of the intervals over items.
 
     Raises:
-        UserError: the two models answered different tasks or items.
+        UserError: The two models answered different tasks or items.
     """
     if _items(base) != _items(tuned):
         raise UserError(

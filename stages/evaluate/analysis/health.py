@@ -61,11 +61,11 @@ def get_health(
     """Describe the answers of one arm.
 
     Args:
-        metric: the name of the metric that decides.
-        metrics: the chosen metrics.
-        records: the rows that were asked.
-        answers: the arm's answers to these rows.
-        targets: the targets of these and of other rows, which show the form of an answer.
+        metric: The name of the metric that decides.
+        metrics: The chosen metrics.
+        records: The rows that were asked.
+        answers: The arm's answers to these rows.
+        targets: The targets of these and of other rows, which show the form of an answer.
     """
     texts = [answer.text for answer in answers]
     commonest, count = Counter(texts).most_common(1)[0]
@@ -86,10 +86,10 @@ def split_gain(against: str, formed: Sequence[bool], ours: Scores, theirs: Score
     """Split the mean difference of two arms by whether the other arm's answer was well-formed.
 
     Args:
-        against: the name of the other arm.
-        formed: for each row, whether the answer of the other arm was well-formed.
-        ours: the scores of the better arm.
-        theirs: the scores of the other arm.
+        against: The name of the other arm.
+        formed: For each row, whether the answer of the other arm was well-formed.
+        ours: The scores of the better arm.
+        theirs: The scores of the other arm.
     """
     gain = (ours.values - theirs.values) / len(formed)
     readable = np.array(formed)

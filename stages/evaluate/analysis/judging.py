@@ -66,13 +66,13 @@ def judge(
     """Compare the arms and decide.
 
     Args:
-        config: the configuration, which has the metrics, the margin and the confidence.
-        contest: the arms that the verdict compares.
-        runs: the scores of the arms.
-        groups: the group of each row, see `stages.core.data.groups`.
-        looks: the divisor of alpha that corrects for the looks at these rows.
-        cost: the cost of a request of each arm.
-        cheaper: whether a tuned arm is cheaper than a prompted one, see
+        config: The configuration, which has the metrics, the margin and the confidence.
+        contest: The arms that the verdict compares.
+        runs: The scores of the arms.
+        groups: The group of each row, see `stages.core.data.groups`.
+        looks: The divisor of alpha that corrects for the looks at these rows.
+        cost: The cost of a request of each arm.
+        cheaper: Whether a tuned arm is cheaper than a prompted one, see
             `stages.evaluate.analysis.verdict.Field`.
     """
     settings = config.evaluate

@@ -63,16 +63,16 @@ def enter_looks(
     """Add the looks at these models, and those that only MLflow knows, to the ledger.
 
     Args:
-        config: the configuration, which has the metric and the name of the data set.
-        tracker: the tracker that reads the looks from MLflow.
-        test_sha256: the SHA-256 of the test split.
-        values: the primary metric of each model, by the SHA-256 of its weights.
+        config: The configuration, which has the metric and the name of the data set.
+        tracker: The tracker that reads the looks from MLflow.
+        test_sha256: The SHA-256 of the test split.
+        values: The primary metric of each model, by the SHA-256 of its weights.
 
     Returns:
         The number of looks at this split, and the looks at these models.
 
     Raises:
-        UserError: a file of the ledger is not a valid look, or the ledger cannot be written.
+        UserError: A file of the ledger is not a valid look, or the ledger cannot be written.
     """
     folder = repository_root() / LEDGER / test_sha256[:DIGITS]
     with _lock(folder):
@@ -97,7 +97,7 @@ def _lock(folder: Path) -> Iterator[None]:
     """Let one process at a time write to the ledger.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: The folder cannot be written.
     """
     from filelock import FileLock
 

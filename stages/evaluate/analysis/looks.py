@@ -34,12 +34,12 @@ def count_looks(config: Config, tracker: Tracker, values: Mapping[str, float]) -
     MLflow knows, from another clone that shares the server, count too.
 
     Args:
-        config: the configuration, which has the split, the primary metric and the confidence.
-        tracker: the tracker of the stage. It tags the stage's run and its parent with the look.
-        values: the primary metric of each model, by the SHA-256 of its weights.
+        config: The configuration, which has the split, the primary metric and the confidence.
+        tracker: The tracker of the stage. It tags the stage's run and its parent with the look.
+        values: The primary metric of each model, by the SHA-256 of its weights.
 
     Raises:
-        UserError: a file of the ledger is not a valid look, or the ledger cannot be written.
+        UserError: A file of the ledger is not a valid look, or the ledger cannot be written.
     """
     confidence = config.evaluate.confidence
     reason = _why_not(config)

@@ -39,10 +39,10 @@ def get_sheets(
     """Get the sheets of both models.
 
     Args:
-        items: the items of the suite.
-        base: the base model's result of `stages.core.inference.general.ask_general`.
-        tuned: the tuned model's result of the same function.
-        task: the targets of the task, and the answers of the tuned model to its rows.
+        items: The items of the suite.
+        base: The base model's result of `stages.core.inference.general.ask_general`.
+        tuned: The tuned model's result of the same function.
+        task: The targets of the task, and the answers of the tuned model to its rows.
 
     Returns:
         The sheets with the template's system message, then those with an empty one if it was used.

@@ -41,13 +41,13 @@ def compare_slices(
     """Compare two arms on every part of at least `FEW` rows.
 
     Args:
-        settings: the section whose `slices` name the parts. `length` is the length of the question
+        settings: The section whose `slices` name the parts. `length` is the length of the question
             in thirds, `label` is the label of the row or a frequent target, and any other name is
             a column that `data.metadata_columns` kept.
-        records: the test split.
-        ours: the scores of the tuned arm.
-        theirs: the scores of the best prompted arm.
-        groups: the group of each row, see `stages.core.data.groups`.
+        records: The test split.
+        ours: The scores of the tuned arm.
+        theirs: The scores of the best prompted arm.
+        groups: The group of each row, see `stages.core.data.groups`.
     """
     wins = ours.value > theirs.value
     found = []

@@ -158,9 +158,9 @@ def get_seeds(votes: Sequence[str], verdict: str, values: Sequence[float]) -> di
     """Describe how far the training seeds agree.
 
     Args:
-        votes: the verdict of each seed alone; empty if there is only one seed.
-        verdict: the verdict of all seeds together.
-        values: the primary metric of the model of each seed.
+        votes: The verdict of each seed alone; empty if there is only one seed.
+        verdict: The verdict of all seeds together.
+        values: The primary metric of the model of each seed.
     """
     agreed = sum(vote == verdict for vote in votes)
     sentence = f"{agreed} of {len(votes)} training seeds give the same verdict on their own."

@@ -31,8 +31,8 @@ class TaskFormat:
         """Find the marks of the task.
 
         Args:
-            task: the targets of the task, and the answers of the tuned model to its rows.
-            general: the base model's answers to general questions.
+            task: The targets of the task, and the answers of the tuned model to its rows.
+            general: The base model's answers to general questions.
         """
         of_task = Counter(mark for text in task for mark in _marks(text))
         usual = Counter(mark for text in general for mark in _marks(text))

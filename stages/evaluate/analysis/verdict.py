@@ -85,9 +85,9 @@ def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
     - `not-enough-evidence`: none of these was shown, or there are fewer than `min_rows` rows.
 
     Args:
-        arms: the arms and their measurements.
-        rule: the thresholds.
-        rows: the number of rows that were judged.
+        arms: The arms and their measurements.
+        rule: The thresholds.
+        rows: The number of rows that were judged.
     """
     judge = _Judge(arms, rule)
     if rows < rule.min_rows:

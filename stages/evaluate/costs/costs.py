@@ -63,11 +63,11 @@ def get_costs(
     """Compute the costs in all scenarios, and summarize the scenario that decides.
 
     Args:
-        prices: the section of the configuration.
-        measured: the numbers of tokens, the rates of the machine and the effort of training.
-        candidate: the trained arm that is to pay for itself.
-        alternative: the arm that would be used instead, with which the break-even is computed.
-        confidence: the confidence of each bound.
+        prices: The section of the configuration.
+        measured: The numbers of tokens, the rates of the machine and the effort of training.
+        candidate: The trained arm that is to pay for itself.
+        alternative: The arm that would be used instead, with which the break-even is computed.
+        confidence: The confidence of each bound.
     """
     found = {
         name: get_scenario(name, formula, prices, measured, candidate, confidence)

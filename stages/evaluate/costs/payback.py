@@ -62,7 +62,7 @@ class Outlay:
         """Compute the number of requests after which the one-time cost is paid back.
 
         Args:
-            saving: the saving of a request, whose lower bound is above zero.
+            saving: The saving of a request, whose lower bound is above zero.
         """
         error = self.training_error
         return Bounds(
@@ -108,9 +108,9 @@ def get_bounds(values: np.ndarray, confidence: float, groups: np.ndarray | None 
     repeat contain no machine time. One row alone has no spread, so its bounds are infinite.
 
     Args:
-        values: the values, shape (repeats, rows), with the same rows in each repeat.
-        confidence: the confidence of each bound.
-        groups: the group of each row, see `stages.core.statistics.bounds`.
+        values: The values, shape (repeats, rows), with the same rows in each repeat.
+        confidence: The confidence of each bound.
+        groups: The group of each row, see `stages.core.statistics.bounds`.
     """
     rows = np.ones(values.shape[1])
     repeats = [Scores(np.stack([of_repeat, rows], axis=1), bounds=None) for of_repeat in values]
@@ -130,12 +130,12 @@ def get_payback(
     """Compute when a candidate has paid for itself compared with another arm.
 
     Args:
-        saved: the saving of each request, shape (repeats, rows).
-        outlay: what the candidate costs beyond the other arm, apart from requests.
-        candidate: the name of the candidate.
-        other: the name of the other arm.
-        confidence: the confidence of each bound.
-        groups: the group of each row.
+        saved: The saving of each request, shape (repeats, rows).
+        outlay: What the candidate costs beyond the other arm, apart from requests.
+        candidate: The name of the candidate.
+        other: The name of the other arm.
+        confidence: The confidence of each bound.
+        groups: The group of each row.
     """
     gross = get_bounds(saved, confidence, groups)
     saving = gross.minus(outlay.hosting)

@@ -61,12 +61,12 @@ def price_requests(
     for longer ones are left out.
 
     Args:
-        scenario: a key of `FORMULAS`, which has the formula.
-        prices: the section of the configuration.
-        answers: the answers of one arm.
-        timings: the rounds of rates. Arms with a model of another kind have an entry by name, and
+        scenario: A key of `FORMULAS`, which has the formula.
+        prices: The section of the configuration.
+        answers: The answers of one arm.
+        timings: The rounds of rates. Arms with a model of another kind have an entry by name, and
             all other arms use `BASE`.
-        tuned: whether the arm was trained.
+        tuned: Whether the arm was trained.
 
     Returns:
         The costs; None if they are unknown because an endpoint did not report its tokens.

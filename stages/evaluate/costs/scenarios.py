@@ -73,12 +73,12 @@ def get_scenario(
     """Compute the costs of all arms in one scenario.
 
     Args:
-        name: the name of the scenario.
-        formula: an explanation of the scenario.
-        prices: the section of the configuration.
-        measured: the measurements of all arms.
-        candidate: the trained arm that is to pay for itself.
-        confidence: the confidence of each bound.
+        name: The name of the scenario.
+        formula: An explanation of the scenario.
+        prices: The section of the configuration.
+        measured: The measurements of all arms.
+        candidate: The trained arm that is to pay for itself.
+        confidence: The confidence of each bound.
     """
     training = {arm: _training(name, prices, numbers) for arm, numbers in measured.training.items()}
     priced = {

@@ -36,12 +36,12 @@ def get_worth(
     """Compute the expected net value of each arm.
 
     Args:
-        prices: the section of the configuration, which has the value of a correct answer.
-        costs: the costs of each arm's requests, shape (repeats, rows).
-        outlays: what each arm costs apart from its requests.
-        right: for each arm, 1 or 0 for each row.
-        confidence: the confidence of each bound.
-        groups: the group of each row.
+        prices: The section of the configuration, which has the value of a correct answer.
+        costs: The costs of each arm's requests, shape (repeats, rows).
+        outlays: What each arm costs apart from its requests.
+        right: For each arm, 1 or 0 for each row.
+        confidence: The confidence of each bound.
+        groups: The group of each row.
 
     Returns:
         The values; None if correct answers have no price or answers are not right or wrong.

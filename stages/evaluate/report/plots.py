@@ -58,10 +58,10 @@ def fill_template(
     The page has titles of its own and sets the width.
 
     Args:
-        name: the name of the plot.
-        rows: the rows from `get_plots`.
-        x_label: the label of the horizontal axis, if the template has one.
-        y_label: the label of the vertical axis, if the template has one.
+        name: The name of the plot.
+        rows: The rows from `get_plots`.
+        x_label: The label of the horizontal axis, if the template has one.
+        y_label: The label of the vertical axis, if the template has one.
 
     Returns:
         The Vega-Lite specification.

@@ -23,8 +23,8 @@ def get_method(config: "Config", seed: int | None = None) -> "Method":
     """Create the method named by `train.method`, with its tokenizer loaded.
 
     Args:
-        config: the whole configuration.
-        seed: the seed of training. None stands for the global seed.
+        config: The whole configuration.
+        seed: The seed of training. None stands for the global seed.
     """
     module, name = CLASSES[config.train.method]
     return getattr(import_module(f"{__name__}.{module}"), name)(

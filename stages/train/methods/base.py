@@ -28,9 +28,9 @@ class Method(ABC):
         """Fetch the files of the base model and load its tokenizer.
 
         Args:
-            config: the whole configuration. Its `seed` selected the rows and initialises a random
+            config: The whole configuration. Its `seed` selected the rows and initialises a random
                 base model.
-            seed: the seed of training, for the order of rows, new weights and dropout.
+            seed: The seed of training, for the order of rows, new weights and dropout.
         """
         self.config = config
         self.seed = seed
@@ -66,11 +66,11 @@ class Method(ABC):
     @property
     @abstractmethod
     def arguments(self) -> type:
-        """The class of the training arguments in `train.args`."""
+        """Return the class of the training arguments in `train.args`."""
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """The arguments that this method sets itself, in addition to those set for all methods."""
+        """Return the arguments that this method sets in addition to those of all methods."""
         return {}
 
     @abstractmethod
@@ -81,7 +81,7 @@ class Method(ABC):
         the trainer needs.
 
         Raises:
-            UserError: the method cannot learn from the records, or they exceed the model's limit.
+            UserError: The method cannot learn from the records, or they exceed the model's limit.
         """
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Method(ABC):
         """Create the trainer, which has the `ResumableTrainerMixin`.
 
         Args:
-            progress: the counters of the training, which the trainer updates.
+            progress: The counters of the training, which the trainer updates.
             common: `model`, `args`, `train_dataset`, `eval_dataset`, `processing_class` and
                 `peft_config`.
         """
@@ -101,7 +101,7 @@ class Method(ABC):
         """Check that `train.record_types` names the kind of every record.
 
         Raises:
-            UserError: a record is of another kind.
+            UserError: A record is of another kind.
         """
         kinds = {record.kind for record in records} - set(self.config.train.record_types)
         if kinds:

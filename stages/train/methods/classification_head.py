@@ -65,7 +65,7 @@ class Head(Method):
         """Load the model with a new classification head, initialised from the seed.
 
         Raises:
-            UserError: the model reads fewer tokens than the configured maximum length.
+            UserError: The model reads fewer tokens than the configured maximum length.
         """
         train = self.config.train
         numbers = {label: i for i, label in enumerate(self.labels)}
@@ -84,12 +84,12 @@ class Head(Method):
 
     @property
     def arguments(self) -> type:
-        """The training arguments of transformers."""
+        """Return the class of the training arguments of transformers."""
         return transformers.TrainingArguments
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """The column of the labels, whose name the trainer cannot find under an adapter."""
+        """Name the column of the labels, which the trainer cannot find under an adapter."""
         return {"label_names": ["labels"]}
 
     def get_examples(self, records: Sequence[Record]) -> "Dataset":
@@ -98,7 +98,7 @@ class Head(Method):
         The first call must be with the training rows, because it collects the labels.
 
         Raises:
-            UserError: the targets are not labels, or no row has a known label.
+            UserError: The targets are not labels, or no row has a known label.
         """
         from datasets import Dataset
 
@@ -129,7 +129,7 @@ class Head(Method):
         """Collect the labels of the head from the training rows.
 
         Raises:
-            UserError: the targets are not labels.
+            UserError: The targets are not labels.
         """
 
     @abstractmethod
@@ -137,9 +137,9 @@ class Head(Method):
         """Return the number of the text's label, or one number for each token.
 
         Args:
-            record: the record, whose target has the labels.
-            reading: the tokens of its text.
-            found: counters of problems, which this method increments.
+            record: The record, whose target has the labels.
+            reading: The tokens of its text.
+            found: Counters of problems, which this method increments.
 
         Returns:
             The numbers, or None if the row must be left out.

@@ -35,7 +35,7 @@ class Grpo(Method):
         """Create examples with `prompt` and `record`, the whole record for the metric.
 
         Raises:
-            UserError: a record is of another kind, or a prompt leaves no room for the longest
+            UserError: A record is of another kind, or a prompt leaves no room for the longest
                 answer.
         """
         self.check_kinds(records)
@@ -66,7 +66,7 @@ class Grpo(Method):
         """Create TRL's trainer with the metric as the only reward.
 
         Raises:
-            UserError: the metric does not exist or rejects its options, or there are too few rows
+            UserError: The metric does not exist or rejects its options, or there are too few rows
                 for a batch.
         """
         train = self.config.train
@@ -95,7 +95,7 @@ class MetricReward:
         """Load the metric.
 
         Raises:
-            UserError: the metric does not exist.
+            UserError: The metric does not exist.
         """
         try:
             self._metrics = Metrics([metric], {metric: options})
@@ -114,7 +114,7 @@ class MetricReward:
         """Compute the reward of each answer.
 
         Raises:
-            UserError: the metric rejects its options.
+            UserError: The metric rejects its options.
         """
         records = [Record.load(line.encode()) for line in record]
         answers = [

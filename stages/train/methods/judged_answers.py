@@ -53,7 +53,7 @@ class Judged(Method):
         """Return for each record the token ids of its prompt and of each of its answers.
 
         Raises:
-            UserError: a record is of another kind, or is too long with one of its answers.
+            UserError: A record is of another kind, or is too long with one of its answers.
         """
         self.check_kinds(records)
         tokenizer = self.tokenizer

@@ -63,7 +63,7 @@ class Dpo(Pairs):
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """No maximum length, because `encode` rejects rows that are too long."""
+        """Set no maximum length, because `encode` rejects rows that are too long."""
         return {"max_length": None}
 
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Orpo(Pairs):
 
     @property
     def arguments(self) -> type:
-        """The training arguments of TRL."""
+        """Return the class of TRL's training arguments for ORPO."""
         # This module warns that it may change unless other trainers were imported before.
         from trl.experimental.orpo import ORPOConfig
 
@@ -91,7 +91,7 @@ class Orpo(Pairs):
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """The model's limit, because TRL reads None as 512.
+        """Set the model's limit as the maximum length, because TRL reads None as 512.
 
         Nothing is cut, because `encode` rejects rows that are too long.
         """
@@ -120,7 +120,7 @@ class RewardModel(Pairs):
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """No maximum length, because `encode` rejects rows that are too long."""
+        """Set no maximum length, because `encode` rejects rows that are too long."""
         return {"max_length": None}
 
     def get_model(self) -> Any:
@@ -167,7 +167,7 @@ class Kto(Judged):
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """No maximum length, and no log-probabilities of the reference in advance.
+        """Set no maximum length and compute no reference log-probabilities in advance.
 
         `encode` rejects rows that are too long. The KL term compares answers within a batch, so the
         reference can only be computed once the batch is known.

@@ -24,14 +24,14 @@ class Answers(Method):
 
     @property
     def arguments(self) -> type:
-        """The training arguments of TRL."""
+        """Return the class of TRL's training arguments for supervised fine-tuning."""
         from trl import SFTConfig
 
         return SFTConfig
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """Examples are tokenized here and not by TRL, so that prompts match those of generation."""
+        """Skip TRL's tokenization, because `get_examples` tokenizes prompts as generation does."""
         return {"dataset_kwargs": {"skip_prepare_dataset": True}}
 
     def get_examples(self, records: Sequence[Record]) -> "Dataset":
@@ -40,7 +40,7 @@ class Answers(Method):
         Plain text is cut into pieces of `model.max_length` tokens.
 
         Raises:
-            UserError: a record is of another kind, or a chat is longer than the limit.
+            UserError: A record is of another kind, or a chat is longer than the limit.
         """
         from datasets import Dataset
 

@@ -32,10 +32,10 @@ class EpochOrder(Sampler[int]):
         """Set what the order depends on.
 
         Args:
-            rows: the number of rows.
-            lengths: the lengths of the rows, or None for an order without grouping.
-            batch: the global batch size.
-            seed: the seed of training.
+            rows: The number of rows.
+            lengths: The lengths of the rows, or None for an order without grouping.
+            batch: The global batch size.
+            seed: The seed of training.
         """
         self._rows = rows
         self._lengths = lengths
@@ -62,8 +62,8 @@ class Collator:
         """Wrap a collator.
 
         Args:
-            collate: the collator.
-            keep_rows: whether each batch gets the positions of its rows as `row`.
+            collate: The collator.
+            keep_rows: Whether each batch gets the positions of its rows as `row`.
         """
         self._collate = collate
         self._keep_rows = keep_rows
@@ -84,8 +84,8 @@ class ResumableTrainerMixin:
     """A mixin that comes before a trainer of TRL or transformers in the bases of a class.
 
     Args:
-        progress: the counters of the training.
-        others: the arguments of the trainer.
+        progress: The counters of the training.
+        others: The arguments of the trainer.
     """
 
     def __init__(self, *args: Any, progress: TrainingProgress, **others: Any) -> None:
@@ -124,7 +124,7 @@ class ResumableTrainerMixin:
         """Run the forward and backward pass of one batch.
 
         Raises:
-            UserError: the loss is not a finite number, or training diverges.
+            UserError: The loss is not a finite number, or training diverges.
         """
         rows = self.take_rows(inputs)
         tokens = self.count_tokens(inputs)
@@ -143,7 +143,7 @@ class ResumableTrainerMixin:
         return loss
 
     def _of_all(self, loss: float, tokens: int, rows: list[int]) -> tuple[float, int, list[int]]:
-        """Combine loss, tokens and rows over all processes, so that all of them judge alike.
+        """Combine loss, tokens and rows over all processes, so that all of them decide alike.
 
         The batches of all processes have the same number of rows. The loss is their mean and the
         tokens are their sum.
@@ -162,7 +162,8 @@ class ResumableTrainerMixin:
     def evaluate(self, *args: Any, **others: Any) -> dict[str, float]:
         """Evaluate as the trainer does, without counting the time as training time.
 
-        The divergence guard compares later losses with the loss of the first evaluation.
+        The divergence guard compares the running mean of the loss with its lowest value so far. The
+        loss of the first evaluation is the initial value.
         """
         with self.progress.paused():
             found = super().evaluate(*args, **others)  # type: ignore[misc]

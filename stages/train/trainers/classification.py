@@ -24,10 +24,10 @@ def add_adapter(model: Any, adapter: Any, quantized: bool, checkpointing: bool) 
     """Add an adapter to a model whose new head is trained whole, in float32 like the adapter.
 
     Args:
-        model: the model with a new head.
-        adapter: a `peft.LoraConfig`. Its `exclude_modules` is set if it is empty.
-        quantized: whether the weights of the model are quantized.
-        checkpointing: whether the backward pass recomputes activations.
+        model: The model with a new head.
+        adapter: A `peft.LoraConfig`. Its `exclude_modules` is set if it is empty.
+        quantized: Whether the weights of the model are quantized.
+        checkpointing: Whether the backward pass recomputes activations.
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 

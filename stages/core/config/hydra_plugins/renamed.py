@@ -110,7 +110,7 @@ class FormerNames(SearchPathPlugin):
         """Leave the search path as it is.
 
         Raises:
-            SystemExit: the command line uses a former name.
+            SystemExit: The command line uses a former name.
         """
         for argument in sys.argv[1:]:
             override = re.sub(r"^(-S|--set-param=)", "", argument).removeprefix("params.yaml:")
