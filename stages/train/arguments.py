@@ -108,7 +108,8 @@ def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
     Raises:
         UserError: If `train.attention` is `per_row` and this model cannot be trained with it.
     """
-    from stages.train.trainers.packing import PER_ROW, can_pack
+    from stages.train.trainers.packing import can_pack
+    from stages.train.trainers.row_attention import PER_ROW
 
     compiled = train.args.get("torch_compile")
     packs = (

@@ -3,8 +3,8 @@
 On a CPU it also computes logits at target positions only, and rows can be packed without padding.
 The reason is cost. On two cores a batch of 16 rows in one piece holds about 2.4 MB of activations
 per token, and the logits of all positions over a vocabulary of 49,152 take a fifth of the forward
-pass. Micro-batches bound the first and target positions the second. `metrics/train.json` has the
-rate and the peak memory of each run.
+pass. Micro-batches bound the activations, and computing only target positions saves most of the
+logits. `metrics/train.json` has the rate and the peak memory of each run.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from torch.nn.functional import cross_entropy
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -19,7 +20,8 @@ from trl import SFTTrainer
 from stages.core.models.generation import batches
 from stages.train.examples import IGNORED
 from stages.train.trainers.base import ResumableTrainerMixin
-from stages.train.trainers.packing import PER_ROW, join, pack
+from stages.train.trainers.packing import join, pack
+from stages.train.trainers.row_attention import PER_ROW
 
 Batch = dict[str, torch.Tensor]
 
@@ -28,9 +30,9 @@ class TokenBudget(SFTTrainer):
     """An `SFTTrainer` for examples that are already tokenized and padded on the left.
 
     Args:
-        micro_batch_tokens: the maximum number of tokens in one forward and backward pass, including
+        micro_batch_tokens: The maximum number of tokens in one forward and backward pass, including
             padding. A longer row gets a micro-batch of its own.
-        others: the arguments of `SFTTrainer`.
+        others: The arguments of `SFTTrainer`.
     """
 
     def __init__(self, *args: Any, micro_batch_tokens: int, **others: Any) -> None:
@@ -67,7 +69,8 @@ class TokenBudget(SFTTrainer):
     ) -> Any:
         """Compute the mean negative log-likelihood of the target tokens with their weights, if any.
 
-        Without weights TRL computes the loss on a GPU, and everywhere for its other losses.
+        If the rows have no weights, TRL computes the loss on a GPU. It also computes its other
+        losses on every device.
         """
         plain = (
             self.args.loss_type == "nll"
@@ -120,7 +123,11 @@ class TokenBudget(SFTTrainer):
         targets = read.pop("labels")[:, 1:]
         weights = read.pop("weight", None)
         columns = (targets != IGNORED).any(0).nonzero().squeeze(-1)
-        logits = model(**read, use_cache=False, logits_to_keep=columns).logits
+        # Autocast casts the inputs of each matrix product itself. peft would also cast the inputs
+        # of adapters to float32 and back.
+        cast = torch.is_autocast_enabled(read["input_ids"].device.type)
+        with disable_input_dtype_casting(model, active=cast):
+            logits = model(**read, use_cache=False, logits_to_keep=columns).logits
         kept = targets[:, columns]
         trained = kept != IGNORED
         if weights is None:

@@ -2,13 +2,23 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from stages.core.models.generation import generate
 from stages.core.models.loading import get_model, get_tokenizer
 from stages.train.examples import IGNORED, LeftPadding
-from stages.train.trainers import packing
-from stages.train.trainers.packing import PER_ROW, join, pack
+from stages.train.trainers import row_attention
+from stages.train.trainers.packing import join, pack
+from stages.train.trainers.row_attention import PER_ROW
 from tests.train.test_train import trainer_of
+
+
+@pytest.fixture(autouse=True)
+def empty_caches():
+    """Forget the arrangements, because tests change the limit by which they were made."""
+    yield
+    row_attention._arrange.cache_clear()
+    row_attention._later_tokens.cache_clear()
 
 
 @pytest.fixture
@@ -35,7 +45,7 @@ def gradients_of(config, prepared, tmp_path):
 
 @pytest.mark.parametrize("plain_tokens", [512, 0], ids=["plain products", "fused kernel"])
 def test_loss_and_gradients_are_those_of_padded_rows(gradients_of, monkeypatch, plain_tokens):
-    monkeypatch.setattr(packing, "PLAIN_TOKENS", plain_tokens)
+    monkeypatch.setattr(row_attention, "PLAIN_TOKENS", plain_tokens)
     (loss, gradients, validation), (padded_loss, padded, padded_validation) = map(
         gradients_of, (PER_ROW, "sdpa")
     )
@@ -45,6 +55,45 @@ def test_loss_and_gradients_are_those_of_padded_rows(gradients_of, monkeypatch, 
     assert all(
         torch.allclose(gradients[name], padded[name], atol=1e-6, rtol=1e-3) for name in padded
     )
+
+
+def reference(query, key, value, lengths):
+    """Attention row by row, with PyTorch's own function."""
+    rows = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    found = [
+        functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        for q, k, v in rows
+    ]
+    return torch.cat(found, dim=2).transpose(1, 2)
+
+
+@pytest.mark.parametrize("plain_tokens", [512, 6, 0])
+@pytest.mark.parametrize("lengths", [[1], [7, 7], [3, 12, 1, 5, 6, 2], [40, 3]])
+def test_rows_of_any_lengths_in_any_order_are_attended_as_if_alone(
+    monkeypatch, plain_tokens, lengths
+):
+    monkeypatch.setattr(row_attention, "PLAIN_TOKENS", plain_tokens)
+    torch.manual_seed(0)
+    tensors = [torch.randn(1, heads, sum(lengths), 8, requires_grad=True) for heads in (6, 2, 2)]
+    module = torch.nn.Module()
+    expected = reference(*tensors, lengths)
+    found, _ = row_attention.attend(module, *tensors, None, row_lengths=lengths)
+    assert torch.allclose(found, expected, atol=1e-6)
+    weights = torch.randn_like(found)
+    for gradient, wanted in zip(
+        torch.autograd.grad((found * weights).sum(), tensors),
+        torch.autograd.grad((expected * weights).sum(), tensors),
+        strict=True,
+    ):
+        assert torch.allclose(gradient, wanted, atol=1e-5)
+
+
+def test_padding_at_most_doubles_a_row_and_long_rows_get_none():
+    lengths = [600, 300, 290, 513, 100, 60, 50, 10, 600]
+    groups, places, tokens = row_attention._arrange(tuple(lengths), torch.device("cpu"))
+    assert groups == [(1, 600), (1, 600), (1, 513), (2, 300), (3, 100), (1, 10)]
+    assert len(places) == sum(rows * length for rows, length in groups) <= 2 * sum(lengths)
+    assert torch.equal(places[tokens], torch.arange(sum(lengths)))
 
 
 def test_a_row_does_not_see_the_one_before(config, prepared, tmp_path):
