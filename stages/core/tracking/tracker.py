@@ -150,6 +150,9 @@ class Tracker:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(self.config.tracking.timeout))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        # Live metrics are written once a second. Without a buffer MLflow writes each step for
+        # itself, and the end of a training waits up to two seconds for its queue.
+        os.environ.setdefault("MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS", "1")
         import mlflow
 
         for noisy in ("alembic", "mlflow.store.db.utils"):
