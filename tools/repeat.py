@@ -26,8 +26,8 @@ from stages.core.storage.files import read_json, sha256_file
 
 COMPARED = (
     "data/prepared/*.jsonl",
-    "models/**/*.safetensors",
-    "models/**/training.json",
+    "models/tuned/**/*",
+    "models/rivals/**/*",
     "predictions/**/*.jsonl",
     "predictions/**/*.json",
     "reports/verdict.json",
@@ -161,7 +161,7 @@ def rerun(folder: Path) -> None:
 
 def get_digests(folder: Path) -> dict[str, str]:
     """Return the digest of each compared file in a folder, without the files of times and costs."""
-    paths = {path for pattern in COMPARED for path in folder.glob(pattern)}
+    paths = {path for pattern in COMPARED for path in folder.glob(pattern) if path.is_file()}
     paths -= {folder / "predictions/timings.json", *(folder / "predictions/measured").rglob("*")}
     return {str(path.relative_to(folder)): sha256_file(path) for path in sorted(paths)}
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from stages.train.methods.base import Method
 
 
+UNORDERED = ("target_modules", "exclude_modules", "feedforward_modules")
+"""The lists of an adapter's configuration that peft writes in another order in every process."""
 MEASURED = ("seconds", "peak_memory_bytes", "estimate_ratio", "tokens_per_second", "energy")
 """The headline numbers that differ from run to run even if the weights are the same."""
 
@@ -40,8 +42,7 @@ def save(
     base = method.base
     adapter = to / "adapter_config.json"
     if adapter.exists():
-        # peft writes the local folder of the base model. Replace it by the model's name.
-        write_json(adapter, read_json(adapter) | {"base_model_name_or_path": method.name})
+        write_json(adapter, _get_stable(read_json(adapter), method.name))
     method.tokenizer.save_pretrained(to)
     # This file is a pickle, and loading a pickle runs code.
     (to / "training_args.bin").unlink(missing_ok=True)
@@ -74,6 +75,16 @@ def save(
     write_json(to / "training.json", facts)
     taken = {name: value for name, value in numbers.items() if name in MEASURED}
     write_json(measured, {"numbers": taken, **history})
+
+
+def _get_stable(adapter: dict[str, Any], base: str) -> dict[str, Any]:
+    """Make the configuration of an adapter the same on every machine and in every process.
+
+    peft writes the local folder of the base model, and it keeps names of modules in a set, whose
+    order differs from process to process.
+    """
+    lists = {key: sorted(adapter[key]) for key in UNORDERED if isinstance(adapter.get(key), list)}
+    return adapter | lists | {"base_model_name_or_path": base}
 
 
 def loss_curve(trainer: Any) -> list[dict[str, Any]]:

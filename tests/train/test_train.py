@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -109,6 +110,9 @@ def test_the_folder_is_whole_and_names_no_path_of_this_machine(prepared, base):
     }
     assert not {"README.md", "training_args.bin"} & {path.name for path in TUNED.iterdir()}
     assert str(base.path) not in "".join(path.read_text() for path in TUNED.glob("*.json"))
+    # peft keeps these names in a set, whose order is another one in every process.
+    names = json.loads((TUNED / "adapter_config.json").read_text())["target_modules"]
+    assert len(names) > 6 and names == sorted(names)
 
 
 def test_one_seed_gives_the_same_weights_twice_and_another_gives_others(prepared):
