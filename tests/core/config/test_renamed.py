@@ -11,6 +11,7 @@ from stages.core.config.hydra_plugins.renamed import (
     OPTIONS,
     find_new_key,
     find_new_override,
+    list_former_defaults,
 )
 from stages.core.config.schema import Config, list_keys, parse
 from stages.core.errors import UserError
@@ -40,6 +41,29 @@ def test_an_old_name_is_answered_with_the_new_one(old, new):
 )
 def test_other_names_pass(override):
     assert find_new_override(override) is None
+
+
+def test_a_former_name_in_a_defaults_list_is_answered_with_its_place(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "config.yaml").write_text("defaults:\n  - train: lora\n  - launcher: single\n")
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "defaults:\n"
+        "  - override /train: tag # of words\n"
+        "  - override /train/launcher: ddp\n"
+        "  - launcher: single\n"
+        "  - /encoder@rivals.tags.encoder: minilm\n"
+        "notes:\n"
+        "  - launcher\n"
+    )
+    top, option, group = list_former_defaults(tmp_path)
+    assert f"{tmp_path / 'config.yaml'}, line 3: - launcher: single: this name has" in top
+    assert "Write train/launcher: single." in top
+    assert "mine.yaml, line 2" in option and "Write /train: token-classification." in option
+    assert (
+        "mine.yaml, line 5" in group
+        and "Write /train/encoder@rivals.tags.encoder: minilm." in group
+    )
+    assert not list(list_former_defaults(ROOT / "conf"))
 
 
 def test_every_new_name_exists_and_no_old_one_does():

@@ -7,6 +7,8 @@ this plugin in its own process, for `dvc exp run -S`. The stages register it the
 
 import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -62,6 +64,8 @@ KEYS = {
     "train.share": "train.train_fraction",
     "train.watch": "train.dvc_dependency",
 }
+# An entry of a defaults list, such as `- override /train/launcher@whole.launcher: ddp`.
+DEFAULT = re.compile(r"\s*-\s+(?:(?:override|optional)\s+)*(/?)([\w/]+)(@[\w.]+)?:\s*([^#]*)")
 SEE_DOCS = "docs/configuration.md lists all former names."
 
 
@@ -100,8 +104,27 @@ def find_new_override(override: str) -> str | None:
     return f"{prefix}{new_key}{value}" if new_key else None
 
 
+def list_former_defaults(folder: Path) -> Iterator[str]:
+    """Yield a message for each former name in a defaults list of a configuration folder.
+
+    A name without a slash is relative to the folder of its file, so only a file at the top can name
+    a group of the top in this way.
+    """
+    for path in sorted(folder.rglob("*.yaml")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            entry = DEFAULT.match(line)
+            if entry and (entry[1] or path.parent == folder):
+                new = find_new_override(f"{entry[2]}={entry[4].strip()}")
+                if new:
+                    group, _, option = new.partition("=")
+                    yield (
+                        f"{path}, line {number}: {line.strip()}: this name has changed. "
+                        f"Write {entry[1]}{group}{entry[3] or ''}: {option}. {SEE_DOCS}"
+                    )
+
+
 class FormerNames(SearchPathPlugin):
-    """Checks the command line for former names before Hydra composes the configuration.
+    """Checks for former names before Hydra composes the configuration.
 
     Hydra's own message would not give the new name.
     """
@@ -110,10 +133,16 @@ class FormerNames(SearchPathPlugin):
         """Leave the search path as it is.
 
         Raises:
-            SystemExit: The command line uses a former name.
+            SystemExit: The command line or a defaults list uses a former name.
         """
         for argument in sys.argv[1:]:
             override = re.sub(r"^(-S|--set-param=)", "", argument).removeprefix("params.yaml:")
             new = find_new_override(override)
             if new:
                 sys.exit(f"{override}: this name has changed. Write {new}. {SEE_DOCS}")
+        for element in search_path.get_path():
+            folder = Path((element.path or "").removeprefix("file://"))
+            # `params.yaml`, which the stages read, has no defaults list.
+            if (folder / "config.yaml").is_file():
+                for message in list_former_defaults(folder):
+                    sys.exit(message)
