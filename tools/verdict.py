@@ -43,7 +43,8 @@ def main() -> None:
             console.print(
                 f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}."
             )
-    console.print(f"  {report['looks']['sentence']}")
+    if report["looks"]["sentence"] not in report["summary"]:
+        console.print(f"  {report['looks']['sentence']}")
     if report["forgetting"]:
         console.print(f"  {report['forgetting']['sentence']}")
     if report["curve"]:
