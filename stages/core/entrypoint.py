@@ -22,9 +22,9 @@ from stages.core.tracking.tracker import Tracker, track
 PRIMITIVES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 # A thread that waits for another spins for a moment and then sleeps. OpenMP's default is a hundred
 # times longer, in which a thread that shares its core only keeps the others from working. Tokens/s
-# of training on two cores, alone and as one of two trainings side by side: default 386 to 425 and
-# 98, 3,000 spins 418 and 150, 1,000 spins 355 and 201, no spins 310 and 244. So this costs nothing
-# alone.
+# of eight training steps on two cores, alone and as one of two trainings side by side: default 386
+# to 425 and 98, 3,000 spins 418 and 150, 1,000 spins 355 and 201, no spins 310 and 244. So this
+# costs nothing alone.
 SPINNING = ("GOMP_SPINCOUNT", "3000")
 
 Recipe = Callable[[Config, Tracker], None]
