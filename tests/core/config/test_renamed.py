@@ -107,7 +107,7 @@ def test_a_file_with_an_old_key_stops():
 
 def test_the_command_line_of_dvc_stops(tmp_path):
     done = subprocess.run(
-        ["dvc", "exp", "run", "--dry", "-S", "launcher=ddp"],
+        [sys.executable, "-m", "dvc", "exp", "run", "--dry", "-S", "launcher=ddp"],
         cwd=ROOT,
         capture_output=True,
         text=True,
