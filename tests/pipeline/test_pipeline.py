@@ -19,7 +19,7 @@ pytestmark = pytest.mark.pipeline
 @pytest.fixture(scope="module")
 def run(clone):
     """The same after a first experiment."""
-    clone("dvc", "exp", "run", "-n", "first", "-S", "experiment=smoke")
+    clone(*SMOKE, "-n", "first")
     return clone
 
 
@@ -71,11 +71,11 @@ def test_the_learning_curve_trains_on_parts_and_gets_into_the_report(run):
         " M data/learning_curve.json"
     }
     # From the same workspace, what was trained and asked already comes from the cache.
-    curve = (run.folder / "data/learning_curve.json").read_bytes()
+    first = (run.folder / "data/learning_curve.json").read_bytes()
     run("git", "checkout", "-q", "--", "data/learning_curve.json")
     said = run(sys.executable, "-m", "tools.learning_curve", "0.5", "1")
     assert "Running stage" not in said
-    assert (run.folder / "data/learning_curve.json").read_bytes() == curve
+    assert (run.folder / "data/learning_curve.json").read_bytes() == first
     said = run("dvc", "repro")
     assert "Running stage 'evaluate'" in said and "Running stage 'train'" not in said
     curve = json.loads((run.folder / "reports/verdict.json").read_text())["curve"]
@@ -108,7 +108,7 @@ def test_an_edit_in_conf_does_not_run_with_old_values(run):
 def test_a_harmless_run_ends_where_its_answers_are_the_same(run):
     """The seconds of `baseline` differ, and `evaluate` does not run again because of them."""
     run("git", "checkout", "-q", "--", ".")
-    run("dvc", "exp", "run", "-n", "again", "-S", "experiment=smoke")
+    run(*SMOKE, "-n", "again")
     code = run.folder / "stages/baseline/arms.py"
     before = code.read_text()
     code.write_text(before + "# A comment.\n")
@@ -118,12 +118,7 @@ def test_a_harmless_run_ends_where_its_answers_are_the_same(run):
 
 
 def test_a_bad_value_stops_before_any_work(run):
-    said = run(
-        *SMOKE,
-        "-S",
-        "train.micro_batch_tokens=none",
-        fails=True,
-    )
+    said = run(*SMOKE, "-S", "train.micro_batch_tokens=none", fails=True)
     assert "train.micro_batch_tokens: should be a valid integer" in said and "Traceback" not in said
 
 
@@ -131,16 +126,7 @@ def test_a_queued_sweep_runs_what_changed_in_copies_and_shares_the_store_and_the
     run, environment
 ):
     before = looks(run.folder)
-    run(
-        "dvc",
-        "exp",
-        "run",
-        "--queue",
-        "-S",
-        "experiment=smoke",
-        "-S",
-        "train.args.learning_rate=2e-4,3e-4",
-    )
+    run(*SMOKE, "--queue", "-S", "train.args.learning_rate=2e-4,3e-4")
     # Not waited for: a worker may miss DVC's signal to end, once the queue is empty, and would hold the command's pipe.
     start = ["dvc", "queue", "start", "-j", "2"]
     silent = subprocess.DEVNULL
@@ -183,12 +169,7 @@ def test_a_server_that_is_away_is_a_warning(run):
 
 def test_a_killed_train_starts_clean(run, environment):
     run("git", "checkout", "-q", "--", ".")
-    command = [
-        *SMOKE,
-        "-S",
-        "train.args.max_steps=5000",
-        "train",
-    ]
+    command = [*SMOKE, "-S", "train.args.max_steps=5000", "train"]
     process = subprocess.Popen(
         command,
         cwd=run.folder,
@@ -205,9 +186,7 @@ def test_a_killed_train_starts_clean(run, environment):
     process.wait()
     assert not (run.folder / "models/tuned").exists()
     training = run.folder / "models/tuned/training.json"
-    said = run(
-        "dvc", "exp", "run", "-S", "experiment=smoke", "-S", "train.args.max_steps=3", "train"
-    )
+    said = run(*SMOKE, "-S", "train.args.max_steps=3", "train")
     assert (
         "Running stage 'train'" in said
         and json.loads(training.read_text())["numbers"]["steps"] == 3

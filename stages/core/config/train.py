@@ -166,8 +166,9 @@ class TrainConfig(Section):
     micro_batch_tokens: Annotated[int, Field(ge=16)]
     """How many tokens a forward and backward pass may have, padding included."""
     attention: Name
-    """An attention implementation of transformers, `per_row` (`stages/train/trainers/row_attention.py`),
-    or `auto`, which takes the fastest one for the rows."""
+    """An attention implementation of transformers, `per_row`
+    (`stages/train/trainers/row_attention.py`), or `auto`, which takes the fastest one for the
+    rows."""
     best: Best
     replay: Replay
     checkpoint_minutes: Annotated[float, Field(ge=0)]
