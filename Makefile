@@ -1,12 +1,16 @@
 # `make help` lists the targets.
 VENV := .venv
 PYTHON := python3
+# The lines of constraints.txt about one package.
+pin = sed -n '/^$(1)==/,/[^\\]$$/p' constraints.txt
+# Every file is checked by its hash, and so is what builds a package that has no wheel.
+PIP_INSTALL := python -m pip install --quiet --compile -c constraints.txt --build-constraint constraints.txt
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: help repro verdict mlflow ui test lint typecheck check install dev vllm clean
+.PHONY: help repro verdict mlflow ui test lint typecheck check install dev lock vllm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,17 +41,27 @@ check: lint typecheck test ## run everything that CI runs
 
 install: $(VENV)/.installed ## create the environment, or update it if its requirements changed
 
+# With hashes, pip prefers the index to a local folder. So the build of torch that pip would choose on this
+# machine, such as one without CUDA, is fetched first and then checked by its hash like the rest.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Tuneproof needs Python 3.11 or later: run make PYTHON=python3.11 install')"
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --compile -c constraints.txt .
+	$(call pin,pip) | python -m pip install --quiet --requirement /dev/stdin
+	python -m pip download --quiet --no-deps --dest $(VENV)/torch "$$(grep -o '^torch==[^ ]*' constraints.txt)"
+	$(call pin,torch) | $(PIP_INSTALL) --no-deps --no-index --find-links $(VENV)/torch --requirement /dev/stdin
+	rm -r $(VENV)/torch
+	$(PIP_INSTALL) --group runtime
 	touch $@
 
 dev: $(VENV)/.dev ## install what the tests, the checks and the benchmarks need
 
 $(VENV)/.dev: $(VENV)/.installed
-	python -m pip install --quiet --compile -c constraints.txt '.[dev]'
+	$(PIP_INSTALL) --group dev
 	touch $@
+
+lock: $(VENV)/.installed ## write constraints.txt anew from pyproject.toml, with the hashes of all files
+	$(PIP_INSTALL) --group lock
+	python -m tools.lock
 
 vllm: .venv-vllm/.installed ## create the environment for engine=vllm: gigabytes, and it needs a GPU
 

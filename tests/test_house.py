@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 from omegaconf import OmegaConf
+from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
@@ -203,12 +204,14 @@ def test_an_unknown_option_is_refused_with_the_choices():
     assert "lorra" in done.stderr and "lora" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_every_requirement_is_pinned_in_one_place():
-    pins = {
-        line.split("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line
+def test_every_requirement_is_pinned_with_the_hashes_of_its_files():
+    locked = (ROOT / "constraints.txt").read_text().replace("\\\n", "").splitlines()
+    hashes = {
+        canonicalize_name(line.split("==")[0]): re.findall(r"--hash=sha256:[0-9a-f]{64}", line)
+        for line in locked
+        if not line.startswith("#")
     }
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = set(project["dependencies"]).union(*project["optional-dependencies"].values())
-    assert wanted <= pins
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    wanted = {name for group in groups.values() for name in group if isinstance(name, str)}
+    assert wanted <= set(hashes)
+    assert all(hashes.values())

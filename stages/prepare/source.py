@@ -140,7 +140,7 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
         there = [file for file in files if file.fs.exists(file.path)]
     except ImportError as error:
         install = (
-            "pip install -c constraints.txt '.[s3]'" if pattern.startswith("s3:") else str(error)
+            "pip install -c constraints.txt --group s3" if pattern.startswith("s3:") else str(error)
         )
         raise UserError(f"{pattern}: this URL needs another package: {install}") from None
     except (OSError, ValueError) as error:

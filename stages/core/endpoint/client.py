@@ -70,7 +70,7 @@ class Client:
         except ModuleNotFoundError:
             raise UserError(
                 f"{self.section} needs the package openai. Run "
-                "`pip install -c constraints.txt '.[remote]'`"
+                "`pip install -c constraints.txt --group remote`"
             ) from None
         here = self.endpoint
         # Without a key the package would send OPENAI_API_KEY to any server.

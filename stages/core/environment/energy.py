@@ -65,7 +65,7 @@ def _get_tracker(country: str) -> Any:
     except ModuleNotFoundError as error:
         raise UserError(
             f"energy.measure needs CodeCarbon ({error}). Run "
-            "`pip install -c constraints.txt '.[energy]'`, or set energy=none"
+            "`pip install -c constraints.txt --group energy`, or set energy=none"
         ) from None
     # CodeCarbon would silently use the world's mean.
     if country not in DataSource().get_global_energy_mix_data():

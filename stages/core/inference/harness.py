@@ -44,7 +44,7 @@ def ask_harness(
     except ModuleNotFoundError as error:
         raise UserError(
             f"evaluate.lm_eval.tasks needs lm-evaluation-harness ({error}). Run "
-            "`pip install -c constraints.txt '.[lm-eval]'`, or set evaluate.lm_eval.tasks=[]"
+            "`pip install -c constraints.txt --group lm-eval`, or set evaluate.lm_eval.tasks=[]"
         ) from None
     # The harness warns when it gets a model instead of a model name.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

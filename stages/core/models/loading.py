@@ -122,7 +122,7 @@ def get_model(
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"train.quantization: {error}. Quantization needs "
-            "`pip install -c constraints.txt '.[qlora]'` and, except for a trial run, a GPU. "
+            "`pip install -c constraints.txt --group qlora` and, except for a trial run, a GPU. "
             "train=lora needs neither."
         ) from None
 

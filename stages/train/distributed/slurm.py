@@ -108,7 +108,7 @@ def get_executor(launcher: Slurm) -> Any:
     except ImportError:
         raise UserError(
             "train.launcher.kind=slurm needs submitit; install it with "
-            "pip install -c constraints.txt '.[slurm]'"
+            "pip install -c constraints.txt --group slurm"
         ) from None
     asked = {
         "name": "tuneproof",

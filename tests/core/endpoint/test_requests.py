@@ -235,7 +235,7 @@ def test_a_key_that_is_missing_or_none_is_named_before_anything_is_sent(server, 
 
 def test_the_package_that_is_missing_is_named(server, monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    assert "`pip install -c constraints.txt '.[remote]'`" in refused(server)
+    assert "`pip install -c constraints.txt --group remote`" in refused(server)
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(server, monkeypatch, caplog, tmp_path):

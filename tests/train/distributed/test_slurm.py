@@ -115,5 +115,5 @@ def test_what_slurm_does_not_take_is_named(config, workspace, monkeypatch, overr
 
 def test_without_submitit_the_message_says_what_to_install(config, workspace, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(UserError, match=r"pip install -c constraints.txt '\.\[slurm\]'"):
+    with pytest.raises(UserError, match=r"pip install -c constraints.txt --group slurm"):
         slurm.get_executor(config("train/launcher=slurm").train.launcher)
