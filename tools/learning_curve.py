@@ -29,7 +29,7 @@ from stages.core.data.predictions import Prediction
 from stages.core.data.records import SPLITS, Record
 from stages.core.environment.lineage import data_sha256, hardware
 from stages.core.environment.repository import git_commit
-from stages.core.errors import UserError
+from stages.core.errors import UserError, printable
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_json
@@ -65,7 +65,7 @@ def main() -> None:
             points.append(get_point(config, share, name))
             same = same or get_steps(name)
     except (UserError, FileNotFoundError) as error:
-        sys.exit(f"learning_curve: {error}")
+        sys.exit(printable(f"learning_curve: {error}"))
     groups = get_groups(read_split("test", name))
     settings = config.evaluate
     curve = fit_curve(points, settings.confidence, config.seed, groups)

@@ -13,7 +13,7 @@ import sys
 from omegaconf import OmegaConf
 
 from stages.core.config.schema import parse
-from stages.core.errors import UserError
+from stages.core.errors import UserError, printable
 from stages.core.tracking.runs import get_experiment, tracking_uri
 from stages.core.tracking.view import get_address, save_view
 
@@ -30,7 +30,7 @@ def main() -> None:
     try:
         config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
     except (UserError, FileNotFoundError) as error:
-        sys.exit(f"mlflow_ui: {error}")
+        sys.exit(printable(f"mlflow_ui: {error}"))
     from mlflow import MlflowClient
 
     uri = tracking_uri(config.tracking)

@@ -21,7 +21,7 @@ from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
-from stages.core.errors import UserError
+from stages.core.errors import UserError, printable
 from stages.core.storage.files import read_json, sha256_file
 
 COMPARED = (
@@ -69,7 +69,7 @@ def main() -> None:
                 ]
                 console.print(f"What may differ on this machine: {may}")
     except UserError as error:
-        sys.exit(f"repeat: {error}")
+        sys.exit(printable(f"repeat: {error}"))
     sys.exit(1 if differing else 0)
 
 

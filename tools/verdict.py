@@ -7,16 +7,18 @@ every stage from its cache.
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stages.core.config.schema import Config, parse
 from stages.core.data.verdict import read_verdict
-from stages.core.errors import UserError, hide_passwords
+from stages.core.errors import UserError, hide_passwords, printable
 from stages.core.storage.files import read_json
 from stages.core.tracking.runs import tracking_uri
 from stages.core.tracking.tracker import complete
@@ -29,35 +31,37 @@ def main() -> None:
         report = read_verdict()
         outcome = read_json(Path("metrics/register.json"))
     except (UserError, FileNotFoundError) as error:
-        sys.exit(f"verdict: {error}")
-    console = Console(highlight=False, width=max(110, Console().width))
+        sys.exit(printable(f"verdict: {error}"))
+    console = Console(highlight=False, markup=False, width=max(110, Console().width))
     console.print(_arms(config, report))
     console.print(_differences(report))
-    console.print(f"\n[bold]Verdict: {report['verdict']}[/bold]. {report['answer']}")
+    verdict = f"\nVerdict: {report['verdict']}"
+    console.print(Text.assemble((verdict, "bold"), printable(f". {report['answer']}")))
+    for sentence in _sentences(config, report, outcome):
+        console.print(printable(sentence))
+    complete(config)
+
+
+def _sentences(config: Config, report: dict[str, Any], outcome: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines below the verdict."""
     because = report["reasons"][:1]  # the others repeat the table of differences in words
-    for sentence in (*because, *report["summary"], *report["warnings"]):
-        console.print(f"  {sentence}", markup=False)
+    yield from (f"  {one}" for one in (*because, *report["summary"], *report["warnings"]))
     for part in report["slices"]:
         if part["loses"]:
             gap = _interval(part["difference"], "value", "{:+.3f}")
-            console.print(
-                f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}."
-            )
+            yield f"  Loses on {part['by']} {part['value']!r} ({part['rows']} rows): {gap}."
     if report["looks"]["sentence"] not in report["summary"]:
-        console.print(f"  {report['looks']['sentence']}")
+        yield f"  {report['looks']['sentence']}"
     if report["forgetting"]:
-        console.print(f"  {report['forgetting']['sentence']}")
+        yield f"  {report['forgetting']['sentence']}"
     if report["curve"]:
-        console.print(f"  Learning curve: {report['curve']['sentence']}")
+        yield f"  Learning curve: {report['curve']['sentence']}"
     if report["costs"]["worth"]:
-        console.print(f"  {report['costs']['worth']['sentence']}")
-    console.print(f"Registry: {outcome['outcome']}")
-    console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
-    console.print(
-        "MLflow:   make mlflow, or mlflow ui --backend-store-uri "
-        f"{hide_passwords(tracking_uri(config.tracking))}"
-    )
-    complete(config)
+        yield f"  {report['costs']['worth']['sentence']}"
+    yield f"Registry: {outcome['outcome']}"
+    yield f"Report:   {Path('reports/verdict.html').resolve()}"
+    uri = hide_passwords(tracking_uri(config.tracking))
+    yield f"MLflow:   make mlflow, or mlflow ui --backend-store-uri {uri}"
 
 
 def _arms(config: Config, report: dict[str, Any]) -> Table:

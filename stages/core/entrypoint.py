@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, parse
 from stages.core.environment.processes import count_cores, count_queue_workers
-from stages.core.errors import UserError
+from stages.core.errors import UserError, printable
 from stages.core.tracking.tracker import Tracker, track
 
 # Each batch of text has a new shape, and oneDNN caches a primitive for every shape. A thousand of
@@ -63,7 +63,7 @@ def plain_main(stage: str) -> Callable[[Main], Main]:
                 with set_up_process():
                     recipe(cfg)
             except UserError as error:
-                sys.exit(f"\n{stage}: {error}")
+                sys.exit(printable(f"\n{stage}: {error}"))
 
         return main
 
@@ -103,8 +103,17 @@ def _disk_is_full(error: Exception) -> bool:
     return full or "No space left on device" in str(error)
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Escapes texts of rows, models and servers in messages and tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("stages", "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)
     # It warns about settings that Tuneproof chooses on purpose.

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from stages.core.config.data import ChecksConfig
-from stages.core.errors import UserError
+from stages.core.errors import UserError, one_line
 
 SEVERITY = {"fail": "error", "drop": "dropped", "truncate": "truncated", "warn": "warning"}
 
@@ -89,7 +89,7 @@ class Findings:
             for finding in found:
                 where = f"{finding.file}:{finding.line}" if finding.line else finding.file
                 field = f", field `{finding.field}`" if finding.field else ""
-                lines.append(f"  {where}{field}: {finding.found}; {finding.todo}")
+                lines.append(one_line(f"  {where}{field}: {finding.found}; {finding.todo}"))
             if count > len(found):
                 lines.append(f"  … and {count - len(found):,} more")
         return "\n".join(lines) or "no findings"

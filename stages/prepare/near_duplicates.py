@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.core.data.records import SPLITS, Record
+from stages.core.data.unicode_text import fold, split_text, unify
 from stages.prepare.duplicates import normalised
 from stages.prepare.splits import SplitFiles
 
@@ -162,9 +163,7 @@ def _shingles(record: Record) -> tuple[Shingles, Shingles]:
 
 
 def _shingle(text: str) -> Shingles:
-    words = text.split()
-    if len(text) > 20 * len(words):  # a script without spaces
-        words = list(text)
+    words = split_text(unify(fold(text)))
     return (
         {" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1))}
         if words

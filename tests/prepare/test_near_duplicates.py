@@ -69,3 +69,24 @@ def test_a_script_without_spaces_has_shingles(tmp_path):
         len(find(tmp_path, ("train", chat(text, "好")), ("test", chat(text[:-1] + "呢", "好"))))
         == 1
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        # Names in Latin letters and spaces, so that most characters stand in few "words".
+        (
+            "ราคา iPhone 15 Pro Max 256 GB ที่ร้านในกรุงเทพวันนี้เท่าไรและมีส่วนลดสำหรับนักศึกษาหรือไม่",
+            "ราคา iPhone 15 Pro Max 256 GB ที่ร้านในกรุงเทพวันนี้เท่าไรและมีส่วนลดสำหรับนักศึกษาหรือเปล่า",
+        ),
+        (
+            "Python 3.11 と PyPI と Docker を使っていますがこのエラーの直し方を教えてください",
+            "Python 3.11 と PyPI と Docker を使っていますがこのエラーの直し方を教えてくださいね",
+        ),
+        # The same Urdu sentence from an Urdu and from an Arabic keyboard.
+        ("یہ کتاب کس نے کب اور کہاں لکھی تھی؟", "يہ كتاب كس نے كب اور كہاں لكھی تھی؟"),
+        ("https://example.com/" + "a/b/" * 20 + "1", "https://example.com/" + "a/b/" * 20 + "2"),
+    ],
+)
+def test_near_rows_are_found_in_every_script(tmp_path, text, near):
+    assert len(find(tmp_path, ("train", chat(text, "a")), ("test", chat(near, "a")))) == 1

@@ -7,7 +7,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-import idna
 import regex
 from fontTools.unicodedata import script, script_name
 
@@ -17,12 +16,14 @@ _VIRAMA = r"\p{Canonical_Combining_Class=Virama}"
 _INVISIBLE = regex.compile(
     r"(?V1)[[\p{Cf}&&\p{Default_Ignorable_Code_Point}]--[\u200c\u200d\u180e\U000e0020-\U000e007f]]"
 )
+# The last alternative is the second rule of RFC 5892, appendix A.1: between letters that would
+# otherwise join.
 _JOINER = regex.compile(
-    rf"(?<joins>(?<={_VIRAMA})\u200d|\u200d(?={_VIRAMA})"
-    r"|(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic}))"
+    rf"(?V1)(?<joins>(?<={_VIRAMA})[\u200c\u200d]|\u200d(?={_VIRAMA})"
+    r"|(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic})"
+    r"|(?<=[\p{jt=L}\p{jt=D}]\p{jt=T}{0,15})\u200c(?=\p{jt=T}{0,15}[\p{jt=R}\p{jt=D}]))"
     r"|[\u200c\u200d]"
 )
-_NEAR = 16  # characters around a joiner that decide whether it has a meaning
 # The chillus of Malayalam as they were written before Unicode 5.1 (The Unicode Standard, section
 # 12.9).
 _CHILLUS = {
@@ -50,6 +51,10 @@ UNSPACED = (
 _WORD = regex.compile(
     rf"(?V1)(?={UNSPACED})\X|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}\u200c\u200d])+"
 )
+_RUN = regex.compile(rf"(?V1)(?<unspaced>{UNSPACED}[{UNSPACED}\p{{M}}]*)|[\S--{UNSPACED}]+")
+_CHARACTER = regex.compile(r"\X")
+_LONGEST = 40  # characters of a word
+_PART = regex.compile(r"(?V1)[\p{L}\p{M}\p{N}\u200c\u200d]+|\S")
 
 
 def clean(text: str) -> str:
@@ -64,7 +69,7 @@ def clean(text: str) -> str:
         return text
     text = unicodedata.normalize("NFC", text)
     text = _CHILLU.sub(lambda match: _CHILLUS[match[0]], text)
-    text = _JOINER.sub(lambda match: match[0] if match["joins"] or _separates(match) else "", text)
+    text = _JOINER.sub(lambda match: match[0] if match["joins"] else "", text)
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
 
 
@@ -83,7 +88,7 @@ def unify(text: str) -> str:
     """
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", "".join(map(_unify, text)).translate(_VARIANTS))
+    return unicodedata.normalize("NFC", text.translate(_FORMS))
 
 
 def plain_digits(text: str) -> str:
@@ -98,6 +103,20 @@ def get_words(text: str) -> list[str]:
     character, together with its marks, counts as one word.
     """
     return _WORD.findall(fold(text))
+
+
+def split_text(text: str) -> list[str]:
+    """Split a text at white space and between the characters of scripts without spaces.
+
+    In contrast to `get_words` nothing but white space is left out, so that `3 + 5` differs from
+    `3 - 5`. A longer run than any word, such as a link or JSON, is split into its words and signs.
+    """
+    if text.isascii():
+        return [part for word in text.split() for part in _split_long(word)]
+    tokens: list[str] = []
+    for run in _RUN.finditer(text):
+        tokens += _CHARACTER.findall(run[0]) if run["unspaced"] else _split_long(run[0])
+    return tokens
 
 
 def count_scripts(texts: Iterable[str]) -> Counter[str]:
@@ -115,16 +134,19 @@ def get_script(text: str) -> str:
     return next((name for name, _ in count_scripts([text]).most_common(1)), "none")
 
 
-def _separates(match: regex.Match[str]) -> bool:
-    """Return whether RFC 5892 allows a joiner in this place."""
-    start = max(0, match.start() - _NEAR)
-    try:
-        return idna.valid_contextj(match.string[start : match.end() + _NEAR], match.start() - start)
-    except ValueError:  # idna raises it beside a control character
-        return False
+class _Forms(dict[int, str]):
+    """The one code of each character, computed when `str.translate` first meets the character."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if not unicodedata.decomposition(character).startswith(_OWN_MEANING):
+            character = plain_digits(unicodedata.normalize("NFKC", character))
+        self[code] = character.translate(_VARIANTS)
+        return self[code]
 
 
-def _unify(character: str) -> str:
-    if unicodedata.decomposition(character).startswith(_OWN_MEANING):
-        return character
-    return plain_digits(unicodedata.normalize("NFKC", character))
+_FORMS = _Forms()
+
+
+def _split_long(word: str) -> list[str]:
+    return _PART.findall(word) if len(word) > _LONGEST else [word]

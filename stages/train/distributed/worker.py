@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from stages.core.entrypoint import set_up_process
 from stages.core.environment.processes import is_main
-from stages.core.errors import UserError
+from stages.core.errors import UserError, printable
 from stages.train.distributed.failures import DEFECT, MISTAKE, leave
 from stages.train.distributed.workers import VALUES
 
@@ -49,7 +49,7 @@ def main() -> None:
         os._exit(128 + signal.SIGINT)
     except BaseException:
         said = traceback.format_exc()
-        sys.stderr.write(said)
+        sys.stderr.write(printable(said))
         leave(folder, DEFECT, said)
 
 

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.core.data.unicode_text import clean, count_scripts, fold, get_script, get_words, unify
+from stages.core.data.unicode_text import (
+    clean,
+    count_scripts,
+    fold,
+    get_script,
+    get_words,
+    split_text,
+    unify,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,22 @@ def test_one_code_for_each_character():
 )
 def test_words(text, words):
     assert get_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("What is 3 + 5?", ["What", "is", "3", "+", "5?"]),
+        ("iPhone 15 ราคา", ["iPhone", "15", "ร", "า", "ค", "า"]),
+        ("价格是iPhone。", ["价", "格", "是", "iPhone。"]),
+        ("कीमत क्या है?", ["कीमत", "क्या", "है?"]),
+        (f"see {'a/' * 21}b", ["see", *["a", "/"] * 21, "b"]),  # a link
+        ("", []),
+    ],
+)
+def test_text_is_split_without_a_loss(text, tokens):
+    assert split_text(text) == tokens
+    assert "".join(tokens) == "".join(text.split())
 
 
 def test_scripts():
