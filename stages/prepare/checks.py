@@ -11,7 +11,7 @@ from stages.core.data.records import Message, Record
 from stages.prepare.findings import Finding
 from stages.prepare.messages import Report, has_calls, to_message, to_tools
 from stages.prepare.raw_examples import RawExample, Turn, as_boolean
-from stages.prepare.readers import Row
+from stages.prepare.rows import Row
 from stages.prepare.secrets import kinds_of_secrets, may_hold_a_secret
 
 # Codes that may be warnings, because the row still makes a valid record.

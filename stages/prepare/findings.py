@@ -10,6 +10,7 @@ import orjson
 from stages.core.config.data import ChecksConfig
 from stages.core.errors import UserError, one_line
 
+LISTED = 1000  # findings that differ in nothing but the row, for each that the file lists
 SEVERITY = {"fail": "error", "drop": "dropped", "truncate": "truncated", "warn": "warning"}
 
 
@@ -30,7 +31,12 @@ class Finding:
 
 
 class Findings:
-    """Writes all findings of a run to a file as they come, and keeps the first of each kind."""
+    """Writes the findings of a run to a file as they come, and keeps the first of each kind.
+
+    A mistake that every row repeats would make a file that is larger than the data. Only the first
+    1,000 findings of the same code and field that found the same are written, and the last lines of
+    the file count the others.
+    """
 
     def __init__(self, checks: ChecksConfig, path: Path) -> None:
         self._checks = checks
@@ -38,6 +44,8 @@ class Findings:
         self._file = path.open("wb")
         self._first: dict[tuple[str, str], list[Finding]] = defaultdict(list)
         self._severities: Counter[tuple[str, str]] = Counter()
+        self._alike: Counter[int] = Counter()
+        self._left_out: Counter[tuple[str, str]] = Counter()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,14 +73,26 @@ class Findings:
             self._severities[key] += 1
             if len(self._first[key]) < self._checks.shown:
                 self._first[key].append(finding)
-            line = {"severity": severity, **asdict(finding)}
-            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            alike = hash((severity, finding.code, finding.field, finding.found))
+            self._alike[alike] += 1
+            if self._alike[alike] <= LISTED:
+                self._write(severity, finding)
+            else:
+                self._left_out[severity, finding.code] += 1
             passed = passed and done in {"warn", "truncate"}
         return passed
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Write how many findings were left out, and close the file."""
+        for (severity, code), count in self._left_out.items():
+            what = f"{count:,} more findings that differ from a listed one in nothing but the row"
+            self._write(severity, Finding(code, "", 0, "", what, "see the findings above"))
+        self._left_out.clear()
         self._file.close()
+
+    def _write(self, severity: str, finding: Finding) -> None:
+        line = {"severity": severity, **asdict(finding)}
+        self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     @property
     def failed(self) -> bool:

@@ -6,7 +6,15 @@ from itertools import takewhile
 from typing import Any
 
 from stages.prepare.bio_tags import COLUMNS, read_tagged
-from stages.prepare.raw_examples import RawExample, Turn, as_boolean, parse_json
+from stages.prepare.json_values import Unusable
+from stages.prepare.raw_examples import (
+    RawExample,
+    Turn,
+    as_boolean,
+    as_text,
+    parse_json,
+    parse_messages,
+)
 
 Value = dict[str, Any]
 
@@ -80,8 +88,8 @@ def _evals(value: Value) -> RawExample:
 
 
 def _preference(value: Value) -> RawExample:
-    better = parse_json(value["chosen"])
-    worse = parse_json(value["rejected"])
+    better = parse_messages(value["chosen"])
+    worse = parse_messages(value["rejected"])
     if "prompt" in value:
         turns = _prompt("prompt", value)
         where = "prompt"
@@ -152,14 +160,13 @@ def _instruction(value: Value) -> RawExample:
 
 
 def _labelled(value: Value) -> RawExample:
-    label = value["label"]
-    target = label if label is None else str(label)
+    target = as_text(value["label"])
     return RawExample(
         "chat",
         "text",
         _made("text", "user", value["text"]),
         _made("label", "assistant", target),
-        label=target,
+        label=target if isinstance(target, str) else None,
     )
 
 
@@ -179,6 +186,8 @@ def _text(value: Value) -> RawExample:
 
 def _turns(column: str, value: Value, prefix: str = "") -> list[Turn] | None:
     messages = parse_json(value.get(column))
+    if isinstance(messages, Unusable):
+        return [Turn(f"{prefix}{column}", messages)]
     if not isinstance(messages, list):
         return None
     return [Turn(f"{prefix}{column}[{i}]", message) for i, message in enumerate(messages)]
@@ -189,13 +198,16 @@ def _made(column: str, role: str, content: Any) -> list[Turn]:
 
 
 def _prompt(column: str, value: Value) -> list[Turn]:
-    return _turns(column, value) or _made(column, "user", value[column])
+    messages = parse_messages(value[column])
+    if not isinstance(messages, list) or not messages:
+        return _made(column, "user", messages)
+    return [Turn(f"{column}[{i}]", message) for i, message in enumerate(messages)]
 
 
 def _completion(column: str, content: Any, start: int = 0) -> list[Turn]:
-    messages = parse_json(content)
+    messages = parse_messages(content)
     if not isinstance(messages, list):
-        return _made(column, "assistant", content)
+        return _made(column, "assistant", messages)
     return [Turn(f"{column}[{i}]", message) for i, message in enumerate(messages) if i >= start]
 
 

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.core.data.records import Message
+from stages.prepare.json_values import Unusable
 from stages.prepare.raw_examples import ROLES, Turn, parse_json
 
 CALLS = {"tool_calls", "function_call"}
-KEYS = {"role", "content", "name", "weight", "tool_call_id", "refusal", "reasoning_content", *CALLS}
+TEXTS = ("name", "tool_call_id", "reasoning_content")
+KEYS = {"role", "content", "weight", *TEXTS, *CALLS}
+# The types of a part of text in OpenAI's APIs, and the keys that such a part may have.
+TEXT_PARTS = {None, "text", "input_text", "output_text"}
+PART_KEYS = {"type", "text", "annotations", "cache_control"}
+MISSING = {"nan", "NaN", "NaT", "<NA>"}  # what pandas writes as text for a missing value
 DEFINITION = 'write {"type": "function", "function": {"name": "...", "parameters": {...}}}'
 SHOWN = 50  # characters of a value in a finding
 CALL = 'write {"type": "function", "function": {"name": "...", "arguments": "{...}"}}'
@@ -22,8 +28,12 @@ Report = Callable[[str, str, str, str], None]
 
 def shown(value: Any) -> str:
     """Describe a value in a few characters, however large or deeply nested it is."""
-    if isinstance(value, dict | list):
+    if isinstance(value, Unusable):
+        return value.what
+    if isinstance(value, dict | list | tuple):
         return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     if isinstance(value, str):
         return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}…"
     return "nothing" if value is None else f"{value!r:.{SHOWN}}"
@@ -68,14 +78,14 @@ def to_message(turn: Turn, report: Report) -> Message | None:
         weight = None
     calls = _to_calls(turn, message, report)
     content = _to_content(turn, message, report)
+    for key in TEXTS:
+        if not isinstance(text := message.get(key, ""), str):
+            what = f"{shown(text)} instead of text"
+            report("missing_content", turn.at(key), what, "write it as text, or remove it")
     if role is None or content is None:
         return None
     made: Message = {"role": role, "content": content}
-    made |= {
-        key: str(message[key])
-        for key in ("name", "tool_call_id", "reasoning_content")
-        if key in message
-    }
+    made |= {key: message[key] for key in TEXTS if key in message}
     made |= {"tool_calls": calls} if calls else {}
     return made | ({"weight": int(weight)} if weight is not None and role == "assistant" else {})
 
@@ -118,21 +128,11 @@ def _to_content(turn: Turn, message: Message, report: Report) -> str | None:
     content = message.get("content")
     field = turn.at("content")
     if isinstance(content, list) and content and turn.own:
-        parts = [
-            part if isinstance(part, dict) else {"type": type(part).__name__} for part in content
-        ]
-        others = sorted(
-            {shown(part.get("type")) for part in parts if not isinstance(part.get("text"), str)}
-        )
-        if others:
-            report(
-                "unsupported_content",
-                field,
-                f"a part of type {', '.join(others)}",
-                "keep only the text parts",
-            )
+        if others := sorted({other for part in content if (other := _describe_part(part))}):
+            what = f"a part {', '.join(others)}"
+            report("unsupported_content", field, what, "keep only the text parts")
             return None
-        content = "".join(part["text"] for part in parts)
+        content = "".join(part["text"] for part in content)
     if content is None and has_calls(message):
         return ""
     if not isinstance(content, str):
@@ -147,7 +147,24 @@ def _to_content(turn: Turn, message: Message, report: Report) -> str | None:
     empty = not content if turn.role == "assistant" else not content.strip()
     if empty and turn.role != "tool" and not has_calls(message):
         report("missing_content", field, "an empty text", "use a non-empty text")
+    if turn.role != "tool" and content.strip() in MISSING:
+        what = f"{content.strip()!r}, which pandas writes for a missing value"
+        todo = "write the text; if this is one, set checks.missing_value=warn"
+        report("missing_value", field, what, todo)
     return content
+
+
+def _describe_part(part: Any) -> str:
+    """Describe a part of a content that is not text alone, or return an empty text if it is."""
+    if not isinstance(part, dict):
+        return f"of type {type(part).__name__!r}"
+    kind = part.get("type")
+    if isinstance(kind, dict | list) or kind not in TEXT_PARTS:
+        return f"of type {shown(kind)}"
+    if not isinstance(part.get("text"), str):
+        return f"with {shown(part.get('text'))} as its text"
+    other = sorted(str(key) for key in part.keys() - PART_KEYS if part[key] is not None)
+    return f"of text that also has {shown(', '.join(other))}" if other else ""
 
 
 def _to_calls(turn: Turn, message: Message, report: Report) -> list[dict[str, Any]]:
@@ -167,9 +184,12 @@ def _to_calls(turn: Turn, message: Message, report: Report) -> list[dict[str, An
         )
         at = f"{field}[{i}]" if field.endswith(".tool_calls") else field
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            report("bad_tools", at, "not a function call", CALL)
+            what = shown(call) if isinstance(call, Unusable) else "not a function call"
+            report("bad_tools", at, what, CALL)
         elif not isinstance(arguments, dict):
-            report("bad_tools", at, "the arguments are not a JSON object", CALL)
+            report("bad_tools", at, f"{shown(arguments)} instead of arguments", CALL)
+        elif not isinstance(call.get("id") or "", str):
+            report("bad_tools", at, f"{shown(call['id'])} instead of an id", "write it as text")
         else:
             kept = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
             made.append(

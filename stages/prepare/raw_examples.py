@@ -1,12 +1,17 @@
 """Represent an unchecked row, independent of its format."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import orjson
 
 from stages.core.config.base import Kind
+from stages.prepare.json_values import find_unusable, parse
 
 ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
 ROLES |= {"tool": "tool", "function": "tool"}
@@ -69,14 +74,54 @@ class RawExample:
 def parse_json(value: Any) -> Any:
     """Parse a text that holds a JSON list or object, and return any other value as is.
 
-    Tables keep lists and objects as JSON text.
+    Tables keep lists and objects as JSON text. The result is `Unusable` if a part of it is.
     """
     if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
         try:
-            return orjson.loads(value)
+            made = parse(value)
         except orjson.JSONDecodeError:
             return value
+        found = find_unusable(made)
+        return found[1] if found else made
     return value
+
+
+def parse_messages(value: Any) -> Any:
+    """Parse a text that holds a JSON list of messages, and return any other value as is.
+
+    A question or an answer may itself be a JSON list, but its objects have no role.
+    """
+    if not isinstance(value, str) or value.lstrip()[:1] != "[":
+        return value
+    try:
+        plain = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
+    if any(isinstance(part, dict) and "role" in part for part in plain):
+        return parse_json(value)
+    return value
+
+
+def as_text(value: Any) -> Any:
+    """Write a number, a boolean or a date of a column as text, in its JSON form if it has one.
+
+    A whole number has one form, because pandas writes 1 as 1.0 if another row has no value.
+    None stands for a missing value and for NaN. Any value that is not kept exactly is returned as
+    it is.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if value.is_integer():
+            return str(int(value)) if abs(value) < 2**53 else value
+        return str(value) if math.isfinite(value) else value
+    if isinstance(value, Decimal) and not value.is_finite():
+        return None if value.is_nan() else value
+    return (
+        str(value) if isinstance(value, int | Decimal | date | time | timedelta | UUID) else value
+    )
 
 
 def as_boolean(value: Any) -> Any:

@@ -3,6 +3,7 @@
 Memory holds only a few hashes per row.
 """
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
@@ -10,15 +11,19 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
+import orjson
+
 from stages.core.config.schema import Config
 from stages.core.data.records import SPLITS, Record
 from stages.prepare.checks import SOFT, check_sample
 from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Finding, Findings
-from stages.prepare.formats import FORMATS, Format, detect, rename
+from stages.prepare.formats import FORMATS, detect, rename
+from stages.prepare.headers import check_header, unknown_format
+from stages.prepare.json_values import find_unusable
 from stages.prepare.messages import shown
-from stages.prepare.raw_examples import RawExample
-from stages.prepare.readers import Row
+from stages.prepare.raw_examples import RawExample, as_text
+from stages.prepare.rows import Header, Row, Rows
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 
@@ -27,14 +32,6 @@ NAMES = {name: name for name in SPLITS} | {
     "valid": "validation",
     "val": "validation",
 }
-SUGGESTED = {"question": "prompt", "query": "prompt", "input": "prompt"}
-SUGGESTED |= {
-    "answer": "completion",
-    "response": "completion",
-    "output": "completion",
-    "target": "completion",
-}
-SUGGESTED |= {"content": "text", "body": "text", "category": "label"}
 
 
 class Placed(NamedTuple):
@@ -65,7 +62,7 @@ class Reader:
         """Yield the records that are kept, with a progress bar after two seconds."""
         from tqdm import tqdm
 
-        rows = islice(self.source.rows(), self._data.limit)
+        rows = islice(self._judge_headers(self.source.rows()), self._data.limit)
         for row in tqdm(rows, desc="rows", unit="row", delay=2, mininterval=1):
             self.rows += 1
             if isinstance(row, Finding):
@@ -83,7 +80,21 @@ class Reader:
                 yield Placed(record, split, row.file, row.line)
         self._findings.add(self._about_all())
 
+    def _judge_headers(self, rows: Rows) -> Iterator[Row | Finding]:
+        """Report the header of a table once if it fits no format, and leave out the table's rows."""
+        refused = None
+        for row in rows:
+            if isinstance(row, Header):
+                found = check_header(row, self._data, FORMATS.get(self.format or ""))
+                refused = row.file if found else None
+                yield from found
+            elif row.file != refused:
+                yield row
+
     def _read(self, row: Row) -> tuple[Record | None, list[Finding]]:
+        if lost := find_unusable(row.value):
+            path, part = lost
+            return None, [Finding("bad_json", row.file, row.line, path, part.what, part.todo)]
         if not isinstance(row.value, dict):
             what = f"{type(row.value).__name__} instead of an object"
             return None, [
@@ -93,7 +104,7 @@ class Reader:
         self.format = self.format or detect(value)
         form = FORMATS[self.format] if self.format else None
         if form is None or (self.format != "chat" and not form.fits(value)):
-            return None, [_unknown_format(row, value, form)]
+            return None, [unknown_format(row.file, row.line, list(value), form)]
         sample = form.convert(value)
         record, found = check_sample(row, sample, self._meta(sample, row.value))
         found = [self._in_their_words(finding) for finding in found + self._more(row, sample)]
@@ -122,14 +133,21 @@ class Reader:
             what = shown(row.value.get(column))
             todo = f"use one of {', '.join(NAMES)}"
             found.append(Finding("unknown_split", row.file, row.line, column, what, todo))
+        for column in (self._data.label_column, self._data.group_column):
+            text = as_text(row.value.get(column)) if column else None
+            if column and text is not None and not isinstance(text, str):
+                what = f"{shown(text)} instead of text"
+                todo = "write it as text"
+                found.append(Finding("missing_content", row.file, row.line, column, what, todo))
         return found
 
     def _meta(self, sample: RawExample, value: dict[str, Any]) -> dict[str, Any]:
         data = self._data
-        label = value.get(data.label_column) if data.label_column else sample.label
-        meta: dict[str, Any] = {} if label is None else {"label": str(label)}
-        if data.group_column and value.get(data.group_column) is not None:
-            meta["group"] = str(value[data.group_column])
+        label = as_text(value.get(data.label_column)) if data.label_column else sample.label
+        meta: dict[str, Any] = {"label": label} if isinstance(label, str) else {}
+        group = as_text(value.get(data.group_column)) if data.group_column else None
+        if isinstance(group, str):
+            meta["group"] = group
         if data.group_starts:
             meta["group"] = str(bisect_right(data.group_starts, self.rows) + 1)
         if data.split.column:
@@ -169,30 +187,13 @@ def _split_name(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold. Lists, dates and very large integers become text."""
+    """Return a value that JSON can hold. Lists and objects become JSON text.
+
+    Dates, very large integers and infinities become text, and NaN becomes null.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, dict | list):
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     small = isinstance(value, int) and abs(value) < 2**53
     return value if value is None or small or isinstance(value, str | float | bool) else str(value)
-
-
-def _unknown_format(row: Row, value: dict[str, Any], wanted: Format | None) -> Finding:
-    expected = (
-        wanted.describe() if wanted else "; or ".join(form.describe() for form in FORMATS.values())
-    )
-    guess = {ours: theirs for theirs, ours in SUGGESTED.items() if theirs in value}
-    pair = next(
-        (p for p in (("prompt", "completion"), ("text", "label")) if set(p) <= set(guess)), ()
-    )
-    mapping = ", ".join(f"{ours}: {guess[ours]}" for ours in pair)
-    todo = (
-        f"try -S '+data.column_mapping={{{mapping}}}'"
-        if mapping
-        else f"expected {expected}; map other names with data.column_mapping"
-    )
-    return Finding(
-        "unknown_format",
-        row.file,
-        row.line,
-        "",
-        f"columns {', '.join(sorted(map(str, value)))}",
-        todo,
-    )

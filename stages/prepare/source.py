@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 from stages.core.config.data import DataConfig, FileSource, HubDataSource, WheelSource
 from stages.core.errors import UserError, hide_passwords
 from stages.core.storage.wheels import get_member
-from stages.prepare.readers import READERS, TEXT, Row, Rows, read_matches
+from stages.prepare.local_files import find_local, is_local
+from stages.prepare.readers import READERS, TEXT, read_matches
+from stages.prepare.rows import Row, Rows
 
 
 def _unpack_zstd(stream: BinaryIO) -> BinaryIO:
@@ -136,7 +138,7 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
     from fsspec import open_files
 
     try:
-        files = open_files(pattern, "rb")
+        files = find_local(pattern) if is_local(pattern) else open_files(pattern, "rb")
         there = [file for file in files if file.fs.exists(file.path)]
     except ImportError as error:
         install = (

@@ -6,7 +6,7 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.prepare.checks import check_sample
 from stages.prepare.formats import FORMATS, detect
-from stages.prepare.readers import Row
+from stages.prepare.rows import Row
 from stages.prepare.secrets import detectors, kinds_of_secrets, may_hold_a_secret
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
 

@@ -149,7 +149,8 @@ class ChecksConfig(Section):
     """
 
     shown: Count
-    """How many findings of each kind the message shows. `findings.jsonl` lists all of them."""
+    """How many findings of each kind the message shows. `findings.jsonl` lists all of them, and of
+    those that differ in nothing but the row the first 1,000."""
     preview: Count
     """How many rows the preview shows as training sees them."""
     min_rows: Count
@@ -167,8 +168,9 @@ class ChecksConfig(Section):
     """The share of the training rows that may have the same target, if the primary metric counts
     right rows. If there are few different targets, each may have 1.25 times an even share."""
     bad_json: Hard
-    """A line is not JSON or does not match `data.lines`, or a CSV row has more fields than the
-    header."""
+    """A line is not JSON or does not match `data.lines`, or a CSV row has more or fewer fields than
+    the header. Or something would be lost: two columns or two keys of an object have the same name,
+    an integer has more than 64 bits, or a value has more than 100 levels."""
     encoding: Hard
     """A line is not UTF-8."""
     data_type: Hard
@@ -188,9 +190,11 @@ class ChecksConfig(Section):
     unrecognized_role: Hard
     """The role of a message is unknown."""
     missing_content: Hard
-    """The content of a message is empty or not text."""
+    """The content of a message is empty or not text, or another text of it is not text."""
+    missing_value: Action
+    """A text is `nan`, `NaN`, `NaT` or `<NA>`, which pandas writes for a missing value."""
     unsupported_content: Hard
-    """A part of a message is an image, a sound or a file."""
+    """A part of a message is, or also has, an image, a sound or a file."""
     example_missing_assistant_message: Hard
     """A row has no message of the assistant."""
     bad_completion: Hard

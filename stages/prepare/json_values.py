@@ -1,0 +1,109 @@
+"""Parse JSON so that nothing of it is lost without a word.
+
+Parsers keep the last of several equal keys and round integers of more than 64 bits. Other programs
+refuse values that are nested too deeply.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+DEPTH = 100
+"""Levels of lists and objects in a row. orjson writes at most 254, and later stages add some."""
+KEY = 50  # characters of a key in a finding
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Stands for a value that JSON can express but that cannot be kept as it is."""
+
+    what: str
+    todo: str
+
+
+TOO_DEEP = Unusable(f"a value of more than {DEPTH} levels", "write it with fewer levels")
+
+
+def parse(text: bytes | str) -> Any:
+    """Parse JSON, with `Unusable` in place of what would be lost.
+
+    The result is `TOO_DEEP` if the value has far more levels than `DEPTH`. Of any other value
+    `find_unusable` must tell whether it can be used.
+
+    Raises:
+        orjson.JSONDecodeError: The text is not JSON.
+    """
+    orjson.loads(text)  # refuses what the decoder of the standard library accepts, such as NaN
+    try:
+        return _DECODER.decode(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        return TOO_DEEP
+
+
+def _to_object(pairs: list[tuple[str, Any]]) -> Any:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+    return Unusable(f"an object with the key {key[:KEY]!r} more than once", "keep one of them")
+
+
+def _to_integer(digits: str) -> Any:
+    if len(digits) > len(str(2**64)) or not -(2**63) <= int(digits) < 2**64:
+        return Unusable("an integer of more than 64 bits", "write it as text")
+    return int(digits)
+
+
+NESTED = (dict, list, tuple, Unusable)
+_DECODER = json.JSONDecoder(object_pairs_hook=_to_object, parse_int=_to_integer)
+
+
+def find_unusable(value: Any) -> tuple[str, Unusable] | None:
+    """Return the place of the first part of a value that cannot be used, and that part, or None."""
+    level = [value]
+    for _ in range(DEPTH + 1):
+        level = [part for part in level if isinstance(part, NESTED)]
+        if not level:
+            return None
+        if any(isinstance(part, Unusable) for part in level):
+            path, found = next(step for step in _walk(value) if isinstance(step[1], Unusable))
+            return path.removeprefix("."), found
+        level = [child for part in level for child in _values(part)]
+    path, _ = max(_steps(value), key=lambda step: _count_levels(step[1]))
+    return path.removeprefix("."), TOO_DEEP
+
+
+def _values(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _count_levels(value: Any) -> int:
+    level = [value]
+    count = 0
+    while level := [part for part in level if isinstance(part, NESTED)]:
+        level = [child for part in level for child in _values(part)]
+        count += 1
+    return count
+
+
+def _steps(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a list or object, each with the step that leads to it."""
+    if isinstance(value, dict):
+        yield from ((f".{key}", part) for key, part in value.items())
+    elif isinstance(value, list | tuple):
+        yield from ((f"[{i}]", part) for i, part in enumerate(value))
+
+
+def _walk(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all parts of a value in order, each with its path."""
+    stack = [("", value)]
+    while stack:
+        path, part = stack.pop()
+        yield path, part
+        stack += [(path + step, child) for step, child in reversed(list(_steps(part)))]
