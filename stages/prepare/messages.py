@@ -9,11 +9,13 @@ from typing import Any
 
 from stages.core.data.records import Message
 from stages.prepare.raw_examples import ROLES, Turn, parse_json
+from stages.prepare.secrets import hide_secrets
 
 CALLS = {"tool_calls", "function_call"}
 KEYS = {"role", "content", "name", "weight", "tool_call_id", "refusal", "reasoning_content", *CALLS}
 DEFINITION = 'write {"type": "function", "function": {"name": "...", "parameters": {...}}}'
 SHOWN = 50  # characters of a value in a finding
+SEARCHED = 2_000  # characters of a value that are searched for secrets before it is cut
 CALL = 'write {"type": "function", "function": {"name": "...", "arguments": "{...}"}}'
 
 Report = Callable[[str, str, str, str], None]
@@ -21,11 +23,12 @@ Report = Callable[[str, str, str, str], None]
 
 
 def shown(value: Any) -> str:
-    """Describe a value in a few characters, however large or deeply nested it is."""
+    """Describe a value in a few characters, without its secrets, however large or deep it is."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, str):
-        return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}…"
+        text = hide_secrets(value[:SEARCHED])
+        return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}…"
     return "nothing" if value is None else f"{value!r:.{SHOWN}}"
 
 
