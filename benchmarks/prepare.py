@@ -27,7 +27,7 @@ from typing import Any
 import orjson
 
 from benchmarks.pipeline import run
-from stages.prepare.secrets import kinds_of_secrets, may_hold_a_secret
+from stages.prepare.secrets import kinds_of_secrets, strings
 
 RESULT = Path("benchmarks/results/prepare.json")
 WORDS = [
@@ -91,9 +91,8 @@ def scan(path: Path) -> float:
         for line in file:
             messages = orjson.loads(line)["messages"]
             started = time.perf_counter()
-            for message in messages:
-                if may_hold_a_secret(message["content"]):
-                    kinds_of_secrets(message["content"])
+            for text in strings(messages):
+                kinds_of_secrets(text)
             seconds += time.perf_counter() - started
     return seconds
 

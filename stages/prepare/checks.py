@@ -1,7 +1,7 @@
 """Check single rows: collect every finding about a row and build its canonical record."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ from stages.prepare.findings import Finding
 from stages.prepare.messages import Report, has_calls, to_message, to_tools
 from stages.prepare.raw_examples import RawExample, Turn, as_boolean
 from stages.prepare.rows import Row
-from stages.prepare.secrets import kinds_of_secrets, may_hold_a_secret
+from stages.prepare.secrets import hide_secrets, kinds_of_secrets, strings
 
 # Codes that may be warnings, because the row still makes a valid record.
 SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}
@@ -41,8 +41,6 @@ def check_sample(
     findings: list[Finding] = []
 
     def report(code: str, field: str, found: str, todo: str) -> None:
-        if may_hold_a_secret(found) and kinds_of_secrets(found):
-            found = "a value that contains a secret"
         findings.append(Finding(code, row.file, row.line, field, found, todo))
 
     for problem in sample.problems:
@@ -61,7 +59,12 @@ def check_sample(
         _check_target(sample, kept, report)
         _check_flow(sample, kept, report)
     _check_calls(sample, [*kept, *rejected], tools, report)
-    _check_secrets([*said, *rejected], report)
+    texts = [
+        (turn.at(key), value)
+        for turn, message in [*said, *rejected]
+        for key, value in (message or {}).items()
+    ]
+    findings += find_secrets(row, [*texts, (sample.tools_at, tools)])
     if {finding.code for finding in findings} - SOFT:
         return None, findings
     messages = [message for _, message in kept if message]
@@ -200,7 +203,7 @@ def _check_calls(
                 report(
                     "undefined_tool",
                     field,
-                    f"{name:.60} is not defined in {sample.tools_at}",
+                    f"{hide_secrets(name):.60} is not defined in {sample.tools_at}",
                     "define it there",
                 )
         if len(called) > 1 and as_boolean(sample.parallel) is False:
@@ -208,10 +211,20 @@ def _check_calls(
             report("bad_tools", field, found, "split the message, or allow parallel calls")
 
 
-def _check_secrets(said: Sequence[Said], report: Report) -> None:
-    for turn, message in said:
-        for key in ("content", "tool_calls"):
-            text = str((message or {}).get(key, ""))
-            if may_hold_a_secret(text) and (kinds := kinds_of_secrets(text)):
-                todo = "remove it and revoke it, because a model can repeat its training data"
-                report("secret", turn.at(key), ", ".join(kinds), todo)
+def find_secrets(row: Row, values: Iterable[tuple[str, Any]]) -> list[Finding]:
+    """Look at every string in the values of a row.
+
+    Args:
+        row: The row, which gives the findings their file and line.
+        values: Each value with the field that holds it.
+    """
+    kinds: dict[str, dict[str, None]] = {}
+    for field, value in values:
+        found = (kind for text in strings(value) for kind in kinds_of_secrets(text))
+        kinds.setdefault(field, {}).update(dict.fromkeys(found))
+    todo = "remove it and revoke it, because a model can repeat its training data"
+    return [
+        Finding("secret", row.file, row.line, field, ", ".join(found), todo)
+        for field, found in kinds.items()
+        if found
+    ]

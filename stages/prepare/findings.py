@@ -2,15 +2,17 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from stages.core.config.data import ChecksConfig
 from stages.core.errors import UserError, one_line
+from stages.prepare.secrets import hide_secrets
 
 LISTED = 1000  # findings that differ in nothing but the row, for each that the file lists
+LONGEST = 1_000  # characters of what was found, such as the names of all columns
 SEVERITY = {"fail": "error", "drop": "dropped", "truncate": "truncated", "warn": "warning"}
 
 
@@ -56,7 +58,7 @@ class Findings:
         return dict(totals)
 
     def add(self, findings: Iterable[Finding], action: str | None = None) -> bool:
-        """Record the findings about one row.
+        """Record the findings about one row, without the secrets that they repeat.
 
         Args:
             findings: The findings about the row.
@@ -66,7 +68,8 @@ class Findings:
             Whether the row is kept.
         """
         passed = True
-        for finding in findings:
+        for complete in findings:
+            finding = replace(complete, found=_shorten(hide_secrets(complete.found)))
             done = action or getattr(self._checks, finding.code)
             severity = SEVERITY[done]
             key = (done, finding.code)
@@ -126,3 +129,7 @@ class Findings:
             "Fix the rows and run again. To drop such rows, use -S checks=lenient, "
             "or -S checks.<code>=drop for one kind of error."
         )
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -10,6 +10,7 @@ from typing import Any
 from stages.core.data.records import Message
 from stages.prepare.json_values import Unusable
 from stages.prepare.raw_examples import ROLES, Turn, parse_json
+from stages.prepare.secrets import hide_secrets
 
 CALLS = {"tool_calls", "function_call"}
 TEXTS = ("name", "tool_call_id", "reasoning_content")
@@ -20,6 +21,7 @@ PART_KEYS = {"type", "text", "annotations", "cache_control"}
 MISSING = {"nan", "NaN", "NaT", "<NA>"}  # what pandas writes as text for a missing value
 DEFINITION = 'write {"type": "function", "function": {"name": "...", "parameters": {...}}}'
 SHOWN = 50  # characters of a value in a finding
+SEARCHED = 2_000  # characters of a value that are searched for secrets before it is cut
 CALL = 'write {"type": "function", "function": {"name": "...", "arguments": "{...}"}}'
 
 Report = Callable[[str, str, str, str], None]
@@ -27,7 +29,7 @@ Report = Callable[[str, str, str, str], None]
 
 
 def shown(value: Any) -> str:
-    """Describe a value in a few characters, however large or deeply nested it is."""
+    """Describe a value in a few characters, without its secrets, however large or deep it is."""
     if isinstance(value, Unusable):
         return value.what
     if isinstance(value, dict | list | tuple):
@@ -35,7 +37,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     if isinstance(value, str):
-        return repr(value) if len(value) <= SHOWN else f"{value[:SHOWN]!r}…"
+        text = hide_secrets(value[:SEARCHED])
+        return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}…"
     return "nothing" if value is None else f"{value!r:.{SHOWN}}"
 
 

@@ -9,12 +9,14 @@ from stages.core.config.schema import Config
 from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
 from stages.core.storage.files import atomic_write
+from stages.prepare.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PREVIEW = Path("reports/preview.html")
 TEMPLATES = Path(__file__).parent / "templates"
+SHOWN = 50_000  # characters of a segment; training splits longer plain texts into pieces
 MARKS = "⟦", "⟧"  # around trained text in output without colour
 
 
@@ -27,6 +29,8 @@ class Shown:
     segments: list[Segment]
     pieces: list[list[str]]
     """The texts of the tokens of each segment."""
+    rejected: str | None
+    """The worse answer, if the record has one."""
 
     @property
     def tokens(self) -> int:
@@ -115,8 +119,13 @@ class Preview:
         return "\n".join(lines)
 
     def _show(self, why: str, record: Record) -> Shown:
-        segments = split_record(self._tokenizer, record, self._config.prompt.tuned_system_prompt)
-        return Shown(why, record, segments, [self._pieces(segment.text) for segment in segments])
+        rendered = split_record(self._tokenizer, record, self._config.prompt.tuned_system_prompt)
+        segments = [Segment(_tidy(text), trained) for text, trained in rendered]
+        if any(len(text) > SHOWN for text, _ in rendered):
+            why += ", without the middle of its longest texts"
+        pieces = [self._pieces(segment.text) for segment in segments]
+        rejected = _tidy(record.rejected["content"]) if record.rejected else None
+        return Shown(why, record, segments, pieces, rejected)
 
     def _pieces(self, text: str) -> list[str]:
         """Split a text into the parts that its tokens stand for.
@@ -129,3 +138,10 @@ class Preview:
         starts = [start for start, _ in spans]
         ends = [*starts[1:], len(text)]
         return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _tidy(text: str) -> str:
+    """Hide the secrets of a text, and cut out its middle if it is too long to read."""
+    text = hide_secrets(text)
+    half = SHOWN // 2
+    return text if len(text) <= SHOWN else f"{text[:half]} … {text[-half:]}"

@@ -15,7 +15,7 @@ import orjson
 
 from stages.core.config.schema import Config
 from stages.core.data.records import SPLITS, Record
-from stages.prepare.checks import SOFT, check_sample
+from stages.prepare.checks import SOFT, check_sample, find_secrets
 from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import FORMATS, detect, rename
@@ -106,8 +106,10 @@ class Reader:
         if form is None or (self.format != "chat" and not form.fits(value)):
             return None, [unknown_format(row.file, row.line, list(value), form)]
         sample = form.convert(value)
-        record, found = check_sample(row, sample, self._meta(sample, row.value))
-        found = [self._in_their_words(finding) for finding in found + self._more(row, sample)]
+        meta = self._meta(sample, row.value)
+        record, found = check_sample(row, sample, meta)
+        found += self._more(row, sample) + find_secrets(row, self._columns(meta))
+        found = [self._in_their_words(finding) for finding in found]
         if record is None or {finding.code for finding in found} - SOFT:
             return None, found
         return record, [replace(finding, record=record.id) for finding in found]
@@ -156,6 +158,12 @@ class Reader:
             column: _plain(value[column]) for column in data.metadata_columns if column in value
         }
         return meta | ({"columns": kept} if kept else {})
+
+    def _columns(self, meta: dict[str, Any]) -> list[tuple[str, Any]]:
+        """Return the columns that become metadata, each with its value."""
+        label = (self._data.label_column or "label", meta.get("label"))
+        group = (self._data.group_column or "group", meta.get("group"))
+        return [label, group, *meta.get("columns", {}).items()]
 
     def _in_their_words(self, finding: Finding) -> Finding:
         """Rename the field of a finding to the name that the file uses."""

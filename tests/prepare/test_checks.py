@@ -7,7 +7,6 @@ from stages.core.errors import UserError
 from stages.prepare.checks import check_sample
 from stages.prepare.formats import FORMATS, detect
 from stages.prepare.rows import Row
-from stages.prepare.secrets import detectors, kinds_of_secrets, may_hold_a_secret
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
 
 
@@ -64,46 +63,6 @@ def test_only_what_is_learned_from_stays_when_the_last_answers_weigh_nothing(con
     records, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows))
     assert records[0].messages == [QUESTION, first]
     assert [(f.code, f.line) for f in findings] == [("no_trained_token", 2)]
-
-
-SECRETS = [
-    "AKIAIOSFODNN7EXAMPLE",
-    "-----BEGIN RSA PRIVATE KEY-----",
-    "https://someone:pa55word@example.com/",
-    "ghp_" + "a1B2" * 9,
-]
-
-
-@pytest.mark.parametrize("secret", SECRETS)
-def test_a_secret_is_found_in_any_message_and_never_repeated(config, tmp_path, secret):
-    call = {"type": "function", "function": {"name": "add", "arguments": {"key": f" {secret} "}}}
-    rows = [
-        {"messages": [{"role": "user", "content": f"use {secret} now"}, ANSWER]},
-        {"messages": [QUESTION, {"role": "assistant", "tool_calls": [call]}], "tools": [call]},
-        {"messages": [{"role": secret, "content": {"text": secret}}, ANSWER]},
-    ]
-    _, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows), "checks.missing_user=warn")
-    assert [(f.line, f.field) for f in findings if f.code == "secret"] == [
-        (1, "messages[0].content"), (2, "messages[1].tool_calls")
-    ]  # fmt: skip
-    assert not any(secret in finding.found + finding.todo for finding in findings)
-
-
-PATTERNS = [pattern for detector in detectors() for pattern in detector.denylist]
-
-
-@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.pattern[:30])
-@given(data=st.data())
-@settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
-def test_the_quick_look_misses_nothing_that_a_detector_knows(pattern, data):
-    assert may_hold_a_secret(data.draw(st.from_regex(pattern)))
-
-
-@pytest.mark.parametrize(
-    "text", ["The password is a secret.", "Call 8.8.8.8", "id 3f2a9c0d11aa22bb33cc44dd55ee66ff"]
-)
-def test_prose_holds_no_secret(text):
-    assert kinds_of_secrets(text) == []
 
 
 json_values = st.recursive(

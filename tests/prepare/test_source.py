@@ -111,7 +111,7 @@ def test_a_url_is_read_as_a_file(config):
 
 
 def test_s3_says_what_to_install(config):
-    with pytest.raises(UserError, match=r"'\.\[s3\]'"):
+    with pytest.raises(UserError, match=r"--group s3"):
         list(Source(config("data.source.path=s3://bucket/a.jsonl").data).rows())
 
 

@@ -237,7 +237,7 @@ class ChecksConfig(Section):
     target_in_prompt: Action
     """The question contains the target word for word."""
     secret: Action
-    """The detectors of detect-secrets find a key, a token or a password."""
+    """A text of a row holds a key, a token or a password, in its messages, tools or metadata."""
     duplicate: Action
     """A row equals an earlier one."""
     normalised_duplicate: Action
