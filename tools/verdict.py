@@ -16,7 +16,7 @@ from rich.table import Table
 
 from stages.core.config.schema import Config, parse
 from stages.core.data.verdict import read_verdict
-from stages.core.errors import UserError, hide_passwords
+from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.files import read_json
 from stages.core.tracking.runs import tracking_uri
 from stages.core.tracking.tracker import complete
@@ -55,7 +55,7 @@ def main() -> None:
     console.print(f"Report:   {Path('reports/verdict.html').resolve()}")
     console.print(
         "MLflow:   make mlflow, or mlflow ui --backend-store-uri "
-        f"{hide_passwords(tracking_uri(config.tracking))}"
+        f"{hide_secrets(tracking_uri(config.tracking))}"
     )
     complete(config)
 

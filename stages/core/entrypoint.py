@@ -8,12 +8,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import format_exception
+from typing import Any
 
 from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, parse
 from stages.core.environment.processes import count_cores, count_queue_workers
-from stages.core.errors import UserError
+from stages.core.errors import UserError, hide_secrets
 from stages.core.tracking.tracker import Tracker, track
 
 # Each batch of text has a new shape, and oneDNN caches a primitive for every shape. A thousand of
@@ -63,7 +65,7 @@ def plain_main(stage: str) -> Callable[[Main], Main]:
                 with set_up_process():
                     recipe(cfg)
             except UserError as error:
-                sys.exit(f"\n{stage}: {error}")
+                sys.exit(f"\n{stage}: {hide_secrets(str(error))}")
 
         return main
 
@@ -103,7 +105,22 @@ def _disk_is_full(error: Exception) -> bool:
     return full or "No space left on device" in str(error)
 
 
+class _Record(logging.LogRecord):
+    """A log record without secrets, also if a library logs the address of a server."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0]:
+            # A formatter takes this text instead of the traceback.
+            self.exc_text = hide_secrets("".join(format_exception(*self.exc_info)).rstrip())
+
+    def getMessage(self) -> str:  # noqa: N802 - the name is that of `logging`
+        """Return the message with its arguments and without secrets."""
+        return hide_secrets(super().getMessage())
+
+
 def _set_up_logging() -> None:
+    logging.setLogRecordFactory(_Record)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("stages", "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from stages.core.config.data import DataConfig, FileSource, HubDataSource, WheelSource
-from stages.core.errors import UserError, hide_passwords
+from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.wheels import get_member
 from stages.prepare.readers import READERS, TEXT, Row, Rows, read_matches
 
@@ -85,7 +85,7 @@ class Source:
             except (OSError, ValueError) as error:
                 # datasets raises these for a wrong id, split or configuration.
                 raise UserError(
-                    f"data.source {source.id!r}, split {name!r}: {hide_passwords(str(error))}"
+                    f"data.source {source.id!r}, split {name!r}: {hide_secrets(str(error))}"
                 ) from None
 
 
@@ -118,7 +118,7 @@ def _hub_commit(source: HubDataSource) -> str | None:
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         raise UserError(
             f"data.source.id {source.id!r}: cannot be found on the Hugging Face Hub: "
-            f"{hide_passwords(str(error))}\n"
+            f"{hide_secrets(str(error))}\n"
             "Check the id, the revision and the network. A gated data set needs HF_TOKEN."
         ) from None
 
@@ -145,7 +145,7 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
         raise UserError(f"{pattern}: this URL needs another package: {install}") from None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{pattern}: cannot be opened (data.source.path): {hide_passwords(str(error))}"
+            f"{pattern}: cannot be opened (data.source.path): {hide_secrets(str(error))}"
         ) from None
     if not there:
         raise UserError(
@@ -167,7 +167,7 @@ def _read_file(file: Any, name: str, lines: re.Pattern[str] | None) -> Rows:
             yield from reader(unpack(stream) if unpack else stream, name)
     except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         # The file is truncated or not compressed at all, or the network failed.
-        what = hide_passwords(str(error))
+        what = hide_secrets(str(error))
         raise UserError(
             f"{name}: cannot be read to its end: {what}. Check the file and the network."
         ) from None
