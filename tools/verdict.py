@@ -18,7 +18,7 @@ from rich.text import Text
 
 from stages.core.config.schema import Config, parse
 from stages.core.data.verdict import read_verdict
-from stages.core.errors import UserError, hide_passwords, printable
+from stages.core.errors import UserError, hide_secrets, printable
 from stages.core.storage.files import read_json
 from stages.core.tracking.runs import tracking_uri
 from stages.core.tracking.tracker import complete
@@ -60,7 +60,7 @@ def _sentences(config: Config, report: dict[str, Any], outcome: dict[str, Any]) 
         yield f"  {report['costs']['worth']['sentence']}"
     yield f"Registry: {outcome['outcome']}"
     yield f"Report:   {Path('reports/verdict.html').resolve()}"
-    uri = hide_passwords(tracking_uri(config.tracking))
+    uri = hide_secrets(tracking_uri(config.tracking))
     yield f"MLflow:   make mlflow, or mlflow ui --backend-store-uri {uri}"
 
 

@@ -8,12 +8,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import format_exception
+from typing import Any
 
 from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, parse
 from stages.core.environment.processes import count_cores, count_queue_workers
-from stages.core.errors import UserError, printable
+from stages.core.errors import UserError, hide_secrets, printable
 from stages.core.tracking.tracker import Tracker, track
 
 # Each batch of text has a new shape, and oneDNN caches a primitive for every shape. A thousand of
@@ -63,7 +65,7 @@ def plain_main(stage: str) -> Callable[[Main], Main]:
                 with set_up_process():
                     recipe(cfg)
             except UserError as error:
-                sys.exit(printable(f"\n{stage}: {error}"))
+                sys.exit(printable(f"\n{stage}: {hide_secrets(str(error))}"))
 
         return main
 
@@ -103,17 +105,27 @@ def _disk_is_full(error: Exception) -> bool:
     return full or "No space left on device" in str(error)
 
 
-class _PrintableFormatter(logging.Formatter):
-    """Escapes texts of rows, models and servers in messages and tracebacks."""
+class _Record(logging.LogRecord):
+    """A log record without secrets and without controls of the terminal.
 
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+    Every handler shows it so, also if a library logs the address of a server or the text of a row.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0]:
+            # A formatter takes this text instead of the traceback.
+            trace = "".join(format_exception(*self.exc_info)).rstrip()
+            self.exc_text = printable(hide_secrets(trace))
+
+    def getMessage(self) -> str:  # noqa: N802 - the name is that of `logging`
+        """Return the message with its arguments, escaped and without secrets."""
+        return printable(hide_secrets(super().getMessage()))
 
 
 def _set_up_logging() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_PrintableFormatter("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.setLogRecordFactory(_Record)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("stages", "__main__"):
         logging.getLogger(name).setLevel(logging.INFO)
     # It warns about settings that Tuneproof chooses on purpose.

@@ -1,6 +1,47 @@
-"""Errors that are shown to the user, and what must not be shown as it is: passwords and controls."""
+"""Errors that are shown to the user, and what no shown text may hold: secrets and controls."""
 
 import re
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, urlsplit
+
+KEYS = {
+    "Hugging Face": r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}",
+    "OpenAI or Anthropic": r"sk-(?:(?:proj|svcacct|admin|None|ant|or)-[\w-]{16,}|[A-Za-z0-9]{20,})",
+    "GitHub": r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}",
+    "GitLab": r"gl(?:pat|dt|rt|ptt|cbt|oas)-[\w-]{20,}",
+    "AWS": r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}",
+    "Google": r"AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}",
+    "Slack": r"xox[abeoprs]-[\w-]{10,}|xapp-[\w-]{10,}|hooks\.slack\.com/services/[\w/]{20,}",
+    "Stripe": r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
+    "Groq": r"gsk_[A-Za-z0-9]{20,}",
+    "xAI": r"xai-[A-Za-z0-9]{20,}",
+    "NVIDIA": r"nvapi-[\w-]{20,}",
+    "Perplexity": r"pplx-[A-Za-z0-9]{20,}",
+    "Replicate": r"r8_[A-Za-z0-9]{20,}",
+    "Databricks": r"dapi[a-f0-9]{32}",
+    "npm": r"npm_[A-Za-z0-9]{30,}",
+    "PyPI": r"pypi-AgE[\w-]{20,}",
+    "SendGrid": r"SG\.[\w-]{16,99}\.[\w-]{16,}",
+    "DigitalOcean": r"do[opr]_v1_[a-f0-9]{32,}",
+    "a JSON web token": r"eyJ[\w-]{8,2000}\.eyJ[\w-]{8,}",
+    "a private key": r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY",
+}
+"""Patterns of today's keys by their issuer or kind. Each has a prefix that prose does not have."""
+_KEYS = {issuer: re.compile(rf"(?<![A-Za-z0-9])(?:{key})") for issuer, key in KEYS.items()}
+_KEY = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(KEYS.values())})")
+# Repetitions are bounded, because the time for a long text would grow with its square.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>`]+")
+_USER = re.compile(
+    r"//(?:[^\s/?#]{0,2000}@"
+    # A password with a slash, a `?` or a `#`: what follows the first colon is not a port.
+    r"|[^\s/?#@:]{0,200}:(?!\d{0,5}(?![^\s/?#'\"<>),;\]]))\S{0,2000}@)"
+)
+_VALUE = re.compile(r"([?&#][^\s=&?#'\"<>]+=)[^\s&#'\"<>]+")
+_BARE_QUERY = re.compile(r"(://[^\s?'\"<>]{0,2000}\?)[^\s=&#'\"<>]+(?=[\s&#'\"<>]|$)")
+_AUTHORIZATION = re.compile(r"(?i)\b((?:basic|bearer)\s+)[\w.~+/-]{16,}=*")
+_SECRET_PARAMETER = re.compile(
+    r"(?i)(?:.*[_.-])?(?:\w*token|\w*signature|sig|\w*key|\w*secret|password|passwd|pwd|credential|auth)"
+)
 
 # What a terminal obeys or does not show, in Unicode's categories: Cc except line feed and tab, Zl,
 # Zp, Cs, and Cf except the joiners, which have a meaning in Persian, Indic scripts and emoji, and
@@ -34,6 +75,39 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def hide_passwords(text: str) -> str:
-    """Replace the user and password of every URL in a text with `***`."""
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
+def hide_secrets(text: str) -> str:
+    """Replace each secret of a text with `***`.
+
+    These are the user and the password of a URL, the values of its query, the value of an
+    `Authorization` header, and keys in a known format. The names in a query stay.
+    """
+    text = _USER.sub("//***@", text)
+    text = _VALUE.sub(r"\1***", text)
+    text = _BARE_QUERY.sub(r"\1***", text)
+    text = _AUTHORIZATION.sub(r"\1***", text)
+    return _KEY.sub("***", text)
+
+
+def list_secrets(text: str) -> Iterator[str]:
+    """Say in a few words for each secret of a text what it is, without repeating it.
+
+    A query is a secret only if the name of a parameter says so, as in `X-Amz-Signature`.
+    """
+    for issuer, key in _KEYS.items():
+        if key.search(text):
+            yield issuer if issuer.startswith("a ") else f"a key of {issuer}"
+    for url in _URL.findall(text):
+        if _USER.search(url) and not re.match(r"(?i)(?:ssh|sftp|git\+ssh|s3)://[^:/@]*@", url):
+            yield "the user or password of a URL"
+        for name in _list_parameters(url):
+            if _SECRET_PARAMETER.fullmatch(name):
+                yield f"the parameter {name} of a URL"
+
+
+def _list_parameters(url: str) -> list[str]:
+    """Return the names of the parameters in the query and the fragment of a URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is not closed
+        return []
+    return [name for part in (parts.query, parts.fragment) for name, _ in parse_qsl(part)]

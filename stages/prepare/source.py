@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -12,9 +13,17 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from stages.core.config.data import DataConfig, FileSource, HubDataSource, WheelSource
-from stages.core.errors import UserError, hide_passwords
+from stages.core.config.data import (
+    DataConfig,
+    FileSource,
+    HubDataSource,
+    SecretUrlSource,
+    WheelSource,
+)
+from stages.core.errors import UserError, hide_secrets
+from stages.core.storage.web import downloaded, get_url_path, is_web_address
 from stages.core.storage.wheels import get_member
+from stages.prepare.hub import get_commit, read_split
 from stages.prepare.local_files import find_local, is_local
 from stages.prepare.readers import READERS, TEXT, read_matches
 from stages.prepare.rows import Row, Rows
@@ -57,6 +66,8 @@ class Source:
             yield from _read_files(
                 str(get_member(source)), PurePosixPath(source.member).name, self._lines
             )
+        elif isinstance(source, SecretUrlSource):
+            yield from _read_files(_get_url(source), None, self._lines)
         else:
             for split, path in _by_split(source.path):
                 yield from _given(_read_files(path, None, self._lines), split)
@@ -68,61 +79,23 @@ class Source:
         return set(value) if isinstance(value, Mapping) else set()
 
     def _read_hub(self, source: HubDataSource) -> Rows:
-        from datasets import load_dataset
-        from datasets.utils.logging import disable_progress_bar
-
-        disable_progress_bar()
-        commit = _hub_commit(source)
+        commit = get_commit(source)
         self.metadata |= {"id": source.id, "commit": commit}
         for split, name in _by_split(source.split):
-            try:
-                rows = load_dataset(
-                    source.id, source.configuration, split=name, revision=commit, streaming=True
-                )
-                names = _names_of_tags(getattr(rows, "features", None) or {})
-                numbered = enumerate((_name_tags(dict(value), names) for value in rows), start=1)
-                yield from _given(
-                    (Row(f"{source.id}:{name}", n, value) for n, value in numbered), split
-                )
-            except (OSError, ValueError) as error:
-                # datasets raises these for a wrong id, split or configuration.
-                raise UserError(
-                    f"data.source {source.id!r}, split {name!r}: {hide_passwords(str(error))}"
-                ) from None
+            numbered = enumerate(read_split(source, name, commit), start=1)
+            yield from _given(
+                (Row(f"{source.id}:{name}", n, value) for n, value in numbered), split
+            )
 
 
-def _names_of_tags(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the class names of each column that holds lists of class labels, such as tags."""
-    from datasets import ClassLabel
-
-    inner = {column: getattr(feature, "feature", None) for column, feature in features.items()}
-    return {column: kind.names for column, kind in inner.items() if isinstance(kind, ClassLabel)}
-
-
-def _name_tags(value: dict[str, Any], names: Mapping[str, list[str]]) -> dict[str, Any]:
-    for column in set(names) & set(value):
-        known = dict(enumerate(names[column]))
-        value[column] = [known.get(number, number) for number in value[column] or []]
-    return value
-
-
-def _hub_commit(source: HubDataSource) -> str | None:
-    """Resolve the revision to its current commit, or to None for a local folder."""
-    from pathlib import Path
-
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    if Path(source.id).is_dir():
-        return None
-    try:
-        return HfApi().dataset_info(source.id, revision=source.revision, timeout=30).sha
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+def _get_url(source: SecretUrlSource) -> str:
+    url = os.environ.get(source.url_env, "").strip()
+    if not is_web_address(url):
         raise UserError(
-            f"data.source.id {source.id!r}: cannot be found on the Hugging Face Hub: "
-            f"{hide_passwords(str(error))}\n"
-            "Check the id, the revision and the network. A gated data set needs HF_TOKEN."
-        ) from None
+            f"data.source.url_env: set the environment variable {source.url_env} to the URL of the "
+            "rows, which begins with https://"
+        )
+    return url
 
 
 def _by_split(value: str | Mapping[Any, str]) -> list[tuple[str | None, str]]:
@@ -134,9 +107,20 @@ def _given(rows: Rows, split: str | None) -> Rows:
         yield replace(row, split=split) if split and isinstance(row, Row) else row
 
 
+def _read_url(url: str, lines: re.Pattern[str] | None) -> Rows:
+    """Download a file and read it. A `?` or a `*` in a URL is no glob."""
+    shown = hide_secrets(url)
+    _reader(get_url_path(url), lines, shown)  # an unknown extension is told before the download
+    with downloaded(url, shown) as path:
+        yield from _read_files(str(path), shown, lines)
+
+
 def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) -> Rows:
     from fsspec import open_files
 
+    if is_web_address(pattern):
+        yield from _read_url(pattern, lines)
+        return
     try:
         files = find_local(pattern) if is_local(pattern) else open_files(pattern, "rb")
         there = [file for file in files if file.fs.exists(file.path)]
@@ -147,7 +131,7 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
         raise UserError(f"{pattern}: this URL needs another package: {install}") from None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{pattern}: cannot be opened (data.source.path): {hide_passwords(str(error))}"
+            f"{pattern}: cannot be opened (data.source.path): {hide_secrets(str(error))}"
         ) from None
     if not there:
         raise UserError(
@@ -169,20 +153,22 @@ def _read_file(file: Any, name: str, lines: re.Pattern[str] | None) -> Rows:
             yield from reader(unpack(stream) if unpack else stream, name)
     except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         # The file is truncated or not compressed at all, or the network failed.
-        what = hide_passwords(str(error))
+        what = hide_secrets(str(error))
         raise UserError(
             f"{name}: cannot be read to its end: {what}. Check the file and the network."
         ) from None
 
 
-def _reader(path: str, lines: re.Pattern[str] | None) -> Callable[[BinaryIO, str], Rows]:
+def _reader(
+    path: str, lines: re.Pattern[str] | None, shown: str | None = None
+) -> Callable[[BinaryIO, str], Rows]:
     kinds = [
         suffix.lower() for suffix in PurePosixPath(path).suffixes if suffix.lower() not in PACKED
     ]
     if not kinds or kinds[-1] not in READERS:
         expected = f"expected {', '.join(READERS)}, optionally followed by {', '.join(PACKED)}"
         raise UserError(
-            f"{path}: unknown file extension; {expected}; for a folder pass a glob: folder/*.jsonl"
+            f"{shown or path}: unknown file extension; {expected}; for a folder pass a glob: folder/*.jsonl"
         )
     if lines and kinds[-1] in TEXT:
         return partial(read_matches, pattern=lines)

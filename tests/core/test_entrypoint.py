@@ -1,11 +1,13 @@
 """What every stage does around its work."""
 
+import logging
 import os
 
 import pytest
 from omegaconf import OmegaConf
 
 from stages.core.entrypoint import PRIMITIVES, SPINNING, plain_main
+from stages.core.errors import UserError
 
 
 @pytest.fixture
@@ -58,3 +60,24 @@ def test_a_full_disk_is_one_message_whoever_wraps_it(error):
 
     with pytest.raises(SystemExit, match="train: no space left on the disk"):
         plain_main("train")(work)(OmegaConf.create({}))
+
+
+def test_messages_and_logs_of_libraries_show_no_password(capsys):
+    url = "http://me:pa55w0rd@host/a?token=pa55w0rd"
+
+    def work(_):
+        log = logging.getLogger("library")
+        log.warning("retrying %s", url)
+        try:
+            raise ValueError(url)
+        except ValueError:
+            log.exception("failed")
+        raise UserError(f"{url} does not answer")
+
+    with pytest.raises(
+        SystemExit, match=r"train: http://\*\*\*@host/a\?token=\*\*\* does not answer"
+    ):
+        plain_main("train")(work)(OmegaConf.create({}))
+    said = capsys.readouterr().err
+    assert "retrying http://***@host/a?token=***" in said and "ValueError: http://***@host" in said
+    assert "pa55w0rd" not in said

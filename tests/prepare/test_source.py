@@ -11,6 +11,7 @@ from stages.prepare.reading import Reader
 from stages.prepare.source import Source
 from tests.conftest import compose_config
 from tests.prepare.rows import CHAT, read, write
+from tests.web_server import WebServer
 
 ROWS = [
     {"question": f"How many {n}?", "context": f"CREATE TABLE t{n} (a INT)", "answer": f"SELECT {n}"}
@@ -83,7 +84,7 @@ def test_a_hub_data_set_is_read_at_the_commit_that_its_revision_names_now(
 
 def test_a_hub_that_does_not_answer_is_one_message(config):
     with pytest.raises(
-        UserError, match=r"data\.source\.id 'owner/name': cannot be found on the Hugging Face Hub"
+        UserError, match=r"data\.source\.id 'owner/name': .* HF_HUB_OFFLINE forbids"
     ):
         list(Source(hub(config).data).rows())
 
@@ -108,6 +109,47 @@ def test_a_url_is_read_as_a_file(config):
         file.write(json.dumps(CHAT).encode())
     records, findings, _ = read(config, "memory://bucket/chats/*.jsonl")
     assert len(records) == 1 and findings == []
+
+
+def test_a_url_with_a_query_is_read_and_shown_without_its_values(config, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    rows = f"{json.dumps(CHAT)}\nnot JSON\n".encode()
+    with WebServer() as server:
+        server.files["/rows[1].jsonl?version=*"] = rows
+        records, findings, _ = read(config, f"{server.url}/rows[1].jsonl?version=*")
+    assert len(records) == 1 and [found.code for found in findings if found.line] == ["bad_json"]
+    assert findings[0].file == f"{server.url}/rows[1].jsonl?version=***"
+
+
+def test_a_url_that_is_a_secret_comes_from_the_environment(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    checked = parse(compose_config("model=tiny-random", "data=secret-url"))
+    with pytest.raises(UserError, match="set the environment variable ROWS_URL to the URL"):
+        list(Source(checked.data).rows())
+    with WebServer() as server:
+        server.files["/rows.jsonl?X-Amz-Signature=pa55w0rd"] = json.dumps(CHAT).encode()
+        monkeypatch.setenv("ROWS_URL", f"{server.url}/rows.jsonl?X-Amz-Signature=pa55w0rd")
+        placed, _, _ = read_all(checked, tmp_path)
+        assert placed[0].file == f"{server.url}/rows.jsonl?X-Amz-Signature=***"
+        monkeypatch.setenv("ROWS_URL", f"{server.url}/status/403/rows.jsonl?sig=pa55w0rd")
+        with pytest.raises(
+            UserError, match=r"sig=\*\*\*: the server answers 403: it denies access"
+        ):
+            list(Source(checked.data).rows())
+
+
+def test_an_unknown_extension_behind_a_url_is_told_before_the_download(config):
+    with pytest.raises(UserError, match=r"host/a\?x=\*\*\*: unknown file extension"):
+        list(Source(config("data.source.path='http://no.invalid/host/a?x=1.jsonl'").data).rows())
+
+
+def test_a_data_set_that_is_a_script_is_not_executed(config, tmp_path):
+    script = tmp_path / "hub" / "hub.py"
+    script.parent.mkdir()
+    script.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(UserError, match="a Python script, which Tuneproof does not execute"):
+        list(Source(hub(config, id=str(script.parent), configuration=None).data).rows())
+    assert not (tmp_path / "ran").exists()
 
 
 def test_s3_says_what_to_install(config):

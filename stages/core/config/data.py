@@ -36,6 +36,14 @@ class FileSource(Section):
     """The path, glob or URL of the rows, or one for each split that has its own files."""
 
 
+class SecretUrlSource(Section):
+    """A file behind a URL that is a secret, such as a presigned one."""
+
+    kind: Literal["secret-url"]
+    url_env: Name
+    """The environment variable that holds the URL. It must be set wherever `prepare` runs."""
+
+
 class HubDataSource(Section):
     """A data set of the Hugging Face hub, or a local folder in its format."""
 
@@ -80,7 +88,9 @@ class DataConfig(Section):
 
     name: Name
     """The name of the data set, in reports and in the name of the registered model."""
-    source: Annotated[WheelSource | FileSource | HubDataSource, Field(discriminator="kind")]
+    source: Annotated[
+        WheelSource | FileSource | SecretUrlSource | HubDataSource, Field(discriminator="kind")
+    ]
     format: Literal[
         "auto",
         "chat",

@@ -24,13 +24,16 @@ from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
 from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
+from stages.core.config.hydra_plugins.refused_secrets import RefusedSecrets
 from stages.core.config.hydra_plugins.renamed import SEE_DOCS, FormerNames, find_new_key
 from stages.core.config.model import ModelConfig, TransformersEngineConfig, VllmEngineConfig
 from stages.core.config.prompt import PromptConfig
+from stages.core.config.secrets import list_problems
 from stages.core.config.train import ANSWERING, CLASSIFYING, TrainConfig
-from stages.core.errors import UserError
+from stages.core.errors import UserError, hide_secrets
 
 Plugins.instance().register(FormerNames)
+Plugins.instance().register(RefusedSecrets)
 
 RIVAL_NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"  # it becomes part of paths and of DVC stage names
 
@@ -178,13 +181,21 @@ def parse(cfg: DictConfig) -> Config:
     """Check a composed configuration against the schema.
 
     Raises:
-        UserError: The configuration has problems. The message lists all of them, each with the full
-            name of the key.
+        UserError: The configuration holds a secret or has problems. The message lists all of them,
+            each with the full name of the key.
     """
     try:
         values = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration is incomplete: {error}") from None
+        raise UserError(f"the configuration is incomplete: {hide_secrets(str(error))}") from None
+    secrets = list(list_problems(values))
+    if secrets:
+        raise UserError(
+            f"the configuration has {len(secrets)} secret(s), which params.yaml, git and MLflow would "
+            "record:\n  " + "\n  ".join(secrets) + "\n"
+            "Store a secret in an environment variable, and give the variable's name to a key that "
+            "ends with _env (docs/configuration.md, Secrets)."
+        )
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -231,7 +242,7 @@ def _describe(problem: dict[str, Any]) -> str:
     # If the problem concerns a whole section, the value is too long for the message.
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):
         return f"{key}.{message}" if re.match(r"[\w.]+: ", message) else f"{key}: {message}"
-    return f"{key}: {message}, got {problem['input']!r}"
+    return f"{key}: {message}, got {hide_secrets(repr(problem['input']))}"
 
 
 def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:

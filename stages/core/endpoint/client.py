@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from stages.core.config.prompt import Endpoint
-from stages.core.errors import UserError
+from stages.core.errors import UserError, hide_secrets
 
 if TYPE_CHECKING:
     from openai import OpenAI, OpenAIError
@@ -60,6 +60,7 @@ class Client:
         """
         self.endpoint = endpoint
         self.section = section
+        self._address = hide_secrets(endpoint.base_url)
         self._key = _get_key(endpoint, section)
         self._refused = set[str]()
         self._openai = self._connect()
@@ -85,7 +86,7 @@ class Client:
         except Exception as error:
             # The HTTP library rejects the address of the endpoint or of a proxy.
             raise UserError(
-                f"{self.section}.base_url: {here.base_url} cannot be used: {self._clean(error)}"
+                f"{self.section}.base_url: {self._address} cannot be used: {self._clean(error)}"
             ) from None
 
     def close(self) -> None:
@@ -106,7 +107,7 @@ class Client:
             return _read(raw.parse(), raw.elapsed.total_seconds())
         except (ValueError, TypeError, AttributeError, LookupError):
             raise UserError(
-                f"{self.section}: {self.endpoint.base_url} does not answer in the format of OpenAI's "
+                f"{self.section}: {self._address} does not answer in the format of OpenAI's "
                 f"API: {self._clean(raw.text)!r}. Check that {self.section}.base_url ends with /v1."
             ) from None
 
@@ -159,7 +160,7 @@ class Client:
             f"variable and set {at}.api_key_env to its name.",
             openai.PermissionDeniedError: f"denies access to {key}: {said}. Ask for access or "
             "choose another model.",
-            openai.NotFoundError: f"was not found: {said}. {here.base_url}/models lists the available "
+            openai.NotFoundError: f"was not found: {said}. {self._address}/models lists the available "
             f"models. Check that {at}.base_url ends with /v1.",
             openai.RateLimitError: f"still refuses requests after {tries}: {said}. "
             f"Lower {at}.max_concurrency, increase {at}.max_retries, or check your quota. {_KEPT}",
@@ -171,7 +172,7 @@ class Client:
             "another model."
         )
         text = next((text for kind, text in found.items() if isinstance(error, kind)), otherwise)
-        return UserError(f"{at}: {here.model} at {here.base_url} {text}")
+        return UserError(f"{at}: {here.model} at {self._address} {text}")
 
     def _clean(self, error: object) -> str:
         """Return the message of a server or library in one line, without the key."""
@@ -180,7 +181,7 @@ class Client:
         inside = (body.get("message") or body.get("detail")) if isinstance(body, dict) else None
         text = str(inside or body or error)
         text = text.replace(self._key, "…") if self._key else text
-        return " ".join(text.split())[:300].rstrip(". ") or type(error).__name__
+        return " ".join(hide_secrets(text).split())[:300].rstrip(". ") or type(error).__name__
 
 
 def _refuses(error: "OpenAIError", name: str) -> bool:
@@ -196,7 +197,8 @@ def _get_key(endpoint: Endpoint, section: str) -> str | None:
     key = os.environ.get(variable, "").strip()
     if not key:
         raise UserError(
-            f"{section}: set the environment variable {variable} to the key of {endpoint.base_url}"
+            f"{section}: set the environment variable {variable} to the key of "
+            f"{hide_secrets(endpoint.base_url)}"
         )
     if not re.fullmatch(r"[\x21-\x7e]+", key):  # the library would quote the key in its error
         raise UserError(

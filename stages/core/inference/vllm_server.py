@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from stages.core.errors import UserError
+from stages.core.errors import UserError, hide_secrets
 
 NAME = "tuneproof"  # name under which the server serves its only model
 READY_SECONDS = 5
@@ -159,9 +159,8 @@ class Server:
             connection.close()
 
     def _tail(self) -> str:
-        return "; the end of its log:\n" + "\n".join(
-            self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-        )
+        lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        return "; the end of its log:\n" + hide_secrets("\n".join(lines))
 
 
 def _free_port() -> int:

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from stages.core.config.data import WheelSource
-from stages.core.errors import UserError, hide_passwords
+from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.cache import cached_folder
 from stages.core.storage.files import sha256_file
 
@@ -67,7 +67,7 @@ def _download(source: WheelSource, folder: Path) -> Path:
     if done.returncode or len(wheels) != 1:
         lines = list(dict.fromkeys(done.stderr.splitlines()))
         said = [line for line in lines if "ERROR" in line or "onnection" in line] or lines[-3:]
-        reason = "\n  ".join(hide_passwords(line) for line in said)
+        reason = "\n  ".join(hide_secrets(line) for line in said)
         raise UserError(
             f"pip could not download {requirement}:\n  {reason}\n"
             "Check the network and pip's index (`pip config list`), then run the command again."

@@ -10,6 +10,7 @@ from stages.core.config.schema import Config, TrackingConfig
 from stages.core.data.records import PREPARED
 from stages.core.environment.lineage import config_sha256
 from stages.core.environment.repository import git_commit, git_dirty, repository_root
+from stages.core.errors import hide_secrets
 from stages.core.storage.files import sha256_json
 
 if TYPE_CHECKING:
@@ -90,12 +91,23 @@ def _create_parent(client: "MlflowClient", experiment: str, config: Config) -> s
     }
     name = os.environ.get("DVC_EXP_NAME") or f"{git_commit()[:7]}-{config_sha256(config)[:4]}"
     run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-    values = config.model_dump(by_alias=True, exclude={"tracking", "conf_digest", "candidate"})
+    values = _hide_secrets_in(
+        config.model_dump(by_alias=True, exclude={"tracking", "conf_digest", "candidate"})
+    )
     params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in leaves(values)]
     for start in range(0, len(params), PARAMS_A_BATCH):
         client.log_batch(run_id, params=params[start : start + PARAMS_A_BATCH])
     client.log_dict(run_id, values, "config.json")
     return run_id
+
+
+def _hide_secrets_in(value: Any) -> Any:
+    """Hide the secrets in all texts of a nested value, such as the query of a URL."""
+    if isinstance(value, dict):
+        return {key: _hide_secrets_in(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_hide_secrets_in(part) for part in value]
+    return hide_secrets(value) if isinstance(value, str) else value
 
 
 def data_set(name: str, split: str, sha256: str) -> "Dataset":

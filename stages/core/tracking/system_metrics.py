@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from stages.core.errors import hide_passwords
+from stages.core.errors import hide_secrets
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -30,7 +30,7 @@ class _Quiet(logging.Filter):
         """Drop the record, and log the first warning as our own."""
         if record.levelno >= logging.WARNING and not self.said:
             self.said = True
-            log.warning("No more system metrics: %s", hide_passwords(record.getMessage())[:SHOWN])
+            log.warning("No more system metrics: %s", hide_secrets(record.getMessage())[:SHOWN])
         return False
 
 
@@ -68,6 +68,6 @@ def _start(run_id: str, uri: str, interval: float) -> "SystemMetricsMonitor | No
         monitor = SystemMetricsMonitor(run_id, sampling_interval=interval, tracking_uri=uri)
         monitor.start()
     except Exception as error:  # for example a missing package or an unreadable sensor
-        log.warning("No system metrics: %s", hide_passwords(str(error))[:SHOWN])
+        log.warning("No system metrics: %s", hide_secrets(str(error))[:SHOWN])
         return None
     return monitor

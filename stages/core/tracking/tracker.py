@@ -17,7 +17,7 @@ from stages.core.config.schema import Config
 from stages.core.environment.lineage import data_sha256
 from stages.core.environment.processes import get_runs, is_main, is_worker
 from stages.core.environment.repository import repository_root
-from stages.core.errors import hide_passwords
+from stages.core.errors import hide_secrets
 from stages.core.storage.files import read_json
 from stages.core.storage.summaries import SUMMARIES, get_summary_file
 from stages.core.tracking.runs import (
@@ -72,8 +72,8 @@ class Tracker:
             return action()
         except Exception as error:  # any error of a server, a network or a database
             self.enabled = False
-            uri = hide_passwords(tracking_uri(self.config.tracking))
-            said = hide_passwords(str(error))
+            uri = hide_secrets(tracking_uri(self.config.tracking))
+            said = hide_secrets(str(error))
             log.warning(
                 "MLflow at %s does not answer (%s: %.200s).",
                 uri,
@@ -159,6 +159,8 @@ class Tracker:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         uri = tracking_uri(self.config.tracking)
         mlflow.set_tracking_uri(uri)
+        if hide_secrets(uri) != uri:  # MLflow would print the address of each run with the password
+            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
         if is_worker():  # the process that launched this one opens and closes the runs
             self._client = mlflow.MlflowClient(uri)
             self.runs = get_runs()

@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import socket
 import sys
 import threading
@@ -221,3 +222,28 @@ def test_no_system_metrics_where_tracking_is_off_and_errors_pass_through(
         tracker.system_metrics(),
     ):
         raise UserError("the block's own")
+
+
+def test_the_query_of_a_url_is_not_recorded(config, workspace, client):
+    url = "https://host/a.jsonl?version=pa55w0rd"
+    with track(config(f"data.source.path='{url}'"), "prepare"):
+        pass
+    run = parent(client())
+    assert run.data.params["data.source.path"] == "https://host/a.jsonl?version=***"
+    stored = Path(client().download_artifacts(run.info.run_id, "config.json")).read_text()
+    assert "version=***" in stored and "pa55w0rd" not in stored
+
+
+def test_the_address_of_a_server_with_a_password_is_not_printed(
+    config, workspace, monkeypatch, capfd, caplog
+):
+    """MLflow prints the address of each run, and its errors hold the one of the server."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"http://me:pa55w0rd@127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with track(config(), "prepare"):
+            pass
+    assert "http://***@127.0.0.1" in caplog.text and "pa55w0rd" not in caplog.text
+    assert "pa55w0rd" not in "".join(capfd.readouterr())
+    assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] == "true"
