@@ -1,11 +1,14 @@
 """What every stage does around its work."""
 
+import errno
 import os
 
 import pytest
 from omegaconf import OmegaConf
 
-from stages.core.entrypoint import PRIMITIVES, SPINNING, plain_main
+from stages.core.entrypoint import PRIMITIVES, SPINNING, plain_main, tool_main
+from stages.core.errors import UserError
+from stages.core.failures import LOGS
 
 
 @pytest.fixture
@@ -44,6 +47,21 @@ def test_workers_of_the_queue_share_the_cores(monkeypatch, seen):
     assert seen()["OMP_NUM_THREADS"] == "5"
 
 
+@pytest.fixture
+def fail(workspace):
+    """Return the message and the exit status of a stage that fails with an error."""
+
+    def run(error):
+        def work(_):
+            raise error
+
+        with pytest.raises(SystemExit) as ended:
+            plain_main("train")(work)(OmegaConf.create({}))
+        return ended.value.code
+
+    return run
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -52,9 +70,63 @@ def test_workers_of_the_queue_share_the_cores(monkeypatch, seen):
         RuntimeError("x: No space left on device"),
     ],
 )
-def test_a_full_disk_is_one_message_whoever_wraps_it(error):
-    def work(_):
-        raise error
+def test_a_full_disk_is_one_message_whoever_wraps_it(fail, error):
+    said = fail(error)
+    assert said.startswith("\ntrain: No space left on device")
+    # The outputs of prepare were new and its metrics old.
+    assert "some outputs may be of this run and others of an earlier one" in said
+    assert "Traceback" not in said and not LOGS.exists()
 
-    with pytest.raises(SystemExit, match="train: no space left on the disk"):
-        plain_main("train")(work)(OmegaConf.create({}))
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EACCES, "right to read and write"),
+        (errno.EROFS, "Work in a copy"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENAMETOOLONG, "shorter name"),
+        (errno.ENOTDIR, "move it away"),
+    ],
+)
+def test_an_error_of_the_users_system_names_the_path_and_what_to_do(fail, number, advice):
+    said = fail(OSError(number, os.strerror(number), "models/tuned"))
+    assert f"train: {os.strerror(number)}: models/tuned. " in said and advice in said
+    assert "defect" not in said
+
+
+def test_too_little_memory_is_no_defect(fail):
+    assert "not enough memory" in fail(MemoryError())
+
+
+def test_a_defect_is_reported_with_its_log_and_without_secrets(fail, capsys):
+    said = fail(KeyError("https://me:hunter2@example.org\nand more"))
+    assert said.startswith("\ntrain: this is a defect of Tuneproof and not a mistake of yours.\n")
+    assert "KeyError: 'https://***@example.org" in said and "issues of the repository" in said
+    (log,) = LOGS.glob("train-*.log")
+    assert str(log.resolve()) in said and "in work" in log.read_text()
+    assert "hunter2" not in said + log.read_text() and "Traceback" not in capsys.readouterr().err
+
+
+def test_a_traceback_is_shown_on_request(fail, monkeypatch, capsys):
+    monkeypatch.setenv("TUNEPROOF_TRACEBACK", "1")
+    fail(ZeroDivisionError("x"))
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_is_shown(fail):
+    LOGS.parent.write_text("a file where the folder of the logs belongs")
+    said = fail(ZeroDivisionError("x"))
+    assert "could not be written" in said and "in work" in said
+
+
+def test_an_interruption_ends_quietly(fail):
+    assert fail(KeyboardInterrupt()) == 130
+
+
+def test_a_tool_fails_as_a_stage_does(workspace):
+    def tool():
+        raise UserError("there is no verdict")
+
+    with pytest.raises(SystemExit, match="verdict: there is no verdict"):
+        tool_main("verdict")(tool)()
