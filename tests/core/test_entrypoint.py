@@ -2,13 +2,22 @@
 
 import errno
 import os
+import socket
 
 import pytest
 from omegaconf import OmegaConf
 
-from stages.core.entrypoint import PRIMITIVES, SPINNING, plain_main, tool_main
+from stages.core.entrypoint import (
+    PRIMITIVES,
+    SPINNING,
+    one_stage_at_a_time,
+    plain_main,
+    stage_main,
+    tool_main,
+)
 from stages.core.errors import UserError
 from stages.core.failures import LOGS
+from tests.conftest import TINY, compose_config
 
 
 @pytest.fixture
@@ -130,3 +139,26 @@ def test_a_tool_fails_as_a_stage_does(workspace):
 
     with pytest.raises(SystemExit, match="verdict: there is no verdict"):
         tool_main("verdict")(tool)()
+
+
+def test_a_second_stage_in_the_folder_is_refused(workspace, monkeypatch):
+    """The lock covers every stage: `evaluate` must not read what `prepare` is replacing."""
+    monkeypatch.setattr("stages.core.entrypoint.WAIT", 0)
+    ran = []
+
+    def run(stage):
+        plain = stage_main(stage)(lambda *_: ran.append(stage))
+        plain(compose_config(*TINY, "tracking=disabled"))
+
+    with one_stage_at_a_time(), pytest.raises(SystemExit, match="is in use by process"):
+        run("evaluate")
+    run("evaluate")
+    assert ran == ["evaluate"]
+
+
+def test_leftovers_of_killed_processes_are_removed_before_a_stage(workspace):
+    left = workspace / "reports" / f".verdict.json.{socket.gethostname()}~99999999.partial"
+    left.parent.mkdir()
+    left.write_text("half")
+    with one_stage_at_a_time():
+        assert not left.exists()
