@@ -16,6 +16,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: install ## run the pipeline on a real model and real data, then print the verdict
+	python -m tools.recover
 	dvc repro
 	python -m tools.verdict
 

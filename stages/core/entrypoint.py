@@ -1,6 +1,5 @@
-"""Wrappers of the stages that check the configuration, track the run and report user errors."""
+"""Wrappers of stages and tools: configuration, one stage at a time, tracking and failures."""
 
-import errno
 import functools
 import logging
 import os
@@ -8,14 +7,18 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from traceback import format_exception
 from typing import Any
 
 from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, parse
-from stages.core.environment.processes import count_cores, count_queue_workers
-from stages.core.errors import UserError, hide_secrets, printable
+from stages.core.environment.processes import count_cores, count_queue_workers, end_with_dvc
+from stages.core.errors import hide_secrets, printable
+from stages.core.failures import failures_reported
+from stages.core.storage.leftovers import remove_leftovers
+from stages.core.storage.locks import one_at_a_time
 from stages.core.tracking.tracker import Tracker, track
 
 # Each batch of text has a new shape, and oneDNN caches a primitive for every shape. A thousand of
@@ -29,6 +32,12 @@ PRIMITIVES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 # costs nothing alone.
 SPINNING = ("GOMP_SPINCOUNT", "3000")
 
+LOCK = Path(".tuneproof/stage.lock")  # in the working folder, beside the outputs
+# A stage that is killed ends within moments, and most stages of small data end in this time. After
+# it a message is better than a terminal that seems to hang.
+WAIT = 60.0
+OUTPUTS = ("data", "models", "predictions", "reports", "metrics", "plots")
+
 Recipe = Callable[[Config, Tracker], None]
 Main = Callable[[DictConfig], None]
 
@@ -36,15 +45,15 @@ Main = Callable[[DictConfig], None]
 def stage_main(stage: str) -> Callable[[Recipe], Main]:
     """Turn a function `(config, tracker)` into the function that `@hydra.main` calls.
 
-    The wrapper checks the configuration and tracks the stage. A `UserError` or a full disk ends the
-    process with status 1 and one message on standard error.
+    The wrapper checks the configuration, waits until no other stage runs in the working folder and
+    tracks the stage. If it fails, the process ends as `failures_reported` says.
     """
 
     def decorate(recipe: Recipe) -> Main:
         @functools.wraps(recipe)
         def tracked(cfg: DictConfig) -> None:
             config = parse(cfg)
-            with track(config, stage) as tracker:
+            with one_stage_at_a_time(), track(config, stage) as tracker:
                 recipe(config, tracker)
 
         return plain_main(stage)(tracked)
@@ -55,17 +64,30 @@ def stage_main(stage: str) -> Callable[[Recipe], Main]:
 def plain_main(stage: str) -> Callable[[Main], Main]:
     """Wrap a function of the composed configuration as `stage_main` does, but without tracking.
 
-    The function gets the configuration unchecked.
+    The function gets the configuration unchecked, and other stages may run beside it.
     """
 
     def decorate(recipe: Main) -> Main:
         @functools.wraps(recipe)
         def main(cfg: DictConfig) -> None:
-            try:
-                with set_up_process():
-                    recipe(cfg)
-            except UserError as error:
-                sys.exit(printable(f"\n{stage}: {hide_secrets(str(error))}"))
+            with failures_reported(stage):
+                set_up_process()
+                end_with_dvc(stage)
+                recipe(cfg)
+
+        return main
+
+    return decorate
+
+
+def tool_main(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Wrap the function of a tool. If it fails, the process ends as `failures_reported` says."""
+
+    def decorate(tool: Callable[[], None]) -> Callable[[], None]:
+        @functools.wraps(tool)
+        def main() -> None:
+            with failures_reported(name):
+                tool()
 
         return main
 
@@ -73,21 +95,31 @@ def plain_main(stage: str) -> Callable[[Main], Main]:
 
 
 @contextmanager
-def set_up_process() -> Iterator[None]:
-    """Set up logging and the environment of a process, and turn a full disk into a `UserError`."""
+def one_stage_at_a_time() -> Iterator[None]:
+    """Let no other stage run in the working folder during the block.
+
+    A single lock covers all stages. A stage that reads files while another one replaces them would
+    mix the rows of one run with the numbers of another, and DVC would record the wrong inputs,
+    because it computes their hashes when a stage ends. What killed processes left in the folders of
+    the outputs is removed.
+
+    Raises:
+        UserError: Another stage still runs after a minute.
+    """
+    advice = (
+        "Two stages at once would mix their outputs. Wait until it has ended, or run an experiment "
+        "in a copy: `dvc exp run --temp` or `dvc exp run --queue`."
+    )
+    with one_at_a_time(LOCK, f"The folder {Path.cwd()}", WAIT, advice):
+        for folder in OUTPUTS:
+            remove_leftovers(Path(folder))
+        yield
+
+
+def set_up_process() -> None:
+    """Set up the logging and the environment of a process."""
     _set_up_logging()
     _set_up_threads()
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if not _disk_is_full(error):
-            raise
-        raise UserError(
-            f"no space left on the disk ({error}). No file is half-written: free some space and "
-            "run the command again."
-        ) from None
 
 
 def _set_up_threads() -> None:
@@ -97,12 +129,6 @@ def _set_up_threads() -> None:
         os.environ.setdefault(*SPINNING)
     if count_queue_workers() > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(count_cores()))
-
-
-def _disk_is_full(error: Exception) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # safetensors and torch wrap the error of the operating system.
-    return full or "No space left on device" in str(error)
 
 
 class _Record(logging.LogRecord):

@@ -20,7 +20,7 @@ import hydra
 from omegaconf import DictConfig
 
 from stages.core.config.schema import parse
-from stages.core.entrypoint import plain_main
+from stages.core.entrypoint import one_stage_at_a_time, plain_main
 from stages.core.errors import UserError
 from stages.core.models.candidates import get_candidate
 from stages.core.tracking.tracker import track
@@ -39,10 +39,11 @@ def main(cfg: DictConfig) -> None:
             "train.dry_run writes no outputs, so DVC cannot run it: "
             "run `python -m stages.train train.dry_run=true` outside DVC"
         )
-    with track(config, candidate.stage) as tracker:
-        if candidate.config.train.dry_run:
+    if candidate.config.train.dry_run:
+        with track(config, candidate.stage) as tracker:
             dry_run(candidate, tracker)
-            return
+        return
+    with one_stage_at_a_time(), track(config, candidate.stage) as tracker:
         for seed in candidate.seeds:
             if candidate.config.train.launcher.kind == "single":
                 train(candidate, seed, tracker)

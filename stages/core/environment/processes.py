@@ -8,17 +8,24 @@ number in `RANK`.
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.core.environment.repository import repository_root
+
+if TYPE_CHECKING:
+    import psutil
 
 # Environment variable of a worker: the folder with its configuration and its last message.
 WORKER = "TUNEPROOF_WORKER"
 # Environment variable of a worker: the MLflow runs of the stage, which the launching process
 # opened.
 RUNS = "TUNEPROOF_RUNS"
+SECOND = 1  # between two looks at whether DVC still runs
 WORKER_COMMAND = "queue-worker"  # of dvc exp; the name of the worker follows
 
 
@@ -84,3 +91,39 @@ def ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def end_with_dvc(stage: str) -> None:
+    """End this process soon after the DVC process that started it.
+
+    If DVC alone is killed, its stage would run on. Nobody would record its outputs, and it would
+    write beside the stage that the next `dvc repro` starts.
+
+    Args:
+        stage: The stage. If another program calls its function, nothing happens.
+    """
+    if "DVC_STAGE" not in os.environ or f"stages.{stage}" not in sys.orig_argv:
+        return
+    import psutil
+
+    # DVC starts a stage through a shell, which may run the stage in its own place.
+    child = psutil.Process()
+    parent = child.parent()
+    while parent and any(f"stages.{stage}" in word for word in parent.cmdline()):
+        child = parent
+        parent = child.parent()
+    if parent is None or (parent.pid == 1 and not any("dvc" in word for word in parent.cmdline())):
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        threading.Thread(target=_end_after, args=(child, parent.pid), daemon=True).start()
+
+
+def _end_after(child: "psutil.Process", parent: int) -> None:
+    """End this process when `child` has lost its parent, which is where a killed DVC shows."""
+    from psutil import NoSuchProcess
+
+    with suppress(NoSuchProcess):
+        while child.ppid() == parent:
+            time.sleep(SECOND)
+    # Not `sys.exit`, so that what this process started is ended by its handler of the signal.
+    os.kill(os.getpid(), signal.SIGTERM)

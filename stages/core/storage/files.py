@@ -1,15 +1,24 @@
 """Atomic writes of files and folders, and the JSON and JSONL files that stages exchange."""
 
+import errno
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from stages.core.errors import UserError
+from stages.core.storage.leftovers import (
+    ASIDE,
+    PARTIAL,
+    find_leftovers,
+    remove,
+    remove_leftovers,
+    temporary_path,
+)
 
 
 @contextmanager
@@ -17,29 +26,49 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` if the block ends without an exception.
 
     The earlier `target` is first renamed to a folder beside it. If an earlier process was killed
-    before it finished, the folder that it renamed is restored first.
+    before it finished, the folder that it renamed is restored first. If several processes replace
+    the same folder, each has a temporary folder of its own, and the last one to finish wins.
     """
-    partial = target.with_name(f".{target.name}.partial")
-    aside = target.with_name(f".{target.name}.aside")
-    if aside.exists() and not target.exists():
-        aside.rename(target)
-    for left in (partial, aside):
-        shutil.rmtree(left, ignore_errors=True)
+    partial = temporary_path(target, PARTIAL)
+    _clean_up_after_killed(target)
     partial.mkdir(parents=True)
     try:
         yield partial
-        if target.exists():
-            target.rename(aside)
-        partial.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
+        _replace(target, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clean_up_after_killed(target: Path) -> None:
+    """Restore or remove what killed processes left of a folder that they were replacing."""
+    remove_leftovers(target.parent, target.name)
+    for aside in find_leftovers(target.parent, ASIDE, target.name):
+        if target.exists():
+            remove(aside)
+        else:
+            aside.rename(target)
+
+
+def _replace(target: Path, partial: Path) -> None:
+    aside = temporary_path(target, ASIDE)
+    while True:
+        remove(aside)
+        with suppress(FileNotFoundError):
+            target.rename(aside)
+        try:
+            partial.rename(target)
+            break
+        except OSError as error:
+            # Another process put its folder there in this moment.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    remove(aside)
 
 
 def atomic_write(target: Path, data: bytes) -> None:
     """Write `data` to a temporary file and rename it, so that no reader sees a partial file."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    partial = temporary_path(target, PARTIAL)
     try:
         partial.write_bytes(data)
         partial.replace(target)

@@ -20,6 +20,7 @@ from stages.core.environment.repository import repository_root
 from stages.core.errors import hide_secrets
 from stages.core.storage.files import read_json
 from stages.core.storage.summaries import SUMMARIES, get_summary_file
+from stages.core.tracking.open_runs import end_killed_runs, note_open_runs, remove_note
 from stages.core.tracking.runs import (
     PREFIX,
     data_set,
@@ -143,6 +144,8 @@ class Tracker:
             return
         for run_id in self.runs:
             self.safely(lambda run_id=run_id: self._client.set_terminated(run_id, status))  # type: ignore[misc]
+        if self.enabled:
+            remove_note()
 
     def _open(self) -> None:
         from filelock import FileLock
@@ -168,6 +171,7 @@ class Tracker:
         # MLflow does not protect the database and the parent from being created twice.
         with FileLock(repository_root() / "mlflow.db.lock"):
             self._client = mlflow.MlflowClient(uri)
+            end_killed_runs(self._client, uri)
             experiment = get_experiment(self._client, self.config.tracking.experiment, uri)
             self._experiment = experiment
             self.runs.append(
@@ -178,6 +182,7 @@ class Tracker:
             self.runs.append(
                 self._client.create_run(experiment, tags=tags, run_name=self.stage).info.run_id
             )
+        note_open_runs(uri, self.runs)
 
     def _find_tags(self, key: str, value: str) -> list[dict[str, str]]:
         found = []

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from stages.core.entrypoint import set_up_process
 from stages.core.environment.processes import is_main
 from stages.core.errors import UserError, printable
+from stages.core.failures import explain_system
 from stages.train.distributed.failures import DEFECT, MISTAKE, leave
 from stages.train.distributed.workers import VALUES
 
@@ -38,8 +39,8 @@ def main() -> None:
     try:
         from stages.train.run import work
 
-        with set_up_process():
-            work(OmegaConf.load(folder / VALUES))  # type: ignore[arg-type]
+        set_up_process()
+        work(OmegaConf.load(folder / VALUES))  # type: ignore[arg-type]
     except UserError as error:
         leave(folder, MISTAKE, str(error))
     # A signal ends this process.
@@ -47,7 +48,9 @@ def main() -> None:
         raise
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
-    except BaseException:
+    except Exception as error:
+        if mistake := explain_system(error):
+            leave(folder, MISTAKE, str(mistake))
         said = traceback.format_exc()
         sys.stderr.write(printable(said))
         leave(folder, DEFECT, said)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from transformers import TrainerCallback
 
 from stages.core.config.schema import Config
@@ -16,8 +15,8 @@ from stages.core.environment.code import get_digests, list_code, list_other_code
 from stages.core.environment.lineage import data_sha256, versions
 from stages.core.environment.processes import is_main
 from stages.core.environment.repository import repository_root
-from stages.core.errors import UserError
 from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
+from stages.core.storage.locks import one_at_a_time
 
 if TYPE_CHECKING:
     from stages.core.models.base_models import ModelFiles
@@ -76,18 +75,10 @@ def lock_run_folder(key: str) -> Iterator[Path]:
     if not is_main():
         yield folder
         return
-    lock = FileLock(folder.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"another process is already training this configuration on this data ({folder})"
-        ) from None
-    try:
+    what = f"The training of this configuration on this data ({folder})"
+    with one_at_a_time(folder.with_suffix(".lock"), what, 0, "Wait until it has ended."):
         _warn_of_other_code(folder)
         yield folder
-    finally:
-        lock.release()
 
 
 def _warn_of_other_code(folder: Path) -> None:

@@ -15,14 +15,6 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_a_killed_process_left_is_cleared(tmp_path):
-    (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / "half").write_text("x")
-    with atomic_directory(tmp_path / "out") as folder:
-        (folder / "a").write_text("new")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
-
-
 def test_a_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
     target = tmp_path / "a.json"
     atomic_write(target, b"old")
@@ -47,17 +39,3 @@ def test_jsonl_keeps_unicode_and_line_breaks_inside_a_row(tmp_path):
 def test_a_missing_file_says_what_to_run(tmp_path):
     with pytest.raises(UserError, match="dvc repro"):
         read_json(tmp_path / "none.json")
-
-
-def test_a_folder_that_a_killed_process_left_aside_comes_back(tmp_path):
-    target = tmp_path / "out"
-    (tmp_path / ".out.aside").mkdir()
-    (tmp_path / ".out.aside/file").write_text("earlier")
-    with pytest.raises(RuntimeError), atomic_directory(target):
-        raise RuntimeError
-    assert (target / "file").read_text() == "earlier"
-    with atomic_directory(target) as folder:
-        (folder / "file").write_text("later")
-    assert (target / "file").read_text() == "later" and [
-        path.name for path in tmp_path.iterdir()
-    ] == ["out"]

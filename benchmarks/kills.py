@@ -1,0 +1,339 @@
+"""Kill the pipeline at random moments and see whether `make repro` ends as if nothing had happened.
+
+    python -m benchmarks.kills --kills 50 --seed 42
+
+Runs a smoke pipeline on a tiny random model in a temporary clone of HEAD, with a DVC cache and an
+MLflow store of its own, once undisturbed as the reference. For each kill, the clone is as it was
+before one stage, the moment is drawn from the seconds of that stage in the reference, and SIGKILL
+hits one of three targets: `dvc` and its stage, `dvc` alone, or the stage alone. Then `make repro`
+runs, and everything that a user would look at is compared with the reference.
+
+The moments are spread over the whole reference. Stages after the killed one come from DVC's run
+cache, except `register`, which runs again. Prints one line for each kill, writes them to
+`benchmarks/results/kills.json`, and exits with 1 if a run was lost or differs.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stages.core.storage.files import sha256_file
+from tools.repeat import get_digests
+
+RESULT = Path("benchmarks/results/kills.json")
+STAGES = ("prepare", "baseline", "train", "evaluate", "register")
+TARGETS = ("dvc and stage", "dvc", "stage")
+CHOICES = (
+    "experiment=smoke",
+    "register.gate.verdict=null",
+    "register.gate.min_primary_metric=0",
+    "register.gate.require_beating_champion=false",
+    "register.gate.purpose=one-task",
+)
+MEASURED = ("seconds", "peak", "bytes", "tokens_per_second", "ratio")
+"""Parts of the names of numbers that differ between two undisturbed runs."""
+TRIES = 5  # of one kill, if the run ends before its moment
+LIMIT = 900  # seconds for a run after a kill
+
+
+@dataclass
+class Kill:
+    """One kill and what came of it."""
+
+    stage: str
+    """The stage before which the clone starts."""
+    moment: float
+    """Seconds after the start of `dvc repro`."""
+    target: str
+    hit: str = ""
+    """The stage that was running when the signal was sent."""
+    seconds: float = 0.0
+    """Seconds that `make repro` took afterwards."""
+    said: str = ""
+    """What `make repro` repaired or how it failed."""
+    differs: str = ""
+    """What is not as in the reference; empty if everything is."""
+
+
+def main() -> None:
+    """Run the reference and the kills, print a line for each, and exit with 1 if one differs."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.kills",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--keep", type=Path, help="a new folder for the clones, which stays")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tuneproof-kills-") as folder:
+        ground = Ground((asked.keep or Path(folder)).resolve())
+        seconds = ground.run_reference()
+        kills = draw(seconds, asked.kills, random.Random(asked.seed))
+        for number, kill in enumerate(kills, 1):
+            ground.kill_and_repeat(kill)
+            print(f"{number:3} {describe(kill)}", flush=True)  # noqa: T201
+            RESULT.parent.mkdir(parents=True, exist_ok=True)
+            RESULT.write_text(json.dumps([asdict(kill) for kill in kills[:number]], indent=2))
+    lost = sum(kill.said.startswith("failed") for kill in kills)
+    equal = sum(not kill.differs for kill in kills)
+    print(f"{len(kills)} kills, {lost} lost, {equal} equal")  # noqa: T201
+    sys.exit(equal < len(kills))
+
+
+def draw(seconds: dict[str, float], count: int, generator: random.Random) -> list[Kill]:
+    """Draw kills whose moments are spread evenly over the reference, in a random order."""
+    total = sum(seconds.values())
+    kills = []
+    for number in range(count):
+        moment = (number + generator.random()) / count * total
+        stages = iter(seconds)
+        stage = next(stages)
+        while moment > seconds[stage] and stage != STAGES[-1]:
+            moment -= seconds[stage]
+            stage = next(stages)
+        kills.append(Kill(stage, moment, TARGETS[number % len(TARGETS)]))
+    generator.shuffle(kills)
+    return kills
+
+
+def describe(kill: Kill) -> str:
+    """Describe a kill and its outcome in one line."""
+    outcome = f"differs: {kill.differs}" if kill.differs else "equal"
+    said = f" ({kill.said})" if kill.said else ""
+    return (
+        f"{kill.stage:9} after {kill.moment:5.1f} s, {kill.target:13} killed in {kill.hit:9} "
+        f"again {kill.seconds:5.1f} s  {outcome}{said}"
+    )
+
+
+class Ground:
+    """The folder with the clone, its states before each stage, and the reference."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the folders."""
+        self.folder = folder
+        # Every state runs at the same place, because MLflow stores absolute paths.
+        self.clone = folder / "tuneproof"
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "TUNEPROOF_CACHE": str(self.clone / ".tuneproof/cache"),
+            "DVC_SITE_CACHE_DIR": str(folder / "dvc"),
+            "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
+            self.environment |= {f"{name}_NAME": "Kills", f"{name}_EMAIL": "kills@example.org"}
+        self.environment.pop("PYTHONPATH", None)
+
+    def run_reference(self) -> dict[str, float]:
+        """Run every stage undisturbed, keep the state before each, and return their seconds."""
+        source = Path(__file__).resolve().parents[1]
+        subprocess.run(["git", "clone", "--quiet", str(source), str(self.clone)], check=True)
+        shutil.rmtree(self.clone / "data/test_looks", ignore_errors=True)
+        choices = [word for choice in CHOICES for word in ("-S", choice)]
+        self._run("dvc", "exp", "run", *choices, "configure")
+        self._run("git", "add", "-A")
+        self._run("git", "commit", "--quiet", "-m", "The state before the kills")
+        seconds = {}
+        for stage in STAGES:
+            self._copy(self.clone, self._state(stage))
+            started = time.perf_counter()
+            self._run("dvc", "repro", stage)
+            seconds[stage] = time.perf_counter() - started
+        self._copy(self.clone, self._state("end"))
+        self._run("make", "-o", "install", "repro")  # its verdict completes the MLflow run
+        self.reference = self.look()
+        print("reference:", {stage: round(value, 1) for stage, value in seconds.items()})  # noqa: T201
+        return seconds
+
+    def kill_and_repeat(self, kill: Kill) -> None:
+        """Kill a run, repeat it, and note what happened."""
+        for _ in range(TRIES):
+            self._restore(kill.stage)
+            kill.hit = self._kill(kill)
+            if kill.hit:
+                break
+            kill.moment *= 0.8
+        started = time.perf_counter()
+        done = self._run("make", "-o", "install", "repro", check=False)
+        kill.seconds = time.perf_counter() - started
+        (self.folder / "last.log").write_text(done.stdout)
+        said = [line for line in done.stdout.splitlines() if line.startswith("recover: ")]
+        kill.said = " ".join(said)
+        if done.returncode:
+            kill.said = f"failed: {' '.join(done.stdout.split())[-400:]}"
+        kill.differs = self._compare(kill.stage)
+
+    def _kill(self, kill: Kill) -> str:
+        """Start `dvc repro`, kill it at the moment, and return the stage that was running.
+
+        Returns:
+            The stage, `dvc` if none was running, or nothing if the run ended before.
+        """
+        with (self.folder / "killed.log").open("w") as log:
+            process = subprocess.Popen(
+                ["dvc", "repro"],
+                cwd=self.clone,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            until = time.monotonic() + kill.moment
+            stage = None
+            while process.poll() is None:
+                stage = find_stage(process.pid)
+                late = time.monotonic() >= until
+                # Between two stages there is none to kill.
+                if late and (stage or kill.target != "stage"):
+                    break
+                time.sleep(0.02)
+            else:
+                return ""
+            if kill.target == "dvc and stage":
+                os.killpg(process.pid, signal.SIGKILL)
+            elif kill.target == "dvc":
+                process.kill()
+            elif stage:
+                stage[0].kill()
+            process.wait()
+        return stage[1] if stage else "dvc"
+
+    def look(self) -> dict[str, Any]:
+        """Look at everything that has to be as in the reference."""
+        numbers = {
+            path.name: _drop_measured(json.loads(path.read_bytes()))
+            for path in sorted((self.clone / "metrics").glob("*.json"))
+        }
+        status = self._run("dvc", "status", check=False).stdout.strip()
+        return {
+            **{f"file {name}": digest for name, digest in get_digests(self.clone).items()},
+            **{f"numbers {name}": value for name, value in numbers.items()},
+            "dvc status": status.splitlines()[-1] if status else "",
+            "git status": sorted(
+                line
+                for line in self._run("git", "status", "--short").stdout.splitlines()
+                if "data/test_looks" not in line
+            ),
+            "looks": {
+                str(path.relative_to(self.clone)): sha256_file(path)
+                for path in (self.clone / "data/test_looks").rglob("*.json")
+            },
+            "leftovers": sorted(
+                str(path.relative_to(self.clone))
+                for kind in ("partial", "aside", "tmp")
+                for path in self.clone.rglob(f".*.{kind}")
+            ),
+            **self._look_at_mlflow(),
+        }
+
+    def _look_at_mlflow(self) -> dict[str, Any]:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.clone / 'mlflow.db'}")
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        running = client.search_runs(experiments, "attributes.status = 'RUNNING'")
+        models = client.search_registered_models()
+        versions = client.search_model_versions()
+        champions = [
+            client.get_model_version_by_alias(model.name, "champion").tags["tuneproof.model_sha256"]
+            for model in models
+            if "champion" in model.aliases
+        ]
+        return {
+            "running MLflow runs": [run.info.run_name for run in running],
+            "champions": champions,
+            "versions": len(versions),
+        }
+
+    def _compare(self, stage: str) -> str:
+        """Say what is not as in the reference."""
+        found = self.look()
+        if STAGES.index(stage) < STAGES.index("evaluate"):
+            # `evaluate` came from DVC's run cache, which does not know of the looks.
+            found["looks"] = self.reference["looks"]
+        names = sorted(self.reference.keys() | found.keys())
+        different = [name for name in names if self.reference.get(name) != found.get(name)]
+        return "; ".join(
+            name if name.startswith(("file", "numbers")) else f"{name} {found.get(name)}"
+            for name in different
+        )
+
+    def _restore(self, stage: str) -> None:
+        """Make the clone as it was before a stage, with the later ones in DVC's run cache."""
+        self._copy(self._state(stage), self.clone)
+        following = STAGES[STAGES.index(stage) + 1 :]
+        if following and following[0] != "register":
+            known = set(self._list_cache(following[0]))
+            for path in set(self._list_cache("register")) - known:
+                (self.clone / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self._state("register") / path, self.clone / path)
+
+    def _list_cache(self, stage: str) -> list[Path]:
+        folder = self._state(stage)
+        files = (folder / ".dvc/cache").rglob("*")
+        return [path.relative_to(folder) for path in files if path.is_file()]
+
+    def _state(self, stage: str) -> Path:
+        return self.folder / "before" / stage
+
+    def _copy(self, source: Path, target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+
+    def _run(self, *command: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            command,
+            cwd=self.clone,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+        )
+        if check and done.returncode:
+            sys.exit(f"`{' '.join(command)}` failed:\n{done.stdout}")
+        return done
+
+
+def find_stage(pid: int) -> tuple[psutil.Process, str] | None:
+    """Return the process of the stage that a DVC process runs, and the name of the stage."""
+    try:
+        for process in psutil.Process(pid).children(recursive=True):
+            words = process.cmdline()
+            for word in words[1:3]:
+                if word.startswith("stages."):
+                    return process, word.removeprefix("stages.")
+    except psutil.NoSuchProcess:
+        pass
+    return None
+
+
+def _drop_measured(values: Any) -> Any:
+    """Drop the numbers that differ between two undisturbed runs."""
+    if not isinstance(values, dict):
+        return values
+    return {
+        key: _drop_measured(value)
+        for key, value in values.items()
+        if not any(part in key for part in MEASURED)
+    }
+
+
+if __name__ == "__main__":
+    main()

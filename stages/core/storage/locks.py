@@ -1,0 +1,79 @@
+"""Locks that name the process that holds them.
+
+The operating system releases a lock when its holder ends, so a killed process blocks nobody. On a
+network file system this works across machines if the file system supports `flock`, as NFS does
+unless it is mounted with `nolock` or `local_lock`.
+"""
+
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from stages.core.errors import UserError
+
+log = logging.getLogger(__name__)
+WORDS = 3  # of a command that are shown: `python -m stages.prepare`. Others may be secret.
+
+
+@contextmanager
+def one_at_a_time(path: Path, what: str, seconds: float, advice: str) -> Iterator[None]:
+    """Hold the lock file `path` during the block.
+
+    Args:
+        path: The lock file. It is created and stays.
+        what: What the lock protects, as the subject of a sentence.
+        seconds: How long to wait for the holder.
+        advice: What to do if the holder does not end, as a whole sentence.
+
+    Raises:
+        UserError: Another process still holds the lock after `seconds`.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if seconds:
+            log.warning("%s Waiting for up to %.0f seconds.", _say(path, what), seconds)
+        try:
+            lock.acquire(timeout=seconds)
+        except Timeout:
+            raise UserError(f"{_say(path, what)} {advice}") from None
+    try:
+        path.write_text(json.dumps(_describe_this_process()))
+        yield
+    finally:
+        lock.release()
+
+
+def _describe_this_process() -> dict[str, str | int]:
+    words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:WORDS]]
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": shlex.join(words),
+        "since": datetime.now().astimezone().isoformat(" ", "seconds"),
+    }
+
+
+def _say(path: Path, what: str) -> str:
+    """Say who holds the lock."""
+    try:
+        holder = json.loads(path.read_text())
+        who = (
+            f"process {holder['pid']} on {holder['host']} "
+            f"(`{holder['command']}`, since {holder['since']})"
+        )
+    # The holder has not written it yet, or another program holds the lock.
+    except (ValueError, KeyError, TypeError, OSError):
+        who = "another process"
+    return f"{what} is in use by {who}."
