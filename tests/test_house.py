@@ -53,7 +53,7 @@ ROOMS = {
     "planning": {"models", "storage", "config", "errors"},
     "inference": {"models", "environment", "data", "storage", "config", "errors"},
     "failures": {"environment", "errors"},
-    "entrypoint": {"failures", "tracking", "environment", "storage", "config"},
+    "entrypoint": {"failures", "tracking", "environment", "storage", "config", "errors"},
 }
 """The packages and modules of `stages/core` that each one may import, besides itself.
 
