@@ -41,7 +41,7 @@ def main(config: Config, tracker: Tracker) -> None:
     candidate = get_recommended(config, report["recommended_arm"])
     values = check_measured(candidate, report)
     conditions = [
-        check_look(candidate, report),
+        *check_look(candidate, report),
         *check_gate(config.register_.gate, report, candidate.name, values),
     ]
     if all(condition.passed for condition in conditions):

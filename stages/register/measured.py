@@ -48,27 +48,30 @@ def check_measured(candidate: Candidate, report: Mapping[str, Any]) -> list[floa
     return _check_estimate(candidate, report)
 
 
-def check_look(candidate: Candidate, report: Mapping[str, Any]) -> Condition:
+def check_look(candidate: Candidate, report: Mapping[str, Any]) -> list[Condition]:
     """Check that the look at the test rows was counted and is in the ledger, in its place.
 
     The place is that of the last of the candidates, because all of them were judged together.
+
+    Returns:
+        The failed condition, or an empty list.
     """
     place = report["looks"]["place"]
     if place is None:
-        return Condition(False, _explain_look(report))
+        return [Condition(False, _explain_look(report))]
     metric = candidate.config.evaluate.primary_metric
     folder = get_look_folder(repository_root(), data_sha256()["test"])
     judged = (weights_sha256(found.get_folder()) for found in tuned_candidates(candidate.run))
     places = [find_place(folder, metric, weights) for weights in judged]
     known = [found for found in places if found is not None]
     if len(known) == len(places) and max(known) == place:
-        return Condition(True, report["looks"]["sentence"])
-    return Condition(
-        False,
+        return []
+    why = (
         f"the look at the test rows, number {place}, is not in the ledger {folder}, so it was not "
         "counted. Restore the ledger with git, or run "
-        "`dvc repro --force --single-item evaluate`, which records the look",
+        "`dvc repro --force --single-item evaluate`, which records the look"
     )
+    return [Condition(False, why)]
 
 
 def _explain_look(report: Mapping[str, Any]) -> str:

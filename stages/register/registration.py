@@ -18,13 +18,8 @@ from stages.core.tracking.tracker import Tracker
 from stages.register.card import render_card
 from stages.register.champion import check_champion
 from stages.register.gate import Condition, describe_purpose
-from stages.register.registry import (
-    check_round_trip,
-    delete_model,
-    find_champion,
-    log_model,
-    promote,
-)
+from stages.register.promotion import promote
+from stages.register.registry import check_round_trip, delete_model, find_champion, log_model
 
 PROBES = 4  # prompts whose logits are compared
 TRIES = 5  # how often to compare again if another model becomes the champion meanwhile
@@ -48,7 +43,7 @@ def register(
     """Compare the model with the champion and give it the alias, if all conditions hold.
 
     Two of these may run at once. The champion may change after the comparison, and then the model
-    is compared with the new one. See `stages.register.registry.promote`.
+    is compared with the new one. See `stages.register.promotion.promote`.
 
     Raises:
         UserError: The logged model is not the one that was measured, or a version remains in the

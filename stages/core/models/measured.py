@@ -74,7 +74,8 @@ def _list_files(config: Config) -> Iterator[Path]:
 
 def _list_model_files(folder: Path) -> list[Path]:
     """List the files of a candidate's models of all seeds, without hidden ones."""
-    return sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in files if not path.name.startswith("."))
 
 
 def _get_settings(config: Config) -> dict[str, Any]:
