@@ -53,7 +53,7 @@ def promote(
         if find_champion(config) != champion:
             return None
         if get_database(store):  # on a server it may be the version of a process that still runs
-            _remove_unfinished(client, name, champion)
+            _remove_unfinished(client, name)
         tags = {**lineage_tags(candidate, report), UNFINISHED: "true"}
         version = str(mlflow.register_model(f"models:/{model_id}", name, tags=tags).version)
         try:
@@ -76,14 +76,15 @@ def _become_champion(client: "MlflowClient", config: Config, version: str) -> bo
     return now is not None and now.version == version
 
 
-def _remove_unfinished(client: "MlflowClient", name: str, champion: Champion | None) -> None:
-    """Remove the versions of processes that were killed before they had set the alias."""
+def _remove_unfinished(client: "MlflowClient", name: str) -> None:
+    """Remove the versions of processes that were killed before they had set an alias."""
     query = f"name = '{name}' and tags.`{UNFINISHED}` = 'true'"
     for left in client.search_model_versions(query):
-        if champion and str(left.version) == champion.version:  # killed after it
-            client.delete_model_version_tag(name, champion.version, UNFINISHED)
+        version = str(left.version)
+        if client.get_model_version(name, version).aliases:  # killed after it
+            client.delete_model_version_tag(name, version, UNFINISHED)
         else:
-            client.delete_model_version(name, str(left.version))
+            client.delete_model_version(name, version)
 
 
 def _withdraw(

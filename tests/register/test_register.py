@@ -1,18 +1,15 @@
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-from stages.baseline.__main__ import main as baseline
 from stages.core.config.schema import Gate, parse
 from stages.core.data.verdict import read_verdict
 from stages.core.environment.lineage import config_sha256
-from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
-from stages.train.__main__ import main as train
-from tests.conftest import TINY, compose_config, entered, write_splits
+from tests.conftest import TINY, compose_config
+from tests.register.conftest import OPEN, outcome
 
 REPORT = {
     "verdict": "fine-tune",
@@ -83,33 +80,6 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
         assert (
             f"it scores {tuned:.3f} on the general suite, the base model 0.463" in one_task.sentence
         )
-
-
-OPEN = (
-    "register=one-task",
-    "register.gate.verdict=null",
-    "register.gate.min_primary_metric=0.0",
-    "train.args.num_train_epochs=1",
-)
-
-
-@pytest.fixture(scope="module")
-def stages_up_to_register(tmp_path_factory):
-    with entered(tmp_path_factory.mktemp("evaluated")) as folder:
-        write_splits()
-        for stage in (baseline, train, evaluate):
-            stage(compose_config(*TINY, *OPEN))
-    return folder
-
-
-@pytest.fixture
-def evaluated(stages_up_to_register, workspace):
-    """What the stages up to `register` have left, on the tiny model."""
-    shutil.copytree(stages_up_to_register, workspace, dirs_exist_ok=True)
-
-
-def outcome():
-    return json.loads(Path("metrics/register.json").read_text())
 
 
 def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
