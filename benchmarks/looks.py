@@ -13,9 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import norm
 
-from stages.core.statistics.bounds import difference
+from stages.core.statistics.bounds import correct_for_looks, difference
 from stages.core.statistics.scores import Scores
-from stages.evaluate.analysis.looks import get_confidence
 
 SERIES = 1000
 MODELS = 20
@@ -41,8 +40,8 @@ def judge_series() -> dict[str, float]:
     rng = np.random.default_rng(0)
     confidences = {
         "plain bounds": lambda place: CONFIDENCE,
-        "divided by the place of each look": lambda place: get_confidence(CONFIDENCE, place),
-        "divided by the number of all looks": lambda place: get_confidence(CONFIDENCE, MODELS),
+        "divided by the place of each look": lambda place: correct_for_looks(CONFIDENCE, place),
+        "divided by the number of all looks": lambda place: correct_for_looks(CONFIDENCE, MODELS),
     }
     wrong = dict.fromkeys(confidences, 0)
     for _ in range(SERIES):
@@ -67,7 +66,7 @@ def replace_champions() -> dict[str, tuple[float, float]]:
             difference(new, old, CONFIDENCE).bound_low > 0
         ),
         "lower bound of the look above 0": lambda place, new, old: (
-            difference(new, old, get_confidence(CONFIDENCE, place)).bound_low > 0
+            difference(new, old, correct_for_looks(CONFIDENCE, place)).bound_low > 0
         ),
     }
     replaced = dict.fromkeys(rules, 0)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.table import show
+from stages.core.data.looks import LEDGER
 from stages.core.data.verdict import read_verdict
-from stages.evaluate.analysis.ledger import LEDGER
 
 RESULTS = Path("benchmarks/results/tasks")
 ANOTHER_SET = "data.source.member=evals/registry/data/{0}/samples.jsonl"

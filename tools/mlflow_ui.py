@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from stages.core.config.schema import parse
 from stages.core.errors import UserError, printable
-from stages.core.tracking.runs import get_experiment, tracking_uri
+from stages.core.storage.locks import LockTimeoutError
+from stages.core.tracking.runs import get_experiment, lock_store, tracking_uri
 from stages.core.tracking.view import get_address, save_view
 
 HOST = "127.0.0.1"
@@ -34,8 +35,12 @@ def main() -> None:
     from mlflow import MlflowClient
 
     uri = tracking_uri(config.tracking)
-    client = MlflowClient(uri)
-    experiment = get_experiment(client, config.tracking.experiment, uri)
+    try:
+        with lock_store(uri):
+            client = MlflowClient(uri)
+            experiment = get_experiment(client, config.tracking.experiment, uri)
+    except LockTimeoutError as error:
+        sys.exit(f"mlflow_ui: {error}")
     save_view(client, experiment)
     sys.stdout.write(f"Open {get_address(HOST, port, experiment)}\n")
     sys.stdout.flush()

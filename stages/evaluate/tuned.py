@@ -100,6 +100,7 @@ def _classify(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
     from stages.core.inference.classifying import ask_classifier
     from stages.core.models.classifier import load_classifier
 
+    candidate.get_base(seed)
     loaded = load_classifier(candidate.config, candidate.get_folder(seed))
     answers = ask_classifier(candidate.name, *loaded, candidate.config, test)
     rounds = time_classifier(*loaded, candidate.config) if seed == candidate.seeds[0] else []
@@ -119,7 +120,7 @@ def _generate(candidate: Candidate, seed: int, test: Sequence[Record]) -> Asked:
     config = candidate.config
     folder = candidate.get_folder(seed)
     tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
-    with get_engine(config, get_base_model(config.model, config.seed), tokenizer, folder) as engine:
+    with get_engine(config, candidate.get_base(seed), tokenizer, folder) as engine:
         found = {
             name: ask(name, engine, tokenizer, config, test, config.prompt.tuned_system_prompt)
         }

@@ -33,34 +33,33 @@ CARD = Path("reports/model_card.md")
 def main(config: Config, tracker: Tracker) -> None:
     """Check the gate, register the model if the gate is open, and write the model card."""
     from stages.register.card import render_card
-    from stages.register.champion import check_champion
     from stages.register.gate import check_gate
-    from stages.register.registration import check_weights, register
-    from stages.register.registry import find_champion
+    from stages.register.measured import check_look, check_measured
+    from stages.register.registration import CLOSED, Outcome, register
 
     report = read_verdict()
     candidate = get_recommended(config, report["recommended_arm"])
-    check_weights(candidate, report)
-    champion = tracker.safely(lambda: find_champion(config))
-    conditions = check_gate(config.register_.gate, report, candidate.name)
-    # The comparison may be costly and cannot open a gate that another condition closes.
+    values = check_measured(candidate, report)
+    conditions = [
+        *check_look(candidate, report),
+        *check_gate(config.register_.gate, report, candidate.name, values),
+    ]
     if all(condition.passed for condition in conditions):
-        conditions += check_champion(candidate, report, champion)
-    card = render_card(candidate, report, conditions)
-    version = None
-    outcome = "the gate is closed"
-    if all(condition.passed for condition in conditions):
-        version, outcome = register(candidate, report, champion, card, tracker)
+        # The comparison with the champion may be costly and cannot open a closed gate.
+        outcome = register(candidate, report, conditions, tracker)
+    else:
+        outcome = Outcome(None, CLOSED, conditions)
+    card = render_card(candidate, report, outcome.conditions)
     atomic_write(CARD, card.encode())
     reasons = [
         f"{'passed' if condition.passed else 'failed'}: {condition.sentence}"
-        for condition in conditions
+        for condition in outcome.conditions
     ]
-    log.info("%s\n  %s", outcome, "\n  ".join(reasons))
+    log.info("%s\n  %s", outcome.sentence, "\n  ".join(reasons))
     result = {
-        "registered": version is not None,
-        "version": version,
-        "outcome": outcome,
+        "registered": outcome.version is not None,
+        "version": outcome.version,
+        "outcome": outcome.sentence,
         "reasons": reasons,
     }
     write_summary("register", result)

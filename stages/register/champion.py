@@ -21,6 +21,7 @@ from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import get_limit
 from stages.core.models.loading import get_device
+from stages.core.models.measured import hash_served
 from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
 from stages.register.gate import Condition
@@ -40,7 +41,9 @@ class Champion:
     version: str
     uri: str
     """The MLflow URI, `models:/<name>/<version>`."""
-    model_sha256: str
+    served_sha256: str
+    """See `stages.core.models.measured.hash_served`. It is `unknown` for models of earlier versions
+    of Tuneproof."""
 
 
 def get_answers_to_keep(candidate: Candidate) -> dict[str, Any]:
@@ -81,8 +84,9 @@ def check_champion(
     """
     if champion is None or not candidate.config.register_.gate.require_beating_champion:
         return []
-    if champion.model_sha256 == report["lineage"]["model_sha256"]:
-        return [Condition(True, f"the champion, version {champion.version}, has the same weights")]
+    if champion.served_sha256 == hash_served(candidate, report["lineage"]["measured_sha256"]):
+        same = f"the champion, version {champion.version}, has the same weights and is asked alike"
+        return [Condition(True, same)]
     return [_compare(candidate, report, champion)]
 
 
@@ -131,6 +135,9 @@ def _get_answers(
     texts = kept["answers"] | (
         ask_champion(config, champion, kept["asked"], missing) if missing else {}
     )
+    silent = [record.id for record in records if not isinstance(texts.get(record.id), str)]
+    if silent:
+        raise ValueError(f"{len(silent)} of its answers are missing, the first for row {silent[0]}")
     return [Prediction(r.id, CHAMPION_ARM, texts[r.id], 0, 0, 0.0) for r in records], len(missing)
 
 

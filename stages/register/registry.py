@@ -1,5 +1,6 @@
-"""Use the MLflow registry: find the champion, log and verify a model, and create a version."""
+"""Use the MLflow registry: find the champion, and log and verify a model."""
 
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,6 +10,8 @@ from stages.core.environment.lineage import config_sha256, versions
 from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import TASKS
+from stages.core.models.loading import weights_sha256
+from stages.core.models.measured import hash_served
 from stages.core.storage.files import sha256_file, write_json
 from stages.core.tracking.runs import PREFIX, data_set, flatten
 from stages.core.tracking.tracker import Tracker
@@ -30,7 +33,8 @@ def find_champion(config: Config) -> Champion | None:
             return None
         raise
     uri = f"models:/{version.name}/{version.version}"
-    return Champion(str(version.version), uri, version.tags.get(PREFIX + "model_sha256", "unknown"))
+    served = version.tags.get(PREFIX + "served_sha256", "unknown")
+    return Champion(str(version.version), uri, served)
 
 
 def log_model(
@@ -92,21 +96,13 @@ def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[l
                 )
 
 
-def create_version(
-    candidate: Candidate, model_id: str, report: dict[str, Any], description: str
-) -> str:
-    """Register the logged model with its description and the alias, and return the version."""
+def delete_model(model_id: str) -> None:
+    """Delete a logged model that does not become a version, if MLflow can."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
-    client = mlflow.MlflowClient()
-    config = candidate.config
-    name = config.register_.name
-    version = mlflow.register_model(
-        f"models:/{model_id}", name, tags=lineage_tags(candidate, report)
-    ).version
-    client.update_model_version(name, version, description)
-    client.set_registered_model_alias(name, config.register_.alias, version)
-    return str(version)
+    with suppress(MlflowException):
+        mlflow.MlflowClient().delete_logged_model(model_id)
 
 
 def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]:
@@ -131,7 +127,8 @@ def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]
         **{f"{split}_sha256": digest for split, digest in lineage["data_sha256"].items()},
         "base_model": base["name"],
         "base_model_sha256": base["sha256"] or base["revision"] or "unknown",
-        "model_sha256": lineage["model_sha256"],
+        "model_sha256": weights_sha256(candidate.get_folder()),
+        "served_sha256": hash_served(candidate, lineage["measured_sha256"]),
         **({"chat_template_sha256": sha256_file(template)} if template.exists() else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
         "hardware": str(training["hardware"]["device"]),

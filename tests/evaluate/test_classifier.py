@@ -123,8 +123,7 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     assert whole.read_training(43)["numbers"]["seconds"] > 0
     assert json.loads(whole.general.read_text()) == {}
     weights = sha256_file(Path("models/rivals/whole/model.safetensors"))
-    lineage = report["lineage"] | {"model_sha256": weights}
-    write_verdict(report | {"recommended_arm": "whole", "lineage": lineage})
+    write_verdict(report | {"recommended_arm": "whole", "candidate": "whole"})
     register(config)
     version = mlflow.MlflowClient().get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
     assert version.tags["tuneproof.model_sha256"] == weights

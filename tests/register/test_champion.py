@@ -80,11 +80,13 @@ def candidate(*overrides):
 
 @pytest.fixture
 def report():
-    """The verdict on other weights than the champion's."""
+    """The verdict on another model than the champion."""
 
     def of(**changed):
         found = read_verdict()
-        return found | changed | {"lineage": found["lineage"] | {"model_sha256": "new"}}
+        measured = found["lineage"]["measured_sha256"]
+        other = measured | {"models/tuned/adapter_model.safetensors": "new"}
+        return found | changed | {"lineage": found["lineage"] | {"measured_sha256": other}}
 
     return of
 
@@ -132,7 +134,7 @@ def test_the_champion_may_be_replaced_without_a_comparison(compare):
 def test_the_same_weights_need_no_comparison(champion):
     found = read_verdict()
     (same,) = check_champion(candidate(), found, champion)
-    assert same.passed and "has the same weights" in same.sentence
+    assert same.passed and "has the same weights and is asked alike" in same.sentence
 
 
 def test_the_answers_are_scored_by_todays_metric(compare):

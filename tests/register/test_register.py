@@ -1,30 +1,20 @@
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-from stages.baseline.__main__ import main as baseline
 from stages.core.config.schema import Gate, parse
 from stages.core.data.verdict import read_verdict
 from stages.core.environment.lineage import config_sha256
-from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
-from stages.train.__main__ import main as train
-from tests.conftest import TINY, compose_config, entered, write_splits
+from tests.conftest import TINY, compose_config
+from tests.register.conftest import OPEN, outcome
 
 REPORT = {
     "verdict": "fine-tune",
+    "recommended_arm": "tuned",
     "primary_metric": "exact_match",
-    "split": "test",
-    "looks": {
-        "place": 1,
-        "count": 1,
-        "confidence": 0.95,
-        "sentence": "This is the first model judged on these test rows.",
-    },
-    "arms": {"tuned": {"exact_match": {"value": 0.7}}},
     "forgetting": None,
 }
 GATE = Gate(
@@ -55,7 +45,7 @@ def suite(base, tuned, *, half=0.02):
 )
 def test_the_gate(changed, passed):
     gate = GATE.model_copy(update=changed)
-    assert [condition.passed for condition in check_gate(gate, REPORT, "tuned")] == passed
+    assert [condition.passed for condition in check_gate(gate, REPORT, "tuned", [0.7])] == passed
 
 
 @pytest.mark.parametrize(
@@ -77,10 +67,11 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
         GATE.model_copy(update={"purpose": "assistant"}),
         REPORT | {"forgetting": forgetting},
         "tuned",
+        [0.7],
     )[-1]
     assert assistant.passed is passed
     assert ("-S register.gate.purpose=one-task" in assistant.sentence) is not passed
-    one_task = check_gate(GATE, REPORT | {"forgetting": forgetting}, "tuned")[-1]
+    one_task = check_gate(GATE, REPORT | {"forgetting": forgetting}, "tuned", [0.7])[-1]
     assert one_task.passed and one_task.sentence.startswith("a one-task model: ")
     if forgetting is None:
         assert "forgetting was not measured" in one_task.sentence
@@ -89,46 +80,6 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
         assert (
             f"it scores {tuned:.3f} on the general suite, the base model 0.463" in one_task.sentence
         )
-
-
-@pytest.mark.parametrize(
-    ("split", "sentence", "said"),
-    [
-        ("validation", "Judged on validation rows.", "-S evaluate.split=test"),
-        ("test", "Trained on 50% of the rows.", "Trained on 50% of the rows."),
-    ],
-)
-def test_a_verdict_that_is_no_counted_look_is_not_registered(split, sentence, said):
-    looks = {"place": None, "count": None, "confidence": 0.95, "sentence": sentence}
-    first = check_gate(GATE, REPORT | {"split": split, "looks": looks}, "tuned")[0]
-    assert not first.passed and said in first.sentence
-
-
-OPEN = (
-    "register=one-task",
-    "register.gate.verdict=null",
-    "register.gate.min_primary_metric=0.0",
-    "train.args.num_train_epochs=1",
-)
-
-
-@pytest.fixture(scope="module")
-def stages_up_to_register(tmp_path_factory):
-    with entered(tmp_path_factory.mktemp("evaluated")) as folder:
-        write_splits()
-        for stage in (baseline, train, evaluate):
-            stage(compose_config(*TINY, *OPEN))
-    return folder
-
-
-@pytest.fixture
-def evaluated(stages_up_to_register, workspace):
-    """What the stages up to `register` have left, on the tiny model."""
-    shutil.copytree(stages_up_to_register, workspace, dirs_exist_ok=True)
-
-
-def outcome():
-    return json.loads(Path("metrics/register.json").read_text())
 
 
 def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
@@ -150,16 +101,6 @@ def test_an_assistant_that_forgot_or_was_not_asked_stays_out(evaluated):
     register(compose_config(*TINY, *OPEN, "register=gated"))
     assert outcome()["registered"] is False
     assert "failed: an assistant: forgetting was not measured" in outcome()["reasons"][-1]
-
-
-def test_other_weights_than_those_that_were_judged_are_refused(evaluated):
-    path = Path("models/tuned/adapter_model.safetensors")
-    path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(
-        SystemExit, match=r"reports/verdict.json is about other weights .* `dvc repro`"
-    ):
-        register(compose_config(*TINY, *OPEN))
-    assert not Path("metrics/register.json").exists()
 
 
 def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):

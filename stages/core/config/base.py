@@ -17,9 +17,14 @@ Kind = Literal["chat", "preference", "unpaired", "prompt", "text"]
 class Section(BaseModel):
     """A section of the configuration that is immutable and strictly checked.
 
-    It accepts no unknown keys and converts no types (`"5"` is not a number).
+    It accepts no unknown keys, converts no types (`"5"` is not a number), and accepts neither NaN
+    nor infinity, with which every comparison is false or true.
     """
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
     )

@@ -60,11 +60,31 @@ class Gate(Section):
 class RegisterConfig(Section):
     """The name and the alias of the registered model, and the gate."""
 
-    name: Annotated[str, Field(min_length=1, pattern="^[^/:.%\"']+$")]
+    name: Annotated[str, Field(min_length=1, max_length=256)]
     """The name of the model in the MLflow registry."""
-    alias: Name
+    alias: Annotated[str, Field(min_length=1, max_length=255)]
     """The alias that a model gets if it passes the gate."""
     gate: Gate
+
+    @model_validator(mode="after")
+    def _mlflow_accepts_the_names(self) -> "RegisterConfig":
+        if not re.fullmatch(r"[\w-]+( [\w-]+)*", self.name):
+            raise ValueError(
+                f"name {self.name!r} may contain only letters, digits, _, - and single spaces "
+                "between them, because MLflow or its addresses (models:/<name>@<alias>) do not "
+                "accept others; set register.name"
+            )
+        if not re.fullmatch(r"[\w-]+", self.alias):
+            raise ValueError(
+                f"alias {self.alias!r} may contain only letters, digits, _ and -, because MLflow "
+                "accepts no others"
+            )
+        if re.fullmatch(r"latest|v\d+", self.alias, re.IGNORECASE):
+            raise ValueError(
+                f"alias {self.alias!r} is reserved by MLflow, which uses latest and v<number> for "
+                "versions; choose another, such as champion"
+            )
+        return self
 
 
 class TrackingConfig(Section):
@@ -75,7 +95,7 @@ class TrackingConfig(Section):
     uri: str | None
     """The tracking server. Null uses `MLFLOW_TRACKING_URI`, or SQLite at the root of the repository
     if that is not set."""
-    experiment: Name
+    experiment: Annotated[str, Field(min_length=1, max_length=500)]
     """The name of the MLflow experiment."""
     timeout: Annotated[int, Field(ge=1)]
     """How many seconds to wait for the server before a stage continues without tracking."""

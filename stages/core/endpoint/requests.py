@@ -21,6 +21,7 @@ from stages.core.data.records import Message
 from stages.core.endpoint.client import Client, Reply
 from stages.core.storage.cache import cached_folder
 from stages.core.storage.files import read_json, sha256_json, write_json
+from stages.core.storage.locks import LONG, one_at_a_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +52,12 @@ def chat(endpoint: Endpoint, requests: Sequence[Request], section: str) -> list[
         UserError: The package openai or the key is missing, or the endpoint cannot answer. The
             replies received until then are kept.
     """
-    from filelock import FileLock
-
     asked = [_describe(endpoint, request) for request in requests]
     folder = cached_folder(
         f"replies/{sha256_json([endpoint.base_url, endpoint.model])[:16]}", lambda _: None
     )
     files = [folder / f"{sha256_json(value)}.json" for value in asked]
-    with FileLock(folder / ".lock"):
+    with one_at_a_time(folder / ".lock", f"The cache of replies {folder}", LONG):
         missing = {
             path: value for path, value in zip(files, asked, strict=True) if not path.exists()
         }

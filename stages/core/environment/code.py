@@ -48,7 +48,22 @@ def _digest(text: str) -> str:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+
+
+def _dump(part: object) -> str:
+    """Write a syntax tree as `ast.dump` does, but the same with every version of Python.
+
+    Later versions add fields, which are empty in code that does not use them.
+    """
+    if isinstance(part, ast.Constant):
+        return repr(part.value)
+    if isinstance(part, ast.AST):
+        named = [(name, value) for name, value in ast.iter_fields(part) if value not in (None, [])]
+        return f"{type(part).__name__}({', '.join(f'{name}={_dump(v)}' for name, v in named)})"
+    if isinstance(part, list):
+        return f"[{', '.join(map(_dump, part))}]"
+    return repr(part)
 
 
 def _is_text(node: ast.AST) -> bool:

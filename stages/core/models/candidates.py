@@ -14,6 +14,9 @@ from stages.core.data.predictions import (
     read_predictions,
     write_predictions,
 )
+from stages.core.errors import UserError
+from stages.core.models.base_models import ModelFiles
+from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import TUNED
 from stages.core.storage.files import read_json
 
@@ -79,6 +82,24 @@ class Candidate:
         measured = read_json(self.get_measured_file(seed))
         return {**training, **measured, "numbers": training["numbers"] | measured["numbers"]}
 
+    def get_base(self, seed: int | None = None) -> ModelFiles:
+        """Return the files of the base model, which are fetched or created if they are not cached.
+
+        Raises:
+            UserError: They are not those that the seed was trained on.
+        """
+        base = get_encoder(self.config)
+        training = self.get_folder(seed) / "training.json"
+        trained = read_json(training)["base_model"]
+        before = (trained["sha256"], trained["revision"])
+        if (base.sha256, base.revision) != before:
+            raise UserError(
+                f"{base.path} is not the base model that {training} was trained on "
+                f"({_shorten(base.sha256, base.revision)} instead of {_shorten(*before)}). "
+                "Run `dvc repro`, which trains on it"
+            )
+        return base
+
     def read_predictions(self) -> list[list[Prediction]]:
         """Read the answers of the model of each seed, in the order of `seeds`.
 
@@ -126,3 +147,7 @@ def get_recommended(config: Config, arm: str) -> Candidate:
     """
     candidates = tuned_candidates(config)
     return next((candidate for candidate in candidates if candidate.name == arm), candidates[0])
+
+
+def _shorten(sha256: str | None, revision: str | None) -> str:
+    return f"SHA-256 {sha256[:12]}" if sha256 else f"revision {revision}"

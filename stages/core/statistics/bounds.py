@@ -134,6 +134,20 @@ def difference(
     return Bounds(found.value, found.ci_low, found.ci_high, spread.low(alpha), spread.high(alpha))
 
 
+def correct_for_looks(confidence: float, place: int) -> float:
+    """Return the confidence of a one-sided bound, with the error probability divided by the place.
+
+    This is Bonferroni's correction for the looks up to this one. The verdict on a model therefore
+    does not depend on models that come after it. The error probabilities of all looks still add
+    up: `python -m benchmarks.looks` shows by how much.
+
+    Args:
+        confidence: The confidence of the first look.
+        place: The position of the look, counted from 1.
+    """
+    return 1 - (1 - confidence) / place
+
+
 def _as_runs(scores: Runs) -> Sequence[Scores]:
     return [scores] if isinstance(scores, Scores) else scores
 

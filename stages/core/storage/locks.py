@@ -19,35 +19,50 @@ from pathlib import Path
 from stages.core.errors import UserError
 
 log = logging.getLogger(__name__)
+PATIENCE = 3.0  # seconds to wait without a word
+LIMIT = 60.0  # seconds to wait for a holder that needs the lock for moments
+LONG = 3_600.0  # seconds to wait for a holder that downloads or asks a server
 WORDS = 3  # of a command that are shown: `python -m stages.prepare`. Others may be secret.
 
 
+class LockTimeoutError(UserError):
+    """Another process held a lock for longer than the limit. The message names the process."""
+
+
 @contextmanager
-def one_at_a_time(path: Path, what: str, seconds: float, advice: str) -> Iterator[None]:
+def one_at_a_time(
+    path: Path,
+    what: str,
+    seconds: float | None = None,
+    advice: str = "Wait until it has ended, or end it.",
+) -> Iterator[None]:
     """Hold the lock file `path` during the block.
 
     Args:
         path: The lock file. It is created and stays.
         what: What the lock protects, as the subject of a sentence.
-        seconds: How long to wait for the holder.
+        seconds: How long to wait for the holder. None waits for `LIMIT`.
         advice: What to do if the holder does not end, as a whole sentence.
 
     Raises:
-        UserError: Another process still holds the lock after `seconds`.
+        LockTimeoutError: Another process still holds the lock after `seconds`.
+        OSError: The file of the lock cannot be written.
     """
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
+    seconds = LIMIT if seconds is None else seconds
+    patience = min(PATIENCE, seconds)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
-        if seconds:
+        if seconds > patience:
             log.warning("%s Waiting for up to %.0f seconds.", _say(path, what), seconds)
         try:
-            lock.acquire(timeout=seconds)
+            lock.acquire(timeout=seconds - patience)
         except Timeout:
-            raise UserError(f"{_say(path, what)} {advice}") from None
+            raise LockTimeoutError(f"{_say(path, what)} {advice}") from None
     try:
         path.write_text(json.dumps(_describe_this_process()))
         yield

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import data_sha256
 from stages.core.environment.processes import get_runs, is_main, is_worker
-from stages.core.environment.repository import repository_root
-from stages.core.errors import hide_secrets
+from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.files import read_json
+from stages.core.storage.locks import LockTimeoutError
 from stages.core.storage.summaries import SUMMARIES, get_summary_file
 from stages.core.tracking.open_runs import end_killed_runs, note_open_runs, remove_note
 from stages.core.tracking.runs import (
@@ -27,6 +27,7 @@ from stages.core.tracking.runs import (
     flatten,
     get_experiment,
     get_parent,
+    lock_store,
     tracking_uri,
 )
 from stages.core.tracking.system_metrics import monitored
@@ -37,6 +38,8 @@ T = TypeVar("T")
 # The key of those numbers of a stage that go to the parent run. They are few enough for MLflow to
 # show.
 DECISIVE = "decisive"
+# The codes of MLflow's exceptions for a server that is away or breaks.
+UNREACHABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 STAGES = ("prepare", "baseline", "train", "evaluate", "register")
 
 
@@ -58,6 +61,8 @@ class Tracker:
         self.runs: list[str] = []
         self._steps: dict[str, int] = {}  # the last step of each live number, by its name
         self.enabled = config.tracking.enabled and is_main()
+        self.failure = "tracking is disabled (tracking.enabled=false)"
+        """Why tracking is not enabled, if it is not."""
         self.safely(self._open)
 
     @property
@@ -66,21 +71,21 @@ class Tracker:
         return self.runs[-1]
 
     def safely(self, action: Callable[[], T]) -> T | None:
-        """Run an action of MLflow; an error logs a warning and ends tracking for this stage."""
+        """Run an action of MLflow; an error logs a warning and ends tracking for this stage.
+
+        Raises:
+            UserError: The action itself raised it.
+        """
         if not self.enabled:
             return None
         try:
             return action()
         except Exception as error:  # any error of a server, a network or a database
+            if isinstance(error, UserError) and not isinstance(error, LockTimeoutError):
+                raise
             self.enabled = False
-            uri = hide_secrets(tracking_uri(self.config.tracking))
-            said = hide_secrets(str(error))
-            log.warning(
-                "MLflow at %s does not answer (%s: %.200s).",
-                uri,
-                type(error).__name__,
-                said.split("\n")[0],
-            )
+            self.failure = _describe(error, tracking_uri(self.config.tracking))
+            log.warning("%s.", self.failure)
             log.warning("The stage continues without tracking. Its numbers are in %s/.", SUMMARIES)
             return None
 
@@ -148,8 +153,6 @@ class Tracker:
             remove_note()
 
     def _open(self) -> None:
-        from filelock import FileLock
-
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(self.config.tracking.timeout))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -168,8 +171,7 @@ class Tracker:
             self._client = mlflow.MlflowClient(uri)
             self.runs = get_runs()
             return
-        # MLflow does not protect the database and the parent from being created twice.
-        with FileLock(repository_root() / "mlflow.db.lock"):
+        with lock_store(uri):
             self._client = mlflow.MlflowClient(uri)
             end_killed_runs(self._client, uri)
             experiment = get_experiment(self._client, self.config.tracking.experiment, uri)
@@ -229,6 +231,18 @@ class Tracker:
         import mlflow
 
         mlflow.flush_async_logging()
+
+
+def _describe(error: Exception, uri: str) -> str:
+    """Say what MLflow did: it was locked, it refused, or it did not answer."""
+    where = f"MLflow at {hide_secrets(uri)}"
+    if isinstance(error, LockTimeoutError):
+        return f"{where} cannot be used: {error}"
+    said = hide_secrets(str(error)).split("\n")[0][:200]
+    code = getattr(error, "error_code", None)  # of MLflow's own exceptions
+    if code in (None, *UNREACHABLE):
+        return f"{where} does not answer ({type(error).__name__}: {said})"
+    return f"{where} refused with {code}: {said}"
 
 
 @contextmanager

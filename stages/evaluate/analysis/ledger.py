@@ -15,18 +15,14 @@ from pathlib import Path
 import orjson
 
 from stages.core.config.schema import Config
+from stages.core.data.looks import get_look_folder, get_look_name
 from stages.core.environment.repository import git_commit, repository_root
 from stages.core.errors import UserError
 from stages.core.storage.files import write_json
+from stages.core.storage.locks import one_at_a_time
 from stages.core.tracking.tracker import Tracker
 
-LEDGER = Path("data/test_looks")
-"""The path from the root of the repository.
-
-The first digits of the hash of a test split name its folder.
-"""
 Key = tuple[str, str, str]
-DIGITS = 12  # digits of a hash in the name of a folder or file
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ def enter_looks(
     Raises:
         UserError: A file of the ledger is not a valid look, or the ledger cannot be written.
     """
-    folder = repository_root() / LEDGER / test_sha256[:DIGITS]
+    folder = get_look_folder(repository_root(), test_sha256)
     with _lock(folder):
         known: dict[Key, Look] = {}
         for look in [*_read_files(folder), *_read_mlflow(tracker, test_sha256)]:
@@ -86,7 +82,7 @@ def enter_looks(
             new = Look(place, test_sha256, model_sha256, *facts)
             ours.append(known.setdefault(new.key, new))
         for look in known.values():
-            path = folder / f"{look.place:03}-{look.metric}-{look.model_sha256[:DIGITS]}.json"
+            path = folder / get_look_name(look.place, look.metric, look.model_sha256)
             if not path.exists():
                 write_json(path, asdict(look))
     return len(known), ours
@@ -99,12 +95,9 @@ def _lock(folder: Path) -> Iterator[None]:
     Raises:
         UserError: The folder cannot be written.
     """
-    from filelock import FileLock
-
     lock = repository_root() / ".tuneproof" / "test_looks.lock"
     try:
-        lock.parent.mkdir(exist_ok=True)
-        with FileLock(lock):
+        with one_at_a_time(lock, f"The ledger {folder}"):
             yield
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise UserError(

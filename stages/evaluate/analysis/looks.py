@@ -7,6 +7,7 @@ import orjson
 
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import data_sha256
+from stages.core.statistics.bounds import correct_for_looks
 from stages.core.tracking.tracker import Tracker
 from stages.evaluate.analysis.ledger import enter_looks
 
@@ -50,18 +51,8 @@ def count_looks(config: Config, tracker: Tracker, values: Mapping[str, float]) -
     tracker.set_tag("test_sha256", test_sha256)
     tracker.set_tag("looks", orjson.dumps([asdict(look) for look in ours]).decode())
     place = max(look.place for look in ours)
-    adjusted = get_confidence(confidence, place)
+    adjusted = correct_for_looks(confidence, place)
     return Looks(place, count, adjusted, _say(place, count, confidence, adjusted))
-
-
-def get_confidence(confidence: float, place: int) -> float:
-    """Get the confidence of a one-sided bound, with the error probability divided by the place.
-
-    This is Bonferroni's correction for the looks up to this one. The verdict on a model therefore
-    does not depend on models that come after it. The error probabilities of all looks still add
-    up: `python -m benchmarks.looks` shows by how much.
-    """
-    return 1 - (1 - confidence) / place
 
 
 def _why_not(config: Config) -> str | None:

@@ -19,6 +19,8 @@ REPORT = {
     "margin": 0.02,
     "confidence": 0.95,
     "rows": 300,
+    "split": "test",
+    "forgetting": None,
     "costs": {"training": 1.0},
     "arms": {
         "tuned": {"accuracy": estimate(0.9), "seconds_per_request": 0.5},

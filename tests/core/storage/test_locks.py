@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from stages.core.errors import UserError
-from stages.core.storage.locks import one_at_a_time
+from stages.core.storage import locks
+from stages.core.storage.locks import LockTimeoutError, one_at_a_time
 from tests.conftest import ROOT
 
 HOLD = """
@@ -45,8 +45,9 @@ def lock(workspace):
     )
 
 
-def test_a_second_process_is_told_who_holds_the_lock(holder, lock, caplog):
-    with pytest.raises(UserError) as refused, lock(0.1):
+def test_a_second_process_is_told_who_holds_the_lock(holder, lock, caplog, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    with pytest.raises(LockTimeoutError) as refused, lock(0.1):
         pass
     said = f"The folder is in use by process {holder.pid} on {socket.gethostname()} (`python"
     assert str(refused.value).startswith(said) and ", since 2" in str(refused.value)
@@ -70,5 +71,5 @@ def test_a_killed_process_blocks_nobody(holder, lock):
 
 def test_a_holder_that_has_written_nothing_is_another_process(holder, lock, workspace):
     (workspace / "a.lock").write_text("")
-    with pytest.raises(UserError, match="in use by another process"), lock():
+    with pytest.raises(LockTimeoutError, match="in use by another process"), lock():
         pass

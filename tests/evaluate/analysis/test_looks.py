@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.data.looks import LEDGER
 from stages.core.environment.lineage import data_sha256
 from stages.core.errors import UserError
 from stages.core.models.loading import weights_sha256
+from stages.core.statistics.bounds import correct_for_looks
 from stages.core.tracking.tracker import track
-from stages.evaluate.analysis.ledger import LEDGER
-from stages.evaluate.analysis.looks import count_looks, get_confidence
+from stages.evaluate.analysis.looks import count_looks
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_another_metric_and_other_rows_are_other_looks(look, prepared):
 def test_models_that_are_judged_together_share_the_last_place(look):
     look("a", overrides=OFF)
     found = look("b", "c", "d", overrides=OFF)
-    assert (found.place, found.count) == (4, 4) and found.confidence == get_confidence(
+    assert (found.place, found.count) == (4, 4) and found.confidence == correct_for_looks(
         0.95, 4
     ) == 1 - 0.05 / 4
 

@@ -1,0 +1,38 @@
+"""What the stages before `register` leave, on the tiny model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages.baseline.__main__ import main as baseline
+from stages.evaluate.__main__ import main as evaluate
+from stages.train.__main__ import main as train
+from tests.conftest import TINY, compose_config, entered, write_splits
+
+OPEN = (
+    "register=one-task",
+    "register.gate.verdict=null",
+    "register.gate.min_primary_metric=0.0",
+    "train.args.num_train_epochs=1",
+)
+
+
+@pytest.fixture(scope="session")
+def stages_up_to_register(tmp_path_factory):
+    with entered(tmp_path_factory.mktemp("evaluated")) as folder:
+        write_splits()
+        for stage in (baseline, train, evaluate):
+            stage(compose_config(*TINY, *OPEN))
+    return folder
+
+
+@pytest.fixture
+def evaluated(stages_up_to_register, workspace):
+    """What the stages up to `register` have left, on the tiny model."""
+    shutil.copytree(stages_up_to_register, workspace, dirs_exist_ok=True)
+
+
+def outcome():
+    return json.loads(Path("metrics/register.json").read_text())
