@@ -92,7 +92,8 @@ def check_champion(
 
 def _compare(candidate: Candidate, report: Mapping[str, Any], champion: Champion) -> Condition:
     records = read_records("test")
-    metric = report["primary_metric"]
+    settings = candidate.config.evaluate
+    metric = settings.primary_metric
     name = f"the champion, version {champion.version}"
     try:
         theirs, asked = _get_answers(candidate.config, champion, records)
@@ -102,7 +103,7 @@ def _compare(candidate: Candidate, report: Mapping[str, Any], champion: Champion
         why = f"{name}, cannot answer the current test rows ({type(error).__name__}: {said})"
         return Condition(False, f"{why}. Make sure that {champion.uri} can be loaded. {OVERRIDE}")
     ours = candidate.read_predictions()[0]
-    metrics = Metrics([metric], {metric: report["measures"][metric]["options"]})
+    metrics = Metrics([metric], {metric: settings.options.get(metric, {})})
     new, old = (metrics.score_records(answers, records)[metric] for answers in (ours, theirs))
     gap = difference(new, old, report["looks"]["confidence"], get_groups(records))
     sentence = (

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from stages.core.data.predictions import (
 )
 from stages.core.data.records import PREPARED, Record, read_records
 from stages.core.data.verdict import read_verdict
+from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_jsonl
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
-from stages.register.champion import check_champion
+from stages.register.champion import CHAMPION_ARM, check_champion
 from stages.register.registry import find_champion
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, chat, compose_config
@@ -95,9 +97,9 @@ def report():
 def compare(champion, report):
     """The condition for a new model that answers the first `right` test rows right."""
 
-    def of(right, *overrides, **changed):
+    def of(right, *overrides, write=str, **changed):
         answers = [
-            Prediction(record.id, TUNED_ARM, record.target if i < right else "no", 1, 1, 0.1)
+            Prediction(record.id, TUNED_ARM, write(record.target) if i < right else "no", 1, 1, 0.1)
             for i, record in enumerate(read_records("test"))
         ]
         write_predictions(TUNED_ARM, answers)
@@ -137,10 +139,41 @@ def test_the_same_weights_need_no_comparison(champion):
     assert same.passed and "has the same weights and is asked alike" in same.sentence
 
 
-def test_the_answers_are_scored_by_todays_metric(compare):
-    measures = {"numeric_match": {"options": {}}}
-    (found,) = compare(8, primary_metric="numeric_match", measures=measures)
+def test_the_answers_are_scored_by_todays_metric_and_options(compare):
+    metric = ("evaluate.metrics=[numeric_match]", "evaluate.primary_metric=numeric_match")
+    (found,) = compare(8, *metric)
     assert "numeric_match 0.800; the champion" in found.sentence
+    (found,) = compare(8, write=str.upper)
+    assert found.passed and "exact_match 0.800; the champion" in found.sentence
+    strict = "+evaluate.options.exact_match={normalise: [spaces]}"
+    (found,) = compare(8, strict, write=str.upper)
+    assert not found.passed and "exact_match 0.000; the champion" in found.sentence
+
+
+def test_the_answers_are_scored_by_todays_code_of_the_metric(compare, monkeypatch):
+    honest = Metrics.score_records
+
+    def lenient(self, answers, records):
+        right = [
+            replace(answer, text=record.target) if answer.arm == CHAMPION_ARM else answer
+            for answer, record in zip(answers, records, strict=True)
+        ]
+        return honest(self, right, records)
+
+    monkeypatch.setattr(Metrics, "score_records", lenient)
+    (found,) = compare(8)
+    assert not found.passed and "version 1, has 1.000" in found.sentence
+
+
+def test_a_champion_without_some_of_its_answers_closes_the_gate(compare, registered):
+    (path,) = (registered / "mlartifacts").rglob("artifacts/test_answers.json")
+    whole = path.read_text()
+    kept = json.loads(whole)
+    kept["answers"][read_records("test")[1].id] = None
+    path.write_text(json.dumps(kept))
+    (found,) = compare(10)
+    path.write_text(whole)
+    assert not found.passed and "1 of its answers are missing" in found.sentence
 
 
 def test_the_champion_is_asked_only_for_rows_that_it_has_not_answered(

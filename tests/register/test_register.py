@@ -1,4 +1,6 @@
 import json
+import math
+import os
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,8 @@ import pytest
 from stages.core.config.schema import Gate, parse
 from stages.core.data.verdict import read_verdict
 from stages.core.environment.lineage import config_sha256
+from stages.core.storage import locks
+from stages.core.storage.locks import hold_lock
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
 from tests.conftest import TINY, compose_config
@@ -32,6 +36,19 @@ def suite(base, tuned, *, half=0.02):
     return {"abilities": [{"base": {"value": base}, "tuned": {"value": tuned}, "difference": lost}]}
 
 
+INCOMPLETE = [
+    {},
+    {"abilities": []},
+    suite(0.463, math.nan),
+    suite(0.463, 0.45, half=math.inf),
+    *(
+        {"abilities": [{**suite(0.4, 0.4)["abilities"][0], "difference": gap}]}
+        for gap in ({}, {"value": 0.0, "ci_low": None}, {"value": None, "ci_low": 0.0})
+    ),
+]
+"""Parts on forgetting in which a number is missing. JSON writes NaN and infinity as null."""
+
+
 @pytest.mark.parametrize(
     ("changed", "passed"),
     [
@@ -48,6 +65,26 @@ def test_the_gate(changed, passed):
     assert [condition.passed for condition in check_gate(gate, REPORT, "tuned", [0.7])] == passed
 
 
+@pytest.mark.parametrize("values", [[math.nan], [math.inf], [0.7, math.nan]])
+def test_a_value_that_is_no_number_was_not_measured(values):
+    found = check_gate(GATE, REPORT, "tuned", values)[1]
+    assert not found.passed and "exact_match has no value, so it was not measured" in found.sentence
+
+
+def test_the_model_that_is_registered_must_reach_the_minimum_and_so_must_the_mean():
+    passed = {
+        values: check_gate(GATE, REPORT, "tuned", values)[1]
+        for values in ((0.5, 0.6), (0.4, 0.9), (0.6, 0.3))
+    }
+    assert [condition.passed for condition in passed.values()] == [True, False, False]
+    assert "0.500 (the mean of its 2 training seeds is 0.550)" in passed[0.5, 0.6].sentence
+
+
+def test_the_verdict_must_recommend_the_model():
+    found = check_gate(GATE, REPORT | {"recommended_arm": "few_shot"}, "tuned", [0.7])[0]
+    assert not found.passed and "it recommends few_shot, not tuned" in found.sentence
+
+
 @pytest.mark.parametrize(
     ("forgetting", "passed"),
     [
@@ -58,6 +95,7 @@ def test_the_gate(changed, passed):
         (suite(0.463, 0.45, half=0.2), False),  # too few items to know
         (suite(0.463, 0.003), False),
         (None, False),  # not measured is not passed
+        *((without, False) for without in INCOMPLETE),
     ],
 )
 def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_forgot(
@@ -73,7 +111,7 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
     assert ("-S register.gate.purpose=one-task" in assistant.sentence) is not passed
     one_task = check_gate(GATE, REPORT | {"forgetting": forgetting}, "tuned", [0.7])[-1]
     assert one_task.passed and one_task.sentence.startswith("a one-task model: ")
-    if forgetting is None:
+    if forgetting is None or forgetting in INCOMPLETE:
         assert "forgetting was not measured" in one_task.sentence
     else:
         tuned = forgetting["abilities"][0]["tuned"]["value"]
@@ -150,13 +188,32 @@ def test_a_model_that_comes_back_changed_is_not_registered(evaluated, monkeypatc
     monkeypatch.setattr(mlflow.transformers, "load_model", broken)
     with pytest.raises(SystemExit, match="has different logits after loading"):
         register(compose_config(*TINY, *OPEN))
-    assert mlflow.MlflowClient().search_registered_models() == []
+    client = mlflow.MlflowClient()
+    assert client.search_registered_models() == []
+    experiment = client.get_experiment_by_name("tuneproof").experiment_id
+    assert client.search_logged_models([experiment]) == []
 
 
 def test_a_registry_that_is_away_is_not_an_error(evaluated, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     register(compose_config(*TINY, *OPEN, "tracking.timeout=1"))
     assert outcome()["registered"] is False and "dvc repro --force" in outcome()["outcome"]
+    assert "because MLflow at http://127.0.0.1:9 does not answer" in outcome()["outcome"]
+
+
+def test_tracking_that_is_disabled_is_said(evaluated):
+    register(compose_config(*TINY, *OPEN, "tracking=disabled"))
+    assert outcome()["registered"] is False
+    assert "because tracking is disabled (tracking.enabled=false)" in outcome()["outcome"]
+
+
+def test_a_database_that_another_process_holds_is_said(evaluated, workspace, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.01)
+    monkeypatch.setattr(locks, "LIMIT", 0.05)
+    with hold_lock(workspace / "mlflow.db.lock", "it"):
+        register(compose_config(*TINY, *OPEN))
+    assert outcome()["registered"] is False
+    assert f"mlflow.db is in use by process {os.getpid()} on" in outcome()["outcome"]
 
 
 def test_the_verdict_names_what_it_rests_on(evaluated):

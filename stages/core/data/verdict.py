@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
+from stages.core.errors import UserError
 from stages.core.storage.files import read_json, write_json
 
 VERDICT = Path("reports/verdict.json")
@@ -61,9 +64,19 @@ def read_verdict(folder: Path = Path()) -> dict[str, Any]:
         folder: The folder that contains `reports`.
 
     Raises:
-        UserError: `evaluate` has not run.
+        UserError: `evaluate` has not run, or a file is not valid JSON.
     """
-    return _merge(read_json(folder / VERDICT), read_json(folder / MEASURED))
+    return _merge(_read(folder / VERDICT), _read(folder / MEASURED))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except orjson.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}). Run `dvc repro`, or `dvc repro --force "
+            "--single-item evaluate` if DVC says that everything is up to date"
+        ) from None
 
 
 def split_report(report: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -95,6 +95,55 @@ def test_a_bad_value_is_named_with_its_whole_key(override, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("alias", ["latest", "LATEST", "v12", "V1"])
+def test_an_alias_that_mlflow_reserves_is_refused(alias):
+    with pytest.raises(UserError, match=rf"register: alias '{alias}' is reserved by MLflow"):
+        parse(compose_config(f"register.alias={alias}"))
+
+
+NAMES = [
+    *("", " ", "a/b", "a:b", "a.b", "a%b", "a@b", "a?b", "a#b", "a'b", 'a"b', "a`b", "a$b", "a\\b"),
+    *("a\nb", "a\tb", " a", "a ", ".", "..", "x" * 257, "a\u202eb", "a;b"),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["name", "alias"])
+def test_a_name_that_mlflow_or_its_addresses_refuse_is_refused(key, name):
+    composed = compose_config()
+    composed.register[key] = name
+    with pytest.raises(UserError, match=rf"register(\.{key}: |: {key} )"):
+        parse(composed)
+
+
+@pytest.mark.parametrize(
+    "name", ["tuneproof-food", "v1a", "Größe 2", "模型", "v", "latest-1", "x" * 255]
+)
+def test_a_name_that_is_accepted_is_one_for_mlflow_too(name):
+    from mlflow.store.artifact.utils.models import _parse_model_uri
+    from mlflow.utils import validation
+
+    composed = compose_config()
+    composed.register.name = name
+    composed.register.alias = name.replace(" ", "-")
+    settings = parse(composed).register_
+    validation._validate_model_name(settings.name)
+    validation._validate_logged_model_name(settings.name)
+    validation._validate_model_alias_name(settings.alias)
+    validation._validate_model_alias_name_reserved(settings.alias)
+    found = _parse_model_uri(f"models:/{settings.name}@{settings.alias}")
+    assert (found.name, found.alias) == (settings.name, settings.alias)
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf"])
+@pytest.mark.parametrize(
+    "key", ["register.gate.min_primary_metric", "evaluate.margin", "evaluate.min_useful_value"]
+)
+def test_a_bound_must_be_a_finite_number(key, value):
+    with pytest.raises(UserError, match=rf"{key}: should be a finite number|{key}: .*less than"):
+        parse(compose_config(f"{key}={value[1:]}"))
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
