@@ -244,4 +244,5 @@ def test_hostile_rows_stay_text_in_the_preview(config, tmp_path):
     seen.preview.write(tmp_path / "preview.html", seen.figures() | {"estimate": None})
     page = (tmp_path / "preview.html").read_text()
     assert "<script" not in page and page.count("</pre>") == len(seen.preview.rows)
+    assert r"\u202e" in page and not {"\x1b", "\u202e"} & set(page)
     assert re.search(r"pre \{[^}]*unicode-bidi: plaintext", page)  # each line its own direction
