@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stages.core.config.schema import Config
 from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
+from stages.core.errors import printable
 from stages.core.storage.files import atomic_write
 from stages.prepare.secrets import hide_secrets
 
@@ -94,6 +95,7 @@ class Preview:
         environment = Environment(
             loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True
         )
+        environment.filters["printable"] = printable
         page = environment.get_template("preview.html.j2").render(
             rows=self.rows, statistics=statistics, model=self._config.model, data=self._config.data
         )

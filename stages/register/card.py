@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.core.data.markdown import as_code_block, escape_markdown
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import TASKS, get_limit
 from stages.core.tracking.runs import PREFIX
@@ -26,6 +27,7 @@ def render_card(
         trim_blocks=True,
         autoescape=False,  # noqa: S701
     )
+    environment.filters |= {"cell": escape_markdown, "code": as_code_block}
     return environment.get_template("model_card.md.j2").render(
         name=config.register_.name,
         alias=config.register_.alias,

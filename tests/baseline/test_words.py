@@ -100,7 +100,23 @@ def test_marks_belong_to_their_letters_and_scripts_without_spaces_give_pairs():
         "t",
     ]
     assert get_terms("京") == ["京"] and get_terms("!? …") == []
-    assert get_terms("زبان\u200cها") == get_terms("زبانها")  # with and without an invisible joiner
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("زبان\u200cها", "زبانها"),  # with and without an invisible joiner
+        ("مَا هِيَ عَاصِمَةُ فَرَنْسَا؟", "ما هي عاصمة فرنسا"),  # with short vowels
+        ("أين الآن إلى", "اين الان الى"),  # with and without hamza
+        ("یہ کتاب کہاں", "يہ كتاب كہاں"),  # an Urdu and an Arabic keyboard
+        ("۱۲ ١٢ १२", "12 12 12"),
+        ("ＦＩＦＡ 2026年", "fifa 2026年"),
+        ("CO₂", "co2"),
+        ("й", "й"),
+    ],
+)
+def test_what_writers_and_keyboards_do_differently_does_not_count(one, other):
+    assert get_terms(one) == get_terms(other) != []
 
 
 def test_a_question_without_words_is_indexed_and_answered():

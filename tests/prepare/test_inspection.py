@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -235,3 +236,13 @@ def test_a_record_without_weights_reads_as_it_was_written(tmp_path):
     assert (
         json.loads(record.dump())["meta"] == {"label": "x"} and Record.load(record.dump()) == record
     )
+
+
+def test_hostile_rows_stay_text_in_the_preview(config, tmp_path):
+    text = "</pre><script>alert(1)</script> \x1b[2J\u202e ما هي عاصمة فرنسا؟"
+    seen = Inspected(config(), tmp_path, ("train", chat(text, "answer")))
+    seen.preview.write(tmp_path / "preview.html", seen.figures() | {"estimate": None})
+    page = (tmp_path / "preview.html").read_text()
+    assert "<script" not in page and page.count("</pre>") == len(seen.preview.rows)
+    assert r"\u202e" in page and not {"\x1b", "\u202e"} & set(page)
+    assert re.search(r"pre \{[^}]*unicode-bidi: plaintext", page)  # each line its own direction

@@ -9,12 +9,17 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
+import regex
+
+from stages.core.data.unicode_text import UNSPACED
+
 NO_ENTITIES = "No entities found"
 OUTSIDE = "O"
-# A word is a run of letters and digits. Every other sign is a word of its own, and so is each
-# character of Chinese or Japanese.
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+|[^\w\s]")
+# A word is a run of letters, their marks and digits. Every other sign is a word of its own, and so
+# is each character, with its marks, of a script without spaces.
+_WORD = regex.compile(
+    rf"(?V1)(?={UNSPACED})\X|(?:(?!{UNSPACED})[\w\p{{M}}\u200c\u200d])+|[^\w\s\p{{M}}]"
+)
 _COMMA = re.compile("([,،、，])")  # Latin, Arabic, Chinese and Japanese commas
 _DASH = r"[-‐‑–—−－]"
 _SPACED_DASH = re.compile(rf"\s{_DASH}\s")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.core.data.records import Record
+from stages.core.data.unicode_text import fold
 
 FEW = 10
 """The number of groups below which bounds are unreliable.
@@ -35,8 +36,4 @@ def count_groups(records: Sequence[Record]) -> int:
 
 def _name(record: Record) -> str:
     group = record.meta.get("group")
-    return (
-        f"group {group}"
-        if group is not None
-        else f"question {' '.join(record.question.casefold().split())}"
-    )
+    return f"question {fold(record.question)}" if group is None else f"group {group}"

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import orjson
 
 from stages.core.config.schema import Config
+from stages.core.data.markdown import escape_markdown
+from stages.core.errors import printable
 from stages.evaluate.report.intervals import SLICES, Row
 from stages.evaluate.report.plots import fill_template, fold_labels
 
 TEMPLATES = Path(__file__).parent / "templates"
 GITHUB_LIMIT = 65_536  # the most characters of a comment
+_QUOTED = re.compile("“([^“”]*)”")
 MOST = 60  # slices in the Markdown's table; fewer if the text would still be too long
 
 
@@ -104,7 +108,8 @@ def _environment() -> Any:
     environment.filters |= {
         "interval": _interval,
         "signed": _signed,
-        "cell": _cell,
+        "cell": escape_markdown,
+        "sentence": _sentence,
         "minus": _minus,
     }
     return environment
@@ -120,16 +125,19 @@ def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
     return "{} <small>({} to {})</small>".format(*numbers)
 
 
+def _sentence(text: str) -> Any:
+    """Escape a sentence of the report and isolate each text that it quotes.
+
+    A quoted answer from right to left would otherwise reorder the words around it.
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(_QUOTED.sub(r"“<bdi>\1</bdi>”", str(escape(printable(text)))))  # noqa: S704
+
+
 def _signed(estimate: Mapping[str, Any]) -> str:
     return _interval(estimate, "+")
 
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")  # as wide as the plus sign, so that columns align
-
-
-def _cell(text: str) -> str:
-    """Escape a text of data for a Markdown table, so that it has no markup and mentions nobody."""
-    plain = " ".join(str(text).split())
-    escaped = "".join(f"&#{ord(c)};" if c in "&<>|`*_[]()#!~\\:" else c for c in plain)
-    return escaped.replace("@", "@&#8203;")

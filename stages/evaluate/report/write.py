@@ -11,6 +11,7 @@ from stages.core.data.records import Record
 from stages.core.data.verdict import write_verdict
 from stages.core.storage.files import atomic_write, write_json
 from stages.evaluate.analysis.evidence import ArmScores
+from stages.evaluate.report.intervals import Row
 from stages.evaluate.report.page import render_markdown, render_page
 from stages.evaluate.report.plots import get_plots
 
@@ -34,7 +35,7 @@ def write_reports(
     atomic_write(REPORTS / "verdict.md", render_markdown(config, report).encode("utf-8", "replace"))
     atomic_write(REPORTS / "verdict.html", page.encode("utf-8", "replace"))
     for name, rows in plots.items():
-        write_json(PLOTS / f"{name}.json", rows)
+        write_json(PLOTS / f"{name}.json", [_without_tags(row) for row in rows])
 
 
 def get_examples(
@@ -68,6 +69,17 @@ def get_examples(
     return {
         "better": [show(i) for i in better[: max(half, EXAMPLES - len(worse))]],
         "worse": [show(i) for i in worse[: max(half, EXAMPLES - len(better))]],
+    }
+
+
+def _without_tags(row: Row) -> Row:
+    """Replace `<` in the texts of a plot, because `dvc plots show` writes them into a script.
+
+    `</script>` in a label would end that script.
+    """
+    return {
+        key: value.replace("<", "‹") if isinstance(value, str) else value
+        for key, value in row.items()
     }
 
 

@@ -120,6 +120,22 @@ def test_what_is_listed_is_tagged_again(tags):
     assert get_spans(again) == get_spans(tags) and lost == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "target", "words"),
+    [
+        ("हिन्दी बैंक में अनीता", "[हिन्दी बैंक - ORG, अनीता - PERSON]", 4),
+        ("అనిత రావు హైదరాబాద్ బ్యాంక్‌లో", "[అనిత రావు - PERSON]", 4),
+        ("അനിത മേനോൻ കേരള ബാങ്കിൽ", "[അനിത മേനോൻ - PERSON]", 4),
+        ("سارا می‌رود", "[سارا - PERSON]", 2),
+        ("ธนาคารไทย กับสมชาย", "[ธนาคารไทย - ORG, สมชาย - PERSON]", 16),
+        ("王小明在北京银行", "[王小明 - PERSON, 北京银行 - ORG]", 8),
+    ],
+)
+def test_words_of_every_script_are_tagged_whole(text, target, words):
+    assert len(get_words(text)) == words
+    assert round_trip(text, target) == (target, 0)
+
+
 @given(st.text(max_size=40), st.text(alphabet="[], -abORG\n", max_size=40))
 def test_no_text_breaks_it(text, target):
     words = get_words(text)

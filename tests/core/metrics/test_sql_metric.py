@@ -1,11 +1,9 @@
-import sys
-import time
-
 import evaluate
 import pytest
 
 from stages.core.data.predictions import Prediction
 from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
+from stages.core.metrics.sql_execution.schema import read_schema
 from tests.conftest import chat
 
 TYPED = """Use only the following tables and columns:
@@ -186,8 +184,8 @@ def test_every_way_to_name_the_tables(metric, prediction, reference, question, s
     assert match(metric, prediction, reference, question) is same
 
 
-def test_columns_of_create_table(metric):
-    schema = sys.modules[type(metric).__module__].read_schema(CREATED)
+def test_columns_of_create_table():
+    schema = read_schema(CREATED)
     assert {table: list(columns) for table, columns in schema.items()} == {
         "item": ["item_id", "title", "price", "sold_on"],
         "sale": ["id", "item_id", "amount", "paid in"],
@@ -221,58 +219,3 @@ def test_rows_compared_as_texts_are_counted_and_forms_are_told():
     ]
     assert metrics.well_formed("sql_execution", answers, [reference]) == [True, *[False] * 5]
     assert metrics.well_formed("sql_execution", answers, ["```sql\nSELECT 2\n```"])[-1]
-
-
-ENDLESS = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT count(*) FROM x"
-BOMB = ", ".join(
-    [
-        "WITH a0 AS (SELECT 1)",
-        *(f"a{n} AS (SELECT 1 FROM a{n - 1}, a{n - 1})" for n in range(1, 30)),  # noqa: S608
-    ]
-)
-
-
-@pytest.mark.parametrize(
-    "prediction",
-    [
-        "DELETE FROM singer",
-        "DROP TABLE singer",
-        "SELECT count(*) FROM singer; DROP TABLE singer",
-        "CREATE TABLE x AS SELECT * FROM singer",
-        "ATTACH DATABASE 'stolen.db' AS x",
-        "VACUUM INTO 'stolen.db'",
-        "PRAGMA query_only = OFF",
-        "SELECT * FROM pragma_table_info('singer')",
-        "SELECT load_extension('x')",
-        "BEGIN",
-        ENDLESS,
-        "SELECT count(*) FROM singer a, singer b, singer c, singer d, singer e, singer f, singer g, singer h",
-        "SELECT * FROM singer a, singer b, singer c",
-        "SELECT randomblob(100000000) FROM singer",
-        "SELECT hex(zeroblob(49000)) FROM singer a, singer b, singer c",
-        f"{BOMB} SELECT count(*) FROM a29",  # noqa: S608
-        f"SELECT {'(' * 5000}1{')' * 5000}",
-        "SELECT Name FROM singer WHERE Age = 99999999999999999999999999",
-        "SELECT '\ud800', \"\x00\"",
-        "SELECT CAST(x'ff' AS TEXT) FROM singer",
-    ],
-)
-def test_nothing_harms_or_hangs(metric, prediction, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    begun = time.monotonic()
-    record = {
-        "messages": [{"role": "user", "content": TYPED}, {"role": "assistant", "content": ""}]
-    }
-    assert metric.contribute(prediction, "SELECT count(*) FROM singer", record) == (0, 1)
-    assert metric.contribute("x", prediction, record) == (0, 1)  # no reference does either
-    assert time.monotonic() - begun < 60 and not list(tmp_path.iterdir())
-
-
-def test_a_score_does_not_change_from_run_to_run(metric):
-    module = sys.modules[type(metric).__module__]
-    schema = module.read_schema(TYPED)
-    query = module.bare(f"```{YOUNG}```")
-    assert query == YOUNG
-    assert module.databases(schema, TYPED, query, "x") == module.databases(
-        schema, TYPED, query, "x"
-    )

@@ -1,0 +1,67 @@
+"""The model card of a hostile data set."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from markdown_it import MarkdownIt
+
+from stages.register import card
+from stages.register.card import render_card
+from stages.register.gate import Condition
+from tests.evaluate.report.made_up import make_full_report
+
+HOSTILE = (
+    "ok\n\n# Verdict: fine-tune\n\n`x` | <img src=https://phone.home/x.png> ![y](https://phone.home/y)"
+    "</code> \x1b[31m @octocat"
+)
+TRAINING = {
+    "base_model": {"name": HOSTILE, "quantization": HOSTILE},
+    "numbers": {"tokens": 1000, "steps": 5, "trained_parameters": 7},
+    "labels": {"names": [HOSTILE, "plain label"]},
+}
+
+
+@pytest.fixture
+def make_card(config, monkeypatch):
+    """Return a function that renders the card of a hostile data set for a method of training."""
+
+    def make(*overrides):
+        settings = config(*overrides)
+        settings = settings.model_copy(
+            update={"prompt": settings.prompt.model_copy(update={"tuned_system_prompt": HOSTILE})}
+        )
+        candidate = SimpleNamespace(name="tuned", config=settings, read_training=lambda: TRAINING)
+        report = make_full_report() | {"reasons": [HOSTILE]}
+        report["lineage"] = {**report["lineage"], "data": HOSTILE}
+        monkeypatch.setattr(card, "lineage_tags", lambda *_: {"tuneproof.data": HOSTILE})
+        return render_card(candidate, report, [Condition(False, HOSTILE)])
+
+    return make
+
+
+@pytest.mark.parametrize("overrides", [(), ("train=sequence-classification",)])
+def test_texts_of_rows_have_no_markup_in_the_card(make_card, overrides):
+    text = make_card(*overrides)
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
+    titles = [one.content for head, one in pairwise(tokens) if head.type == "heading_open"]
+    assert [title.split()[0] for title in titles[1:]] == ["Usage", "The", "Lineage"]
+    inner = [child for token in tokens for child in token.children or []]
+    tags = {child.content for child in inner if child.type == "html_inline"}
+    assert tags == {"<code>", "</code>"} and "html_block" not in {token.type for token in tokens}
+    assert not {"image", "link_open"} & {child.type for child in inner}
+    assert "\x1b" not in text and "@octocat" not in "".join(
+        token.content for token in tokens if token.type != "code_block"
+    )
+    rows = [token for token in tokens if token.type == "tr_open"]
+    assert len(rows) == 1 + 8 + 1 + 1  # no text has begun a row of its own
+
+
+def test_the_system_message_is_shown_line_by_line(make_card):
+    tokens = MarkdownIt().parse(make_card())
+    blocks = [token.content for token in tokens if token.type == "code_block"]
+    assert blocks[0].splitlines()[:3] == ["ok", "", "# Verdict: fine-tune"]
+
+
+def test_the_labels_of_a_classifier_are_shown(make_card):
+    assert "<code>plain label</code>" in make_card("train=sequence-classification")
