@@ -84,10 +84,12 @@ class Source:
                 yield from _given(
                     (Row(f"{source.id}:{name}", n, value) for n, value in numbered), split
                 )
-            except (OSError, ValueError) as error:
-                # datasets raises these for a wrong id, split or configuration.
+            except Exception as error:
+                # datasets and the readers that it calls raise dozens of types, RuntimeError for a
+                # script and BadZipFile for an archive among them.
+                what = f"{type(error).__name__}: {error}"
                 raise UserError(
-                    f"data.source {source.id!r}, split {name!r}: {hide_passwords(str(error))}"
+                    f"data.source {source.id!r}, split {name!r}: {hide_passwords(what)}"
                 ) from None
 
 
