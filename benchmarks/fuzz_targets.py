@@ -49,7 +49,7 @@ def config() -> Config:
 settings = st.fixed_dictionaries(
     {},
     optional={
-        "format": st.sampled_from([*FORMATS, "auto"]),
+        "format": st.sampled_from([*FORMATS, *["auto"] * len(FORMATS)]),
         "label_column": st.sampled_from(["class", "label"]),
         "group_column": st.just("group"),
         "metadata_columns": st.just(["extra", "class"]),

@@ -1,6 +1,7 @@
 """Hypothesis strategies for rows, files and chats, the sound ones and the malformed ones alike."""
 
 import bz2
+import copy
 import datetime
 import gzip
 import io
@@ -12,12 +13,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from stages.prepare.formats import FORMATS
-from stages.prepare.raw_examples import ROLES
 
 SEEDS = sorted(
     path for path in Path("tests/prepare/malformed").iterdir() if path.name != "expected.json"
 )
 PACKERS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+MORE = ("role", "function_call", "tool_calls", "tool_call_id", "weight", "image", "system", "input")
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md")
 ODD = [
     *(
@@ -71,70 +72,106 @@ def _nest(leaf: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 json_values = _nest(json_leaves)
-values = _nest(leaves) | st.integers(90, 1200).map(
-    lambda depth: json.loads("[" * min(depth, 400) + "]" * min(depth, 400))
-)
-roles = st.sampled_from([*ROLES, "human", "gpt", "function_call", "observation", "bot"])
+deep = st.integers(90, 400).map(lambda depth: json.loads("[" * depth + "]" * depth))
+values = st.integers(0, 9).flatmap(lambda n: deep if n == 0 else _nest(leaves))
+filled = texts.filter(str.strip)
 arguments = st.dictionaries(texts, json_values, max_size=2)
-names = st.sampled_from(["f", "g"])
+functions = st.fixed_dictionaries(
+    {"name": st.just("f"), "arguments": arguments | arguments.map(json.dumps)}
+)
+calls = st.fixed_dictionaries(
+    {"type": st.just("function"), "function": functions}, optional={"id": texts}
+)
+parts = st.lists(
+    st.fixed_dictionaries({"type": st.just("text"), "text": filled}), min_size=1, max_size=3
+)
 
 
-def calls(any_value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Make tool calls, some of them valid."""
-    function = st.fixed_dictionaries(
-        {"name": names, "arguments": arguments | arguments.map(json.dumps) | any_value}
-    )
-    call = st.fixed_dictionaries({"function": function}, optional={"id": texts | any_value})
-    return st.lists(call | function, max_size=2) | any_value
+def message(role: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Make a valid message of OpenAI's format."""
+    optional: dict[str, Any] = {"name": texts, "weight": st.just(1)}
+    if role == "assistant":
+        optional |= {"tool_calls": st.lists(calls, max_size=2), "reasoning_content": texts}
+    content = filled if role == "assistant" else filled | parts
+    return st.fixed_dictionaries({"role": st.just(role), "content": content}, optional=optional)
 
 
-def messages(any_value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Make messages of OpenAI's format, some of them valid."""
-    part = st.fixed_dictionaries(
-        {"type": st.sampled_from(["text", "image_url"]), "text": texts},
-        optional={"image": any_value},
-    )
-    return st.fixed_dictionaries(
-        {"role": roles, "content": texts | st.lists(part | any_value, max_size=2) | any_value},
-        optional={
-            "weight": st.sampled_from([0, 1]) | any_value,
-            "tool_calls": calls(any_value),
-            "function_call": any_value,
-            "name": texts | any_value,
-            "reasoning_content": texts | any_value,
-            "tool_call_id": texts | any_value,
-            "mood": any_value,
-        },
-    )
+question = message("user")
+answer = message("assistant")
+chats = st.lists(st.tuples(question, answer), min_size=1, max_size=2).flatmap(
+    lambda pairs: st.just([one for pair in pairs for one in pair])
+)
+asked = filled | st.lists(question, min_size=1, max_size=1)
+answered = filled | st.lists(answer, min_size=1, max_size=1)
+turns = st.tuples(
+    st.fixed_dictionaries({"from": st.just("human"), "value": filled}),
+    st.fixed_dictionaries({"from": st.just("gpt"), "value": filled}),
+).map(list)
+pairs = st.lists(st.tuples(filled, st.sampled_from(["O", "B-X", "I-X"])), min_size=1, max_size=4)
+definitions = st.fixed_dictionaries({"name": st.just("f")}, optional={"parameters": arguments})
+COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    "messages": chats | chats.map(json.dumps),
+    "conversations": turns,
+    "input": asked,
+    "ideal": filled | st.lists(filled, min_size=1, max_size=2),
+    "preferred_output": st.lists(answer, min_size=1, max_size=1),
+    "non_preferred_output": st.lists(answer, min_size=1, max_size=1),
+    "chosen": answered,
+    "rejected": answered,
+    "completion": answered,
+    "prompt": asked,
+    "instruction": filled,
+    "output": filled,
+    "text": filled,
+    "label": filled | st.integers() | st.booleans() | st.floats(allow_nan=False),
+}
+OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
+    "tools": st.lists(definitions, max_size=2),
+    "parallel_tool_calls": st.booleans(),
+    "extra": json_values,
+    "group": texts,
+    "class": texts,
+    "split": st.sampled_from(["train", "test", "dev"]),
+}
 
 
-def rows(any_value: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Make rows with the columns of a format and a few others, some of them valid."""
-    shared = st.fixed_dictionaries({"from": roles, "value": texts}) | messages(any_value)
-    good = st.tuples(
-        st.fixed_dictionaries({"role": st.just("user"), "content": texts}),
-        st.fixed_dictionaries({"role": st.just("assistant"), "content": texts}),
-    ).map(list)
-    chat = good | st.lists(shared | any_value, max_size=4)
-    cell = texts | chat | chat.map(_to_json) | any_value
-    tool = st.fixed_dictionaries({"name": names}, optional={"parameters": arguments})
-    optional = {
-        "tools": st.lists(tool, max_size=2) | any_value,
-        "parallel_tool_calls": st.booleans() | any_value,
-        "system": cell,
-        "extra": any_value,
-        "group": any_value,
-        "class": any_value,
-        "split": st.sampled_from(["train", "test", "dev"]) | any_value,
-    }
-    columns = {name: [*form.columns, *form.either[:1]] for name, form in FORMATS.items()}
-    optional |= {"input": cell, "label": cell}
-    return st.sampled_from(sorted(columns)).flatmap(
-        lambda name: st.fixed_dictionaries(
-            dict.fromkeys(columns[name], cell),
-            optional={key: made for key, made in optional.items() if key not in columns[name]},
-        )
-    )
+@st.composite
+def valid_rows(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a row of a format, with a few more columns. It may still have an odd text."""
+    name = draw(st.sampled_from(sorted(FORMATS)))
+    optional = draw(st.fixed_dictionaries({}, optional=OPTIONAL))
+    if name == "tokens":
+        drawn = draw(pairs)
+        return {"tokens": [a for a, _ in drawn], "tags": [b for _, b in drawn], **optional}
+    row = {column: draw(COLUMNS[column]) for column in FORMATS[name].columns}
+    if name == "openai-preference":
+        row["input"] = {"messages": draw(st.lists(question, min_size=1, max_size=1))}
+    return optional | row
+
+
+@st.composite
+def rows(draw: st.DrawFn, any_value: st.SearchStrategy[Any]) -> dict[str, Any]:
+    """Draw a valid row and damage up to two of its parts."""
+    row = copy.deepcopy(draw(valid_rows()))
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2]))):
+        part: Any = row
+        while True:
+            keys = list(part) if isinstance(part, dict) else list(range(len(part)))
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(part[key], dict | list) and draw(st.integers(0, 3)):
+                part = part[key]
+                continue
+            damage = draw(st.sampled_from(["replace", "replace", "remove", "add"]))
+            if damage == "remove":
+                del part[key]
+            elif damage == "replace" or isinstance(part, list):
+                part[key] = draw(any_value)
+            else:
+                part[draw(st.sampled_from([*MORE, *OPTIONAL]))] = draw(any_value)
+            break
+    return row
 
 
 def _to_json(value: Any) -> str:
