@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from pathlib import PurePath
-from shlex import quote
 from typing import Any, BinaryIO
 
+from stages.prepare.commands import convert
 from stages.prepare.findings import Finding
 from stages.prepare.rows import Rows
 
@@ -87,6 +86,5 @@ def _guess(head: bytes) -> str | None:
 
 
 def _convert(name: str, codec: str) -> Finding:
-    new = PurePath(name).with_name(f"utf-8-{PurePath(name).name}")
-    todo = f"convert it: iconv -f {codec} -t UTF-8 {quote(name)} > {quote(str(new))}"
+    todo = f"convert it: {convert(name, f'iconv -f {codec} -t UTF-8', 'utf-8')}"
     return Finding("encoding", name, 1, "", f"the file looks like {codec}", todo)

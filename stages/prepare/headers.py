@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from shlex import quote
 
 from stages.core.config.data import DataConfig
+from stages.prepare.commands import convert
 from stages.prepare.findings import Finding
 from stages.prepare.formats import FORMATS, Format, rename
 from stages.prepare.rows import Header
@@ -18,6 +18,7 @@ SUGGESTED |= {
 }
 SUGGESTED |= {"content": "text", "body": "text", "category": "label"}
 SEPARATORS = ";\t|,"
+ANY = "; or ".join(form.describe() for form in FORMATS.values())
 SHOWN = 500  # characters of the names of the columns in a finding
 
 
@@ -77,10 +78,9 @@ def _advise(file: str, columns: Sequence[str], wanted: Format | None) -> str:
         if {ours, other} <= set(guess):
             mapping = f"{ours}: {guess[ours]}, {other}: {guess[other]}"
             return f"try -S '+data.column_mapping={{{mapping}}}'"
-    expected = (
-        wanted.describe() if wanted else "; or ".join(form.describe() for form in FORMATS.values())
+    return (
+        f"expected {wanted.describe() if wanted else ANY}; map other names with data.column_mapping"
     )
-    return f"expected {expected}; map other names with data.column_mapping"
 
 
 def _separator(file: str, column: str) -> str:
@@ -93,9 +93,6 @@ def _separator(file: str, column: str) -> str:
         name = "tabs" if used == "\t" else "commas"
         wanted = ".tsv" if used == "\t" else ".csv"
         return f"the columns are separated by {name}: rename the file to {wanted}"
-    code = f"import csv, sys; csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={used!r}))"
-    new = PurePath(file).with_name(f"commas-{PurePath(file).name}")
-    return (
-        f"the columns are separated by {used}, but expected commas: "
-        f'python -c "{code}" < {quote(file)} > {quote(str(new))}'
-    )
+    copy = f"csv.writer(sys.stdout).writerows(csv.reader(sys.stdin, delimiter={used!r}))"
+    command = convert(file, f'python -c "import csv, sys; {copy}"', "commas")
+    return f"the columns are separated by {used}, but expected commas: {command}"

@@ -36,7 +36,6 @@ def read_split(source: HubDataSource, split: str, commit: str | None) -> Iterato
     """
     from datasets import load_dataset
     from datasets.utils.logging import disable_progress_bar
-    from httpx2 import TransportError
 
     disable_progress_bar()
     try:
@@ -46,8 +45,9 @@ def read_split(source: HubDataSource, split: str, commit: str | None) -> Iterato
         names = _names_of_tags(getattr(rows, "features", None) or {})
         for value in rows:
             yield _name_tags(dict(value), names)
-    except (OSError, ValueError, RuntimeError, TransportError) as error:
-        # datasets raises these for a wrong id, split or configuration, and for a script.
+    except Exception as error:
+        # datasets and the readers that it calls raise dozens of types, RuntimeError for a script and
+        # BadZipFile for an archive among them.
         raise UserError(f"data.source {source.id!r}, split {split!r}: {_say(error)}") from None
 
 

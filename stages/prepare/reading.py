@@ -3,6 +3,7 @@
 Memory holds only a few hashes per row.
 """
 
+import json
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -10,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
-
-import orjson
 
 from stages.core.config.schema import Config
 from stages.core.data.records import SPLITS, Record
@@ -202,6 +201,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, dict | list):
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return json.dumps(value, default=str, ensure_ascii=False)
     small = isinstance(value, int) and abs(value) < 2**53
     return value if value is None or small or isinstance(value, str | float | bool) else str(value)

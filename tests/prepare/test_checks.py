@@ -1,12 +1,8 @@
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.prepare.checks import check_sample
-from stages.prepare.formats import FORMATS, detect
-from stages.prepare.rows import Row
 from tests.prepare.rows import ANSWER, CHAT, QUESTION, read, write
 
 
@@ -63,60 +59,6 @@ def test_only_what_is_learned_from_stays_when_the_last_answers_weigh_nothing(con
     records, findings, _ = read(config, write(tmp_path / "rows.jsonl", *rows))
     assert records[0].messages == [QUESTION, first]
     assert [(f.code, f.line) for f in findings] == [("no_trained_token", 2)]
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=6,
-)
-roles = st.sampled_from(["user", "assistant", "system", "tool", "function", "developer", "bot"])
-names = st.sampled_from(["f", "g"])
-calls = st.lists(
-    st.fixed_dictionaries(
-        {"function": st.fixed_dictionaries({"name": names, "arguments": st.just("{}")})}
-    )
-)
-texts = st.text(max_size=5) | st.lists(
-    st.fixed_dictionaries({"type": st.just("text"), "text": st.text(max_size=3)})
-)
-messages = st.fixed_dictionaries(
-    {"role": roles, "content": texts | json_values},
-    optional={
-        "weight": st.sampled_from([0, 1]) | json_values,
-        "tool_calls": calls | json_values,
-        "name": json_values,
-    },
-)
-chats = st.lists(
-    messages | st.fixed_dictionaries({"from": roles, "value": texts}) | json_values, max_size=4
-)
-columns = {name for form in FORMATS.values() for name in form.columns} | {
-    "tools",
-    "parallel_tool_calls",
-}
-rows = st.fixed_dictionaries(
-    {}, optional={name: json_values | chats | st.text(max_size=5) for name in columns}
-)
-
-
-@given(rows)
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-def test_no_row_breaks_the_checks_and_what_passes_survives_a_round_trip(row):
-    name = detect(row)
-    if name is None:
-        return
-    record, findings = check_sample(Row("x", 1, row), FORMATS[name].convert(row), {})
-    assert record or findings
-    assert all(finding.found and finding.todo for finding in findings)
-    if record:
-        assert Record.load(record.dump()) == record
-        again, left = check_sample(Row("x", 1, row), FORMATS[name].convert(row), {})
-        assert (again, left) == (record, findings)
-        assert all(isinstance(message["content"], str) for message in record.messages)
-        assert record.kind == "prompt" or record.messages[-1]["role"] == "assistant"
 
 
 @given(st.binary(max_size=200))

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import subprocess
 import sys
@@ -28,7 +29,7 @@ def test_the_command_for_another_separator_converts_the_file(config, tmp_path):
     path = tmp_path / "my rows.csv"
     path.write_text('text;label\n"a; b, c";x\nd;y\n')
     command = read(config, path)[1][0].todo.partition(": ")[2]
-    command = command.replace("python", sys.executable, 1)
+    command = command.replace("python", sys.executable)
     subprocess.run(command, shell=True, check=True)  # noqa: S602
     converted = (tmp_path / "commas-my rows.csv").read_text()
     assert list(csv.reader(io.StringIO(converted)))[1] == ["a; b, c", "x"]
@@ -43,3 +44,11 @@ def test_the_command_for_another_encoding_converts_the_file(config, tmp_path):
         subprocess.run(command, shell=True, check=True)  # noqa: S602
         records, findings, _ = read(config, tmp_path / f"utf-8-{name}")
         assert [record.question for record in records] == ["ä", "b"] and findings == []
+
+
+def test_the_command_for_a_packed_file_unpacks_it(config, tmp_path):
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress("text,label\nä,x\n".encode("utf-16")))
+    command = read(config, path)[1][0].todo.partition(": ")[2]
+    subprocess.run(command, shell=True, check=True)  # noqa: S602
+    assert len(read(config, tmp_path / "utf-8-rows.csv")[0]) == 1

@@ -89,6 +89,27 @@ def test_a_hub_that_does_not_answer_is_one_message(config):
         list(Source(hub(config).data).rows())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.py", b"1 / 0\n", "scripts are no longer supported"),
+        ("rows.zip", b"PK\x03\x04", "BadZipFile"),
+        ("rows.jsonl.gz", b"\x1f\x8b", "EOFError"),
+        ("README.md", b"---\nconfigs: [\n---\n", "ParserError"),
+        ("rows.jsonl", b'{"prompt": ' + b"[" * 2000 + b"]" * 2000 + b"}\n", "RecursionError"),
+    ],
+)
+def test_a_folder_that_datasets_cannot_read_is_one_message(
+    config, tmp_path, name, content, message
+):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    checked = hub(config, id=str(folder), configuration=None)
+    with pytest.raises(UserError, match=rf"data\.source '{folder}', split 'train': .*{message}"):
+        list(Source(checked.data).rows())
+
+
 def test_a_file_for_each_split_keeps_them(config, tmp_path):
     write(tmp_path / "a.jsonl", *[{"prompt": f"q{n}", "completion": "a"} for n in range(50)])
     write(tmp_path / "b.jsonl", {"prompt": "held out", "completion": "a"})
