@@ -105,22 +105,22 @@ class ControlTokens:
             return [self.mark(item, spoken=spoken) for item in value]
         return value
 
-    def encode_as_text(self, text: str, limit: int | None = None) -> "Encoding | None":
+    def encode_as_text(self, text: str, **truncation: Any) -> "Encoding | None":
         """Encode a text in which no spelling becomes a control token.
 
         Args:
             text: The text, without marks.
-            limit: The number of tokens after which the text is cut. If it is given, the special
-                tokens that the tokenizer puts around a text are added, as for a classifier.
+            truncation: Arguments of `tokenizers.Tokenizer.enable_truncation`. If there are any, the
+                special tokens that the tokenizer puts around a text are added, as for a classifier.
 
         Returns:
             The encoding, or None if the tokenizer is not a fast one.
         """
         if self._plain is None:
             return None
-        if limit is None:
+        if not truncation:
             return self._plain.encode(text, add_special_tokens=False)
-        self._plain.enable_truncation(limit)
+        self._plain.enable_truncation(**truncation)
         found = self._plain.encode(text)
         self._plain.no_truncation()
         return found

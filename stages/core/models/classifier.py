@@ -61,9 +61,10 @@ def read_texts(
         )
     encodings = tokenizer(list(texts), truncation=True, max_length=limit).encodings or []
     control = get_control_tokens(tokenizer)
+    cut = {"max_length": limit, "direction": tokenizer.truncation_side}
     for i, text in enumerate(texts):
         if is_marked(control.mark(text)):
-            encodings[i] = control.encode_as_text(text, limit=limit)
+            encodings[i] = control.encode_as_text(text, **cut)
     return [Reading(e.ids, e.offsets, bool(e.overflowing)) for e in encodings]
 
 
