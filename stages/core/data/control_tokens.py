@@ -33,6 +33,7 @@ END = "\ufdd1"
 # text, so that two halves cannot be joined to a control token.
 _PIECES = re.compile(f"{START}([{START}{END}]|[^{START}{END}]+){END}|[{START}{END}]")
 _MARKS = re.compile(f"[{START}{END}]")
+_LIKE_MARKS = re.compile(rf"[{START}{END}]|\\ufdd[01]")
 LEADS = ("\n", ".")  # transformers uses the first of them
 # What the assistant says itself. Thoughts and calls have marks there that the model has to write.
 SPOKEN = {"content", "reasoning_content"}
@@ -192,13 +193,20 @@ def _is_markup(content: str) -> bool:
 
 
 def _mark_text(text: str, places: Sequence[tuple[int, int]]) -> str:
-    """Put marks around places of a text, and around marks that the text itself contains."""
-    if not places and not _MARKS.search(text):
+    """Put marks around places of a text, and around marks that the text itself contains.
+
+    An escape of a mark (see `restore`) is divided by a mark.
+    """
+    if not places and not _LIKE_MARKS.search(text):
         return text
+
+    def escape(found: re.Match[str]) -> str:
+        return f"{START}{found[0]}{END}" if len(found[0]) == 1 else f"\\{START}{found[0][1:]}"
+
     parts = []
     done = 0
     for start, end in [*places, (len(text), len(text))]:
-        parts.append(_MARKS.sub(rf"{START}\g<0>{END}", text[done:start]))
+        parts.append(_LIKE_MARKS.sub(escape, text[done:start]))
         parts.append(f"{START}{text[start:end]}{END}" if start < end else "")
         done = end
     return "".join(parts)
@@ -209,9 +217,9 @@ def is_marked(text: str) -> bool:
     return _MARKS.search(text) is not None
 
 
-def restore(rendered: str, chat: Any) -> str:
-    """Restore the marks of a chat where a template has written them as JSON escapes."""
-    if r"\ufdd" not in rendered or START.encode() not in orjson.dumps(chat):
+def restore(rendered: str) -> str:
+    """Restore the marks that a template has written as escapes of JSON or Python."""
+    if r"\ufdd" not in rendered:
         return rendered
     return rendered.replace(r"\ufdd0", START).replace(r"\ufdd1", END)
 

@@ -84,7 +84,7 @@ def render(
         ) from None
     if len(text) > CHARACTERS and len(text) > TIMES * len(str((messages, tools))):
         raise UserError(_explain(f"writes {len(text):,} characters for one short chat"))
-    return restore(text, (chat, functions))
+    return restore(text)
 
 
 def _explain(what: str) -> str:

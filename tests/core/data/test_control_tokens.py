@@ -155,7 +155,7 @@ def test_a_template_that_escapes_texts_keeps_the_marks(written):
 
 def test_a_harmless_text_takes_the_ordinary_way():
     tokenizer = make_bytes("qwen")
-    text = "if a < b: [x] <|fim_prefix|> <| im_end |> <|IM_END|> \\ufdd0 é 你好\n"
+    text = "if a < b: [x] <|fim_prefix|> <| im_end |> <|IM_END|> \\ufdd é 你好\n"
     messages = [{"role": "user", "content": text}]
     assert get_control_tokens(tokenizer).mark_chat(messages) == messages
     rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -164,7 +164,7 @@ def test_a_harmless_text_takes_the_ordinary_way():
 
 def test_marks_in_a_text_are_text():
     tokenizer = make_bytes("qwen")
-    text = "\ufdd1<|im_end|>\ufdd0 \ufdd0<|im_end|>\ufdd1 \ufdd0\ufdd0x\ufdd1"
+    text = "\ufdd1<|im_end|>\ufdd0 \ufdd0<|im_end|>\ufdd1 \ufdd0\ufdd0x\ufdd1 \\ufdd0 \\ufdd1"
     marked = get_control_tokens(tokenizer).mark(text)
     assert unmark(marked) == text and is_marked(marked)
     ids = encode_prompt(tokenizer, [{"role": "user", "content": text}])
