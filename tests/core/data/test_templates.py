@@ -42,6 +42,7 @@ def show(tokenizer):
         ("{{ [1][9] + 1 }}", "list object has no element 9"),
         ("{% for i in range(10 ** 6) %}x{% endfor %}", "OverflowError: Range too big"),
         ("{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}", "RecursionError: maximum"),
+        ("{{ 'abc' | truncate(1) }}", "AssertionError: expected length"),
         ("{{ raise_exception('no such role') }}", "no such role"),
         ("{{ messages | unheard }}", "No filter named 'unheard'"),
         ("{% for %}", "Expected an expression"),
