@@ -36,7 +36,9 @@ def test_whoever_loads_the_classifier_reads_its_texts_so_too(bert, tmp_path):
     tokenizer = bert()
     tokenizer.save_pretrained(tmp_path / "served")
     served = PreTrainedTokenizerFast.from_pretrained(tmp_path / "served")
-    assert served(BAD)["input_ids"] == read_texts(tokenizer, [BAD], 64)[0].ids
+    ids = served(BAD)["input_ids"]
+    assert ids == read_texts(tokenizer, [BAD], 64)[0].ids
+    assert ids.count(served.sep_token_id) == ids.count(served.cls_token_id) == 1
 
 
 def test_a_vocabulary_that_has_the_control_tokens_does_not_matter(tmp_path):
