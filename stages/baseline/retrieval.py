@@ -98,7 +98,12 @@ class EmbeddingIndex:
         texts = [record.question for record in records]
         # Texts of similar length share a batch, which keeps the padding small.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        limits = {"padding": True, "truncation": True, "max_length": self._max_length}
+        limits = {
+            "padding": True,
+            "truncation": True,
+            "max_length": self._max_length,
+            "split_special_tokens": True,  # such as [SEP] in a question, which is text there
+        }
         vectors: list[torch.Tensor] = [torch.empty(0)] * len(texts)
         with torch.inference_mode():
             for start in range(0, len(texts), BATCH):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
+from stages.core.data.control_tokens import get_offsets, split_marked, unmark
 from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
 from stages.core.errors import printable
@@ -106,7 +107,8 @@ class Preview:
         lines = []
         for row in self.rows[:1]:
             marked = "".join(
-                f"{MARKS[0]}{s.text}{MARKS[1]}" if s.trained else s.text for s in row.segments
+                f"{MARKS[0]}{unmark(s.text)}{MARKS[1]}" if s.trained else unmark(s.text)
+                for s in row.segments
             )
             shown = (
                 marked
@@ -130,16 +132,16 @@ class Preview:
         return Shown(why, record, segments, pieces, rejected)
 
     def _pieces(self, text: str) -> list[str]:
-        """Split a text into the parts that its tokens stand for.
+        """Split a rendered text into the parts that its tokens stand for.
 
         If several tokens share one character, the last of them gets it and the others are empty.
         """
-        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
-        starts = [start for start, _ in spans]
-        ends = [*starts[1:], len(text)]
-        return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+        pieces = []
+        for part, marked in split_marked(text):
+            starts = [start for start, _ in get_offsets(self._tokenizer, part, as_text=marked)]
+            ends = [*starts[1:], len(part)]
+            pieces += [part[start:end] for start, end in zip(starts, ends, strict=True)]
+        return pieces
 
 
 def _tidy(text: str) -> str:

@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
+from stages.core.data.control_tokens import get_control_tokens, get_offsets, is_marked
 from stages.core.data.prompts import (
     Example,
     Segment,
-    TemplateError,
     build_prompt,
     encode_prompt,
     encode_segments,
     split_record,
 )
 from stages.core.data.records import SPLITS, Record
+from stages.core.data.templates import TemplateError
 from stages.core.planning.estimate import count_forward_tokens, estimate_training
 from stages.core.planning.model_dimensions import ModelDimensions
+from stages.prepare.control_token import find_control_tokens
 from stages.prepare.findings import Finding
 from stages.prepare.statistics import Counts
 
@@ -80,7 +82,7 @@ class TokenCheck:
             ]
 
     def _check(self, record: Record, place: Place, example: Example) -> list[Finding]:
-        findings = []
+        findings = find_control_tokens(self._tokenizer, record, place)
         if record.tools and not self._shows_tools:
             what = "the model's chat template ignores tools"
             todo = "choose a model that was trained to use tools"
@@ -166,9 +168,8 @@ class TokenCheck:
             return None
         longest = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
         content = record.prompt[longest]["content"]
-        offsets = self._tokenizer(content, add_special_tokens=False, return_offsets_mapping=True)[
-            "offset_mapping"
-        ]
+        marked = is_marked(get_control_tokens(self._tokenizer).mark(content))
+        offsets = get_offsets(self._tokenizer, content, as_text=marked)
         cut = excess + SPARE
         if cut >= len(offsets):
             return None

@@ -9,13 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.data.prompts import (
-    Segment,
-    TemplateError,
-    encode_segments,
-    split_chat,
-    split_user_turn,
-)
+from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.prompts import Segment, encode_segments, split_chat, split_user_turn
+from stages.core.data.templates import TemplateError
 from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
@@ -155,6 +151,8 @@ def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:
     A template might render parts of an answer differently, such as thoughts.
     """
     opening, closing = split_user_turn(tokenizer)
-    question, answer = (message["content"] for message in row.messages)
+    control = get_control_tokens(tokenizer)
+    question = control.mark(row.messages[0]["content"])
+    answer = control.mark(row.messages[1]["content"], spoken=True)
     end = "" if row.unfinished else tokenizer.eos_token
     return [Segment(opening + question + closing, False), Segment(answer + end, True)]

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.data.control_tokens import encode_texts, get_control_tokens
 from stages.core.data.prompts import split_user_turn
 from stages.core.errors import UserError
 from stages.core.models.loading import get_dtype, get_model
@@ -125,7 +126,8 @@ class _Writer:
     def _write(self, number: int, folder: Path) -> None:
         started = time.perf_counter()
         questions = self._ask(number)
-        prompts = [self._encode(self._opening + text + self._closing) for text in questions]
+        mark = get_control_tokens(self._tokenizer).mark
+        prompts = [self._encode(self._opening + mark(text) + self._closing) for text in questions]
         answers = (
             self._generate(prompts, ANSWER_TOKENS, f"replay answers, part {number + 1}")
             if prompts
@@ -185,7 +187,7 @@ class _Writer:
         )
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return encode_texts(self._tokenizer, [text])[0]
 
     def _get_model(self) -> Any:
         if self._model is None:

@@ -228,6 +228,9 @@ class ChecksConfig(Section):
     """A row calls a tool that it does not define."""
     unseen_tools: Action
     """The model's chat template does not show the tools of a row."""
+    control_token: Action
+    """A text contains the spelling of one of the model's control tokens, which the model reads as
+    ordinary text."""
     template_refuses: Hard
     """The model's chat template raises an error for the row."""
     too_long: Literal["fail", "drop", "truncate"]

@@ -1,22 +1,19 @@
 """Prompts as messages and as token ids, shared by training, generation and serving."""
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from stages.core.data.control_tokens import START, encode_texts, get_control_tokens, unmark
 from stages.core.data.records import Message, Record
-from stages.core.errors import UserError
+from stages.core.data.templates import TemplateError, Tools, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Tools = Sequence[dict[str, Any]]
-
-
-class TemplateError(UserError):
-    """The model's chat template refuses a chat or renders it in a form that training cannot use."""
-
-
 MARK = "§user§"  # the placeholder for the user's text in a rendered template
+SHOWN_BEFORE = 40  # characters of two renderings before their first difference
+SHOWN_AFTER = 40
 
 
 class Example(NamedTuple):
@@ -31,6 +28,7 @@ class Segment(NamedTuple):
     """A part of a rendered chat."""
 
     text: str
+    """The text, in which control tokens of the row's texts are marked (see `control_tokens`)."""
     trained: bool
 
 
@@ -58,9 +56,7 @@ def encode_prompt(
     tokenizer: "PreTrainedTokenizerBase", prompt: list[Message], tools: Tools = ()
 ) -> list[int]:
     """Encode a prompt up to the point where the assistant begins to answer."""
-    return tokenizer(_render(tokenizer, prompt, tools, answer=True), add_special_tokens=False)[
-        "input_ids"
-    ]
+    return encode_texts(tokenizer, [render(tokenizer, prompt, tools, answer=True)])[0]
 
 
 def split_user_turn(
@@ -76,7 +72,7 @@ def split_user_turn(
         TemplateError: The template refuses such a chat, or leaves the user's text out.
     """
     chat = [*before, {"role": "user", "content": MARK}]
-    opening, found, closing = _render(tokenizer, chat, (), answer=True).partition(MARK)
+    opening, found, closing = render(tokenizer, chat, (), answer=True).partition(MARK)
     if not found:
         raise TemplateError(
             "the model's chat template leaves out the user's text; choose another model"
@@ -88,7 +84,7 @@ def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[
     """Encode a record's target as training sees it, including the end of the turn."""
     asked = {key: value for key, value in record.messages[-1].items() if key != "weight"}
     text = split_chat(tokenizer, [*record.prompt, asked], record.tools)[-1].text
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return encode_texts(tokenizer, [text])[0]
 
 
 def split_chat(
@@ -111,8 +107,8 @@ def split_chat(
     for i, message in enumerate(messages):
         if message["role"] != "assistant" or message.get("weight") == 0:
             continue
-        asked = _render(tokenizer, messages[:i], tools, answer=True)
-        answered = _render(tokenizer, messages[: i + 1], tools, answer=False)
+        asked = render(tokenizer, messages[:i], tools, answer=True)
+        answered = render(tokenizer, messages[: i + 1], tools, answer=False)
         if not answered.startswith(asked):
             raise TemplateError(_explain(asked, answered))
         if not asked.startswith(before):
@@ -133,7 +129,7 @@ def encode_segments(
     Each part is tokenized alone, because generation also tokenizes the prompt alone.
     """
     texts = [segment.text for chat in chats for segment in chat]
-    encoded = iter(_tokenize(tokenizer, texts))
+    encoded = iter(encode_texts(tokenizer, texts))
     examples = []
     for chat in chats:
         ids: list[int] = []
@@ -144,17 +140,6 @@ def encode_segments(
             trained += [segment.trained] * len(part)
         examples.append(Example(ids, trained))
     return examples
-
-
-def _tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
-    from tokenizers import Tokenizer
-
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if isinstance(backend, Tokenizer):  # twice as fast as the wrapper of transformers
-        return [
-            encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)
-        ]
-    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
 def split_record(
@@ -168,35 +153,28 @@ def split_record(
         TemplateError: See `split_chat`.
     """
     if record.kind == "text":
-        return [Segment(record.target + tokenizer.eos_token, True)]
+        text = get_control_tokens(tokenizer).mark(record.target, spoken=True)
+        return [Segment(text + tokenizer.eos_token, True)]
     prompt = build_prompt(record, instruction)
     if record.kind == "prompt":
-        return [Segment(_render(tokenizer, prompt, record.tools, answer=True), False)]
+        return [Segment(render(tokenizer, prompt, record.tools, answer=True), False)]
     return split_chat(tokenizer, [*prompt, record.messages[-1]], record.tools)
-
-
-def _render(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[Message], tools: Tools, *, answer: bool
-) -> str:
-    from jinja2 import TemplateError as JinjaError
-
-    try:
-        return tokenizer.apply_chat_template(
-            messages, tools=list(tools) or None, add_generation_prompt=answer, tokenize=False
-        )
-    except (JinjaError, TypeError, KeyError) as error:
-        raise TemplateError(f"the model's chat template refuses the chat: {error}") from None
 
 
 def _cut_after_end(answer: str, end: str) -> str:
     """Cut an answer after its last end token; return it unchanged if it has none."""
-    at = answer.rfind(end)
-    return answer if at < 0 else answer[: at + len(end)]
+    ends = [found.end() for found in re.finditer(f"(?<!{START}){re.escape(end)}", answer)]
+    return answer[: ends[-1]] if ends else answer
 
 
 def _explain(asked: str, answered: str) -> str:
+    """Show both renderings from shortly before their first difference."""
+    texts = [unmark(asked), unmark(answered)]
+    pairs = enumerate(zip(*texts, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(map(len, texts)))
+    shown = slice(max(0, at - SHOWN_BEFORE), at + SHOWN_AFTER)
     return (
         "the model's chat template renders the prompt differently once the chat is answered:\n"
-        f"  open:     …{asked[-80:]!r}\n  answered: …{answered[: len(asked)][-80:]!r}\n"
+        f"  open:     …{texts[0][shown]!r}\n  answered: …{texts[1][shown]!r}\n"
         "Choose a model whose template renders both alike."
     )

@@ -121,7 +121,8 @@ def replaces_system(tokenizer: "PreTrainedTokenizerBase") -> bool:
     That is so if the template adds its own system message to a chat that has none. It is not so for
     templates that reject system messages or that add their own text to every system message.
     """
-    from stages.core.data.prompts import TemplateError, split_user_turn
+    from stages.core.data.prompts import split_user_turn
+    from stages.core.data.templates import TemplateError
 
     try:
         return len(split_user_turn(tokenizer, [EMPTY])[0]) < len(split_user_turn(tokenizer)[0])

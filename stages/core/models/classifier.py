@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.core.config.schema import Config
+from stages.core.data.control_tokens import get_control_tokens, is_marked
 from stages.core.data.entities import Place
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles
@@ -48,6 +49,8 @@ def read_texts(
 ) -> list[Reading]:
     """Encode texts and cut each after `limit` tokens.
 
+    Spellings of control tokens in a text, such as `[SEP]`, are ordinary text.
+
     Raises:
         UserError: The tokenizer is not a fast one and does not report the places of tokens.
     """
@@ -57,6 +60,11 @@ def read_texts(
             "another model"
         )
     encodings = tokenizer(list(texts), truncation=True, max_length=limit).encodings or []
+    control = get_control_tokens(tokenizer)
+    cut = {"max_length": limit, "direction": tokenizer.truncation_side}
+    for i, text in enumerate(texts):
+        if is_marked(control.mark(text)):
+            encodings[i] = control.encode_as_text(text, **cut)
     return [Reading(e.ids, e.offsets, bool(e.overflowing)) for e in encodings]
 
 

@@ -48,7 +48,10 @@ def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerB
         UserError: The model answers chats, but its tokenizer has no chat template or no end token.
             Or the tokenizer has no token for padding.
     """
-    tokenizer = _tokenizer_class(base).from_pretrained(base.path, **base.arguments)
+    # A classifier's texts have no template. The setting is saved with its tokenizer, so that whoever
+    # serves it reads `[SEP]` in a text as text too.
+    splits = {} if chats else {"split_special_tokens": True}
+    tokenizer = _tokenizer_class(base).from_pretrained(base.path, **base.arguments, **splits)
     if chats and (not tokenizer.chat_template or tokenizer.eos_token_id is None):
         raise UserError(
             f"{base.path}: the tokenizer has no chat template or no end token; choose an "

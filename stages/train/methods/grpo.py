@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
 from stages.core.config.arms import TUNED_ARM
+from stages.core.data.control_tokens import encode_texts
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
@@ -154,7 +155,7 @@ class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
 
         TRL would add special tokens, which a rendered prompt already has.
         """
-        return self._tokenizer(prompts, add_special_tokens=False)["input_ids"], None, {}
+        return encode_texts(self._tokenizer, prompts), None, {}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         self.order = Groups(GRPOTrainer._get_train_sampler(self, train_dataset), self.args.seed)

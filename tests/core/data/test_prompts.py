@@ -2,7 +2,6 @@ import pytest
 
 from stages.baseline.retrieval import BM25Index
 from stages.core.data.prompts import (
-    TemplateError,
     build_prompt,
     encode_prompt,
     encode_segments,
@@ -10,6 +9,7 @@ from stages.core.data.prompts import (
     split_record,
 )
 from stages.core.data.records import Record
+from stages.core.data.templates import TemplateError
 from stages.core.models.loading import get_tokenizer
 from tests.conftest import chat
 
