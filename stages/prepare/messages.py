@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.core.data.records import Message
 from stages.prepare.raw_examples import ROLES, Turn, parse_json
-from stages.prepare.secrets import hide_secrets
+from stages.prepare.secrets import mask_secrets
 
 CALLS = {"tool_calls", "function_call"}
 KEYS = {"role", "content", "name", "weight", "tool_call_id", "refusal", "reasoning_content", *CALLS}
@@ -27,7 +27,7 @@ def shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, str):
-        text = hide_secrets(value[:SEARCHED])
+        text = mask_secrets(value[:SEARCHED])
         return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}…"
     return "nothing" if value is None else f"{value!r:.{SHOWN}}"
 
