@@ -12,7 +12,8 @@ import orjson
 
 from stages.prepare.findings import Finding
 
-BATCH = 10_000  # rows of a Parquet file in memory at once
+BATCH = 1_000  # rows of a Parquet file in memory at once, at most
+BATCH_BYTES = 16_000_000  # of their values, as the file tells it
 BOM = b"\xef\xbb\xbf"
 
 
@@ -140,7 +141,8 @@ def _read_parquet(stream: BinaryIO, name: str) -> Rows:
     # Parquet is read from its end, so a compressed Parquet file must be unpacked into memory.
     file = stream if name.endswith(".parquet") else io.BytesIO(stream.read())
     try:
-        for batch in ParquetFile(file).iter_batches(BATCH):
+        table = ParquetFile(file)
+        for batch in table.iter_batches(_count_batch_rows(table.metadata)):
             for value in _to_rows(batch):
                 number += 1
                 yield (
@@ -152,6 +154,13 @@ def _read_parquet(stream: BinaryIO, name: str) -> Rows:
         yield Finding(
             "bad_json", name, number + 1, "", f"invalid Parquet: {error}", "write the file again"
         )
+
+
+def _count_batch_rows(metadata: Any) -> int:
+    """Return how many rows fit into a batch, if all are as large as those of the largest group."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    largest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
+    return max(1, min(BATCH, int(BATCH_BYTES / max(largest, 1))))
 
 
 def _to_rows(batch: Any) -> list[Any]:

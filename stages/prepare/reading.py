@@ -16,9 +16,11 @@ from stages.prepare.checks import SOFT, check_sample, find_secrets
 from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import FORMATS, Format, detect, rename
+from stages.prepare.limits import too_large
 from stages.prepare.messages import shown
 from stages.prepare.raw_examples import RawExample
 from stages.prepare.readers import Row
+from stages.prepare.secrets import strings
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 
@@ -54,7 +56,7 @@ class Reader:
         self._checks = config.checks
         self._kinds = set(config.train.record_types)
         self._findings = findings
-        self.source = Source(config.data)
+        self.source = Source(config.data, config.checks)
         self._splitter = Splitter(config.data.split, config.seed, self.source.given_splits())
         self._seen = DuplicateFilter()
         self.format: str | None = None if config.data.format == "auto" else config.data.format
@@ -84,6 +86,9 @@ class Reader:
         self._findings.add(self._about_all())
 
     def _read(self, row: Row) -> tuple[Record | None, list[Finding]]:
+        limit = self._checks.max_row_bytes
+        if sum(map(len, strings(row.value))) > limit:  # of a container without lines
+            return None, [too_large(row.file, row.line, limit)]
         if not isinstance(row.value, dict):
             what = f"{type(row.value).__name__} instead of an object"
             return None, [

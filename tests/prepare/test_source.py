@@ -85,7 +85,7 @@ def test_a_hub_that_does_not_answer_is_one_message(config):
     with pytest.raises(
         UserError, match=r"data\.source\.id 'owner/name': cannot be found on the Hugging Face Hub"
     ):
-        list(Source(hub(config).data).rows())
+        list(Source(hub(config).data, hub(config).checks).rows())
 
 
 def test_a_file_for_each_split_keeps_them(config, tmp_path):
@@ -112,7 +112,8 @@ def test_a_url_is_read_as_a_file(config):
 
 def test_s3_says_what_to_install(config):
     with pytest.raises(UserError, match=r"'\.\[s3\]'"):
-        list(Source(config("data.source.path=s3://bucket/a.jsonl").data).rows())
+        checked = config("data.source.path=s3://bucket/a.jsonl")
+        list(Source(checked.data, checked.checks).rows())
 
 
 def test_paragraphs_are_rows_of_prose(config, tmp_path):
