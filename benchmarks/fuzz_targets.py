@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz_values import files, json_values, rows, texts, values
 from stages.core.config.schema import Config, parse
-from stages.core.data.prompts import TemplateError, _render, split_chat
+from stages.core.data.control_tokens import unmark
+from stages.core.data.prompts import split_chat
 from stages.core.data.records import SPLITS, Record
+from stages.core.data.templates import TemplateError, render
 from stages.core.errors import UserError
 from stages.core.models.base_models import get_base_tokenizer
 from stages.prepare.duplicates import DuplicateFilter
@@ -158,16 +160,16 @@ def check_chat(place: int, turns: list[str], system: str | None) -> None:
     for i, text in enumerate(turns):
         asked.append({"role": "assistant" if i % 2 else "user", "content": text})
     try:
-        prompt = _render(made, asked[: len(asked) - len(turns) + 1], (), answer=True)
+        prompt = unmark(render(made, asked[: len(asked) - len(turns) + 1], (), answer=True))
         parts = split_chat(made, asked)
     except TemplateError:
         return
     assert turns[0] in prompt or turns[0].strip() in prompt, f"{name}: {prompt!r}"
     if len(turns) % 2 == 0:
         end = made.eos_token
-        whole = _render(made, asked, (), answer=False)
+        whole = unmark(render(made, asked, (), answer=False))
         # An end is added where the template has none.
-        joined = "".join(part.text for part in parts)
+        joined = unmark("".join(part.text for part in parts))
         assert joined.replace(end, "") in whole.replace(end, ""), f"{name}: {joined!r} {whole!r}"
         assert all(part.text.endswith(end) for part in parts if part.trained), name
 
@@ -192,7 +194,7 @@ def tokenizer(template: str | None) -> "PreTrainedTokenizerBase | None":
     )
     made.chat_template = template or made.chat_template
     try:
-        shown = _render(made, [{"role": "user", "content": "question"}], (), answer=True)
+        shown = render(made, [{"role": "user", "content": "question"}], (), answer=True)
     except TemplateError:
         return None
     return made if "question" in shown else None

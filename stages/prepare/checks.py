@@ -12,7 +12,7 @@ from stages.prepare.findings import Finding
 from stages.prepare.messages import Report, has_calls, to_message, to_tools
 from stages.prepare.raw_examples import RawExample, Turn, as_boolean
 from stages.prepare.rows import Row
-from stages.prepare.secrets import hide_secrets, kinds_of_secrets, strings
+from stages.prepare.secrets import find_fields_with_secrets, mask_secrets
 
 # Codes that may be warnings, because the row still makes a valid record.
 SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}
@@ -22,6 +22,7 @@ NEXT = {
     "assistant": {"user"},
 }
 NEXT |= {"calls": {"tool"}, "tool": {"tool", "assistant", "calls"}}
+LONG_TARGET = 100  # characters
 Said = tuple[Turn, Message | None]
 
 
@@ -162,9 +163,15 @@ def _is_empty(turn: Turn, message: Message) -> bool:
 
 
 def _stands_in(target: str, question: str) -> bool:
-    """Tell whether the question contains the target, of two characters or more, as whole words."""
+    """Tell whether the question contains the target, of two characters or more, as whole words.
+
+    A long target need not stand there as whole words, because to look at every place where it
+    stands can take time that is quadratic in its length.
+    """
     if len(target) < 2 or target not in question:  # noqa: PLR2004
         return False
+    if len(target) > LONG_TARGET:
+        return True
     return re.search(rf"(?<!\w){re.escape(target)}(?!\w)", question) is not None
 
 
@@ -203,7 +210,7 @@ def _check_calls(
                 report(
                     "undefined_tool",
                     field,
-                    f"{hide_secrets(name):.60} is not defined in {sample.tools_at}",
+                    f"{mask_secrets(name):.60} is not defined in {sample.tools_at}",
                     "define it there",
                 )
         if len(called) > 1 and as_boolean(sample.parallel) is False:
@@ -218,13 +225,8 @@ def find_secrets(row: Row, values: Iterable[tuple[str, Any]]) -> list[Finding]:
         row: The row, which gives the findings their file and line.
         values: Each value with the field that holds it.
     """
-    kinds: dict[str, dict[str, None]] = {}
-    for field, value in values:
-        found = (kind for text in strings(value) for kind in kinds_of_secrets(text))
-        kinds.setdefault(field, {}).update(dict.fromkeys(found))
     todo = "remove it and revoke it, because a model can repeat its training data"
     return [
         Finding("secret", row.file, row.line, field, ", ".join(found), todo)
-        for field, found in kinds.items()
-        if found
+        for field, found in find_fields_with_secrets(values).items()
     ]

@@ -6,7 +6,7 @@ from stages.core.config.schema import Config
 from stages.core.data.entities import find_kinds
 from stages.core.statistics.sample_size import POWER, get_smallest_gain
 from stages.prepare.findings import Finding
-from stages.prepare.secrets import hide_secrets
+from stages.prepare.secrets import mask_secrets
 from stages.prepare.splits import SplitFiles
 
 COUNTS_RIGHT_ROWS = ("exact_match", "accuracy", "numeric_match", "json_match", "sql_execution")
@@ -65,7 +65,7 @@ def _check_targets(config: Config, files: SplitFiles) -> list[Finding]:
     share = count / targets.total()
     if share <= max(config.checks.max_target_fraction, UNEVEN / len(targets)):
         return []
-    shown = " ".join(hide_secrets(target).split())[:60]
+    shown = " ".join(mask_secrets(target).split())[:60]
     found = (
         f"“{shown}” is the target of {share:.0%} of the training rows, "
         f"and {metric} rewards a model that always gives it"

@@ -9,7 +9,7 @@ import orjson
 
 from stages.core.config.data import ChecksConfig
 from stages.core.errors import UserError, one_line
-from stages.prepare.secrets import hide_secrets
+from stages.prepare.secrets import mask_secrets
 
 LISTED = 1000  # findings that differ in nothing but the row, for each that the file lists
 LONGEST = 1_000  # characters of what was found, such as the names of all columns
@@ -69,7 +69,7 @@ class Findings:
         """
         passed = True
         for complete in findings:
-            finding = replace(complete, found=_shorten(hide_secrets(complete.found)))
+            finding = replace(complete, found=_shorten(mask_secrets(complete.found)))
             done = action or getattr(self._checks, finding.code)
             severity = SEVERITY[done]
             key = (done, finding.code)

@@ -10,7 +10,7 @@ from typing import Any
 from stages.core.data.records import Message
 from stages.prepare.json_values import Unusable
 from stages.prepare.raw_examples import ROLES, Turn, parse_json
-from stages.prepare.secrets import hide_secrets
+from stages.prepare.secrets import mask_secrets
 
 CALLS = {"tool_calls", "function_call"}
 TEXTS = ("name", "tool_call_id", "reasoning_content")
@@ -37,7 +37,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     if isinstance(value, str):
-        text = hide_secrets(value[:SEARCHED])
+        text = mask_secrets(value[:SEARCHED])
         return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}…"
     return "nothing" if value is None else f"{value!r:.{SHOWN}}"
 

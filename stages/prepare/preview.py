@@ -11,7 +11,7 @@ from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
 from stages.core.errors import printable
 from stages.core.storage.files import atomic_write
-from stages.prepare.secrets import hide_secrets
+from stages.prepare.secrets import mask_secrets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -146,6 +146,6 @@ class Preview:
 
 def _tidy(text: str) -> str:
     """Hide the secrets of a text, and cut out its middle if it is too long to read."""
-    text = hide_secrets(text)
+    text = mask_secrets(text)
     half = SHOWN // 2
     return text if len(text) <= SHOWN else f"{text[:half]} … {text[-half:]}"

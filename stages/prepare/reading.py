@@ -20,9 +20,11 @@ from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import FORMATS, detect, rename
 from stages.prepare.headers import check_header, unknown_format
 from stages.prepare.json_values import find_unusable
+from stages.prepare.limits import too_large
 from stages.prepare.messages import shown
 from stages.prepare.raw_examples import RawExample, as_text
 from stages.prepare.rows import Header, Row, Rows
+from stages.prepare.secrets import strings
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 
@@ -50,7 +52,7 @@ class Reader:
         self._checks = config.checks
         self._kinds = set(config.train.record_types)
         self._findings = findings
-        self.source = Source(config.data)
+        self.source = Source(config.data, config.checks)
         self._splitter = Splitter(config.data.split, config.seed, self.source.given_splits())
         self._seen = DuplicateFilter()
         self.format: str | None = None if config.data.format == "auto" else config.data.format
@@ -91,6 +93,9 @@ class Reader:
                 yield row
 
     def _read(self, row: Row) -> tuple[Record | None, list[Finding]]:
+        limit = self._checks.max_row_bytes
+        if sum(map(len, strings(row.value))) > limit:  # of a container without lines
+            return None, [too_large(row.file, row.line, limit)]
         if lost := find_unusable(row.value):
             path, part = lost
             return None, [Finding("bad_json", row.file, row.line, path, part.what, part.todo)]

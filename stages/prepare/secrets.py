@@ -12,7 +12,7 @@ prose, and in hashes, UUIDs and pictures in base64, which are not secrets.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 HIDDEN = "[a secret]"
@@ -164,7 +164,6 @@ SHAPES = [
     ),
 ]
 LITERALS = [(literal, shape) for shape in SHAPES for literal in shape.literals]
-LITERALS = [(literal, shape) for shape in SHAPES for literal in shape.literals]
 # JSON in a text writes some characters with a backslash, or with several if it is nested.
 CODE = re.compile(r"(?<!\\)\\++u([0-9a-fA-F]{4})")
 SPACE = re.compile(r"(?<!\\)\\++(?:[bfnrt]|(?=[A-Za-z0-9]))")
@@ -175,7 +174,27 @@ def kinds_of_secrets(text: str) -> list[str]:
     return list(dict.fromkeys(shape.kind for shape in _find(_unescape(text))))
 
 
-def hide_secrets(text: str) -> str:
+def find_fields_with_secrets(values: Iterable[tuple[str, Any]]) -> dict[str, list[str]]:
+    """Look at every string of some JSON values, the keys included.
+
+    Args:
+        values: Each value with the field that holds it.
+
+    Returns:
+        For each field with secrets the names of their kinds.
+    """
+    texts = [(field, _unescape("\n".join(strings(value)))) for field, value in values]
+    # Most rows hold none, and a row can have many short texts.
+    found = _find("\n".join(text for _, text in texts))
+    fields: dict[str, dict[str, None]] = {}
+    for field, text in texts if found else []:
+        for shape in found:
+            if shape.pattern.search(text):
+                fields.setdefault(field, {})[shape.kind] = None
+    return {field: list(kinds) for field, kinds in fields.items()}
+
+
+def mask_secrets(text: str) -> str:
     """Return the text with `HIDDEN` in place of each secret, or of all if JSON has escaped one."""
     for shape in _find(text):
         text = shape.pattern.sub(HIDDEN, text)

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from stages.core.config.data import (
+    ChecksConfig,
     DataConfig,
     FileSource,
     HubDataSource,
@@ -24,6 +25,7 @@ from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.web import downloaded, get_url_path, is_web_address
 from stages.core.storage.wheels import get_member
 from stages.prepare.hub import get_commit, read_split
+from stages.prepare.limits import LimitedFile, LimitedRows
 from stages.prepare.local_files import find_local, is_local
 from stages.prepare.readers import READERS, TEXT, read_matches
 from stages.prepare.rows import Row, Rows
@@ -46,7 +48,8 @@ PACKED: dict[str, Callable[[BinaryIO], Any]] = {
 class Source:
     """Reads the rows of `data.source`. After reading, `facts` identifies the exact source."""
 
-    def __init__(self, data: DataConfig) -> None:
+    def __init__(self, data: DataConfig, checks: ChecksConfig) -> None:
+        self._checks = checks
         self._source = data.source
         self._lines = re.compile(data.lines) if data.lines else None
         self.metadata: dict[str, Any] = {"kind": data.source.kind}
@@ -64,13 +67,16 @@ class Source:
         elif isinstance(source, WheelSource):
             self.metadata |= {"sha256": source.sha256, "member": source.member}
             yield from _read_files(
-                str(get_member(source)), PurePosixPath(source.member).name, self._lines
+                str(get_member(source)),
+                PurePosixPath(source.member).name,
+                self._lines,
+                self._checks,
             )
         elif isinstance(source, SecretUrlSource):
-            yield from _read_files(_get_url(source), None, self._lines)
+            yield from _read_files(_get_url(source), None, self._lines, self._checks)
         else:
             for split, path in _by_split(source.path):
-                yield from _given(_read_files(path, None, self._lines), split)
+                yield from _given(_read_files(path, None, self._lines, self._checks), split)
 
     def given_splits(self) -> set[str]:
         """Return the splits that the source names."""
@@ -107,19 +113,21 @@ def _given(rows: Rows, split: str | None) -> Rows:
         yield replace(row, split=split) if split and isinstance(row, Row) else row
 
 
-def _read_url(url: str, lines: re.Pattern[str] | None) -> Rows:
+def _read_url(url: str, lines: re.Pattern[str] | None, checks: ChecksConfig) -> Rows:
     """Download a file and read it. A `?` or a `*` in a URL is no glob."""
     shown = hide_secrets(url)
     _reader(get_url_path(url), lines, shown)  # an unknown extension is told before the download
     with downloaded(url, shown) as path:
-        yield from _read_files(str(path), shown, lines)
+        yield from _read_files(str(path), shown, lines, checks)
 
 
-def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) -> Rows:
+def _read_files(
+    pattern: str, shown: str | None, lines: re.Pattern[str] | None, checks: ChecksConfig
+) -> Rows:
     from fsspec import open_files
 
     if is_web_address(pattern):
-        yield from _read_url(pattern, lines)
+        yield from _read_url(pattern, lines, checks)
         return
     try:
         files = find_local(pattern) if is_local(pattern) else open_files(pattern, "rb")
@@ -142,15 +150,24 @@ def _read_files(pattern: str, shown: str | None, lines: re.Pattern[str] | None) 
         )
     for file in there:
         name = PurePosixPath(file.path).name if len(there) > 1 else shown or pattern
-        yield from _read_file(file, name, lines)
+        yield from _read_file(file, name, lines, checks)
 
 
-def _read_file(file: Any, name: str, lines: re.Pattern[str] | None) -> Rows:
+def _read_file(file: Any, name: str, lines: re.Pattern[str] | None, checks: ChecksConfig) -> Rows:
     reader = _reader(file.path, lines)
     unpack = PACKED.get(PurePosixPath(file.path).suffix.lower())
     try:
-        with file as stream:
-            yield from reader(unpack(stream) if unpack else stream, name)
+        with file as packed:
+            stream = unpack(packed) if unpack else packed
+            if name.endswith(".parquet"):  # it tells how large it is, and is read in batches
+                yield from reader(stream, name)
+            elif {".json", ".parquet"} & set(PurePosixPath(file.path.lower()).suffixes):
+                whole: Any = LimitedFile(stream, name, checks.max_whole_file_bytes)
+                yield from reader(whole, name)
+            else:
+                paragraphs = reader is READERS[".txt"]
+                rows: Any = LimitedRows(stream, name, checks.max_row_bytes, paragraphs=paragraphs)
+                yield from rows.check(reader(rows, name))
     except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         # The file is truncated or not compressed at all, or the network failed.
         what = hide_secrets(str(error))

@@ -3,13 +3,13 @@
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 
 from stages.core.data.records import SPLITS, Record
 from stages.prepare.reading import Placed
 
-BATCH = 5_000  # records in memory at once
+BATCH = 5_000  # records in memory at once, at most
+BATCH_BYTES = 4_000_000  # bytes of their lines after which a batch ends
 
 
 class SplitFiles:
@@ -41,10 +41,11 @@ class SplitFiles:
                 self._line[placed.split].append(placed.line)
 
     def batches(self, split: str) -> Iterator[list[Record]]:
-        """Yield the records of a split in order, in batches of 5,000."""
+        """Yield the records of a split in order, in batches of limited rows and bytes."""
         with self._path(split).open("rb") as file:
-            while lines := list(islice(file, BATCH)):
-                yield [Record.load(line) for line in lines]
+            while lines := file.readlines(BATCH_BYTES):
+                for start in range(0, len(lines), BATCH):
+                    yield [Record.load(line) for line in lines[start : start + BATCH]]
 
     def pick(self, split: str, rows: set[int]) -> dict[int, Record]:
         """Read the records at these indices."""

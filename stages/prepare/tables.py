@@ -9,7 +9,8 @@ from stages.prepare.encodings import decode, not_utf8, reports_encoding, text_li
 from stages.prepare.findings import Finding
 from stages.prepare.rows import Header, Row, Rows
 
-BATCH = 10_000  # rows of a Parquet file in memory at once
+BATCH = 1_000  # rows of a Parquet file in memory at once, at most
+BATCH_BYTES = 16_000_000  # of their values, as the file tells it
 
 
 @reports_encoding
@@ -92,7 +93,7 @@ def read_parquet(stream: BinaryIO, name: str) -> Rows:
         yield (checked := _check_header(name, 1, table.schema_arrow.names))
         if isinstance(checked, Finding):
             return
-        for batch in table.iter_batches(BATCH):
+        for batch in table.iter_batches(_count_batch_rows(table.metadata)):
             for value in _to_rows(batch):
                 number += 1
                 yield (
@@ -104,6 +105,13 @@ def read_parquet(stream: BinaryIO, name: str) -> Rows:
         yield Finding(
             "bad_json", name, number + 1, "", f"invalid Parquet: {error}", "write the file again"
         )
+
+
+def _count_batch_rows(metadata: Any) -> int:
+    """Return how many rows fit into a batch, if all are as large as those of the largest group."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    largest = max((group.total_byte_size / max(group.num_rows, 1) for group in groups), default=1)
+    return max(1, min(BATCH, int(BATCH_BYTES / max(largest, 1))))
 
 
 def _to_rows(batch: Any) -> list[Any]:

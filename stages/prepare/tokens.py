@@ -23,10 +23,12 @@ from stages.core.planning.model_dimensions import ModelDimensions
 from stages.prepare.control_token import find_control_tokens
 from stages.prepare.findings import Finding
 from stages.prepare.statistics import Counts
+from stages.prepare.token_bound import TokenBound
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+TOO_LONG = "shorten it, raise model.max_length if the model allows it, or set checks.too_long"
 SPARE = 8  # tokens cut beyond the excess, because the text may be tokenized differently at the cut
 Place = tuple[str, int]
 
@@ -40,6 +42,8 @@ class TokenCheck:
         self._shows_tools = "tools" in str(tokenizer.chat_template)
         self.counts = {split: Counts() for split in SPLITS}
         self.over_limit = self.truncated = 0
+        self._limit = config.model.max_length
+        self._bound = TokenBound(tokenizer, self._limit, config.prompt.tuned_system_prompt)
 
     def look(
         self, split: str, records: Sequence[Record], places: Sequence[Place]
@@ -55,12 +59,10 @@ class TokenCheck:
             For each record the findings, and either the record itself, its truncated form, or None
             if it cannot be used.
         """
-        made = [self._split(record, place) for record, place in zip(records, places, strict=True)]
-        examples = encode_segments(self._tokenizer, [chat for chat, _ in made])
+        made = [self._render(record, place) for record, place in zip(records, places, strict=True)]
+        examples = encode_segments(self._tokenizer, [chat for _, chat, _ in made])
         looked: list[tuple[Record | None, list[Finding]]] = []
-        for record, place, (_, refused), example in zip(
-            records, places, made, examples, strict=True
-        ):
+        for (record, _, refused), place, example in zip(made, places, examples, strict=True):
             if refused:
                 looked.append((None, refused))
                 self.counts[split].add(record, example)
@@ -70,28 +72,46 @@ class TokenCheck:
             looked.append((kept, self._check(record, place, example) + too_long))
         return looked
 
-    def _split(self, record: Record, place: Place) -> tuple[list[Segment], list[Finding]]:
+    def _render(self, record: Record, place: Place) -> tuple[Record, list[Segment], list[Finding]]:
+        """Split a record into segments, or report why it cannot be used.
+
+        Returns:
+            The record, which is shorter but still too long if it was far too long and may be
+            truncated, its segments, and the findings that rule it out.
+        """
         try:
-            return split_record(
-                self._tokenizer, record, self._config.prompt.tuned_system_prompt
-            ), []
+            least = self._bound.find_least(record)
+            shorter = self._shorten_far(record) if least else record
+            if shorter:
+                instruction = self._config.prompt.tuned_system_prompt
+                return shorter, split_record(self._tokenizer, shorter, instruction), []
         except TemplateError as error:
             todo = "change the row, or choose another model"
-            return [], [
-                Finding("template_refuses", *place, "messages", str(error), todo, record.id)
-            ]
+            found = Finding("template_refuses", *place, "messages", str(error), todo, record.id)
+            return record, [], [found]
+        self.over_limit += 1
+        what = f"at least {least:,} tokens, more than model.max_length={self._limit:,}"
+        found = Finding("too_long", *place, "messages", what, TOO_LONG, record.id)
+        return record, [], [*self._check_tools(record, place), found]
+
+    def _shorten_far(self, record: Record) -> Record | None:
+        return self._bound.shorten(record) if self._config.checks.too_long == "truncate" else None
 
     def _check(self, record: Record, place: Place, example: Example) -> list[Finding]:
         findings = find_control_tokens(self._tokenizer, record, place)
-        if record.tools and not self._shows_tools:
-            what = "the model's chat template ignores tools"
-            todo = "choose a model that was trained to use tools"
-            findings.append(Finding("unseen_tools", *place, "tools", what, todo, record.id))
+        findings += self._check_tools(record, place)
         return (
             findings
             if record.kind == "prompt"
             else findings + self._check_trained(record, place, example)
         )
+
+    def _check_tools(self, record: Record, place: Place) -> list[Finding]:
+        if not record.tools or self._shows_tools:
+            return []
+        what = "the model's chat template ignores tools"
+        todo = "choose a model that was trained to use tools"
+        return [Finding("unseen_tools", *place, "tools", what, todo, record.id)]
 
     def _fit(
         self, split: str, record: Record, place: Place, example: Example
@@ -106,7 +126,7 @@ class TokenCheck:
             return record, example, []
         self.over_limit += 1
         what = f"{needed:,} tokens, more than model.max_length={limit:,}"
-        todo = "shorten it, raise model.max_length if the model allows it, or set checks.too_long"
+        todo = TOO_LONG
         shorter = (
             self._shorten(split, record, needed - limit)
             if self._config.checks.too_long == "truncate"
@@ -182,7 +202,7 @@ class TokenCheck:
             "desirable": record.desirable,
         }
         shorter = Record.of(messages, meta=record.meta, **given)
-        chat, _ = self._split(shorter, ("", 0))
+        chat = split_record(self._tokenizer, shorter, self._config.prompt.tuned_system_prompt)
         [example] = encode_segments(self._tokenizer, [chat])
         fits = self._needed(split, shorter, example) <= self._config.model.max_length
         return (shorter, example, cut) if fits else None

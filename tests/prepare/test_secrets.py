@@ -15,7 +15,7 @@ from detect_secrets.plugins.base import RegexBasedDetector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.prepare.secrets import HIDDEN, SHAPES, hide_secrets, kinds_of_secrets
+from stages.prepare.secrets import HIDDEN, SHAPES, kinds_of_secrets, mask_secrets
 
 AB = "aB3dE5gH7j" * 30
 HEX = "0a1b2c3d4e5f6789" * 10
@@ -127,7 +127,7 @@ NO_SECRETS = {
 def test_a_secret_of_each_format_is_found_and_hidden(name, around):
     text = around.format(EXAMPLES[name])
     assert kinds_of_secrets(text)
-    hidden = hide_secrets(text)
+    hidden = mask_secrets(text)
     assert HIDDEN in hidden and not kinds_of_secrets(hidden)
     assert EXAMPLES[name] not in hidden and AB[:30] not in hidden and HEX[:30] not in hidden
 
@@ -138,16 +138,16 @@ def test_a_secret_is_found_however_often_json_has_escaped_it(name):
     for _ in range(3):
         text = json.dumps(text)
         assert kinds_of_secrets(text)
-        assert AB[:30] not in hide_secrets(text)
+        assert AB[:30] not in mask_secrets(text)
     coded = "".join(f"\\u{ord(character):04x}" for character in EXAMPLES[name])
-    assert kinds_of_secrets(coded) and hide_secrets(coded) == HIDDEN
+    assert kinds_of_secrets(coded) and mask_secrets(coded) == HIDDEN
     assert kinds_of_secrets(EXAMPLES[name].replace("_", "\\_").replace("/", "\\/"))
 
 
 @pytest.mark.parametrize("name", NO_SECRETS)
 def test_what_only_looks_like_a_secret_is_left_alone(name):
     assert kinds_of_secrets(NO_SECRETS[name]) == []
-    assert hide_secrets(NO_SECRETS[name]) == NO_SECRETS[name]
+    assert mask_secrets(NO_SECRETS[name]) == NO_SECRETS[name]
 
 
 # Some detectors know more: public addresses, tokens of Telegram that do not begin with A, names as

@@ -86,7 +86,7 @@ def test_a_hub_that_does_not_answer_is_one_message(config):
     with pytest.raises(
         UserError, match=r"data\.source\.id 'owner/name': .* HF_HUB_OFFLINE forbids"
     ):
-        list(Source(hub(config).data).rows())
+        list(Source(hub(config).data, hub(config).checks).rows())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_folder_that_datasets_cannot_read_is_one_message(
     (folder / name).write_bytes(content)
     checked = hub(config, id=str(folder), configuration=None)
     with pytest.raises(UserError, match=rf"data\.source '{folder}', split 'train': .*{message}"):
-        list(Source(checked.data).rows())
+        list(Source(checked.data, checked.checks).rows())
 
 
 def test_a_file_for_each_split_keeps_them(config, tmp_path):
@@ -146,7 +146,7 @@ def test_a_url_that_is_a_secret_comes_from_the_environment(config, tmp_path, mon
     monkeypatch.setenv("NO_PROXY", "*")
     checked = parse(compose_config("model=tiny-random", "data=secret-url"))
     with pytest.raises(UserError, match="set the environment variable ROWS_URL to the URL"):
-        list(Source(checked.data).rows())
+        list(Source(checked.data, checked.checks).rows())
     with WebServer() as server:
         server.files["/rows.jsonl?X-Amz-Signature=pa55w0rd"] = json.dumps(CHAT).encode()
         monkeypatch.setenv("ROWS_URL", f"{server.url}/rows.jsonl?X-Amz-Signature=pa55w0rd")
@@ -156,12 +156,13 @@ def test_a_url_that_is_a_secret_comes_from_the_environment(config, tmp_path, mon
         with pytest.raises(
             UserError, match=r"sig=\*\*\*: the server answers 403: it denies access"
         ):
-            list(Source(checked.data).rows())
+            list(Source(checked.data, checked.checks).rows())
 
 
 def test_an_unknown_extension_behind_a_url_is_told_before_the_download(config):
     with pytest.raises(UserError, match=r"host/a\?x=\*\*\*: unknown file extension"):
-        list(Source(config("data.source.path='http://no.invalid/host/a?x=1.jsonl'").data).rows())
+        checked = config("data.source.path='http://no.invalid/host/a?x=1.jsonl'")
+        list(Source(checked.data, checked.checks).rows())
 
 
 def test_a_data_set_that_is_a_script_is_not_executed(config, tmp_path):
@@ -169,13 +170,15 @@ def test_a_data_set_that_is_a_script_is_not_executed(config, tmp_path):
     script.parent.mkdir()
     script.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     with pytest.raises(UserError, match="a Python script, which Tuneproof does not execute"):
-        list(Source(hub(config, id=str(script.parent), configuration=None).data).rows())
+        checked = hub(config, id=str(script.parent), configuration=None)
+        list(Source(checked.data, checked.checks).rows())
     assert not (tmp_path / "ran").exists()
 
 
 def test_s3_says_what_to_install(config):
     with pytest.raises(UserError, match=r"--group s3"):
-        list(Source(config("data.source.path=s3://bucket/a.jsonl").data).rows())
+        checked = config("data.source.path=s3://bucket/a.jsonl")
+        list(Source(checked.data, checked.checks).rows())
 
 
 def test_paragraphs_are_rows_of_prose(config, tmp_path):

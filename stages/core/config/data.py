@@ -165,6 +165,12 @@ class ChecksConfig(Section):
     """How many rows the preview shows as training sees them."""
     min_rows: Count
     """How many valid rows the data needs, see `too_few_rows`."""
+    max_row_bytes: Annotated[int, Field(ge=1_000)]
+    """How many bytes a row may have, see `too_many_bytes`. The time and the memory of every check
+    grow with it."""
+    max_whole_file_bytes: Annotated[int, Field(ge=1_000)]
+    """How many bytes a file may have that is read whole, once it is unpacked: JSON, and Parquet in
+    an archive."""
     near_duplicate_threshold: Annotated[float, Field(gt=0.3, lt=1)]
     """The Jaccard similarity from which two rows are near-duplicates. It compares the three-word
     shingles of the questions, and those of the answers."""
@@ -177,6 +183,8 @@ class ChecksConfig(Section):
     max_target_fraction: Annotated[float, Field(gt=0, le=1)]
     """The share of the training rows that may have the same target, if the primary metric counts
     right rows. If there are few different targets, each may have 1.25 times an even share."""
+    too_many_bytes: Hard
+    """A row has more bytes than `max_row_bytes`. It is found before it is read whole."""
     bad_json: Hard
     """A line is not JSON or does not match `data.lines`, or a CSV row has more or fewer fields than
     the header. Or something would be lost: two columns or two keys of an object have the same name,
