@@ -92,7 +92,7 @@ def test_a_hub_that_does_not_answer_is_one_message(config):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.py", b"1 / 0\n", "scripts are no longer supported"),
+        ("rows.py", b"1 / 0\n", "a Python script, which Tuneproof does not execute"),
         ("rows.zip", b"PK\x03\x04", "BadZipFile"),
         ("rows.jsonl.gz", b"\x1f\x8b", "EOFError"),
         ("README.md", b"---\nconfigs: [\n---\n", "ParserError"),

@@ -43,7 +43,7 @@ def explain(error: BaseException) -> str:
                 f"the Hugging Face Hub cannot be reached, and no copy is in the cache: {said}. Check "
                 "the network and the proxy (HTTPS_PROXY), or name a local folder."
             )
-    return f"{said}."
+    return f"{type(error).__name__}: {said}."
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
