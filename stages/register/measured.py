@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.core.data.groups import get_groups
 from stages.core.data.looks import find_place, get_look_folder
+from stages.core.data.predictions import PREDICTIONS, read_arms
 from stages.core.data.records import read_records
 from stages.core.data.verdict import VERDICT, check_verdict, split_report
 from stages.core.environment.lineage import data_sha256
@@ -28,7 +29,7 @@ REMEDY = (
 
 
 def check_measured(candidate: Candidate, report: Mapping[str, Any]) -> list[float]:
-    """Check the hashes in the verdict, and score the answers of the candidate again.
+    """Check the hashes in the verdict, and score the answers of all arms again.
 
     The scores show whether someone edited the numbers of the verdict. A judge is not asked again if
     its replies are in the cache.
@@ -45,7 +46,7 @@ def check_measured(candidate: Candidate, report: Mapping[str, Any]) -> list[floa
         raise UserError(f"{error}. {REMEDY}") from None
     _check_hashes(candidate, report)
     _check_settings(candidate, report)
-    return _check_estimate(candidate, report)
+    return _check_estimates(candidate, report)
 
 
 def check_look(candidate: Candidate, report: Mapping[str, Any]) -> list[Condition]:
@@ -132,31 +133,38 @@ def _check_settings(candidate: Candidate, report: Mapping[str, Any]) -> None:
             raise UserError(f"{VERDICT} has {key} {found!r} instead of {expected!r}. {REMEDY}")
 
 
-def _check_estimate(candidate: Candidate, report: Mapping[str, Any]) -> list[float]:
-    """Score the answers of every training seed again and compare the result with the verdict."""
-    settings = candidate.config.evaluate
+def _check_estimates(candidate: Candidate, report: Mapping[str, Any]) -> list[float]:
+    """Score the answers of every arm again and compare the results with the verdict.
+
+    Returns:
+        The primary metric of the candidate's model of each training seed.
+    """
+    config = candidate.run
+    settings = config.evaluate
     name = settings.primary_metric
     records = read_records(settings.split)
+    groups = get_groups(records)
     metrics = Metrics([name], {name: settings.options.get(name, {})})
+    answered = {arm: [answers] for arm, answers in read_arms(config).items()}
+    answered |= {found.name: found.read_predictions() for found in tuned_candidates(config)}
     ids = [record.id for record in records]
-    runs = []
-    for seed, answers in zip(candidate.seeds, candidate.read_predictions(), strict=True):
-        if [answer.id for answer in answers] != ids:
+    values = {}
+    for arm, sheets in answered.items():
+        if any([answer.id for answer in answers] != ids for answers in sheets):
             raise UserError(
-                f"{candidate.get_predictions_file(seed)} does not match the rows of the "
-                f"{settings.split} split. {REMEDY}"
+                f"the answers of {arm} do not match the rows of the {settings.split} split. "
+                f"{REMEDY}"
             )
-        runs.append(metrics.score_records(answers, records)[name])
-    found = asdict(estimate_metric(runs, settings.confidence, get_groups(records)))
-    stated = report["arms"].get(candidate.name, {}).get(name) or {}
-    for key, value in found.items():
-        if not _is_same(stated.get(key), value):
-            raise UserError(
-                f"{VERDICT} says that {name} of {candidate.name} has the {key} {stated.get(key)}, "
-                f"but the answers in {candidate.get_predictions_file(candidate.seeds[0])} have "
-                f"{value}. {REMEDY}"
-            )
-    return [run.value for run in runs]
+        runs = [metrics.score_records(answers, records)[name] for answers in sheets]
+        stated = report["arms"].get(arm, {}).get(name) or {}
+        for key, value in asdict(estimate_metric(runs, settings.confidence, groups)).items():
+            if not _is_same(stated.get(key), value):
+                raise UserError(
+                    f"{VERDICT} says that {name} of {arm} has the {key} {stated.get(key)}, but its "
+                    f"answers in {PREDICTIONS} have {value}. {REMEDY}"
+                )
+        values[arm] = [run.value for run in runs]
+    return values[candidate.name]
 
 
 def _is_same(stated: Any, found: float) -> bool:

@@ -107,8 +107,12 @@ def test_a_changed_setting_is_refused(evaluated, override, key):
     [
         (
             lambda report: report["arms"]["tuned"]["exact_match"].update(value=0.9),
-            "says that exact_match of tuned has the value 0.9, but the answers in "
-            "predictions/tuned.jsonl have 0.0",
+            "says that exact_match of tuned has the value 0.9, but its answers in predictions "
+            "have 0.0",
+        ),
+        (
+            lambda report: report["arms"]["few_shot"]["exact_match"].update(ci_high=0.2),
+            "says that exact_match of few_shot has the ci_high 0.2",
         ),
         (
             lambda report: report["arms"]["tuned"]["exact_match"].update(value=None),
@@ -150,7 +154,7 @@ def test_better_answers_with_their_hash_in_the_verdict_are_refused(evaluated):
     write_jsonl(path, [row | {"text": right[row["id"]]} for row in rows])
     hashes = {str(path): sha256_file(path)}
     edit_verdict(lambda report: report["lineage"]["measured_sha256"].update(hashes))
-    with pytest.raises(UserError, match=r"has the value 0.0, but the answers in .* have 1.0"):
+    with pytest.raises(UserError, match=r"has the value 0.0, but its answers in .* have 1.0"):
         check()
 
 
