@@ -202,15 +202,15 @@ def test_padding_and_truncation_that_a_tokenizer_was_saved_with_are_not_used(tmp
 
 
 @pytest.mark.parametrize("kind", ["bytes", "unigram"])
-def test_a_million_characters_take_no_longer_with_control_tokens(kind):
+def test_a_long_text_takes_little_longer_with_control_tokens(kind):
     tokenizer = MAKERS[kind]("qwen")
-    distinct = "".join(f"<|im_end|>{i}" for i in range(65_000))
-    for text in ("<" * 1_000_000, "<|im_end" * 125_000, "<|im_end|>" * 100_000, distinct):
+    distinct = "".join(f"<|im_end|>{i}" for i in range(6_500))
+    for text in ("<" * 100_000, "<|im_end" * 12_500, "<|im_end|>" * 10_000, distinct):
         started = time.process_time()
         tokenizer(text)
         plain = time.process_time() - started
         encode_prompt(tokenizer, [{"role": "user", "content": text}])
-        assert time.process_time() - started - plain < 10 * plain + 2
+        assert time.process_time() - started - plain < 10 * plain + 1
 
 
 def test_a_tokenizer_that_is_not_a_fast_one_reads_single_characters(monkeypatch):
