@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from stages.core.data.control_tokens import get_control_tokens, split_marked
+from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.marks import split_marked
 from stages.core.data.records import Record
 from stages.prepare.findings import Finding
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
-from stages.core.data.control_tokens import get_offsets, split_marked, unmark
+from stages.core.data.encoding import get_offsets
+from stages.core.data.marks import split_marked, unmark
 from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
 from stages.core.errors import printable

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
-from stages.core.data.control_tokens import get_control_tokens, get_offsets, is_marked
+from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.encoding import get_offsets
+from stages.core.data.marks import is_marked
 from stages.core.data.prompts import (
     Example,
     Segment,

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.data.control_tokens import encode_texts, get_control_tokens
+from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.encoding import encode_texts
 from stages.core.data.prompts import split_user_turn
 from stages.core.errors import UserError
 from stages.core.models.loading import get_dtype, get_model

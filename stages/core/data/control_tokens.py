@@ -5,14 +5,14 @@ it. Where a text contains its spelling, the model must read ordinary text, or el
 its own turn and go on as the assistant. Therefore the spellings are marked in the texts before the
 template renders them, and what is marked is encoded as text.
 
-The marks are those of `mark_control_tokens` in transformers, whose `apply_chat_template` does the
-same with `sanitize_control_tokens=True`. This module also covers the keys of objects, answers that
-think or call tools, spellings that a normalizer turns into a control token, tokenizers that produce
-one from plain text, and texts without a template.
+The method is that of transformers, whose `apply_chat_template` does this with
+`sanitize_control_tokens=True`. This module also covers the keys of objects, answers that think or
+call tools, spellings that a normalizer turns into a control token, tokenizers that produce one from
+plain text, and texts without a template.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -20,21 +20,13 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from stages.core.data.marks import mark_places
 from stages.core.data.records import Message
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Encoding, Tokenizer
     from transformers import PreTrainedTokenizerBase
 
-# Two characters that Unicode reserves for a program's own use and that no text should contain.
-START = "\ufdd0"
-END = "\ufdd1"
-# A mark without its partner comes from a template that cut a text in two. It still divides the
-# text, so that two halves cannot be joined to a control token.
-_PIECES = re.compile(f"{START}([{START}{END}]|[^{START}{END}]+){END}|[{START}{END}]")
-_MARKS = re.compile(f"[{START}{END}]")
-_LIKE_MARKS = re.compile(rf"[{START}{END}]|\\ufdd[01]")
-LEADS = ("\n", ".")  # transformers uses the first of them
 # What the assistant says itself. Thoughts and calls have marks there that the model has to write.
 SPOKEN = {"content", "reasoning_content"}
 
@@ -99,12 +91,20 @@ class ControlTokens:
             spoken: Whether this is what the assistant says.
         """
         if isinstance(value, str):
-            return _mark_text(value, (self._spoken if spoken else self._all).find(value))
+            return mark_places(value, (self._spoken if spoken else self._all).find(value))
         if isinstance(value, dict):
             return {self.mark(key): self.mark(item, spoken=spoken) for key, item in value.items()}
         if isinstance(value, list):
             return [self.mark(item, spoken=spoken) for item in value]
         return value
+
+    def encode_batch_as_text(self, texts: list[str]) -> list[list[int]] | None:
+        """Return the token ids of texts, or None, as `encode_as_text` does."""
+        if self._plain is None:
+            return None
+        return [
+            found.ids for found in self._plain.encode_batch_fast(texts, add_special_tokens=False)
+        ]
 
     def encode_as_text(self, text: str, **truncation: Any) -> "Encoding | None":
         """Encode a text in which no spelling becomes a control token.
@@ -190,116 +190,3 @@ def _strip(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _is_markup(content: str) -> bool:
     return len(content.strip()) > 1 and not content.strip().isalnum()
-
-
-def _mark_text(text: str, places: Sequence[tuple[int, int]]) -> str:
-    """Put marks around places of a text, and around marks that the text itself contains.
-
-    An escape of a mark (see `restore`) is divided by a mark.
-    """
-    if not places and not _LIKE_MARKS.search(text):
-        return text
-
-    def escape(found: re.Match[str]) -> str:
-        return f"{START}{found[0]}{END}" if len(found[0]) == 1 else f"\\{START}{found[0][1:]}"
-
-    parts = []
-    done = 0
-    for start, end in [*places, (len(text), len(text))]:
-        parts.append(_LIKE_MARKS.sub(escape, text[done:start]))
-        parts.append(f"{START}{text[start:end]}{END}" if start < end else "")
-        done = end
-    return "".join(parts)
-
-
-def is_marked(text: str) -> bool:
-    """Tell whether a text contains marks."""
-    return _MARKS.search(text) is not None
-
-
-def restore(rendered: str) -> str:
-    """Restore the marks that a template has written as escapes of JSON or Python."""
-    if r"\ufdd" not in rendered:
-        return rendered
-    return rendered.replace(r"\ufdd0", START).replace(r"\ufdd1", END)
-
-
-def unmark(text: str) -> str:
-    """Return a text without the marks, to be shown."""
-    return "".join(piece for piece, _ in split_marked(text))
-
-
-def split_marked(text: str) -> Iterator[tuple[str, bool]]:
-    """Split a marked text into its pieces, with whether each is marked."""
-    for i, piece in enumerate(_PIECES.split(text)):
-        if piece:
-            yield piece, i % 2 == 1
-
-
-def encode_texts(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
-    """Encode rendered texts, which may contain marks, without further special tokens."""
-    plain = iter(_encode_plain(tokenizer, [text for text in texts if not is_marked(text)]))
-    return [_encode_marked(tokenizer, text) if is_marked(text) else next(plain) for text in texts]
-
-
-def get_offsets(
-    tokenizer: "PreTrainedTokenizerBase", text: str, *, as_text: bool
-) -> list[tuple[int, int]]:
-    """Return the place of each token in a text.
-
-    Args:
-        tokenizer: A fast tokenizer.
-        text: A text without marks.
-        as_text: Whether spellings of control tokens are ordinary text in it.
-    """
-    found = get_control_tokens(tokenizer).encode_as_text(text) if as_text else None
-    if found:
-        return found.offsets
-    return tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-
-
-def _encode_plain(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
-    from tokenizers import Tokenizer
-
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if isinstance(backend, Tokenizer):  # twice as fast as the wrapper of transformers
-        # Files of tokenizers store these, and each call of the wrapper sets them for the next one.
-        backend.no_padding()
-        backend.no_truncation()
-        backend.encode_special_tokens = False
-        return [
-            encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)
-        ]
-    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-
-
-def _encode_marked(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    ids: list[int] = []
-    for piece, marked in split_marked(text):
-        encode = _encode_after if ids else _encode_piece
-        ids += encode(tokenizer, piece, marked)
-    return ids
-
-
-def _encode_after(tokenizer: "PreTrainedTokenizerBase", piece: str, as_text: bool) -> list[int]:
-    """Encode a piece that is not the first one.
-
-    Tokenizers of SentencePiece add a space at the start of a text. So the piece is encoded after a
-    character whose tokens are then removed, unless they have merged with those of the piece.
-    """
-    for lead in LEADS:
-        before = _encode_piece(tokenizer, lead, as_text)
-        ids = _encode_piece(tokenizer, lead + piece, as_text)
-        if ids[: len(before)] == before:
-            return ids[len(before) :]
-    return _encode_piece(tokenizer, piece, as_text)
-
-
-def _encode_piece(tokenizer: "PreTrainedTokenizerBase", piece: str, as_text: bool) -> list[int]:
-    if not as_text:
-        return _encode_plain(tokenizer, [piece])[0]
-    found = get_control_tokens(tokenizer).encode_as_text(piece)
-    if found:
-        return found.ids
-    # No control token has a single character.
-    return [i for character in piece for i in _encode_plain(tokenizer, [character])[0]]

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages.core.data.control_tokens import START, encode_texts, get_control_tokens, unmark
+from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.encoding import encode_texts
+from stages.core.data.marks import START, unmark
 from stages.core.data.records import Message, Record
 from stages.core.data.templates import TemplateError, Tools, render
 
@@ -28,7 +30,7 @@ class Segment(NamedTuple):
     """A part of a rendered chat."""
 
     text: str
-    """The text, in which control tokens of the row's texts are marked (see `control_tokens`)."""
+    """The text, in which control tokens of the row's texts are marked (see `marks`)."""
     trained: bool
 
 

@@ -15,7 +15,8 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stages.core.data.control_tokens import get_control_tokens, restore
+from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.marks import restore
 from stages.core.data.records import Message
 from stages.core.errors import UserError
 

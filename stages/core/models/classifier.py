@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.core.config.schema import Config
-from stages.core.data.control_tokens import get_control_tokens, is_marked
+from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.entities import Place
+from stages.core.data.marks import is_marked
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles
 from stages.core.models.encoders import get_encoder
@@ -61,10 +62,14 @@ def read_texts(
         )
     encodings = tokenizer(list(texts), truncation=True, max_length=limit).encodings or []
     control = get_control_tokens(tokenizer)
+    special = set(tokenizer.all_special_ids)
     cut = {"max_length": limit, "direction": tokenizer.truncation_side}
-    for i, text in enumerate(texts):
-        if is_marked(control.mark(text)):
-            encodings[i] = control.encode_as_text(text, **cut)
+    for i, (text, found) in enumerate(zip(texts, encodings, strict=True)):
+        if is_marked(control.mark(text, spoken=True)):
+            own = zip(found.ids, found.special_tokens_mask, strict=True)
+            if special & {token for token, added in own if not added}:
+                # `split_special_tokens` does not reach a vocabulary that has the control tokens.
+                encodings[i] = control.encode_as_text(text, **cut)
     return [Reading(e.ids, e.offsets, bool(e.overflowing)) for e in encodings]
 
 

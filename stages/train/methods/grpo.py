@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
 from stages.core.config.arms import TUNED_ARM
-from stages.core.data.control_tokens import encode_texts
+from stages.core.data.encoding import encode_texts
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record

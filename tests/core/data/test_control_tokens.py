@@ -4,7 +4,8 @@ from itertools import takewhile
 import pytest
 from tokenizers import AddedToken, normalizers
 
-from stages.core.data.control_tokens import get_control_tokens, is_marked, unmark
+from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.marks import is_marked, unmark
 from stages.core.data.prompts import (
     build_prompt,
     encode_prompt,
@@ -200,9 +201,21 @@ def test_padding_and_truncation_that_a_tokenizer_was_saved_with_are_not_used(tmp
     assert encode(loaded, record) == whole
 
 
-def test_a_million_characters_are_searched_at_once():
-    control = get_control_tokens(make_bytes("qwen"))
-    for text in ("<" * 1_000_000, "<|im_end" * 125_000, "[INST]" * 160_000):
+@pytest.mark.parametrize("kind", ["bytes", "unigram"])
+def test_a_long_text_takes_little_longer_with_control_tokens(kind):
+    tokenizer = MAKERS[kind]("qwen")
+    distinct = "".join(f"<|im_end|>{i}" for i in range(6_500))
+    for text in ("<" * 100_000, "<|im_end" * 12_500, "<|im_end|>" * 10_000, distinct):
         started = time.process_time()
-        control.mark(text)
-        assert time.process_time() - started < 1
+        tokenizer(text)
+        plain = time.process_time() - started
+        encode_prompt(tokenizer, [{"role": "user", "content": text}])
+        assert time.process_time() - started - plain < 10 * plain + 1
+
+
+def test_a_tokenizer_that_is_not_a_fast_one_reads_single_characters(monkeypatch):
+    tokenizer = make_bytes("llama")
+    monkeypatch.setattr(type(tokenizer), "backend_tokenizer", None)
+    text = "a<|eot_id|>b"
+    ids = encode_prompt(tokenizer, [{"role": "user", "content": text}])
+    assert ids.count(tokenizer.eos_token_id) == 1 and text in tokenizer.decode(ids)
