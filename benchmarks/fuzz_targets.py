@@ -1,5 +1,6 @@
 """What must hold of any file, row, chat and record. Each function is called with drawn values."""
 
+import copy
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -191,13 +192,18 @@ def templates() -> list[tuple[str, str | None]]:
 
 
 @cache
-def tokenizer(template: str | None) -> "PreTrainedTokenizerBase | None":
-    """Return a byte tokenizer with a template, or None if this shows no text but parts alone."""
+def _plain_tokenizer() -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
-    made = AutoTokenizer.from_pretrained(
+    return AutoTokenizer.from_pretrained(
         get_base_tokenizer(config().model).path, bos_token=BEGIN, clean_up_tokenization_spaces=False
     )
+
+
+@cache
+def tokenizer(template: str | None) -> "PreTrainedTokenizerBase | None":
+    """Return a byte tokenizer with a template, or None if this shows no text but parts alone."""
+    made = copy.copy(_plain_tokenizer())
     made.chat_template = template or made.chat_template
     try:
         shown = _render(made, [{"role": "user", "content": "question"}], (), answer=True)
