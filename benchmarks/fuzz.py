@@ -20,7 +20,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
-from benchmarks.fuzz_targets import TARGETS
+from benchmarks.fuzz_targets import OVERRIDES, TARGETS
 
 EXAMPLES = 200  # in a round
 
@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--rounds", type=int, default=10**9)
     parser.add_argument("--only", choices=TARGETS)
+    parser.add_argument("--model", default="tiny-random", help="whose tokenizer reads the chats")
     options = parser.parse_args()
+    OVERRIDES.append(f"model={options.model}")
     end = time.monotonic() + options.seconds
     tried: Counter[str] = Counter()
     failures: Counter[str] = Counter()

@@ -5,6 +5,7 @@ refuse values that are nested too deeply.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,6 +76,18 @@ def find_unusable(value: Any) -> tuple[str, Unusable] | None:
         level = [child for part in level for child in _values(part)]
     path, _ = max(_steps(value), key=lambda step: _count_levels(step[1]))
     return path.removeprefix("."), TOO_DEEP
+
+
+def find_foreign(value: Any) -> str | None:
+    """Describe the first part of a value that JSON lacks, such as a date or infinity, or None."""
+    for path, part in _walk(value):
+        exact = isinstance(part, str | dict | list | int) or part is None
+        if isinstance(part, float):
+            exact = math.isfinite(part)
+        if not exact:
+            what = str(part) if isinstance(part, float) else f"a {type(part).__name__}"
+            return f"{what} at {path.removeprefix('.')[:KEY]}, which JSON lacks"
+    return None
 
 
 def _values(value: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.core.data.records import Message
-from stages.prepare.json_values import Unusable
+from stages.prepare.json_values import Unusable, find_foreign
 from stages.prepare.raw_examples import ROLES, Turn, parse_json
 from stages.prepare.secrets import mask_secrets
 
@@ -122,6 +122,8 @@ def to_tools(tools: Any, field: str, report: Report) -> list[dict[str, Any]]:
         named = isinstance(function, dict) and isinstance(function.get("name"), str)
         if not named or not isinstance(function.get("parameters") or {}, dict):
             report("bad_tools", f"{field}[{i}]", "not a function definition", DEFINITION)
+        elif foreign := find_foreign(function):
+            report("bad_tools", f"{field}[{i}]", foreign, "write it as text")
         else:
             made.append({"type": "function", "function": function})
     return made
@@ -191,6 +193,8 @@ def _to_calls(turn: Turn, message: Message, report: Report) -> list[dict[str, An
             report("bad_tools", at, what, CALL)
         elif not isinstance(arguments, dict):
             report("bad_tools", at, f"{shown(arguments)} instead of arguments", CALL)
+        elif foreign := find_foreign(arguments):
+            report("bad_tools", at, foreign, "write it as text")
         elif not isinstance(call.get("id") or "", str):
             report("bad_tools", at, f"{shown(call['id'])} instead of an id", "write it as text")
         else:
