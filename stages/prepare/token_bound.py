@@ -20,6 +20,8 @@ SAFE = 2
 
 The turns are encoded one by one, so the numbers may differ by a few tokens at the ends of turns.
 """
+START = 4
+"""The characters for each token of the limit that a shortened text has at first."""
 SHRINKS = 3
 """How many times fewer bytes NFC can make of a text (three letters of Hangul become one)."""
 
@@ -71,8 +73,15 @@ class TokenBound:
         # A template may trim the text, so that white space at its end would not count.
         content = record.messages[i]["content"]
         end = content[len(content.rstrip()) :][: self._limit]
-        shorter = content.rstrip()[-self._limit * self._longest :] + end
-        return _with_content(record, i, shorter)
+        content = content.rstrip()
+        size = START * self._limit
+        while size < len(content) and self._count(content[-size:]) <= self._limit:
+            size *= START
+        return _with_content(record, i, content[-size:] + end)
+
+    def _count(self, text: str) -> int:
+        [example] = encode_segments(self._tokenizer, [[Segment(text, False)]])
+        return len(example.ids)
 
     def _count_least(self, segments: list[Segment]) -> int:
         if self._longest is None:
