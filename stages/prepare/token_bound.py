@@ -59,8 +59,12 @@ class TokenBound:
             least = len(example.ids) // SAFE
         return least if least > self._limit else None
 
-    def shorten(self, record: Record) -> Record | None:
+    def shorten(self, record: Record, least: int) -> Record | None:
         """Cut the longest message of the prompt to a length that is still above the limit.
+
+        Args:
+            record: The record.
+            least: The tokens that it has at least.
 
         Returns:
             The shorter record, or None if no cut of that message makes the record fit.
@@ -68,7 +72,8 @@ class TokenBound:
         if not record.prompt or self._longest is None:
             return None
         i = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
-        if self.find_least(_with_content(record, i, "")):
+        saved = len(record.messages[i]["content"].encode("utf-8", "replace"))  # tokens, at most
+        if least - saved > self._limit or self.find_least(_with_content(record, i, "")):
             return None
         # A template may trim the text, so that white space at its end would not count.
         content = record.messages[i]["content"]
