@@ -1,5 +1,6 @@
 """Convert rows of tokens with BIO tags (named-entity data sets) to a question and its target."""
 
+import re
 from typing import Any
 
 from stages.core.data.entities import NO_ENTITIES, Entity, get_spans, is_tag, write_entities
@@ -8,6 +9,7 @@ from stages.prepare.raw_examples import Problem, parse_json
 
 COLUMNS = ("ner_tags", "tags")
 CODE = "bad_tags"
+BRACKET = re.compile(r"[\[\]]")
 
 
 def read_tagged(value: dict[str, Any]) -> tuple[str, str, list[Problem]]:
@@ -25,9 +27,7 @@ def read_tagged(value: dict[str, Any]) -> tuple[str, str, list[Problem]]:
     entities = [
         Entity(" ".join(tokens[span.start : span.end]), span.kind) for span in get_spans(tags)
     ]
-    if bad := next(
-        (entity for entity in entities if set("[]") & set(entity.name + entity.kind)), None
-    ):
+    if bad := next((entity for entity in entities if BRACKET.search("".join(entity))), None):
         todo = "remove the brackets, because the target lists entities between brackets"
         problems = [Problem(CODE, "tokens", f"an entity with a bracket: {shown(bad.name)}", todo)]
     return " ".join(tokens), write_entities(entities), problems

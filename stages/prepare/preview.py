@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PREVIEW = Path("reports/preview.html")
 TEMPLATES = Path(__file__).parent / "templates"
-SHOWN = 50_000  # characters of a segment; training splits longer plain texts into pieces
+SHOWN = 20_000  # characters of a segment; training splits longer plain texts into pieces
 MARKS = "⟦", "⟧"  # around trained text in output without colour
 
 

@@ -20,6 +20,8 @@ SAFE = 2
 
 The turns are encoded one by one, so the numbers may differ by a few tokens at the ends of turns.
 """
+START = 4
+"""The characters for each token of the limit that a shortened text has at first."""
 SHRINKS = 3
 """How many times fewer bytes NFC can make of a text (three letters of Hangul become one)."""
 
@@ -57,8 +59,12 @@ class TokenBound:
             least = len(example.ids) // SAFE
         return least if least > self._limit else None
 
-    def shorten(self, record: Record) -> Record | None:
+    def shorten(self, record: Record, least: int) -> Record | None:
         """Cut the longest message of the prompt to a length that is still above the limit.
+
+        Args:
+            record: The record.
+            least: The tokens that it has at least.
 
         Returns:
             The shorter record, or None if no cut of that message makes the record fit.
@@ -66,13 +72,21 @@ class TokenBound:
         if not record.prompt or self._longest is None:
             return None
         i = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
-        if self.find_least(_with_content(record, i, "")):
+        saved = len(record.messages[i]["content"].encode("utf-8", "replace"))  # tokens, at most
+        if least - saved > self._limit or self.find_least(_with_content(record, i, "")):
             return None
         # A template may trim the text, so that white space at its end would not count.
         content = record.messages[i]["content"]
         end = content[len(content.rstrip()) :][: self._limit]
-        shorter = content.rstrip()[-self._limit * self._longest :] + end
-        return _with_content(record, i, shorter)
+        content = content.rstrip()
+        size = START * self._limit
+        while size < len(content) and self._count(content[-size:]) <= self._limit:
+            size *= START
+        return _with_content(record, i, content[-size:] + end)
+
+    def _count(self, text: str) -> int:
+        [example] = encode_segments(self._tokenizer, [[Segment(text, False)]])
+        return len(example.ids)
 
     def _count_least(self, segments: list[Segment]) -> int:
         if self._longest is None:

@@ -83,7 +83,7 @@ class TokenCheck:
         """
         try:
             least = self._bound.find_least(record)
-            shorter = self._shorten_far(record) if least else record
+            shorter = self._shorten_far(record, least) if least else record
             if shorter:
                 instruction = self._config.prompt.tuned_system_prompt
                 return shorter, split_record(self._tokenizer, shorter, instruction), []
@@ -96,8 +96,9 @@ class TokenCheck:
         found = Finding("too_long", *place, "messages", what, TOO_LONG, record.id)
         return record, [], [*self._check_tools(record, place), found]
 
-    def _shorten_far(self, record: Record) -> Record | None:
-        return self._bound.shorten(record) if self._config.checks.too_long == "truncate" else None
+    def _shorten_far(self, record: Record, least: int) -> Record | None:
+        truncates = self._config.checks.too_long == "truncate"
+        return self._bound.shorten(record, least) if truncates else None
 
     def _check(self, record: Record, place: Place, example: Example) -> list[Finding]:
         findings = find_control_tokens(self._tokenizer, record, place)
