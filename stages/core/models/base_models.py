@@ -14,6 +14,7 @@ from stages.core.config.model import HubSource, ModelConfig, RandomSource
 from stages.core.errors import UserError
 from stages.core.storage.cache import cached_folder, get_sha256
 from stages.core.storage.files import read_json, sha256_json, write_json
+from stages.core.storage.hub import explain, get_weights
 from stages.core.storage.wheels import get_member
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class ModelFiles:
     revision: str | None
     """The commit on the hub; null for local files."""
     sha256: str | None
-    """The SHA-256 of the weights; null if the hub's commit identifies the bytes."""
+    """The SHA-256 of the weights; null if there are no safetensors."""
     trust_remote_code: bool = False
     quantization: str | None = None
     """The quantization of the published weights, from which these were converted; null if they were
@@ -82,14 +83,13 @@ def get_hub_model(source: HubSource, key: str) -> ModelFiles:
     Raises:
         UserError: The model does not exist.
     """
-    local = sorted(Path(source.id).glob("*.safetensors"))
-    digest = sha256_json([get_sha256(path) for path in local]) if local else None
     config = _get_hub_config(source, key)
+    commit = _get_commit(config, source)
+    weights = sorted(Path(source.id).glob("*.safetensors")) or get_weights(source.id, commit)
+    digest = sha256_json([get_sha256(path) for path in weights]) if weights else None
     quantized = getattr(config, "quantization_config", None) or {}
     method = str(quantized.get("quant_method", "unknown")) if quantized else None
-    return ModelFiles(
-        source.id, _get_commit(config, source), digest, source.trust_remote_code, method
-    )
+    return ModelFiles(source.id, commit, digest, source.trust_remote_code, method)
 
 
 def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
@@ -115,14 +115,24 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
 
 
 def _get_hub_config(source: HubSource, key: str) -> Any:
+    from httpx2 import TransportError
     from transformers import AutoConfig
 
+    scripts = sorted(path.name for path in Path(source.id).glob("*.py"))
+    if scripts and not source.trust_remote_code:
+        log.info("%s has Python files (%s), which are not executed.", source.id, ", ".join(scripts))
     try:
         return AutoConfig.from_pretrained(
             source.id, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key} {source.id!r}: {error}") from None
+    except (OSError, ValueError, TransportError) as error:
+        if "custom code" in str(error):
+            raise UserError(
+                f"{key} {source.id!r}: this model needs Python code of its own, which is not "
+                "executed. Choose another model, or read the code and set "
+                f"{key.removesuffix('id')}trust_remote_code=true."
+            ) from None
+        raise UserError(f"{key} {source.id!r}: {explain(error)}") from None
 
 
 def _get_commit(config: Any, source: HubSource) -> str | None:
