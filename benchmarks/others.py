@@ -74,7 +74,8 @@ def make_environment(product: str) -> str:
     if os.environ.get(ENVIRONMENT):
         return os.environ[ENVIRONMENT]
     return str(
-        cached_folder(f"environments/{product}-{sha256_file(wanted)[:12]}", fill) / "bin/python"
+        cached_folder(f"environments/{product}-{sha256_file(wanted)[:12]}", fill, constant=False)
+        / "bin/python"
     )
 
 

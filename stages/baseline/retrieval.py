@@ -11,6 +11,7 @@ from stages.baseline.words import get_terms
 from stages.core.config.data import WheelSource
 from stages.core.config.prompt import EmbeddingRetriever, PromptConfig
 from stages.core.data.records import Record
+from stages.core.models.base_models import ModelFiles, get_hub_model
 from stages.core.storage.wheels import get_member
 
 if TYPE_CHECKING:
@@ -73,13 +74,13 @@ class EmbeddingIndex:
 
         source = settings.source
         if isinstance(source, WheelSource):
-            path = str(get_member(source))
-            arguments = {}
+            files = ModelFiles(str(get_member(source)), None, None)
         else:
-            path = source.id
-            arguments = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
-        self._tokenizer = AutoTokenizer.from_pretrained(path, **arguments)
-        self._model = AutoModel.from_pretrained(path, **arguments).eval()
+            files = get_hub_model(source, "prompt.retriever.source.id")
+        self._tokenizer = AutoTokenizer.from_pretrained(files.path, **files.arguments)
+        self._model = AutoModel.from_pretrained(
+            files.path, use_safetensors=True, **files.arguments
+        ).eval()
         self._max_length = settings.max_length
         self._train = train
         self._index = self._embed(train)

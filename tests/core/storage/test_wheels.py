@@ -5,6 +5,7 @@ import pytest
 
 from stages.core.config.data import WheelSource
 from stages.core.errors import UserError
+from stages.core.storage.cache import LIST
 from stages.core.storage.wheels import get_member
 
 
@@ -38,7 +39,7 @@ def cached(tmp_path):
     return [
         path
         for path in (tmp_path / "cache").rglob("*")
-        if path.is_file() and not path.name.endswith(".lock")
+        if path.is_file() and not path.name.endswith((".lock", LIST))
     ]
 
 
@@ -77,3 +78,12 @@ def test_no_network_is_one_message_without_the_password(wheel, monkeypatch):
 def test_a_path_inside_the_archive_is_not_followed(wheel, tmp_path):
     path = get_member(source(wheel, member="../escape.jsonl"))
     assert path.is_relative_to(tmp_path / "cache")
+
+
+def test_altered_rows_in_the_cache_are_not_read_under_the_pinned_hash(wheel):
+    path = get_member(source(wheel))
+    path.write_text('{"a": 2}\n{"a": 3}\n')
+    with pytest.raises(
+        UserError, match=rf"{path}: this file of the cache has the SHA-256 .*Delete"
+    ):
+        get_member(source(wheel))
