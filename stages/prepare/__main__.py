@@ -39,6 +39,7 @@ REJECTED = Path("reports/findings.jsonl")
 @stage_main("prepare")
 def main(config: Config, tracker: Tracker) -> None:
     """Read, check and split the rows, inspect what the model reads, and write the results."""
+    from stages.prepare.comparison import compare_rows
     from stages.prepare.evidence import check_evidence, plan
     from stages.prepare.inspection import inspect
     from stages.prepare.statistics import describe_tokens, table
@@ -52,7 +53,8 @@ def main(config: Config, tracker: Tracker) -> None:
         started = time.perf_counter()
         files.write(reader.read())
         seconds = {"rows": time.perf_counter() - started}
-        seen = inspect(config, tokenizer, files, findings)
+        comparison = compare_rows(config, files, reader.drawn)
+        seen = inspect(config, tokenizer, files, comparison, findings)
         findings.add(check_evidence(config, files))
         findings.close()
         if findings.failed:
@@ -74,6 +76,8 @@ def main(config: Config, tracker: Tracker) -> None:
     statistics["estimate"] = tokens.estimate(config, dimensions)
     seen.preview.write(PREVIEW, statistics)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
+    if any(comparison.clusters.numbers.values()):
+        log.info("%s", comparison.clusters.describe())
     log.info(
         "\n%s\n\n%s\n%s", table(statistics), seen.preview.text(), statistics["estimate"]["sentence"]
     )
@@ -88,7 +92,8 @@ def main(config: Config, tracker: Tracker) -> None:
         **facts,
         "findings": findings.counts,
         **statistics,
-        "seconds": seconds | seen.seconds,
+        "near_duplicates": comparison.clusters.numbers,
+        "seconds": seconds | {"near_duplicates": comparison.seconds, "tokens": seen.seconds},
     }
     write_summary("prepare", numbers)
     tracker.log_summary(numbers)
