@@ -55,14 +55,14 @@ def main(config: Config, tracker: Tracker) -> None:
         seconds = {"rows": time.perf_counter() - started}
         comparison = compare_rows(config, files, reader.drawn)
         seen = inspect(config, tokenizer, files, comparison, findings)
-        findings.add(check_evidence(config, files))
+        findings.add(check_evidence(config, files, comparison.clusters.hint))
         findings.close()
         if findings.failed:
             REJECTED.parent.mkdir(parents=True, exist_ok=True)
             (folder / "findings.jsonl").replace(REJECTED)
             tracker.log_artifact(REJECTED)
             raise findings.error(REJECTED)
-        check_splits(files.counts)
+        check_splits(files.counts, comparison.clusters.hint)
         dimensions = get_model_dimensions(config.model, base)
         write_json(
             folder / "training_tokens.json",
@@ -76,8 +76,8 @@ def main(config: Config, tracker: Tracker) -> None:
     statistics["estimate"] = tokens.estimate(config, dimensions)
     seen.preview.write(PREVIEW, statistics)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
-    if any(comparison.clusters.numbers.values()):
-        log.info("%s", comparison.clusters.describe())
+    if grouped := comparison.clusters.describe():
+        log.info("%s", grouped)
     log.info(
         "\n%s\n\n%s\n%s", table(statistics), seen.preview.text(), statistics["estimate"]["sentence"]
     )

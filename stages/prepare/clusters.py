@@ -37,24 +37,39 @@ class Clusters:
     numbers: dict[str, int]
     """What was grouped, for `metrics/prepare.json`."""
 
-    def describe(self) -> str:
-        """Say in a few sentences what was grouped."""
-        n = self.numbers
-        text = (
-            f"Near-duplicates: {n['rows']:,} rows in {n['clusters']:,} clusters, the largest with "
-            f"{n['largest']:,} rows. To keep clusters together, {n['moved']:,} rows changed splits."
+    @property
+    def hint(self) -> str:
+        """Say how more rows become held out, or nothing if no cluster is too large for that."""
+        if not self.numbers["in_train"]:
+            return ""
+        return (
+            f"{self.numbers['rows_in_train']:,} near-duplicates are in train, because their "
+            "clusters are too large for a held-out split. Raise checks.near_duplicate_threshold, "
+            "name what belongs together with data.group_column or data.group_starts, "
+            "or give the splits with data.split.column"
         )
+
+    def describe(self) -> str:
+        """Say in a few sentences what was grouped, or nothing if there is nothing to say."""
+        n = self.numbers
+        said = []
+        if n["clusters"]:
+            said.append(
+                f"{n['rows']:,} near-duplicates and rows with the same question or group form "
+                f"{n['clusters']:,} clusters, the largest with {n['largest']:,} rows. "
+                f"To keep clusters together, {n['moved']:,} rows changed their split."
+            )
         if n["in_train"]:
-            text += (
-                f" {n['rows_in_train']:,} rows are in {n['in_train']:,} clusters that are too large"
-                " for a held-out split; they are all in train."
+            said.append(
+                f"{n['rows_in_train']:,} rows are in train, because their {n['in_train']:,} "
+                "clusters are too large for a held-out split."
             )
         if n["left_apart"]:
-            text += (
-                f" {n['left_apart']:,} clusters join groups to more rows than a held-out split can"
-                " hold; their groups keep their splits."
+            said.append(
+                f"{n['left_apart']:,} clusters would join groups to more rows than a held-out "
+                "split can hold, so the groups keep their splits."
             )
-        return text
+        return " ".join(said)
 
 
 def find_clusters(

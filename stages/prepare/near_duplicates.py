@@ -7,6 +7,7 @@ The package rensa computes the signatures. Its own index keeps every row of ever
 `stages.prepare.buckets` needs only the signatures, half a kilobyte per row.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ WORDS = 3  # in a shingle
 COMMON = 0.1
 COMMON_ROWS = 20
 CHECKED = 20_000  # pairs in memory at once
+DEVIATIONS = 3  # so that one pair in a thousand that is exactly at the threshold is missed
 ROUNDS = 5  # of the search for what the first search missed
 Shingles = set[str]
 
@@ -94,15 +96,30 @@ class NearDuplicates:
 
     def _check(self, candidates: np.ndarray) -> Pairs:
         """Return the candidates that are near."""
-        first, second = unpack(candidates)
-        similarity = np.empty(len(candidates))
-        for start in range(0, len(candidates), CHECKED):
+        first, second = unpack(candidates[self._agree(candidates)])
+        similarity = np.empty(len(first))
+        for start in range(0, len(first), CHECKED):
             part = slice(start, start + CHECKED)
             pairs = list(zip(first[part].tolist(), second[part].tolist(), strict=True))
             texts = self._texts({row for pair in pairs for row in pair})
             similarity[part] = [min(self._similarities(texts[a], texts[b])) for a, b in pairs]
         near = similarity >= self._threshold
         return Pairs(first[near], second[near], similarity[near])
+
+    def _agree(self, candidates: np.ndarray) -> np.ndarray:
+        """Tell which pairs may be near by the share of their signatures that agrees.
+
+        This share has the mean of the Jaccard similarity of question and answer together, which is
+        at least the smaller of the two. `DEVIATIONS` standard errors below the threshold the texts
+        need not be read.
+        """
+        error = math.sqrt(self._threshold * (1 - self._threshold) / PERMUTATIONS)
+        agree = np.empty(len(candidates), bool)
+        for start in range(0, len(candidates), CHECKED):
+            first, second = unpack(candidates[start : start + CHECKED])
+            equal = (self._signatures[first] == self._signatures[second]).mean(axis=1)
+            agree[start : start + CHECKED] = equal >= self._threshold - DEVIATIONS * error
+        return agree
 
     def _texts(self, rows: set[int]) -> dict[int, tuple[Shingles, Shingles]]:
         """Read the shingles of each row."""

@@ -90,8 +90,12 @@ def get_split_key(record: Record) -> str:
     )
 
 
-def check_splits(counts: dict[str, int]) -> None:
+def check_splits(counts: dict[str, int], hint: str = "") -> None:
     """Check that no split is empty.
+
+    Args:
+        counts: The number of rows in each split.
+        hint: How there would be more held-out rows.
 
     Raises:
         UserError: If a split is empty.
@@ -100,5 +104,5 @@ def check_splits(counts: dict[str, int]) -> None:
     if empty:
         raise UserError(
             f"the split leaves no rows for {', '.join(empty)}; "
-            "add rows, or raise the shares in data.split"
+            f"{hint or 'add rows, or raise the shares in data.split'}"
         )
