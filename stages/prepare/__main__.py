@@ -76,20 +76,15 @@ def main(config: Config, tracker: Tracker) -> None:
     statistics["estimate"] = tokens.estimate(config, dimensions)
     seen.preview.write(PREVIEW, statistics)
     log.info("%d rows (%s), %s\n%s", reader.rows, reader.format, files.counts, findings.table())
-    if grouped := comparison.clusters.describe():
-        log.info("%s", grouped)
     log.info(
         "\n%s\n\n%s\n%s", table(statistics), seen.preview.text(), statistics["estimate"]["sentence"]
     )
     log.info("%s", plan(config, files.counts["test"]))
-    facts = {
+    numbers = {
         "format": reader.format,
         "source": reader.source.metadata,
         "rows": reader.rows,
         **files.counts,
-    }
-    numbers = {
-        **facts,
         "findings": findings.counts,
         **statistics,
         "near_duplicates": comparison.clusters.numbers,

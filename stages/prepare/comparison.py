@@ -1,5 +1,6 @@
 """Compare all rows with each other before anything else is done with the splits."""
 
+import logging
 import time
 from collections.abc import Collection
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from stages.prepare.near_duplicates import NearDuplicates
 from stages.prepare.pairs import Pairs
 from stages.prepare.row_hashes import RowHashes
 from stages.prepare.splits import ORDER, SplitFiles
+
+log = logging.getLogger(__name__)
 
 
 class Comparison(NamedTuple):
@@ -40,6 +43,8 @@ def compare_rows(config: Config, files: SplitFiles, drawn: Collection[str]) -> C
     given = np.array([name not in drawn for name in ORDER])
     near = signatures.find(given | hashes.grouped.any())
     clusters = find_clusters(hashes, near, splits, config.data.split, drawn)
+    if grouped := clusters.describe():
+        log.info("%s", grouped)
     equal = find_equal_questions(hashes, splits, given)
     numbers = files.regroup(clusters.splits, clusters.names)
     ids = np.empty_like(hashes.ids)
