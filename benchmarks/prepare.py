@@ -8,8 +8,8 @@ earlier row with a word added. Writes `benchmarks/results/prepare.json`. The col
 - `read`: reading, checking, exact deduplication, splitting and writing, without the scan for
   secrets
 - `secrets`: the scan for secrets, timed separately on the same rows
-- `tokens`: the model's tokenizer and chat template on every row, and the MinHash signatures
-- `near`: the search for near-duplicates
+- `tokens`: the model's tokenizer and chat template on every row
+- `near`: the MinHash signatures of every row, and the search for near-duplicates
 - `all`: the whole process, its start included
 
 Memory is the peak resident memory of the process.

@@ -39,6 +39,7 @@ REJECTED = Path("reports/findings.jsonl")
 @stage_main("prepare")
 def main(config: Config, tracker: Tracker) -> None:
     """Read, check and split the rows, inspect what the model reads, and write the results."""
+    from stages.prepare.comparison import compare_rows
     from stages.prepare.evidence import check_evidence, plan
     from stages.prepare.inspection import inspect
     from stages.prepare.statistics import describe_tokens, table
@@ -52,15 +53,16 @@ def main(config: Config, tracker: Tracker) -> None:
         started = time.perf_counter()
         files.write(reader.read())
         seconds = {"rows": time.perf_counter() - started}
-        seen = inspect(config, tokenizer, files, findings)
-        findings.add(check_evidence(config, files))
+        comparison = compare_rows(config, files, reader.drawn)
+        seen = inspect(config, tokenizer, files, comparison, findings)
+        findings.add(check_evidence(config, files, comparison.clusters.hint))
         findings.close()
         if findings.failed:
             REJECTED.parent.mkdir(parents=True, exist_ok=True)
             (folder / "findings.jsonl").replace(REJECTED)
             tracker.log_artifact(REJECTED)
             raise findings.error(REJECTED)
-        check_splits(files.counts)
+        check_splits(files.counts, comparison.clusters.hint)
         dimensions = get_model_dimensions(config.model, base)
         write_json(
             folder / "training_tokens.json",
@@ -78,17 +80,15 @@ def main(config: Config, tracker: Tracker) -> None:
         "\n%s\n\n%s\n%s", table(statistics), seen.preview.text(), statistics["estimate"]["sentence"]
     )
     log.info("%s", plan(config, files.counts["test"]))
-    facts = {
+    numbers = {
         "format": reader.format,
         "source": reader.source.metadata,
         "rows": reader.rows,
         **files.counts,
-    }
-    numbers = {
-        **facts,
         "findings": findings.counts,
         **statistics,
-        "seconds": seconds | seen.seconds,
+        "near_duplicates": comparison.clusters.numbers,
+        "seconds": seconds | {"near_duplicates": comparison.seconds, "tokens": seen.seconds},
     }
     write_summary("prepare", numbers)
     tracker.log_summary(numbers)

@@ -22,9 +22,15 @@ CLASSES = 0.1
 """The largest ratio of distinct targets to rows at which the targets count as classes."""
 
 
-def check_evidence(config: Config, files: SplitFiles) -> list[Finding]:
-    """Find what makes a verdict impossible, or lets a constant answer win it."""
-    return [*_check_size(config, files), *_check_targets(config, files)]
+def check_evidence(config: Config, files: SplitFiles, hint: str = "") -> list[Finding]:
+    """Find what makes a verdict impossible, or lets a constant answer win it.
+
+    Args:
+        config: The configuration of the run.
+        files: The splits.
+        hint: How there would be more test rows.
+    """
+    return [*_check_size(config, files, hint), *_check_targets(config, files)]
 
 
 def plan(config: Config, rows: int) -> str:
@@ -41,7 +47,7 @@ def plan(config: Config, rows: int) -> str:
     )
 
 
-def _check_size(config: Config, files: SplitFiles) -> list[Finding]:
+def _check_size(config: Config, files: SplitFiles, hint: str) -> list[Finding]:
     rows = files.counts["test"]
     if rows >= config.checks.min_test_rows:
         return []
@@ -50,6 +56,7 @@ def _check_size(config: Config, files: SplitFiles) -> list[Finding]:
         f"give at least {config.checks.min_test_rows} (checks.min_test_rows), "
         "otherwise the verdict is not-enough-evidence"
     )
+    todo = f"{todo}. {hint}" if hint else todo
     return [Finding("few_test_rows", config.data.name, 0, "", found, todo)]
 
 

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import orjson
 
@@ -14,6 +15,8 @@ from stages.prepare.secrets import mask_secrets
 LISTED = 1000  # findings that differ in nothing but the row, for each that the file lists
 LONGEST = 1_000  # characters of what was found, such as the names of all columns
 SEVERITY = {"fail": "error", "drop": "dropped", "truncate": "truncated", "warn": "warning"}
+DROPPED_BY = {"leak": "checks.max_leak_fraction=1"}
+"""The settings that drop rows of which the check alone would not drop all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,21 @@ class Findings:
         return UserError(
             f"the data has errors. Nothing was written except the full list, {path}.\n"
             f"{self.table()}\n"
-            "Fix the rows and run again. To drop such rows, use -S checks=lenient, "
-            "or -S checks.<code>=drop for one kind of error."
+            f"Fix the rows and run again.{self._suggest()}"
         )
+
+    def _suggest(self) -> str:
+        """Say which settings drop the rows instead, if any does."""
+        codes = sorted({code for action, code in self._severities if action == "fail"})
+        settings = [
+            DROPPED_BY.get(code, f"checks.{code}=drop")
+            for code in codes
+            if "drop" in get_args(ChecksConfig.model_fields[code].annotation)
+        ]
+        if not settings:
+            return ""
+        one = " ".join(f"-S {setting}" for setting in settings)
+        return f" To drop such rows, use -S checks=lenient, or only {one}."
 
 
 def _shorten(text: str) -> str:

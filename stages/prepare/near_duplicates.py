@@ -1,26 +1,26 @@
 """Find near-duplicates with MinHash signatures and locality-sensitive hashing (LSH) in bands.
 
 Every candidate pair is checked by its exact Jaccard similarity. See Broder, "On the resemblance and
-containment of documents" (1997), and Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets",
-section 3.4.
+containment of documents" (1997).
 
 The package rensa computes the signatures. Its own index keeps every row of every band in memory.
-Sorting one band after the other needs only the signatures, half a kilobyte per row.
+`stages.prepare.buckets` needs only the signatures, half a kilobyte per row.
 """
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from stages.core.data.records import SPLITS, Record
+from stages.core.data.records import Record
 from stages.core.data.unicode_text import fold, split_text, unify
+from stages.prepare.buckets import PERMUTATIONS, Band, sort_into_buckets
 from stages.prepare.duplicates import normalised
-from stages.prepare.splits import SplitFiles
+from stages.prepare.pairs import Pairs, get_components, unpack
+from stages.prepare.splits import ORDER, SplitFiles
 
-PERMUTATIONS = 128
-RECALL = 0.99  # for pairs exactly at the threshold; nearer pairs are found more often
 WORDS = 3  # in a shingle
 # A shingle in more than this share of the rows, and in more than COMMON_ROWS rows, belongs to a
 # template and is not content.
@@ -29,19 +29,9 @@ COMMON_ROWS = 20
 # Longer texts are compared by their beginnings. The sets of a text of 1 MB take 0.5 s and 40 MB.
 COMPARED = 100_000  # characters of a question or an answer
 CHECKED = 20_000  # pairs in memory at once
-# The test split comes first, because of two near rows in different splits the later one is dropped.
-ORDER = SPLITS[::-1]
+DEVIATIONS = 3  # so that one pair in a thousand that is exactly at the threshold is missed
+ROUNDS = 5  # of the search for what the first search missed
 Shingles = set[str]
-
-
-class Pair(NamedTuple):
-    """Two near rows, each given by its split and its index there. The second is the later one."""
-
-    first: tuple[str, int]
-    second: tuple[str, int]
-    similarity: float
-    record: str
-    """The id of the second record."""
 
 
 class NearDuplicates:
@@ -70,65 +60,80 @@ class NearDuplicates:
         self._signatures[self._taken : self._taken + len(sets)] = matrix.to_rows()
         self._taken += len(sets)
 
-    def find(self) -> list[Pair]:
-        """Find the pairs whose questions and answers are both near.
+    def find(self, apart: np.ndarray) -> Pairs:
+        """Find near pairs, whose questions and answers are both near.
 
-        Returns:
-            For each later row the pair with its nearest earlier row.
+        Not every near pair is found, but with few exceptions every row is found near to the others
+        of its connected component and, if it may leak, near to a row of an earlier split.
+
+        Args:
+            apart: For each split in `ORDER` whether its rows stay in it even if rows of another
+                split are near, shape (splits,).
         """
-        candidates = self._candidates()
-        nearest: dict[int, Pair] = {}
-        for start in range(0, len(candidates), CHECKED):
-            pairs = [
-                (int(pair >> 32), int(pair & 0xFFFFFFFF))
-                for pair in candidates[start : start + CHECKED].tolist()
-            ]
-            texts = self._texts({row for pair in pairs for row in pair})
-            for first, second in pairs:
-                similarity = min(self._similarities(texts[first][0], texts[second][0]))
-                if similarity >= self._threshold and (
-                    second not in nearest or nearest[second].similarity < similarity
-                ):
-                    nearest[second] = Pair(
-                        self._place(first), self._place(second), similarity, texts[second][1]
-                    )
-        return [nearest[row] for row in sorted(nearest)]
-
-    def _candidates(self) -> np.ndarray:
-        """Pair rows that agree in a band: each row with the first of its bucket and the one before.
-
-        Returns:
-            The pairs as `first << 32 | second`.
-        """
-        found = np.empty(0, np.uint64)
-        width = band_width(self._threshold)
-        factors = np.random.default_rng(self._seed).integers(
-            1, 2**63, width, dtype=np.uint64
-        ) | np.uint64(1)
-        for start in range(0, PERMUTATIONS - width + 1, width):
-            band = self._signatures[:, start : start + width].astype(np.uint64)
-            keys = (band * factors).sum(axis=1, dtype=np.uint64)  # modulo 2 ** 64
-            order = np.argsort(keys, kind="stable").astype(np.uint64)
-            sorted_keys = keys[order]
-            follows = np.flatnonzero(sorted_keys[1:] == sorted_keys[:-1]) + 1
-            starts = np.flatnonzero(np.r_[True, sorted_keys[1:] != sorted_keys[:-1]])
-            firsts = starts[np.searchsorted(starts, follows, side="right") - 1]
-            pairs = [
-                order[before] << np.uint64(32) | order[follows] for before in (firsts, follows - 1)
-            ]
-            found = np.union1d(found, np.concatenate(pairs))
+        splits = self._files.get_splits()
+        candidates = self._pair(np.arange(len(splits), dtype=np.uint64), Band.pair_neighbours)
+        found = self._check(candidates)
+        rows = np.unique(np.concatenate(unpack(candidates))).astype(np.uint64)
+        draws = np.random.default_rng(self._seed)
+        for _ in range(ROUNDS):
+            tried = self._pair(rows, partial(Band.pair_at_random, splits=splits, draws=draws))
+            first, second = unpack(tried)
+            parts = get_components(found.first, found.second, len(splits))
+            leaking = found.second[splits[found.first] != splits[found.second]]
+            may_leak = (splits[first] != splits[second]) & (
+                apart[splits[first]] | apart[splits[second]]
+            )
+            may_leak &= ~np.isin(second, leaking)
+            more = self._check(tried[(parts[first] != parts[second]) | may_leak])
+            if not len(more.first):
+                break
+            found = found.join(more)
         return found
 
-    def _texts(self, rows: set[int]) -> dict[int, tuple[tuple[Shingles, Shingles], str]]:
-        """Read the shingles and the id of each row."""
-        texts: dict[int, tuple[tuple[Shingles, Shingles], str]] = {}
+    def _pair(self, rows: np.ndarray, pair: Callable[[Band], np.ndarray]) -> np.ndarray:
+        """Collect the pairs of all bands, without repetition, among these rows."""
+        packed = np.empty(0, np.uint64)
+        for band in sort_into_buckets(self._signatures, rows, self._threshold, self._seed):
+            packed = np.union1d(packed, pair(band))
+        return packed
+
+    def _check(self, candidates: np.ndarray) -> Pairs:
+        """Return the candidates that are near."""
+        first, second = unpack(candidates[self._agree(candidates)])
+        similarity = np.empty(len(first))
+        for start in range(0, len(first), CHECKED):
+            part = slice(start, start + CHECKED)
+            pairs = list(zip(first[part].tolist(), second[part].tolist(), strict=True))
+            texts = self._texts({row for pair in pairs for row in pair})
+            similarity[part] = [min(self._similarities(texts[a], texts[b])) for a, b in pairs]
+        near = similarity >= self._threshold
+        return Pairs(first[near], second[near], similarity[near])
+
+    def _agree(self, candidates: np.ndarray) -> np.ndarray:
+        """Tell which pairs may be near by the share of their signatures that agrees.
+
+        This share has the mean of the Jaccard similarity of question and answer together, which is
+        at least the smaller of the two. `DEVIATIONS` standard errors below the threshold the texts
+        need not be read.
+        """
+        error = math.sqrt(self._threshold * (1 - self._threshold) / PERMUTATIONS)
+        agree = np.empty(len(candidates), bool)
+        for start in range(0, len(candidates), CHECKED):
+            first, second = unpack(candidates[start : start + CHECKED])
+            equal = (self._signatures[first] == self._signatures[second]).mean(axis=1)
+            agree[start : start + CHECKED] = equal >= self._threshold - DEVIATIONS * error
+        return agree
+
+    def _texts(self, rows: set[int]) -> dict[int, tuple[Shingles, Shingles]]:
+        """Read the shingles of each row."""
+        texts: dict[int, tuple[Shingles, Shingles]] = {}
         start = 0
         for split in ORDER:
             size = self._files.counts[split]
             picked = self._files.pick(
                 split, {row - start for row in rows if start <= row < start + size}
             )
-            texts |= {start + row: (_shingles(record), record.id) for row, record in picked.items()}
+            texts |= {start + row: _shingles(record) for row, record in picked.items()}
             start += size
         return texts
 
@@ -139,19 +144,6 @@ class NearDuplicates:
 
     def _content(self, shingles: Shingles) -> Shingles:
         return shingles - (self._template or set()) or shingles
-
-    def _place(self, row: int) -> tuple[str, int]:
-        for split in ORDER:
-            if row < self._files.counts[split]:
-                return split, row
-            row -= self._files.counts[split]
-        raise IndexError(row)
-
-
-def band_width(threshold: float) -> int:
-    """Return the largest band width that still finds pairs at the threshold with `RECALL`."""
-    widths = range(PERMUTATIONS, 0, -1)
-    return next(r for r in widths if 1 - (1 - threshold**r) ** (PERMUTATIONS // r) >= RECALL)
 
 
 def _shingles(record: Record) -> tuple[Shingles, Shingles]:

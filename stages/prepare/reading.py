@@ -59,6 +59,11 @@ class Reader:
         self.rows = self.records = 0
         self.labels: Counter[str] = Counter()
 
+    @property
+    def drawn(self) -> set[str]:
+        """The splits into which rows are drawn."""
+        return self._splitter.drawn
+
     def read(self) -> Iterator[Placed]:
         """Yield the records that are kept, with a progress bar after two seconds."""
         from tqdm import tqdm

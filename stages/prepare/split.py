@@ -38,6 +38,11 @@ class Splitter:
         self._dealt: Counter[str] = Counter()
         self._chosen: dict[str, str] = {}
 
+    @property
+    def drawn(self) -> set[str]:
+        """The splits into which rows are drawn. The rows of the others were given their split."""
+        return set() if self._split.column else {"train", *self._shares}
+
     def choose(self, record: Record, given: str | None) -> str:
         """Choose the split of a record, and keep a split that the source or its column gives.
 
@@ -55,9 +60,7 @@ class Splitter:
             return str(given)
         group = record.meta.get("group")
         label = record.meta.get("label")
-        key = group or normalised(
-            record.messages if record.kind in {"text", "prompt"} else record.prompt
-        )
+        key = get_split_key(record)
         if not label or group or not self._split.stratify:
             return self._at(self._uniform(key))
         digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -80,8 +83,19 @@ class Splitter:
         return "train"
 
 
-def check_splits(counts: dict[str, int]) -> None:
+def get_split_key(record: Record) -> str:
+    """Return the group of a record or, without a group, its normalised question."""
+    return record.meta.get("group") or normalised(
+        record.messages if record.kind in {"text", "prompt"} else record.prompt
+    )
+
+
+def check_splits(counts: dict[str, int], hint: str = "") -> None:
     """Check that no split is empty.
+
+    Args:
+        counts: The number of rows in each split.
+        hint: How there would be more held-out rows.
 
     Raises:
         UserError: If a split is empty.
@@ -90,5 +104,5 @@ def check_splits(counts: dict[str, int]) -> None:
     if empty:
         raise UserError(
             f"the split leaves no rows for {', '.join(empty)}; "
-            "add rows, or raise the shares in data.split"
+            f"{hint or 'add rows, or raise the shares in data.split'}"
         )

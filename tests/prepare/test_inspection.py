@@ -10,6 +10,7 @@ from stages.core.models.loading import get_tokenizer
 from stages.core.planning.auto import cookbook_epochs
 from stages.core.planning.estimate import estimate_training
 from stages.core.planning.model_dimensions import get_model_dimensions
+from stages.prepare.comparison import compare_rows
 from stages.prepare.findings import Findings
 from stages.prepare.inspection import inspect
 from stages.prepare.reading import Placed
@@ -32,7 +33,8 @@ class Inspected:
             Placed(record, split, "rows", line)
             for line, (split, record) in enumerate(placed, start=1)
         )
-        self.tokens, self.preview, _ = inspect(config, self.tokenizer, files, self.all)
+        compared = compare_rows(config, files, drawn=())
+        self.tokens, self.preview, _ = inspect(config, self.tokenizer, files, compared, self.all)
         self.all.close()
         self.findings = read_findings(folder / "found.jsonl")
         self.records = {

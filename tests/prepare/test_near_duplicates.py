@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from stages.core.data.records import SPLITS
-from stages.prepare.near_duplicates import PERMUTATIONS, RECALL, NearDuplicates, band_width
+from stages.prepare.buckets import PERMUTATIONS, RECALL, band_width
+from stages.prepare.near_duplicates import NearDuplicates
 from stages.prepare.reading import Placed
 from stages.prepare.splits import SplitFiles
 from tests.conftest import chat
@@ -19,9 +21,10 @@ def find(tmp_path, *placed, threshold=0.8):
     for split in SPLITS[::-1]:
         for batch in files.batches(split):
             near.add(batch)
+    pairs = near.find(np.full(len(SPLITS), True))
     return [
-        (files.place(*pair.first)[1], files.place(*pair.second)[1], round(pair.similarity, 2))
-        for pair in near.find()
+        (*(files.place(*files.find(int(row)))[1] for row in rows), round(similarity, 2))
+        for *rows, similarity in zip(*pairs, strict=True)
     ]
 
 

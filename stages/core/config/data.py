@@ -173,10 +173,11 @@ class ChecksConfig(Section):
     an archive."""
     near_duplicate_threshold: Annotated[float, Field(gt=0.3, lt=1)]
     """The Jaccard similarity from which two rows are near-duplicates. It compares the three-word
-    shingles of the questions, and those of the answers."""
+    shingles of the questions, and those of the answers. Near-duplicates go to one split together,
+    unless their splits are given."""
     max_leak_fraction: Annotated[float, Field(ge=0, le=1)]
-    """The share of validation and test rows that may have a near-duplicate in another split. A
-    larger share stops `prepare`."""
+    """The share of validation and test rows that may have a near-duplicate or, with given splits,
+    an equal question in another split. A larger share stops `prepare`."""
     min_test_rows: Annotated[int, Field(ge=0)]
     """With fewer test rows the verdict is `not-enough-evidence` (see Bowyer et al., 2025, on small
     test sets)."""
@@ -266,4 +267,5 @@ class ChecksConfig(Section):
     near_duplicate: Action
     """A row is nearly equal to an earlier one of its split."""
     leak: Action
-    """A row is nearly equal to a row of a held-out split. `drop` leaves out the training row."""
+    """A row is nearly equal to a row of a held-out split or, with given splits, has the same
+    question. `drop` leaves out the training row."""

@@ -39,8 +39,8 @@ class Record:
     desirable: bool | None = None
     """Whether the target is desirable, only for the kind `unpaired`."""
     meta: dict[str, Any] = field(default_factory=dict)
-    """`label`, `group`, and under `columns` the columns that `data.metadata_columns` names. They
-    are not part of the content."""
+    """`label`, `group`, `cluster` (of near-duplicates), and under `columns` the columns that
+    `data.metadata_columns` names. They are not part of the content."""
 
     @classmethod
     def of(

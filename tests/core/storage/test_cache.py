@@ -1,11 +1,10 @@
 import os
-import threading
 
 import pytest
 
 from stages.core.errors import UserError
 from stages.core.storage import cache
-from stages.core.storage.cache import cached_folder, get_sha256, locked
+from stages.core.storage.cache import cached_folder, get_sha256
 
 
 @pytest.fixture(autouse=True)
@@ -114,22 +113,3 @@ def test_a_filled_cache_may_be_read_only(monkeypatch):
     assert cached_folder("a", never) == folder
     with pytest.raises(UserError, match="Read-only file system"):
         cached_folder("b", fill)
-
-
-def test_a_long_wait_for_another_process_is_said(root, monkeypatch):
-    monkeypatch.setattr(cache, "PATIENCE", 0.01)
-    held = threading.Event()
-    said = threading.Event()
-    monkeypatch.setattr(cache.log, "info", lambda *_: said.set())
-
-    def hold():
-        with locked(root / "lock"):
-            held.set()
-            said.wait(30)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait(30)
-    with locked(root / "lock"):
-        assert said.is_set()
-    thread.join()
