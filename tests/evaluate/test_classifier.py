@@ -123,6 +123,14 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     assert whole.read_training(43)["numbers"]["seconds"] > 0
     assert json.loads(whole.general.read_text()) == {}
     weights = sha256_file(Path("models/rivals/whole/model.safetensors"))
+    hashes = report["lineage"]["measured_sha256"]
+    assert hashes["models/rivals/whole/model.safetensors"] == weights
+    assert {
+        "models/rivals/whole/seeds/43/model.safetensors",
+        "predictions/seeds/whole/43.jsonl",
+        "models/tuned/model.safetensors",
+        "rivals.whole.method",
+    } <= set(hashes)
     write_verdict(report | {"recommended_arm": "whole", "candidate": "whole"})
     register(config)
     version = mlflow.MlflowClient().get_model_version_by_alias("tuneproof-chat-jsonl", "champion")
