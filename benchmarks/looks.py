@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import norm
 
+from stages.core.entrypoint import tool_main
 from stages.core.statistics.bounds import difference
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.looks import get_confidence
@@ -84,6 +85,7 @@ def replace_champions() -> dict[str, tuple[float, float]]:
     return {name: (replaced[name] / SERIES, risen[name] / SERIES) for name in rules}
 
 
+@tool_main("looks")
 def main() -> None:
     """Print two tables in Markdown."""
     lines = [

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.table import show
 from stages.core.data.verdict import read_verdict
+from stages.core.entrypoint import tool_main
 from stages.evaluate.analysis.ledger import LEDGER
 
 RESULTS = Path("benchmarks/results/tasks")
@@ -52,6 +53,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 
 
+@tool_main("tasks")
 def main() -> None:
     """Run the data sets that have no result yet, then print all results."""
     parser = argparse.ArgumentParser(
