@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from benchmarks.table import show
 from stages.baseline.candidates import Candidate
 from stages.baseline.shots import draw_shots
 from stages.core.config.arms import TUNED_ARM
-from stages.core.config.schema import Config, parse
+from stages.core.config.schema import Config, read_params
 from stages.core.data.predictions import PREDICTIONS
 from stages.core.data.prompts import build_prompt, encode_prompt
 from stages.core.data.records import read_records
+from stages.core.entrypoint import tool_main
 from stages.core.models.base_models import get_base_model
 from stages.core.models.generation import generate
 from stages.core.models.loading import get_model, get_tokenizer, get_tuned_model
@@ -38,9 +38,10 @@ RESULT = Path("benchmarks/results/answers.json")
 PLAIN_BATCH = 8
 
 
+@tool_main("answers")
 def main() -> None:
     """Measure every arm in both precisions, write the results and print them as a table."""
-    config = parse(OmegaConf.load("params.yaml"))
+    config = read_params()
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 96
     base = get_base_model(config.model, config.seed)
     tokenizer = get_tokenizer(base)

@@ -30,9 +30,11 @@ from stages.baseline.model_free import Answering, get_answering
 from stages.baseline.retrieval import get_retriever
 from stages.core.config.schema import parse
 from stages.core.data.records import Record, read_records
+from stages.core.entrypoint import tool_main
 from stages.core.metrics.metrics import Metrics
 
 
+@tool_main("floors")
 def main() -> None:
     """Score every floor, write the results and print them as a table."""
     with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):

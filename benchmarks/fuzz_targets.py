@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz_values import files, json_values, rows, texts, values
 from stages.core.config.schema import Config, parse
-from stages.core.data.control_tokens import unmark
+from stages.core.data.marks import unmark
 from stages.core.data.prompts import encode_segments, split_chat
 from stages.core.data.records import SPLITS, Record
 from stages.core.data.templates import TemplateError, render

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import norm
 
+from stages.core.entrypoint import tool_main
 from stages.core.statistics.bounds import correct_for_looks, difference
 from stages.core.statistics.scores import Scores
 
@@ -83,6 +84,7 @@ def replace_champions() -> dict[str, tuple[float, float]]:
     return {name: (replaced[name] / SERIES, risen[name] / SERIES) for name in rules}
 
 
+@tool_main("looks")
 def main() -> None:
     """Print two tables in Markdown."""
     lines = [

@@ -21,6 +21,8 @@ from typing import Any
 
 import psutil
 
+from stages.core.entrypoint import tool_main
+
 RESULT = Path("benchmarks/results/pipeline.json")
 LIMITS = {
     "install_seconds": 150,
@@ -35,6 +37,7 @@ LIMITS = {
 ASKING = ("baseline", "evaluate")
 
 
+@tool_main("pipeline")
 def main() -> None:
     """Run everything once and print the measurements beside the project's own limits."""
     with tempfile.TemporaryDirectory() as folder:

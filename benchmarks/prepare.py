@@ -27,6 +27,7 @@ from typing import Any
 import orjson
 
 from benchmarks.pipeline import run
+from stages.core.entrypoint import tool_main
 from stages.prepare.secrets import kinds_of_secrets, strings
 
 RESULT = Path("benchmarks/results/prepare.json")
@@ -41,6 +42,7 @@ WORDS = [
 COLUMNS = ("all", "read", "secrets", "tokens", "near")
 
 
+@tool_main("prepare")
 def main() -> None:
     """Measure each number of rows, write the results and print them as a table."""
     table = [measure(int(rows)) for rows in sys.argv[1:] or ("10000", "100000")]

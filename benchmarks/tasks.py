@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.table import show
 from stages.core.data.looks import LEDGER
 from stages.core.data.verdict import read_verdict
+from stages.core.entrypoint import tool_main
 
 RESULTS = Path("benchmarks/results/tasks")
 ANOTHER_SET = "data.source.member=evals/registry/data/{0}/samples.jsonl"
@@ -52,6 +53,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 
 
+@tool_main("tasks")
 def main() -> None:
     """Run the data sets that have no result yet, then print all results."""
     parser = argparse.ArgumentParser(

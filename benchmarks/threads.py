@@ -12,6 +12,8 @@ import subprocess
 import sys
 from collections import defaultdict
 
+from stages.core.entrypoint import tool_main
+
 SETTINGS = {
     "as Tuneproof sets it": {},
     "OpenMP's default": {"GOMP_SPINCOUNT": "300000"},
@@ -23,6 +25,7 @@ COMMAND = (sys.executable, "-m", "stages.train", "train.dry_run=true", "tracking
 RATE = re.compile(r"([\d.,]+) tokens/s")
 
 
+@tool_main("threads")
 def main() -> None:
     """Run all rounds and print the rates."""
     found: dict[str, list[str]] = defaultdict(list)

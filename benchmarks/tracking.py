@@ -15,10 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from benchmarks.table import show
-from stages.core.config.schema import parse
+from stages.core.config.schema import read_params
+from stages.core.entrypoint import tool_main
 from stages.core.tracking.system_metrics import INTERVAL, monitored
 from stages.core.tracking.tracker import Tracker
 
@@ -31,9 +30,10 @@ VALUES = dict.fromkeys(
 )
 
 
+@tool_main("tracking")
 def main() -> None:
     """Measure both costs, write the results and print them as a table."""
-    config = parse(OmegaConf.load("params.yaml"))
+    config = read_params()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(DVC_ROOT=folder, MLFLOW_TRACKING_URI=f"sqlite:///{folder}/mlflow.db")
         tracker = Tracker(config, "train")

@@ -37,8 +37,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from benchmarks.contenders import (
     CONTENDERS,
     LLAMA_FACTORY,
@@ -50,7 +48,7 @@ from benchmarks.contenders import (
 )
 from benchmarks.others import Task, has_gpu
 from benchmarks.table import show
-from stages.core.config.schema import Config, parse
+from stages.core.config.schema import Config, read_params
 from stages.core.data.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.data.records import Record, read_records
 from stages.core.entrypoint import PRIMITIVES
@@ -140,7 +138,7 @@ def run(name: str, rows: int) -> dict[str, Any]:
 
 def compete(name: str, count: int) -> dict[str, float]:
     """Train with one contender and measure it."""
-    config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
+    config = read_params()
     config = with_arguments(config, num_train_epochs=1, max_steps=-1, eval_strategy="no")
     base = get_base_model(config.model, config.seed)
     tokenizer = get_tokenizer(base)

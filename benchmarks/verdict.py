@@ -24,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.simulation import Case, draw, get_groups
 from benchmarks.table import show
 from stages.core.config.arms import BASE_ARMS, TUNED_ARM
+from stages.core.entrypoint import tool_main
 from stages.core.statistics.bounds import compare, estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.verdict import Answer, Field, Rule, decide
@@ -33,6 +34,7 @@ SIZES = (20, 30, 50, 100, 300)
 FREE = ("constant", "nearest")
 
 
+@tool_main("verdict")
 def main() -> None:
     """Simulate every case, write the results and print them as a table."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000

@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from packaging.utils import canonicalize_name
 
+from stages.core.data import verdict
 from tests.conftest import ROOT
 
 STAGES = ("configure", "prepare", "baseline", "train", "evaluate", "register")
@@ -152,6 +153,12 @@ def test_rivals_depend_on_what_train_does():
         for deps in (PIPELINE["train"]["deps"], PIPELINE["rivals"]["do"]["deps"])
     ]
     assert code[0] == code[1]
+
+
+def test_dvc_restores_every_file_of_the_verdict():
+    """`register` failed if DVC took `evaluate` from its run cache without the second file."""
+    outputs = PIPELINE["evaluate"]["outs"]
+    assert {str(verdict.VERDICT), str(verdict.MEASURED)} <= set(outputs)
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])

@@ -13,23 +13,22 @@ Writes `data/learning_curve.json`, which the report of the next `dvc repro` show
 
 import argparse
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dvc.api
 import orjson
-from omegaconf import OmegaConf
 from rich.console import Console
 
 from stages.core.config.arms import TUNED_ARM
-from stages.core.config.schema import Config, parse
+from stages.core.config.schema import Config, read_params
 from stages.core.data.groups import get_groups
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import SPLITS, Record
+from stages.core.entrypoint import tool_main
 from stages.core.environment.lineage import data_sha256, hardware
 from stages.core.environment.repository import git_commit
-from stages.core.errors import UserError, printable
+from stages.core.errors import UserError
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_json
@@ -39,33 +38,27 @@ from stages.train.examples import subsample
 SHARES = (0.25, 0.5, 1.0)
 
 
+@tool_main("learning_curve")
 def main() -> None:
     """Run the experiments one after the other, because they share a machine, and fit the curve."""
     arguments = _parse_arguments()
     console = Console(highlight=False)
-    try:
-        shares = _check_shares(arguments.shares)
-        config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
-        if config.evaluate.split != "test":
-            raise UserError(
-                "the curve is measured on test rows: set evaluate.split=test in params.yaml"
-            )
-        if set(data_sha256()) != set(SPLITS):  # the key of a curve has the hashes of all splits
-            raise UserError(
-                "data/prepared does not have every split: run `dvc repro prepare` first"
-            )
-        seeds = arguments.seeds or [config.seed, config.seed + 1]
-        config = config.model_copy(
-            update={"train": config.train.model_copy(update={"seeds": seeds})}
+    shares = _check_shares(arguments.shares)
+    config = read_params()
+    if config.evaluate.split != "test":
+        raise UserError(
+            "the curve is measured on test rows: set evaluate.split=test in params.yaml"
         )
-        points: list[Point] = []
-        same: dict[str, Any] = {}
-        for share in reversed(shares):
-            name = run(share, seeds, same)
-            points.append(get_point(config, share, name))
-            same = same or get_steps(name)
-    except (UserError, FileNotFoundError) as error:
-        sys.exit(printable(f"learning_curve: {error}"))
+    if set(data_sha256()) != set(SPLITS):  # the key of a curve has the hashes of all splits
+        raise UserError("data/prepared does not have every split: run `dvc repro prepare` first")
+    seeds = arguments.seeds or [config.seed, config.seed + 1]
+    config = config.model_copy(update={"train": config.train.model_copy(update={"seeds": seeds})})
+    points: list[Point] = []
+    same: dict[str, Any] = {}
+    for share in reversed(shares):
+        name = run(share, seeds, same)
+        points.append(get_point(config, share, name))
+        same = same or get_steps(name)
     groups = get_groups(read_split("test", name))
     settings = config.evaluate
     curve = fit_curve(points, settings.confidence, config.seed, groups)

@@ -12,6 +12,7 @@ import argparse
 import math
 
 from stages.core.config.model import HubSource, ModelConfig
+from stages.core.entrypoint import tool_main
 from stages.core.models.base_models import ModelFiles
 from stages.core.planning.estimate import OPTIMIZER_BYTES
 from stages.core.planning.model_dimensions import ModelDimensions, get_model_dimensions
@@ -164,6 +165,7 @@ def _round(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.{decimals}f}"  # noqa: PLR2004
 
 
+@tool_main("memory")
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(

@@ -10,17 +10,15 @@ import argparse
 import os
 import sys
 
-from omegaconf import OmegaConf
-
-from stages.core.config.schema import parse
-from stages.core.errors import UserError, printable
-from stages.core.storage.locks import LockTimeoutError
+from stages.core.config.schema import read_params
+from stages.core.entrypoint import tool_main
 from stages.core.tracking.runs import get_experiment, lock_store, tracking_uri
 from stages.core.tracking.view import get_address, save_view
 
 HOST = "127.0.0.1"
 
 
+@tool_main("mlflow_ui")
 def main() -> None:
     """Save the view, print its address and replace this process with the server."""
     parser = argparse.ArgumentParser(
@@ -28,19 +26,13 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=5000)
     port = parser.parse_args().port
-    try:
-        config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
-    except (UserError, FileNotFoundError) as error:
-        sys.exit(printable(f"mlflow_ui: {error}"))
+    config = read_params()
     from mlflow import MlflowClient
 
     uri = tracking_uri(config.tracking)
-    try:
-        with lock_store(uri):
-            client = MlflowClient(uri)
-            experiment = get_experiment(client, config.tracking.experiment, uri)
-    except LockTimeoutError as error:
-        sys.exit(f"mlflow_ui: {error}")
+    with lock_store(uri):
+        client = MlflowClient(uri)
+        experiment = get_experiment(client, config.tracking.experiment, uri)
     save_view(client, experiment)
     sys.stdout.write(f"Open {get_address(HOST, port, experiment)}\n")
     sys.stdout.flush()

@@ -21,7 +21,8 @@ from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
-from stages.core.errors import UserError, printable
+from stages.core.entrypoint import tool_main
+from stages.core.errors import UserError
 from stages.core.storage.files import read_json, sha256_file
 
 COMPARED = (
@@ -36,6 +37,7 @@ FOLDERS = ("data/prepared", "models", "predictions", "reports")
 SHOWN = 12  # digits of a digest
 
 
+@tool_main("repeat")
 def main() -> None:
     """Run the stages again, compare the outputs and exit with 1 if any differ."""
     parser = argparse.ArgumentParser(
@@ -48,28 +50,23 @@ def main() -> None:
     )
     name = parser.parse_args().name
     console = Console(highlight=False)
-    try:
-        with TemporaryDirectory(prefix="tuneproof-repeat-") as folder:
-            first = Path(folder, "first")
-            again = Path(folder, "again")
-            if name:
-                revision = find_revision(name)
-                fetch_results(name, revision, first)
-                unpack(revision, again)
-            else:
-                first = Path.cwd()
-                copy_workspace(again)
-            if not get_digests(first):
-                raise UserError("there is nothing to compare with: run `dvc repro` first")
-            rerun(again)
-            differing = show(console, get_digests(first), get_digests(again))
-            if differing:
-                may = read_json(again / "models/tuned/training.json")["determinism"][
-                    "what_may_differ"
-                ]
-                console.print(f"What may differ on this machine: {may}")
-    except UserError as error:
-        sys.exit(printable(f"repeat: {error}"))
+    with TemporaryDirectory(prefix="tuneproof-repeat-") as folder:
+        first = Path(folder, "first")
+        again = Path(folder, "again")
+        if name:
+            revision = find_revision(name)
+            fetch_results(name, revision, first)
+            unpack(revision, again)
+        else:
+            first = Path.cwd()
+            copy_workspace(again)
+        if not get_digests(first):
+            raise UserError("there is nothing to compare with: run `dvc repro` first")
+        rerun(again)
+        differing = show(console, get_digests(first), get_digests(again))
+        if differing:
+            may = read_json(again / "models/tuned/training.json")["determinism"]["what_may_differ"]
+            console.print(f"What may differ on this machine: {may}")
     sys.exit(1 if differing else 0)
 
 

@@ -10,15 +10,18 @@ The last command takes the address that `tools.mlflow_ui` prints.
 import argparse
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from stages.core.entrypoint import tool_main
+from stages.core.errors import UserError
 
 SIZE = (1000, 900)  # the first screen on a laptop, without the browser's frame
 WAIT = 25_000  # milliseconds of virtual time that a page has to load
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
+@tool_main("screenshot")
 def main() -> None:
     """Find a browser and take the screenshot."""
     parser = argparse.ArgumentParser(
@@ -38,10 +41,10 @@ def main() -> None:
         None,
     )
     if not program:
-        sys.exit("screenshot: no browser found: install Chromium or name a browser with --browser")
+        raise UserError("no browser found: install Chromium or name a browser with --browser")
     page = arguments.page if "://" in arguments.page else Path(arguments.page).resolve().as_uri()
     if page.startswith("file:") and not Path(arguments.page).exists():
-        sys.exit(f"screenshot: {arguments.page} does not exist: run `dvc repro` first")
+        raise UserError(f"{arguments.page} does not exist: run `dvc repro` first")
     with tempfile.TemporaryDirectory() as profile:
         flags = [
             "--headless",

@@ -6,32 +6,29 @@ Also completes the headline numbers of the execution's MLflow run, which are mis
 every stage from its cache.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stages.core.config.schema import Config, parse
+from stages.core.config.schema import Config, read_params
 from stages.core.data.verdict import read_verdict
-from stages.core.errors import UserError, hide_secrets, printable
+from stages.core.entrypoint import tool_main
+from stages.core.errors import hide_secrets, printable
 from stages.core.storage.files import read_json
 from stages.core.tracking.runs import tracking_uri
 from stages.core.tracking.tracker import complete
 
 
+@tool_main("verdict")
 def main() -> None:
     """Print the verdict and complete the MLflow run."""
-    try:
-        config = parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
-        report = read_verdict()
-        outcome = read_json(Path("metrics/register.json"))
-    except (UserError, FileNotFoundError) as error:
-        sys.exit(printable(f"verdict: {error}"))
+    config = read_params()
+    report = read_verdict()
+    outcome = read_json(Path("metrics/register.json"))
     console = Console(highlight=False, markup=False, width=max(110, Console().width))
     console.print(_arms(config, report))
     console.print(_differences(report))

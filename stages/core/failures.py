@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
+from hydra.errors import HydraException
+
 from stages.core.environment.repository import git_commit, repository_root
 from stages.core.errors import UserError, hide_secrets, printable
 
@@ -74,8 +76,13 @@ def _end(name: str, error: Exception) -> NoReturn:
 
 
 def explain_system(error: Exception) -> UserError | None:
-    """Turn an error of the user's system into a `UserError`; None if it is another error."""
+    """Turn an error of the user's system into a `UserError`; None if it is another error.
+
+    Hydra's errors about overrides count too, because its messages say what to do.
+    """
     text = str(error)
+    if isinstance(error, HydraException):
+        return UserError(text)
     if isinstance(error, MemoryError) or NO_MEMORY in text:
         return UserError(f"there is not enough memory. {ADVICE[errno.ENOMEM]}")
     number = error.errno if isinstance(error, OSError) else None

@@ -6,6 +6,7 @@ import os
 import socket
 
 import pytest
+from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from stages.core.entrypoint import (
@@ -124,6 +125,10 @@ def test_an_error_of_the_users_system_names_the_path_and_what_to_do(fail, number
     said = fail(OSError(number, os.strerror(number), "models/tuned"))
     assert f"train: {os.strerror(number)}: models/tuned. " in said and advice in said
     assert "defect" not in said
+
+
+def test_a_bad_override_is_a_mistake(fail):
+    assert "defect" not in fail(ConfigCompositionException("Could not override 'trian'."))
 
 
 def test_too_little_memory_is_no_defect(fail):

@@ -227,6 +227,20 @@ def parse(cfg: DictConfig) -> Config:
         ) from None
 
 
+def read_params() -> Config:
+    """Read and check `params.yaml`, which is in the root folder of the repository.
+
+    Raises:
+        UserError: The file does not exist, or the configuration has problems.
+    """
+    try:
+        return parse(OmegaConf.load("params.yaml"))  # type: ignore[arg-type]
+    except FileNotFoundError:
+        raise UserError(
+            "params.yaml is not in this folder: run the command in the root folder of the repository"
+        ) from None
+
+
 def list_keys(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     """List the keys of a section and of all sections below it, each with its field text.
 
