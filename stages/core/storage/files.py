@@ -20,6 +20,8 @@ from stages.core.storage.leftovers import (
     temporary_path,
 )
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 
 @contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
@@ -33,10 +35,22 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     _clean_up_after_killed(target)
     partial.mkdir(parents=True)
     try:
-        yield partial
-        _replace(target, partial)
+        with _full_disk_named(target):
+            yield partial
+            _replace(target, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _full_disk_named(target: Path) -> Iterator[None]:
+    """Add the path to an error of a write, which does not know it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(target)
+        raise
 
 
 def _clean_up_after_killed(target: Path) -> None:
@@ -70,8 +84,9 @@ def atomic_write(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = temporary_path(target, PARTIAL)
     try:
-        partial.write_bytes(data)
-        partial.replace(target)
+        with _full_disk_named(target):
+            partial.write_bytes(data)
+            partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
