@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_message_and_nothing_half_written(workspace, monkeypa
         "stages.prepare.splits.SplitFiles.write",
         lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
     )
-    with pytest.raises(SystemExit, match="no space left on the disk"):
+    with pytest.raises(SystemExit, match="No space left on device"):
         main(compose_config(*TINY))
     assert not list((workspace / "data").rglob("*.jsonl"))
 

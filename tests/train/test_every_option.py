@@ -168,7 +168,7 @@ def test_four_bits_without_their_library_say_what_to_install(workspace, monkeypa
 
     monkeypatch.setattr(quantizer_bnb_4bit, "is_bitsandbytes_available", lambda: False)
     prepare(RECORDS["chat"])
-    with pytest.raises(SystemExit, match=r"train\.quantization: .*'\.\[qlora\]'"):
+    with pytest.raises(SystemExit, match=r"train\.quantization: .*--group qlora"):
         main(compose_config(*TINY, *FAST, "train=qlora"))
     assert not TUNED.exists()
 

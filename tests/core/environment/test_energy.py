@@ -76,5 +76,5 @@ def test_an_unknown_country_is_one_message():
 
 def test_without_codecarbon_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "codecarbon", None)
-    with pytest.raises(UserError, match=r"pip install .* '\.\[energy\]'"), measure(MEASURED):
+    with pytest.raises(UserError, match=r"pip install .* --group energy"), measure(MEASURED):
         pass

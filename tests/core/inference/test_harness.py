@@ -174,7 +174,7 @@ def test_data_that_cannot_be_had_is_one_message(tiny, settings, tmp_path):
 
 def test_without_the_harness_the_message_says_how_to_get_it(monkeypatch, settings):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(UserError, match=r"pip install .* '\.\[lm-eval\]'"):
+    with pytest.raises(UserError, match=r"pip install .* --group lm-eval"):
         ask_harness(None, None, settings, seed=1)
 
 
