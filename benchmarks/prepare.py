@@ -28,7 +28,7 @@ import orjson
 
 from benchmarks.pipeline import run
 from stages.core.entrypoint import tool_main
-from stages.prepare.secrets import kinds_of_secrets, strings
+from stages.core.secret_formats import kinds_of_secrets, strings
 
 RESULT = Path("benchmarks/results/prepare.json")
 WORDS = [

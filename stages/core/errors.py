@@ -4,31 +4,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
-KEYS = {
-    "Hugging Face": r"hf_[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}",
-    "OpenAI or Anthropic": r"sk-(?:(?:proj|svcacct|admin|None|ant|or)-[\w-]{16,}|[A-Za-z0-9]{20,})",
-    "GitHub": r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}",
-    "GitLab": r"gl(?:pat|dt|rt|ptt|cbt|oas)-[\w-]{20,}",
-    "AWS": r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}",
-    "Google": r"AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}",
-    "Slack": r"xox[abeoprs]-[\w-]{10,}|xapp-[\w-]{10,}|hooks\.slack\.com/services/[\w/]{20,}",
-    "Stripe": r"[rs]k_(?:live|test)_[A-Za-z0-9]{16,}",
-    "Groq": r"gsk_[A-Za-z0-9]{20,}",
-    "xAI": r"xai-[A-Za-z0-9]{20,}",
-    "NVIDIA": r"nvapi-[\w-]{20,}",
-    "Perplexity": r"pplx-[A-Za-z0-9]{20,}",
-    "Replicate": r"r8_[A-Za-z0-9]{20,}",
-    "Databricks": r"dapi[a-f0-9]{32}",
-    "npm": r"npm_[A-Za-z0-9]{30,}",
-    "PyPI": r"pypi-AgE[\w-]{20,}",
-    "SendGrid": r"SG\.[\w-]{16,99}\.[\w-]{16,}",
-    "DigitalOcean": r"do[opr]_v1_[a-f0-9]{32,}",
-    "a JSON web token": r"eyJ[\w-]{8,2000}\.eyJ[\w-]{8,}",
-    "a private key": r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY",
-}
-"""Patterns of today's keys by their issuer or kind. Each has a prefix that prose does not have."""
-_KEYS = {issuer: re.compile(rf"(?<![A-Za-z0-9])(?:{key})") for issuer, key in KEYS.items()}
-_KEY = re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(KEYS.values())})")
+from stages.core.secret_formats import URL_PASSWORD, kinds_of_secrets, mask_secrets
+
 # Repetitions are bounded, because the time for a long text would grow with its square.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>`]+")
 _USER = re.compile(
@@ -85,7 +62,7 @@ def hide_secrets(text: str) -> str:
     text = _VALUE.sub(r"\1***", text)
     text = _BARE_QUERY.sub(r"\1***", text)
     text = _AUTHORIZATION.sub(r"\1***", text)
-    return _KEY.sub("***", text)
+    return mask_secrets(text, "***")
 
 
 def list_secrets(text: str) -> Iterator[str]:
@@ -93,9 +70,9 @@ def list_secrets(text: str) -> Iterator[str]:
 
     A query is a secret only if the name of a parameter says so, as in `X-Amz-Signature`.
     """
-    for issuer, key in _KEYS.items():
-        if key.search(text):
-            yield issuer if issuer.startswith("a ") else f"a key of {issuer}"
+    for kind in kinds_of_secrets(text):
+        if kind != URL_PASSWORD:  # see below
+            yield f"a secret ({kind})"
     for url in _URL.findall(text):
         if _USER.search(url) and not re.match(r"(?i)(?:ssh|sftp|git\+ssh|s3)://[^:/@]*@", url):
             yield "the user or password of a URL"

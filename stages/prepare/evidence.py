@@ -4,9 +4,9 @@ from collections import Counter
 
 from stages.core.config.schema import Config
 from stages.core.data.entities import find_kinds
+from stages.core.secret_formats import mask_secrets
 from stages.core.statistics.sample_size import POWER, get_smallest_gain
 from stages.prepare.findings import Finding
-from stages.prepare.secrets import mask_secrets
 from stages.prepare.splits import SplitFiles
 
 COUNTS_RIGHT_ROWS = ("exact_match", "accuracy", "numeric_match", "json_match", "sql_execution")

@@ -10,7 +10,7 @@ import orjson
 
 from stages.core.config.data import ChecksConfig
 from stages.core.errors import UserError, one_line
-from stages.prepare.secrets import mask_secrets
+from stages.core.secret_formats import mask_secrets
 
 LISTED = 1000  # findings that differ in nothing but the row, for each that the file lists
 LONGEST = 1_000  # characters of what was found, such as the names of all columns

@@ -11,8 +11,8 @@ from stages.core.data.marks import split_marked, unmark
 from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
 from stages.core.errors import printable
+from stages.core.secret_formats import mask_secrets
 from stages.core.storage.files import atomic_write
-from stages.prepare.secrets import mask_secrets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from stages.core.config.schema import Config
 from stages.core.data.records import SPLITS, Record
+from stages.core.secret_formats import strings
 from stages.prepare.checks import SOFT, check_sample, find_secrets
 from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Finding, Findings
@@ -24,7 +25,6 @@ from stages.prepare.limits import too_large
 from stages.prepare.messages import shown
 from stages.prepare.raw_examples import RawExample, as_text
 from stages.prepare.rows import Header, Row, Rows
-from stages.prepare.secrets import strings
 from stages.prepare.source import Source
 from stages.prepare.split import Splitter
 

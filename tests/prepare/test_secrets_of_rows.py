@@ -7,10 +7,10 @@ import pytest
 from stages.core.data.records import Record
 from stages.core.models.base_models import get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
+from stages.core.secret_formats import HIDDEN
 from stages.prepare.preview import Preview
-from stages.prepare.secrets import HIDDEN
+from tests.core.test_secret_formats import EXAMPLES
 from tests.prepare.rows import ANSWER, QUESTION, read, write
-from tests.prepare.test_secrets import EXAMPLES
 
 
 @pytest.mark.parametrize("secret", [EXAMPLES["GitHub p"], EXAMPLES["password in a URL"]])

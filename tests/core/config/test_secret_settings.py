@@ -19,7 +19,7 @@ TOKEN = "ghp_" + "aB3" * 12
     ("override", "said"),
     [
         ("prompt.remote.api_key_env=pa55w0rd", "prompt.remote.api_key_env: expected the name"),
-        ("prompt.remote.api_key_env=hf_pa55w0rdpa55w0rdpa55w0rd", "holds a key of Hugging Face"),
+        ("prompt.remote.api_key_env=hf_pa55w0rdpa55w0rdpa55w0rdpa55w0rd", "holds a secret (Hugging Face token)"),
         (
             "+evaluate.options.judge={api_key_env: pa55w0rd}",
             "evaluate.options.judge.api_key_env: ex",
@@ -38,7 +38,7 @@ TOKEN = "ghp_" + "aB3" * 12
             "train.launcher.parameters.slurm_setup: HF_TOKEN takes a secret",
         ),
         (
-            "+data.column_mapping={text: hf_pa55w0rdpa55w0rdpa55w0rd}",
+            "+data.column_mapping={text: hf_pa55w0rdpa55w0rdpa55w0rdpa55w0rd}",
             "data.column_mapping.text: ho",
         ),
     ],
@@ -79,8 +79,8 @@ def test_the_environment_does_not_enter_the_configuration(value, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["exp", "run", "-S", f"data.name={TOKEN}"], "data.name: holds a key of GitHub"),
-        ([f"--set-param=params.yaml:data.name={TOKEN}"], "data.name: holds a key of GitHub"),
+        (["exp", "run", "-S", f"data.name={TOKEN}"], "data.name: holds a secret (GitHub token)"),
+        ([f"--set-param=params.yaml:data.name={TOKEN}"], "data.name: holds a secret (GitHub token)"),
         (["-S+prompt.remote.api_key_env=abc"], "prompt.remote.api_key_env: expected the name"),
         (["engine.args=[--hf-token=abc]"], "engine.args: --hf-token takes a secret"),
     ],
@@ -101,7 +101,7 @@ def test_a_secret_in_a_file_is_named_by_its_line(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text(f"name: x\n# old: {TOKEN}\n")
     (message,) = list_refused_lines(tmp_path)
-    assert "mine.yaml, line 2: holds a key of GitHub" in message and TOKEN not in message
+    assert "mine.yaml, line 2: holds a secret (GitHub token)" in message and TOKEN not in message
     assert not list(list_refused_lines(ROOT / "conf"))
 
 

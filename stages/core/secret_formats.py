@@ -1,4 +1,4 @@
-"""Find keys, tokens and passwords in the texts of rows, in time that is linear in the text.
+"""Find keys, tokens and passwords in texts, in time that is linear in the text.
 
 A shape is a pattern and the literals of which every match contains one. A pattern is only tried if
 a literal is in the text. Every pattern looks at a bounded number of characters from each place
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 HIDDEN = "[a secret]"
+URL_PASSWORD = "password in a URL"  # noqa: S105 - a kind of secret
 
 
 class Shape(NamedTuple):
@@ -155,7 +156,7 @@ SHAPES = [
     _shape("Figma token", "figd_", r"figd_[\w-]{40}"),
     # Formats of no single service.
     _shape("JSON Web Token", ".eyJ", r"eyJ(?<![\w-]eyJ)[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]*)*"),
-    _shape("password in a URL", "://", rf"://{URL_PART}:{URL_PART}@"),
+    _shape(URL_PASSWORD, "://", rf"://{URL_PART}:{URL_PART}@"),
     _shape(
         "private key",
         "PRIVATE PuTTY-User-Key-File- AGE-SECRET-KEY-1",
@@ -194,11 +195,11 @@ def find_fields_with_secrets(values: Iterable[tuple[str, Any]]) -> dict[str, lis
     return {field: list(kinds) for field, kinds in fields.items()}
 
 
-def mask_secrets(text: str) -> str:
-    """Return the text with `HIDDEN` in place of each secret, or of all if JSON has escaped one."""
+def mask_secrets(text: str, mask: str = HIDDEN) -> str:
+    """Return the text with `mask` in place of each secret, or of all if JSON has escaped one."""
     for shape in _find(text):
-        text = shape.pattern.sub(HIDDEN, text)
-    return HIDDEN if "\\" in text and kinds_of_secrets(text) else text
+        text = shape.pattern.sub(mask, text)
+    return mask if "\\" in text and kinds_of_secrets(text) else text
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -15,7 +15,7 @@ from detect_secrets.plugins.base import RegexBasedDetector
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.prepare.secrets import HIDDEN, SHAPES, kinds_of_secrets, mask_secrets
+from stages.core.secret_formats import HIDDEN, SHAPES, kinds_of_secrets, mask_secrets
 
 AB = "aB3dE5gH7j" * 30
 HEX = "0a1b2c3d4e5f6789" * 10
