@@ -19,7 +19,10 @@ TOKEN = "ghp_" + "aB3" * 12
     ("override", "said"),
     [
         ("prompt.remote.api_key_env=pa55w0rd", "prompt.remote.api_key_env: expected the name"),
-        ("prompt.remote.api_key_env=hf_pa55w0rdpa55w0rdpa55w0rdpa55w0rd", "holds a secret (Hugging Face token)"),
+        (
+            "prompt.remote.api_key_env=hf_pa55w0rdpa55w0rdpa55w0rdpa55w0rd",
+            "holds a secret (Hugging Face token)",
+        ),
         (
             "+evaluate.options.judge={api_key_env: pa55w0rd}",
             "evaluate.options.judge.api_key_env: ex",
@@ -80,7 +83,10 @@ def test_the_environment_does_not_enter_the_configuration(value, monkeypatch):
     ("arguments", "said"),
     [
         (["exp", "run", "-S", f"data.name={TOKEN}"], "data.name: holds a secret (GitHub token)"),
-        ([f"--set-param=params.yaml:data.name={TOKEN}"], "data.name: holds a secret (GitHub token)"),
+        (
+            [f"--set-param=params.yaml:data.name={TOKEN}"],
+            "data.name: holds a secret (GitHub token)",
+        ),
         (["-S+prompt.remote.api_key_env=abc"], "prompt.remote.api_key_env: expected the name"),
         (["engine.args=[--hf-token=abc]"], "engine.args: --hf-token takes a secret"),
     ],
