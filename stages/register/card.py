@@ -1,6 +1,6 @@
 """Render the model card: what the model is, how it was measured and where it comes from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ def render_card(
         trim_blocks=True,
         autoescape=False,  # noqa: S701
     )
-    environment.filters |= {"cell": escape_markdown, "code": as_code_block}
+    environment.filters |= {
+        "cell": escape_markdown,
+        "code": as_code_block,
+        "estimate": _say_estimate,
+    }
     return environment.get_template("model_card.md.j2").render(
         name=config.register_.name,
         alias=config.register_.alias,
@@ -46,3 +50,11 @@ def render_card(
             for key, value in lineage_tags(candidate, report).items()
         },
     )
+
+
+def _say_estimate(estimate: Mapping[str, float | None]) -> str:
+    """Write a value with its interval, if there were enough groups of rows for one."""
+    value = f"{estimate['value']:.3f}"
+    if estimate["ci_low"] is None or estimate["ci_high"] is None:
+        return f"{value} (too few groups for an interval)"
+    return f"{value} ({estimate['ci_low']:.3f} to {estimate['ci_high']:.3f})"

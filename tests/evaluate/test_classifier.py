@@ -137,7 +137,7 @@ def test_rivals_and_seeds_are_asked_and_the_recommended_one_is_registered(worksp
     assert version.tags["tuneproof.model_sha256"] == weights
     assert (
         version.tags["tuneproof.base_model"] == "tiny-random"
-        and "its arm is `whole`" in version.description
+        and "its arm is <code>whole</code>" in version.description
     )
     assert version.tags["tuneproof.config_sha256"] == config_sha256(parse(config))
 

@@ -26,13 +26,13 @@ TRAINING = {
 def make_card(config, monkeypatch):
     """Return a function that renders the card of a hostile data set for a method of training."""
 
-    def make(*overrides):
+    def make(*overrides, report=None):
         settings = config(*overrides)
         settings = settings.model_copy(
             update={"prompt": settings.prompt.model_copy(update={"tuned_system_prompt": HOSTILE})}
         )
         candidate = SimpleNamespace(name="tuned", config=settings, read_training=lambda: TRAINING)
-        report = make_full_report() | {"reasons": [HOSTILE]}
+        report = (report or make_full_report()) | {"reasons": [HOSTILE]}
         report["lineage"] = {**report["lineage"], "data": HOSTILE}
         monkeypatch.setattr(card, "lineage_tags", lambda *_: {"tuneproof.data": HOSTILE})
         return render_card(candidate, report, [Condition(False, HOSTILE)])
@@ -65,3 +65,9 @@ def test_the_system_message_is_shown_line_by_line(make_card):
 
 def test_the_labels_of_a_classifier_are_shown(make_card):
     assert "<code>plain label</code>" in make_card("train=sequence-classification")
+
+
+def test_a_value_without_an_interval_is_shown_alone(make_card):
+    report = make_full_report()
+    report["arms"]["zero_shot"][report["primary_metric"]] |= {"ci_low": None, "ci_high": None}
+    assert "(too few groups for an interval)" in make_card(report=report)

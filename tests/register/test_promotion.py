@@ -10,7 +10,7 @@ import pytest
 
 from stages.core.errors import UserError
 from stages.core.storage import locks
-from stages.core.storage.locks import LockTimeoutError, hold_lock
+from stages.core.storage.locks import LockTimeoutError, one_at_a_time
 from stages.core.tracking.runs import PREFIX
 from stages.core.tracking.tracker import track
 from stages.register import promotion, registration
@@ -201,7 +201,7 @@ def test_a_lock_that_another_process_holds_is_said(store, workspace, monkeypatch
     monkeypatch.setattr(locks, "PATIENCE", 0.01)
     monkeypatch.setattr(locks, "LIMIT", 0.05)
     with (
-        hold_lock(workspace / "mlflow.db.lock", "it"),
+        one_at_a_time(workspace / "mlflow.db.lock", "it"),
         pytest.raises(LockTimeoutError, match=f"mlflow.db is in use by process {os.getpid()} on"),
     ):
         store.put(None)

@@ -9,7 +9,7 @@ from stages.core.config.schema import Gate, parse
 from stages.core.data.verdict import read_verdict
 from stages.core.environment.lineage import config_sha256
 from stages.core.storage import locks
-from stages.core.storage.locks import hold_lock
+from stages.core.storage.locks import one_at_a_time
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
 from tests.conftest import TINY, compose_config
@@ -210,7 +210,7 @@ def test_tracking_that_is_disabled_is_said(evaluated):
 def test_a_database_that_another_process_holds_is_said(evaluated, workspace, monkeypatch):
     monkeypatch.setattr(locks, "PATIENCE", 0.01)
     monkeypatch.setattr(locks, "LIMIT", 0.05)
-    with hold_lock(workspace / "mlflow.db.lock", "it"):
+    with one_at_a_time(workspace / "mlflow.db.lock", "it"):
         register(compose_config(*TINY, *OPEN))
     assert outcome()["registered"] is False
     assert f"mlflow.db is in use by process {os.getpid()} on" in outcome()["outcome"]

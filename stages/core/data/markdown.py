@@ -5,7 +5,7 @@ import re
 from stages.core.errors import printable
 
 # An underscore inside a word has no meaning in CommonMark.
-_MARKUP = re.compile(r"[&<>|`*\[\]()#!~\\:$]|^[-+=]|(?<![^\W_])_|_(?![^\W_])")
+_MARKUP = re.compile(r"[&<>|`*\[\]#~\\$]|:(?=//)|^[-+=]|(?<![^\W_])_|_(?![^\W_])")
 _LINK = re.compile(r"(?i)\bwww\.")  # GitHub makes a link of it
 
 
