@@ -204,7 +204,9 @@ class Ground:
         names = sorted(self.reference.keys() | found.keys())
         different = [name for name in names if self.reference.get(name) != found.get(name)]
         return "; ".join(
-            name if name.startswith(("file", "numbers")) else f"{name} {found.get(name)}"
+            name
+            if name.startswith("file")
+            else f"{name} {_explain(self.reference.get(name), found.get(name))}"
             for name in different
         )
 
@@ -259,6 +261,14 @@ def find_stage(pid: int) -> tuple[psutil.Process, str] | None:
     except psutil.NoSuchProcess:
         pass
     return None
+
+
+def _explain(wanted: Any, found: Any) -> str:
+    """Say what differs, in a mapping its first difference alone."""
+    if not isinstance(wanted, dict) or not isinstance(found, dict):
+        return f"{found!r} instead of {wanted!r}"
+    name = next(key for key in wanted | found if wanted.get(key) != found.get(key))
+    return f"{name}: {_explain(wanted.get(name), found.get(name))}"
 
 
 def _drop_measured(values: Any) -> Any:
