@@ -33,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 from hydra import compose, initialize_config_dir
 
@@ -50,10 +51,11 @@ from stages.prepare.findings import Finding
 from stages.prepare.formats import FORMATS, detect
 from stages.prepare.near_duplicates import NearDuplicates
 from stages.prepare.preview import Preview
-from stages.prepare.readers import READERS, Row
+from stages.prepare.readers import READERS
 from stages.prepare.reading import Placed
+from stages.prepare.rows import Row
 from stages.prepare.split import Splitter
-from stages.prepare.splits import SplitFiles
+from stages.prepare.splits import ORDER, SplitFiles
 from stages.prepare.tokens import TokenCheck
 
 SIZE = 1_000_000  # bytes of a row
@@ -197,7 +199,8 @@ def make_checks(
 
     def near() -> None:
         found = NearDuplicates(settings.checks.near_duplicate_threshold, settings.seed, files)
-        found.add([record])
+        found.add([record, record])
+        found.find(np.zeros(len(ORDER), bool))
 
     def tokens() -> Any:
         [[kept, _]] = TokenCheck(settings, tokenizer).look("train", [record], [("rows.jsonl", 1)])

@@ -43,9 +43,12 @@ class TokenBound:
         Raises:
             TemplateError: The model's chat template refuses the record.
         """
+        turns = len(record.messages)
+        if turns > self._limit and record.kind != "text":
+            return turns  # a template writes at least one token for a turn, its end
         size = sum(len(message["content"]) for message in record.messages)
         large = self._longest is not None and 4 * size > self._limit * self._longest
-        many = len(record.messages) > MANY_TURNS
+        many = turns > MANY_TURNS
         if record.kind == "text" or not (large or many or record.tools):
             return None
         # Of several answers all but the last count as read only, so that it is rendered once.
@@ -69,9 +72,10 @@ class TokenBound:
         Returns:
             The shorter record, or None if no cut of that message makes the record fit.
         """
-        if not record.prompt or self._longest is None:
+        prompt = record.prompt
+        if not prompt or self._longest is None:
             return None
-        i = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
+        i = max(range(len(prompt)), key=lambda i: len(prompt[i]["content"]))
         saved = len(record.messages[i]["content"].encode("utf-8", "replace"))  # tokens, at most
         if least - saved > self._limit or self.find_least(_with_content(record, i, "")):
             return None

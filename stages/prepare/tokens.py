@@ -187,10 +187,11 @@ class TokenCheck:
         Returns:
             The shorter record, its example and the number of tokens cut, or None if it cannot fit.
         """
-        if not record.prompt:
+        prompt = record.prompt
+        if not prompt:
             return None
-        longest = max(range(len(record.prompt)), key=lambda i: len(record.prompt[i]["content"]))
-        content = record.prompt[longest]["content"]
+        longest = max(range(len(prompt)), key=lambda i: len(prompt[i]["content"]))
+        content = prompt[longest]["content"]
         marked = is_marked(get_control_tokens(self._tokenizer).mark(content))
         offsets = get_offsets(self._tokenizer, content, as_text=marked)
         cut = excess + SPARE

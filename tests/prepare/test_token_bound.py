@@ -81,8 +81,11 @@ def test_a_chat_of_many_turns_is_rendered_once_and_not_once_for_each_turn(config
 
     monkeypatch.setattr(token_bound, "split_record", split)
     monkeypatch.setattr(tokens, "split_record", lambda *_: pytest.fail("rendered for each turn"))
-    [(_, [finding])], _ = look(config("model.max_length=256"), chat(*(["q", "a"] * 5_000)))
+    [(_, [finding])], _ = look(config("model.max_length=256"), chat(*(["q", "a"] * 128)))
     assert finding.code == "too_long" and len(rendered) == 1
+    # More turns than tokens are too long without any rendering.
+    [(_, [finding])], _ = look(config("model.max_length=256"), chat(*(["q", "a"] * 129)))
+    assert finding.found.startswith("at least 258 tokens") and len(rendered) == 1
 
 
 def test_the_longest_token_is_known_only_if_no_token_stands_for_more(config):
