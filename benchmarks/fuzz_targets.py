@@ -22,13 +22,13 @@ from stages.core.data.records import SPLITS, Record
 from stages.core.data.templates import TemplateError, render
 from stages.core.errors import UserError
 from stages.core.models.base_models import get_base_tokenizer
-from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Findings
 from stages.prepare.formats import FORMATS
-from stages.prepare.near_duplicates import ORDER, NearDuplicates
 from stages.prepare.raw_examples import as_text
 from stages.prepare.reading import Placed, Reader
-from stages.prepare.rows import Row
+from stages.prepare.similarity.duplicates import DuplicateFilter
+from stages.prepare.similarity.near_duplicates import ORDER, NearDuplicates
+from stages.prepare.sources.rows import Row
 from stages.prepare.split import Splitter
 from stages.prepare.splits import SplitFiles
 

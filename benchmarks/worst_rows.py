@@ -46,14 +46,14 @@ from stages.core.models.base_models import get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
 from stages.prepare.bio_tags import read_tagged
 from stages.prepare.checks import check_sample, find_secrets
-from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Finding
 from stages.prepare.formats import FORMATS, detect
-from stages.prepare.near_duplicates import NearDuplicates
 from stages.prepare.preview import Preview
-from stages.prepare.readers import READERS
 from stages.prepare.reading import Placed
-from stages.prepare.rows import Row
+from stages.prepare.similarity.duplicates import DuplicateFilter
+from stages.prepare.similarity.near_duplicates import NearDuplicates
+from stages.prepare.sources.readers import READERS
+from stages.prepare.sources.rows import Row
 from stages.prepare.split import Splitter
 from stages.prepare.splits import ORDER, SplitFiles
 from stages.prepare.tokens import TokenCheck

@@ -39,9 +39,9 @@ REJECTED = Path("reports/findings.jsonl")
 @stage_main("prepare")
 def main(config: Config, tracker: Tracker) -> None:
     """Read, check and split the rows, inspect what the model reads, and write the results."""
-    from stages.prepare.comparison import compare_rows
     from stages.prepare.evidence import check_evidence, plan
     from stages.prepare.inspection import inspect
+    from stages.prepare.similarity.comparison import compare_rows
     from stages.prepare.statistics import describe_tokens, table
 
     base = get_base_tokenizer(config.model)  # first, so that a failing network fails early

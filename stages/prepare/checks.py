@@ -12,7 +12,7 @@ from stages.core.secret_formats import find_fields_with_secrets, mask_secrets
 from stages.prepare.findings import Finding
 from stages.prepare.messages import Report, has_calls, to_message, to_tools
 from stages.prepare.raw_examples import RawExample, Turn, as_boolean
-from stages.prepare.rows import Row
+from stages.prepare.sources.rows import Row
 
 # Codes that may be warnings, because the row still makes a valid record.
 SOFT = {name for name, field in ChecksConfig.model_fields.items() if field.annotation == Action}

@@ -6,7 +6,6 @@ from itertools import takewhile
 from typing import Any
 
 from stages.prepare.bio_tags import COLUMNS, read_tagged
-from stages.prepare.json_values import Unusable
 from stages.prepare.raw_examples import (
     RawExample,
     Turn,
@@ -15,6 +14,7 @@ from stages.prepare.raw_examples import (
     parse_json,
     parse_messages,
 )
+from stages.prepare.sources.json_values import Unusable
 
 Value = dict[str, Any]
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.core.config.schema import Config
 from stages.core.data.records import Record
-from stages.prepare.comparison import Comparison
 from stages.prepare.findings import Findings
-from stages.prepare.leaks import report_pairs
 from stages.prepare.preview import Preview
+from stages.prepare.similarity.comparison import Comparison
+from stages.prepare.similarity.leaks import report_pairs
 from stages.prepare.splits import ORDER, SplitFiles
 from stages.prepare.tokens import TokenCheck
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from stages.core.data.records import Message
 from stages.core.secret_formats import mask_secrets
-from stages.prepare.json_values import Unusable, find_foreign
 from stages.prepare.raw_examples import ROLES, Turn, parse_json
+from stages.prepare.sources.json_values import Unusable, find_foreign
 
 CALLS = {"tool_calls", "function_call"}
 TEXTS = ("name", "tool_call_id", "reasoning_content")

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 
 from stages.core.config.base import Kind
-from stages.prepare.json_values import find_unusable, parse
+from stages.prepare.sources.json_values import find_unusable, parse
 
 ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant"}
 ROLES |= {"tool": "tool", "function": "tool"}

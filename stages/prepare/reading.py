@@ -16,16 +16,16 @@ from stages.core.config.schema import Config
 from stages.core.data.records import SPLITS, Record
 from stages.core.secret_formats import strings
 from stages.prepare.checks import SOFT, check_sample, find_secrets
-from stages.prepare.duplicates import DuplicateFilter
 from stages.prepare.findings import Finding, Findings
 from stages.prepare.formats import FORMATS, detect, rename
-from stages.prepare.headers import check_header, unknown_format
-from stages.prepare.json_values import find_unusable
-from stages.prepare.limits import too_large
 from stages.prepare.messages import shown
 from stages.prepare.raw_examples import RawExample, as_text
-from stages.prepare.rows import Header, Row, Rows
-from stages.prepare.source import Source
+from stages.prepare.similarity.duplicates import DuplicateFilter
+from stages.prepare.sources.headers import check_header, unknown_format
+from stages.prepare.sources.json_values import find_unusable
+from stages.prepare.sources.limits import too_large
+from stages.prepare.sources.rows import Header, Row, Rows
+from stages.prepare.sources.source import Source
 from stages.prepare.split import Splitter
 
 NAMES = {name: name for name in SPLITS} | {

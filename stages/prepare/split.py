@@ -9,7 +9,7 @@ import orjson
 from stages.core.config.data import Split
 from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.prepare.duplicates import normalised
+from stages.prepare.similarity.duplicates import normalised
 
 # The multiples of this number modulo 1 fill [0, 1) more evenly than those of any other number.
 GOLDEN = (math.sqrt(5) - 1) / 2

@@ -66,7 +66,7 @@ def test_only_what_is_learned_from_stays_when_the_last_answers_weigh_nothing(con
 def test_no_bytes_break_a_reader(content):
     from io import BytesIO
 
-    from stages.prepare.readers import READERS
+    from stages.prepare.sources.readers import READERS
 
     for kind, reader in READERS.items():
         assert all(row.file == "x" for row in reader(BytesIO(content), "x")), kind

@@ -10,10 +10,10 @@ from stages.core.models.loading import get_tokenizer
 from stages.core.planning.auto import cookbook_epochs
 from stages.core.planning.estimate import estimate_training
 from stages.core.planning.model_dimensions import get_model_dimensions
-from stages.prepare.comparison import compare_rows
 from stages.prepare.findings import Findings
 from stages.prepare.inspection import inspect
 from stages.prepare.reading import Placed
+from stages.prepare.similarity.comparison import compare_rows
 from stages.prepare.splits import SplitFiles
 from stages.prepare.statistics import describe_tokens, table
 from tests.conftest import chat

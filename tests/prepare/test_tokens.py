@@ -7,7 +7,7 @@ from stages.core.config.schema import parse
 from stages.core.data.records import Record
 from tests.conftest import compose_config
 from tests.prepare.rows import read, write
-from tests.prepare.test_source import read_all
+from tests.prepare.sources.test_source import read_all
 
 TOKENS = ["Ann", "Lee", "flew", "to", "Rome", "."]
 TAGS = ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]

@@ -11,9 +11,9 @@ import numpy as np
 
 from stages.core.config.schema import Config
 from stages.prepare.findings import Finding, Findings
-from stages.prepare.near_duplicates import COMMON, COMMON_ROWS
-from stages.prepare.pairs import Pairs
-from stages.prepare.row_hashes import RowHashes
+from stages.prepare.similarity.near_duplicates import COMMON, COMMON_ROWS
+from stages.prepare.similarity.pairs import Pairs
+from stages.prepare.similarity.row_hashes import RowHashes
 from stages.prepare.splits import ORDER, SplitFiles
 
 INSTRUCTION_ROWS = 5

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.core.config.schema import Config
-from stages.prepare.clusters import Clusters, find_clusters
-from stages.prepare.leaks import find_equal_questions
-from stages.prepare.near_duplicates import NearDuplicates
-from stages.prepare.pairs import Pairs
-from stages.prepare.row_hashes import RowHashes
+from stages.prepare.similarity.clusters import Clusters, find_clusters
+from stages.prepare.similarity.leaks import find_equal_questions
+from stages.prepare.similarity.near_duplicates import NearDuplicates
+from stages.prepare.similarity.pairs import Pairs
+from stages.prepare.similarity.row_hashes import RowHashes
 from stages.prepare.splits import ORDER, SplitFiles
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,10 @@ import pytest
 
 from stages.core.data.records import read_records
 from stages.prepare.__main__ import main
-from stages.prepare.comparison import compare_rows
 from stages.prepare.findings import Findings
-from stages.prepare.leaks import report_pairs
 from stages.prepare.reading import Placed
+from stages.prepare.similarity.comparison import compare_rows
+from stages.prepare.similarity.leaks import report_pairs
 from stages.prepare.splits import SplitFiles
 from tests.conftest import TINY, chat, compose_config
 from tests.prepare.rows import read_findings, write

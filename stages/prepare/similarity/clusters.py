@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.core.config.data import Split
-from stages.prepare.pairs import Pairs, get_components
-from stages.prepare.row_hashes import RowHashes
+from stages.prepare.similarity.pairs import Pairs, get_components
+from stages.prepare.similarity.row_hashes import RowHashes
 from stages.prepare.splits import ORDER
 
 LARGEST = 0.5

@@ -6,7 +6,7 @@ from hashlib import blake2b
 import numpy as np
 
 from stages.core.data.records import Record
-from stages.prepare.duplicates import normalised
+from stages.prepare.similarity.duplicates import normalised
 from stages.prepare.split import get_split_key
 
 

@@ -8,11 +8,11 @@ from typing import BinaryIO
 
 import orjson
 
-from stages.prepare.encodings import decode, not_utf8, reports_encoding, text_lines
 from stages.prepare.findings import Finding
-from stages.prepare.json_values import TOO_DEEP, find_unusable, parse
-from stages.prepare.rows import Row, Rows
-from stages.prepare.tables import read_parquet, read_table
+from stages.prepare.sources.encodings import decode, not_utf8, reports_encoding, text_lines
+from stages.prepare.sources.json_values import TOO_DEEP, find_unusable, parse
+from stages.prepare.sources.rows import Row, Rows
+from stages.prepare.sources.tables import read_parquet, read_table
 
 
 @reports_encoding

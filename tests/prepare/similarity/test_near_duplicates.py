@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from stages.core.data.records import SPLITS
-from stages.prepare.buckets import PERMUTATIONS, RECALL, band_width
-from stages.prepare.near_duplicates import NearDuplicates
 from stages.prepare.reading import Placed
+from stages.prepare.similarity.buckets import PERMUTATIONS, RECALL, band_width
+from stages.prepare.similarity.near_duplicates import NearDuplicates
 from stages.prepare.splits import SplitFiles
 from tests.conftest import chat
 

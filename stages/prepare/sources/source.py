@@ -25,11 +25,11 @@ from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.cache import get_sha256
 from stages.core.storage.web import downloaded, get_url_path, is_web_address
 from stages.core.storage.wheels import get_member
-from stages.prepare.hub import get_commit, read_split
-from stages.prepare.limits import LimitedFile, LimitedRows
-from stages.prepare.local_files import find_local, is_local
-from stages.prepare.readers import READERS, TEXT, read_matches
-from stages.prepare.rows import Row, Rows
+from stages.prepare.sources.hub import get_commit, read_split
+from stages.prepare.sources.limits import LimitedFile, LimitedRows
+from stages.prepare.sources.local_files import find_local, is_local
+from stages.prepare.sources.readers import READERS, TEXT, read_matches
+from stages.prepare.sources.rows import Row, Rows
 
 
 def _unpack_zstd(stream: BinaryIO) -> BinaryIO:

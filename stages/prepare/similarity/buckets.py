@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.prepare.pairs import pack
+from stages.prepare.similarity.pairs import pack
 
 PERMUTATIONS = 128
 RECALL = 0.99  # for pairs exactly at the threshold; nearer pairs are found more often

@@ -4,7 +4,7 @@ Every candidate pair is checked by its exact Jaccard similarity. See Broder, "On
 containment of documents" (1997).
 
 The package rensa computes the signatures. Its own index keeps every row of every band in memory.
-`stages.prepare.buckets` needs only the signatures, half a kilobyte per row.
+`stages.prepare.similarity.buckets` needs only the signatures, half a kilobyte per row.
 """
 
 import math
@@ -16,9 +16,9 @@ import numpy as np
 
 from stages.core.data.records import Record
 from stages.core.data.unicode_text import fold, split_text, unify
-from stages.prepare.buckets import PERMUTATIONS, Band, sort_into_buckets
-from stages.prepare.duplicates import normalised
-from stages.prepare.pairs import Pairs, get_components, unpack
+from stages.prepare.similarity.buckets import PERMUTATIONS, Band, sort_into_buckets
+from stages.prepare.similarity.duplicates import normalised
+from stages.prepare.similarity.pairs import Pairs, get_components, unpack
 from stages.prepare.splits import ORDER, SplitFiles
 
 WORDS = 3  # in a shingle

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from stages.core.config.data import DataConfig
-from stages.prepare.commands import convert
 from stages.prepare.findings import Finding
 from stages.prepare.formats import FORMATS, Format, rename
-from stages.prepare.rows import Header
+from stages.prepare.sources.commands import convert
+from stages.prepare.sources.rows import Header
 
 SUGGESTED = {"question": "prompt", "query": "prompt", "input": "prompt"}
 SUGGESTED |= {

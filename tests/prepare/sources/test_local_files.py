@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import UserError
-from stages.prepare.local_files import is_local
+from stages.prepare.sources.local_files import is_local
 from tests.prepare.rows import CHAT, read, write
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, BinaryIO
 
-from stages.prepare.commands import convert
 from stages.prepare.findings import Finding
-from stages.prepare.rows import Rows
+from stages.prepare.sources.commands import convert
+from stages.prepare.sources.rows import Rows
 
 BOM = b"\xef\xbb\xbf"
 # The longer marks come first, because UTF-32's begins with UTF-16's. Without a mark, the zero bytes

@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-from stages.prepare.encodings import decode, not_utf8, reports_encoding, text_lines
 from stages.prepare.findings import Finding
-from stages.prepare.rows import Header, Row, Rows
+from stages.prepare.sources.encodings import decode, not_utf8, reports_encoding, text_lines
+from stages.prepare.sources.rows import Header, Row, Rows
 
 BATCH = 1_000  # rows of a Parquet file in memory at once, at most
 BATCH_BYTES = 16_000_000  # of their values, as the file tells it

@@ -8,7 +8,7 @@ from stages.core.config.schema import parse
 from stages.core.errors import UserError
 from stages.prepare.findings import Findings
 from stages.prepare.reading import Reader
-from stages.prepare.source import Source
+from stages.prepare.sources.source import Source
 from tests.conftest import compose_config
 from tests.prepare.rows import CHAT, read, write
 from tests.web_server import WebServer

@@ -7,8 +7,8 @@ import pytest
 
 from stages.core.data.records import SPLITS, read_records
 from stages.prepare.__main__ import main
-from stages.prepare.comparison import compare_rows
 from stages.prepare.reading import Placed
+from stages.prepare.similarity.comparison import compare_rows
 from stages.prepare.splits import SplitFiles
 from tests.conftest import TINY, chat, compose_config
 from tests.prepare.rows import write
