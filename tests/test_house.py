@@ -230,3 +230,9 @@ def test_every_requirement_is_pinned_with_the_hashes_of_its_files():
     wanted = {name for group in groups.values() for name in group if isinstance(name, str)}
     assert wanted <= set(hashes)
     assert all(hashes.values())
+
+
+def test_no_two_test_files_have_the_same_name():
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
