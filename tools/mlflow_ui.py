@@ -12,7 +12,8 @@ import sys
 
 from stages.core.config.schema import read_params
 from stages.core.entrypoint import tool_main
-from stages.core.tracking.runs import get_experiment, lock_store, tracking_uri
+from stages.core.tracking.runs import get_experiment, tracking_uri
+from stages.core.tracking.store import lock_store
 from stages.core.tracking.view import get_address, save_view
 
 HOST = "127.0.0.1"

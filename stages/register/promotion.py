@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 from stages.core.config.schema import Config
 from stages.core.errors import UserError, hide_secrets
 from stages.core.models.candidates import Candidate
-from stages.core.tracking.runs import PREFIX, get_database, lock_store
+from stages.core.tracking.runs import PREFIX
+from stages.core.tracking.store import get_database, lock_store
 from stages.register.champion import Champion
 from stages.register.registry import find_champion, lineage_tags
 

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,7 +12,6 @@ from stages.core.environment.lineage import config_sha256
 from stages.core.environment.repository import git_commit, git_dirty, repository_root
 from stages.core.errors import hide_secrets
 from stages.core.storage.files import sha256_json
-from stages.core.storage.locks import one_at_a_time
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,35 +34,6 @@ def tracking_uri(tracking: TrackingConfig) -> str:
         or tracking.uri
         or f"sqlite:///{repository_root() / 'mlflow.db'}"
     )
-
-
-def get_database(uri: str) -> Path | None:
-    """Return the file of a SQLite store, or None if the store is a server."""
-    if not uri.startswith("sqlite"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    file = make_url(uri).database
-    return None if file in (None, "", ":memory:") else Path(file).resolve()
-
-
-def lock_store(uri: str) -> AbstractContextManager[None]:
-    """Let one process at a time create the tables, the experiment, a parent run or a champion.
-
-    MLflow does not protect them. The lock is beside the database, so that it also counts for other
-    repositories that use the same database. The lock for a server is in the repository, and so it
-    counts for the processes of this repository alone.
-
-    Raises:
-        LockTimeoutError: Another process holds the lock.
-        OSError: The lock cannot be written.
-    """
-    database = get_database(uri)
-    if database is None:
-        return one_at_a_time(
-            repository_root() / ".tuneproof" / "tracking.lock", "The tracking server"
-        )
-    return one_at_a_time(database.with_name(f"{database.name}.lock"), f"The database {database}")
 
 
 def execution_key(config: Config) -> str:

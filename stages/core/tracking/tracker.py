@@ -27,9 +27,9 @@ from stages.core.tracking.runs import (
     flatten,
     get_experiment,
     get_parent,
-    lock_store,
     tracking_uri,
 )
+from stages.core.tracking.store import lock_store
 from stages.core.tracking.system_metrics import monitored
 
 log = logging.getLogger(__name__)

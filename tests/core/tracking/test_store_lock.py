@@ -2,12 +2,13 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 
 from stages.core.storage import locks
 from stages.core.storage.locks import one_at_a_time
-from stages.core.tracking.runs import get_database
+from stages.core.tracking.store import get_database, lock_store
 from stages.core.tracking.tracker import track
 from tests.conftest import ROOT, TINY
 
@@ -82,3 +83,37 @@ def test_the_lock_of_a_database_is_beside_it_wherever_it_is_named(tmp_path, monk
     )
     assert {get_database(uri) for uri in named} == {tmp_path / "mlflow.db"}
     assert get_database("http://127.0.0.1:5000") is None and get_database("sqlite://") is None
+
+
+CREATE = """
+import os, signal, sys
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from stages.core.tracking.store import lock_store
+
+@event.listens_for(Engine, "before_cursor_execute")
+def die(connection, cursor, statement, *_):
+    if "INSERT INTO _alembic_tmp" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with lock_store(sys.argv[1]):
+    pass
+"""
+
+
+def test_a_kill_while_the_tables_are_created_leaves_a_store_that_works(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    killed = subprocess.run(
+        [sys.executable, "-c", CREATE, uri],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "mlflow.db").exists()
+    from mlflow import MlflowClient
+
+    with lock_store(uri):
+        assert MlflowClient(uri).search_experiments()
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
