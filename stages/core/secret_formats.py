@@ -203,17 +203,16 @@ def mask_secrets(text: str, mask: str = HIDDEN) -> str:
 
 
 def strings(value: Any) -> Iterator[str]:
-    """Yield every string in a JSON value, the keys included, however deeply it is nested."""
+    """Yield every string in a JSON value in its order, keys included, however deeply nested."""
     stack = [value]
     while stack:
         item = stack.pop()
         if isinstance(item, str):
             yield item
         elif isinstance(item, dict):
-            stack += item.keys()
-            stack += item.values()
+            stack += [part for pair in reversed(item.items()) for part in reversed(pair)]
         elif isinstance(item, list | tuple):
-            stack += item
+            stack += reversed(item)
 
 
 def _find(text: str) -> list[Shape]:

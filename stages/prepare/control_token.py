@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.marks import split_marked
 from stages.core.data.records import Record
+from stages.core.secret_formats import strings
 from stages.prepare.findings import Finding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHOWN = 5  # different tokens that a finding names
-TODO = (
+ADVICE = (
     "the model reads it as ordinary text; if it is left over from a rendered chat, remove it and "
     "give the turns as messages, the thoughts as `reasoning_content` and the calls as `tool_calls`"
 )
@@ -33,7 +34,7 @@ def find_control_tokens(
         # Two marks that the text itself contains are marked too, and are no tokens.
         tokens = [
             piece
-            for text in _texts(marked)
+            for text in strings(marked)
             for piece, is_token in split_marked(text)
             if is_token and len(piece) > 1
         ]
@@ -44,7 +45,7 @@ def find_control_tokens(
                 f"{len(tokens)} control token{'s' * (len(tokens) > 1)} of the model: "
                 f"{', '.join(map(repr, different[:SHOWN]))}{more}"
             )
-            findings.append(Finding("control_token", *place, field, what, TODO, record.id))
+            findings.append(Finding("control_token", *place, field, what, ADVICE, record.id))
     return findings
 
 
@@ -59,16 +60,3 @@ def _mark_fields(tokenizer: "PreTrainedTokenizerBase", record: Record) -> Iterat
     for message in control.mark_chat([record.rejected] if record.rejected else []):
         yield from ((f"rejected.{key}", value) for key, value in message.items())
     yield "tools", control.mark(record.tools)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Return all texts and keys of a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)

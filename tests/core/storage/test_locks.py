@@ -1,10 +1,12 @@
 """A lock names its holder, and a killed holder blocks nobody."""
 
+import json
 import logging
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,14 +61,14 @@ def test_a_second_process_is_told_who_holds_the_lock(holder, lock, caplog, monke
 def test_a_process_that_waits_gets_the_lock(holder, lock):
     holder.stdin.close()
     with lock(60):
-        pass
+        assert json.loads(Path("a.lock").read_text())["pid"] == os.getpid()
 
 
 def test_a_killed_process_blocks_nobody(holder, lock):
     holder.kill()
     holder.wait()
     with lock():
-        pass
+        assert json.loads(Path("a.lock").read_text())["pid"] == os.getpid()
 
 
 def test_a_holder_that_has_written_nothing_is_another_process(holder, lock, workspace):
