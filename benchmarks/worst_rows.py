@@ -14,11 +14,15 @@ The columns are:
 - `checks`: the checks of a row and its conversion to a record
 - `secrets`: the search for secrets in all texts of the row
 - `equal`: the hash for duplicates, and the choice of the split
-- `near`: the signature of the row, and its exact comparison with itself
+- `near`: the signature of the row, and its exact comparison with an equal one; half of the time that
+  both take
 - `tokens`: the chat template, the tokenizer and the limit of tokens, with the action `truncate`
-- `preview`: the row in the terminal's and the page's preview
+- `preview`: the row in the terminal's and the page's preview, which show a few rows of a data set
 - `targets`: the row's text as a target, whose entities are looked for
-- `tags`: the row's words with a tag each
+- `tags`: as many of the row's words as may be, with a tag each
+
+A row of more than 20,000 keys and values is refused, so it reaches few checks. The rows "at the
+limit" have as many as may be.
 """
 
 import io
@@ -52,6 +56,7 @@ from stages.prepare.preview import Preview
 from stages.prepare.reading import Placed
 from stages.prepare.similarity.duplicates import DuplicateFilter
 from stages.prepare.similarity.near_duplicates import NearDuplicates
+from stages.prepare.sources.json_values import PARTS, find_unusable
 from stages.prepare.sources.readers import READERS
 from stages.prepare.sources.rows import Row
 from stages.prepare.split import Splitter
@@ -60,6 +65,7 @@ from stages.prepare.tokens import TokenCheck
 
 SIZE = 1_000_000  # bytes of a row
 LIMIT = 200  # milliseconds of a row in one check
+ROWS = {"near": 2, "preview": 2}  # that a check looks at in one call, if not one
 REPEATS = 3  # the fastest counts, because other processes disturb the others
 OPTIONS = ("data=chat-jsonl", "data.source.path=rows.jsonl", "checks=lenient", "checks.secret=warn")
 ANSWER = {"role": "assistant", "content": "yes"}
@@ -73,6 +79,8 @@ UNITS = {
     "closed brackets": "[]",
     "braces and quotes": '{"a":',
     "combining marks": "\u0301\u0323",
+    "marks and breaks": "\u0301\u0323" * 12 + "\u200b",
+    "marks and tatweels": "\u0301\u0323" * 12 + "\u0640",
     "letters and marks": "a\u0301\u0323\u0328",
     "short words": "a b c d e ",
     "words": "the cat sat on the mat and ",
@@ -117,21 +125,54 @@ def make_rows(size: int) -> dict[str, dict[str, Any]]:
         for name, text in texts.items()
     }
     dots = "a." * (size // 6)
-    turns = [{"role": "user", "content": "a"}, ANSWER] * (size // 75)
-    call = {"function": {"name": "f", "arguments": {"a": "b"}}}
-    calls = {"role": "assistant", "content": "", "tool_calls": [call] * (size // 55)}
-    defined = {"type": "function", "function": {"name": "f", "parameters": {}}}
     asked = {"role": "user", "content": "a"}
-    return rows | {
-        "target in prompt": {"messages": [{"role": "user", "content": dots * 2 + "a"},
+    return {
+        **rows,
+        "target in prompt": {"messages": [asked | {"content": dots * 2 + "a"},
                                           {"role": "assistant", "content": dots}]},
-        "many turns": {"messages": turns},
-        "many calls": {"messages": [asked, calls], "tools": [defined]},
-        "many tools": {"messages": [asked, ANSWER], "tools": [defined] * (size // 65)},
-        "many keys": {"messages": [asked, ANSWER | {f"{i}": 1 for i in range(size // 12)}]},
-        "many columns": {f"{i}": 1 for i in range(size // 12)},
         "a long answer": {"messages": [asked, ANSWER | {"content": texts["words"]}]},
+        **{f"many {name}": make(size // unit) for name, (make, unit, _) in STRUCTURES.items()},
+        **{f"{name} at the limit": make(min(size // unit, (PARTS - 40) // parts))
+           for name, (make, unit, parts) in STRUCTURES.items()},
     }  # fmt: skip
+
+
+def _make_turns(count: int) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "a"}, ANSWER] * count}
+
+
+def _make_calls(count: int) -> dict[str, Any]:
+    call = {"function": {"name": "<f", "arguments": {"<a": "b"}}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call] * count}
+    return {"messages": [{"role": "user", "content": "a"}, answer], "tools": _define(1)}
+
+
+def _make_tools(count: int) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "a"}, ANSWER], "tools": _define(count)}
+
+
+def _define(count: int) -> list[dict[str, Any]]:
+    return [{"type": "function", "function": {"name": "<f", "parameters": {}}}] * count
+
+
+def _make_keys(count: int) -> dict[str, Any]:
+    answer = ANSWER | {f"{i}": 1 for i in range(count)}
+    return {"messages": [{"role": "user", "content": "a"}, answer]}
+
+
+def _make_columns(count: int) -> dict[str, Any]:
+    return {f"{i}": 1 for i in range(count)}
+
+
+STRUCTURES: dict[str, tuple[Callable[[int], dict[str, Any]], int, int]] = {
+    "turns": (_make_turns, 75, 10),
+    "calls": (_make_calls, 55, 9),
+    "tools": (_make_tools, 65, 9),
+    "keys": (_make_keys, 12, 2),
+    "columns": (_make_columns, 12, 2),
+}
+"""For each kind of part: a function that makes a row of so many, the bytes, and the keys and values
+of each."""
 
 
 def get_tokenizer_of_default(config: Callable[..., Config]) -> tuple[str, Any]:
@@ -175,6 +216,8 @@ def make_files(row: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def check(row: dict[str, Any]) -> Record | None:
     """Convert a row to a record, with all checks of single rows except the one for secrets."""
+    if find_unusable(row):
+        return None
     name = detect(row)
     found = FORMATS[name].convert(row) if name else None
     return check_sample(Row("rows.jsonl", 1, row), found, {})[0] if found else None
@@ -202,13 +245,15 @@ def make_checks(
         found.add([record, record])
         found.find(np.zeros(len(ORDER), bool))
 
+    token_check = TokenCheck(settings, tokenizer)
+
     def tokens() -> Any:
-        [[kept, _]] = TokenCheck(settings, tokenizer).look("train", [record], [("rows.jsonl", 1)])
+        [[kept, _]] = token_check.look("train", [record], [("rows.jsonl", 1)])
         return kept
 
     def preview(kept: Record) -> None:
         page = Preview(settings, tokenizer)
-        page.offer("train", record, kept)
+        page.offer("train", kept, kept)  # which shows it as the first and as the longest row
         page.text()
 
     yield "equal", equal
@@ -218,7 +263,7 @@ def make_checks(
     yield "preview", partial(preview, tokens() or plain)
     yield "targets", lambda: find_kinds([record.question])
     words = record.question.split()
-    words = words[: len(words) // 5]  # so that they and their tags are as large as the row
+    words = words[: min(len(words) // 5, PARTS // 2 - 2)]  # with their tags as large as the row
     yield "tags", lambda: read_tagged({"tokens": words, "tags": ["B-A"] * len(words)})
 
 
@@ -232,7 +277,7 @@ def measure(size: int, settings: Config, tokenizer: Any) -> list[dict[str, str |
     for name, row in make_rows(size).items():
         with tempfile.TemporaryDirectory() as folder:
             line = {
-                check: round(time_of(run) * 1000)
+                check: round(time_of(run) / ROWS.get(check, 1) * 1000)
                 for check, run in make_checks(row, settings, tokenizer, Path(folder))
             }
         table.append({"row": name, **line})

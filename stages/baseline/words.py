@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import regex
 
-from stages.core.data.unicode_text import UNSPACED, fold, unify
+from stages.core.data.unicode_text import UNSPACED, fold, shorten_marks, unify
 
 # A mark belongs to the letter before it, like the vowel signs of Indic scripts.
 _MARKED = r"\p{L}\p{M}\p{N}"
@@ -25,7 +25,8 @@ def get_terms(text: str) -> list[str]:
     Apache Lucene's `CJKAnalyzer`. A run of a single character is one term. There is no stop word
     list, because BM25 gives little weight to words that occur everywhere, in every language.
     """
-    compatible = unicodedata.normalize("NFKC", _OPTIONAL.sub("", text))  # CO₂ is found by CO2
+    written = shorten_marks(_OPTIONAL.sub("", text))
+    compatible = unicodedata.normalize("NFKC", written)  # CO₂ is found by CO2
     folded = unify(fold(compatible)).translate(_ALEFS)
     terms: list[str] = []
     for run in _RUN.finditer(folded):

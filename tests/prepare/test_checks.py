@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,24 @@ def test_all_findings_of_a_row_are_reported(config, tmp_path):
         "message_unrecognized_key", "unrecognized_role", "message_missing_key", "missing_content",
         "example_missing_assistant_message",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("messages", [QUESTION, ANSWER] * 2_000),
+        ("tools", [{"type": "function", "function": {"name": f"f{i}"}} for i in range(3_000)]),
+        ("tools", json.dumps([{"name": f"f{i}"} for i in range(7_000)])),
+        ("other", dict.fromkeys(map(str, range(10_000)), 1)),
+    ],
+)
+def test_a_row_of_very_many_parts_is_refused_before_it_is_checked(config, tmp_path, field, value):
+    small = {**CHAT, field: value[:6] if isinstance(value, list) else []}
+    path = write(tmp_path / "rows.jsonl", {**CHAT, field: value}, small)
+    records, [finding], _ = read(config, path)
+    assert len(records) == 1
+    assert "more than 20,000 keys and values" in finding.found
+    assert (finding.line, finding.field) == (1, field)
 
 
 def test_a_warning_passes_the_row_on_and_only_where_it_can_be_a_record(config, tmp_path):

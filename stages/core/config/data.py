@@ -189,7 +189,8 @@ class ChecksConfig(Section):
     bad_json: Hard
     """A line is not JSON or does not match `data.lines`, or a CSV row has more or fewer fields than
     the header. Or something would be lost: two columns or two keys of an object have the same name,
-    an integer has more than 64 bits, or a value has more than 100 levels."""
+    an integer has more than 64 bits, a value has more than 100 levels,
+    or a row has more than 20,000 keys and values."""
     encoding: Hard
     """A line is not UTF-8."""
     data_type: Hard

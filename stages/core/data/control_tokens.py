@@ -13,7 +13,7 @@ plain text, and texts without a template.
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # What the assistant says itself. Thoughts and calls have marks there that the model has to write.
 SPOKEN = {"content", "reasoning_content"}
+KEPT = 16  # marked texts in memory
 
 _known: "WeakKeyDictionary[PreTrainedTokenizerBase, ControlTokens]" = WeakKeyDictionary()
 
@@ -70,8 +71,8 @@ class ControlTokens:
         ]
         self._contents = {token.content for token in [*special, *written]}
         normalizer = self._backend.normalizer if self._backend else None
-        self._spoken = _Finder(special, normalizer)
-        self._all = _Finder([*special, *written], normalizer)
+        self._spoken = _Marker(special, normalizer)
+        self._all = _Marker([*special, *written], normalizer)
 
     def mark_chat(self, messages: Sequence[Message]) -> list[Message]:
         """Mark the control tokens in all texts of a chat."""
@@ -91,7 +92,7 @@ class ControlTokens:
             spoken: Whether this is what the assistant says.
         """
         if isinstance(value, str):
-            return mark_places(value, (self._spoken if spoken else self._all).find(value))
+            return (self._spoken if spoken else self._all).mark(value)
         if isinstance(value, dict):
             return {self.mark(key): self.mark(item, spoken=spoken) for key, item in value.items()}
         if isinstance(value, list):
@@ -159,8 +160,8 @@ class ControlTokens:
         return Tokenizer.from_str(orjson.dumps(made).decode())
 
 
-class _Finder:
-    """Finds tokens in texts as the tokenizer itself finds them, in linear time."""
+class _Marker:
+    """Marks tokens in texts where the tokenizer itself finds them, in linear time."""
 
     def __init__(self, tokens: "Sequence[AddedToken]", normalizer: Any) -> None:
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -173,14 +174,19 @@ class _Finder:
             self._tokenizer.normalizer = normalizer
         self._tokenizer.add_special_tokens(list(tokens))
         firsts = "".join({token.content.strip()[0] for token in tokens})
+        # Each text of a row is marked when it is counted, rendered and checked.
+        self._mark_found = lru_cache(KEPT)(self._find_and_mark)
         self._hint = None if folded else re.compile(f"[{re.escape(firsts)}]" if firsts else "(?!)")
 
-    def find(self, text: str) -> list[tuple[int, int]]:
-        """Return the start and the end of each token, without white space around it."""
+    def mark(self, text: str) -> str:
+        """Mark the tokens in a text, without white space around them."""
         if self._hint and not self._hint.search(text):
-            return []  # ten times as fast, and so for most texts
+            return mark_places(text, [])  # ten times as fast, and so for most texts
+        return self._mark_found(text)
+
+    def _find_and_mark(self, text: str) -> str:
         found = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        return [_strip(text, start, end) for start, end in found]
+        return mark_places(text, [_strip(text, start, end) for start, end in found])
 
 
 def _strip(text: str, start: int, end: int) -> tuple[int, int]:

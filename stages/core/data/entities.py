@@ -210,17 +210,20 @@ def _find_lists(text: str) -> list[str]:
 
     The first candidate starts at the outer bracket, the second at the inner one.
     """
-    opened: list[int] = []
-    outer = None
+    depth = 0
+    start = end = 0  # of the content of the last outer brackets
     for match in re.finditer(r"[\[\]]", text):
         if match[0] == "[":
-            opened.append(match.start())
-        elif opened and (start := opened.pop()) is not None and not opened:
-            outer = text[start + 1 : match.start()]
-    if opened:
-        outer = text[opened[0] + 1 :]
+            if depth == 0:
+                start = match.end()
+            depth += 1
+        elif depth:
+            depth -= 1
+            end = match.start()
+    if not start:
+        return []
     inner = text[text.rfind("[") + 1 :].split("]", maxsplit=1)[0]
-    return [] if outer is None else [outer, inner]
+    return [text[start : None if depth else end], inner]
 
 
 def _read_list(inside: str, kinds: Collection[str]) -> tuple[list[Entity], str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import regex
 from fontTools.unicodedata import script, script_name
 
+_MARKS = regex.compile(r"\P{ccc=0}{30}\K\P{ccc=0}+")
 _VIRAMA = r"\p{Canonical_Combining_Class=Virama}"
 # Invisible format characters. The tags of flags and the Mongolian vowel separator are excluded
 # because they change what is shown.
@@ -67,16 +68,24 @@ def clean(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFC", text)
+    text = _compose(text)
     text = _CHILLU.sub(lambda match: _CHILLUS[match[0]], text)
     text = _JOINER.sub(lambda match: match[0] if match["joins"] else "", text)
-    return unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    return _compose(_INVISIBLE.sub("", text))
+
+
+def shorten_marks(text: str) -> str:
+    """Cut runs of combining marks to 30, the most that any language needs (UAX #15, stream-safe).
+
+    A normalization sorts each run, which takes time that is quadratic in its length.
+    """
+    return text if text.isascii() else _MARKS.sub("", text)
 
 
 def fold(text: str) -> str:
     """Clean a text and normalize its case and white space, for comparisons that ignore both."""
     text = " ".join(clean(text).casefold().split())
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return text if text.isascii() else _compose(text)
 
 
 def unify(text: str) -> str:
@@ -88,7 +97,7 @@ def unify(text: str) -> str:
     """
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", text.translate(_FORMS))
+    return _compose(text.translate(_FORMS))
 
 
 def plain_digits(text: str) -> str:
@@ -146,6 +155,10 @@ class _Forms(dict[int, str]):
 
 
 _FORMS = _Forms()
+
+
+def _compose(text: str) -> str:
+    return unicodedata.normalize("NFC", shorten_marks(text))
 
 
 def _split_long(word: str) -> list[str]:

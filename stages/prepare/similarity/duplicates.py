@@ -1,11 +1,10 @@
 """Find rows that are equal, exactly or except for case, spacing and compatible characters."""
 
-import re
-from functools import cache
 from hashlib import blake2b
-from unicodedata import combining, normalize
+from unicodedata import normalize
 
 from stages.core.data.records import SPLITS, Message, Record
+from stages.core.data.unicode_text import shorten_marks
 from stages.prepare.findings import Finding
 
 LONG = 50_000
@@ -13,26 +12,13 @@ LONG = 50_000
 
 NFKC makes up to 18 characters of one and takes a microsecond for each, so that 1 MB takes a second.
 """
-RUN = 30
-"""The most combining marks in a row, as in the stream-safe format of UAX #15.
-
-Sorting a run takes time that is quadratic in its length.
-"""
-JOINER = "\u034f"  # the combining grapheme joiner, which ends a run
 
 
 def normalise(text: str, *, compatible: bool = True) -> str:
     """Fold the case, collapse runs of white space and, if `compatible`, apply Unicode NFKC."""
     if compatible and not text.isascii():
-        text = normalize("NFKC", _marks().sub(rf"\g<0>{JOINER}", text))
+        text = normalize("NFKC", shorten_marks(text))
     return " ".join(text.casefold().split())
-
-
-@cache
-def _marks() -> re.Pattern[str]:
-    """Return the pattern of a run of combining marks."""
-    marks = "".join(filter(combining, map(chr, range(0x300, 0x1F000))))
-    return re.compile(f"[{marks}]{{{RUN}}}")
 
 
 def normalised(messages: list[Message]) -> str:

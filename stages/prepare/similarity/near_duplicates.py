@@ -26,8 +26,8 @@ WORDS = 3  # in a shingle
 # template and is not content.
 COMMON = 0.1
 COMMON_ROWS = 20
-# Longer texts are compared by their beginnings. The sets of a text of 1 MB take 0.5 s and 40 MB.
-COMPARED = 100_000  # characters of a question or an answer
+# Longer texts are compared by their beginnings. The sets of a text of 1 MB take up to 3 s and 40 MB.
+COMPARED = 100_000  # bytes of a question or an answer
 CHECKED = 20_000  # pairs in memory at once
 DEVIATIONS = 3  # so that one pair in a thousand that is exactly at the threshold is missed
 ROUNDS = 5  # of the search for what the first search missed
@@ -153,11 +153,13 @@ def _shingles(record: Record) -> tuple[Shingles, Shingles]:
     """
     asked = [m for m in record.prompt if m["role"] != "system"] or record.prompt
     answer = [] if record.kind == "prompt" else record.messages[-1:]
-    return _shingle(normalised(asked)[:COMPARED]), _shingle(normalised(answer)[:COMPARED])
+    return _shingle(normalised(asked)), _shingle(normalised(answer))
 
 
 def _shingle(text: str) -> Shingles:
-    words = split_text(unify(fold(text)))
+    beginning = text[:COMPARED].encode("utf-8", "replace")[:COMPARED].decode("utf-8", "ignore")
+    # One character may become 18, so that what they become is cut too.
+    words = split_text(unify(fold(beginning))[:COMPARED])
     return (
         {" ".join(words[i : i + WORDS]) for i in range(max(1, len(words) - WORDS + 1))}
         if words

@@ -60,6 +60,8 @@ def decode(text: bytes, name: str, first: int) -> str | Finding:
         decoded = text.decode()
     except UnicodeDecodeError as wrong:
         return not_utf8(name, first, text, wrong)
+    if "\ufeff" not in decoded:
+        return decoded
     lines = decoded.split("\n")
     marked = next((i for i, line in enumerate(lines) if line.startswith("\ufeff")), None)
     if marked is None:

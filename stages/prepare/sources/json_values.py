@@ -1,13 +1,14 @@
 """Parse JSON so that nothing of it is lost without a word.
 
 Parsers keep the last of several equal keys and round integers of more than 64 bits. Other programs
-refuse values that are nested too deeply.
+refuse values that are nested too deeply. Values of very many parts are refused too, because every
+check takes time for each part.
 """
 
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,11 @@ import orjson
 
 DEPTH = 100
 """Levels of lists and objects in a row. orjson writes at most 254, and later stages add some."""
+PARTS = 20_000
+"""Keys and values of all lists and objects in a row, such as 200 tools of 100 each.
+
+The checks take about 6 µs for each. Tests hold them to their limit of time for a row.
+"""
 KEY = 50  # characters of a key in a finding
 
 
@@ -27,6 +33,9 @@ class Unusable:
 
 
 TOO_DEEP = Unusable(f"a value of more than {DEPTH} levels", "write it with fewer levels")
+TOO_MANY = Unusable(
+    f"more than {PARTS:,} keys and values in one row", "split the row, or remove what is not needed"
+)
 
 
 def parse(text: bytes | str) -> Any:
@@ -65,17 +74,28 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_to_object, parse_int=_to_integer)
 
 def find_unusable(value: Any) -> tuple[str, Unusable] | None:
     """Return the place of the first part of a value that cannot be used, and that part, or None."""
-    level = [value]
-    for _ in range(DEPTH + 1):
-        level = [part for part in level if isinstance(part, NESTED)]
-        if not level:
-            return None
+    parts = 0
+    for depth, level in enumerate(_levels(value)):
+        if depth == DEPTH:
+            return find_deepest(value), TOO_DEEP
         if any(isinstance(part, Unusable) for part in level):
             path, found = next(step for step in _walk(value) if isinstance(step[1], Unusable))
             return path.removeprefix("."), found
-        level = [child for part in level for child in _values(part)]
-    path, _ = max(_steps(value), key=lambda step: _count_levels(step[1]))
-    return path.removeprefix("."), TOO_DEEP
+        parts += _count_of_level(level)
+        if parts > PARTS:
+            return _find_most(value, _count_parts), TOO_MANY
+    return None
+
+
+def find_deepest(value: Any) -> str:
+    """Return the step to the part of a value with the most levels."""
+    return _find_most(value, _count_levels)
+
+
+def _find_most(value: Any, count: Callable[[Any], int]) -> str:
+    """Return the step to the part of a value with the largest count."""
+    path, _ = max(_steps(value), key=lambda step: count(step[1]))
+    return path.removeprefix(".")
 
 
 def find_foreign(value: Any) -> str | None:
@@ -96,13 +116,25 @@ def _values(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _count_levels(value: Any) -> int:
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """Yield the lists, objects and `Unusable`s of each level of a value."""
     level = [value]
-    count = 0
     while level := [part for part in level if isinstance(part, NESTED)]:
+        yield level
         level = [child for part in level for child in _values(part)]
-        count += 1
-    return count
+
+
+def _count_levels(value: Any) -> int:
+    return sum(1 for _ in _levels(value))
+
+
+def _count_parts(value: Any) -> int:
+    return sum(map(_count_of_level, _levels(value)))
+
+
+def _count_of_level(level: list[Any]) -> int:
+    """Count the keys and values in the lists and objects of a level."""
+    return sum(len(_values(part)) * (1 + isinstance(part, dict)) for part in level)
 
 
 def _steps(value: Any) -> Iterator[tuple[str, Any]]:

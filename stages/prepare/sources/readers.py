@@ -10,7 +10,7 @@ import orjson
 
 from stages.prepare.findings import Finding
 from stages.prepare.sources.encodings import decode, not_utf8, reports_encoding, text_lines
-from stages.prepare.sources.json_values import TOO_DEEP, find_unusable, parse
+from stages.prepare.sources.json_values import TOO_DEEP, find_deepest, parse
 from stages.prepare.sources.rows import Row, Rows
 from stages.prepare.sources.tables import read_parquet, read_table
 
@@ -54,7 +54,7 @@ def _read_json(stream: BinaryIO, name: str) -> Rows:
         return
     if rows is TOO_DEEP:
         # What the other rows lose cannot be seen, so none is read.
-        path, _ = find_unusable(orjson.loads(text)) or ("", None)
+        path = find_deepest(orjson.loads(text))
         yield Finding("bad_json", name, 1, path, TOO_DEEP.what, TOO_DEEP.todo)
     elif isinstance(rows, list):
         yield from (Row(name, number, row) for number, row in enumerate(rows, start=1))

@@ -10,6 +10,7 @@ from stages.core.data.unicode_text import (
     fold,
     get_script,
     get_words,
+    shorten_marks,
     split_text,
     unify,
 )
@@ -89,3 +90,17 @@ def test_text_is_split_without_a_loss(text, tokens):
 def test_scripts():
     assert count_scripts(["abc 12 où", "да!"]) == {"Latin": 5, "Cyrillic": 2}
     assert [get_script(text) for text in ("12!", "a да", "กข")] == ["none", "Cyrillic", "Thai"]
+
+
+@pytest.mark.parametrize("between", ["", "\u200b", "\u0640"])
+def test_runs_of_marks_that_no_language_has_are_cut(between):
+    marks = f"\u0301\u0323{between}" * 200
+    assert shorten_marks("a" + "\u0301" * 30) == "a" + "\u0301" * 30
+    assert 30 < len(unify(fold(f"a{marks}b"))) <= 32
+
+
+def test_marks_of_languages_stay():
+    for text in ("กิ่น น้ำ", "नमस्ते", "Việt", "שָׁלוֹם", "مُحَمَّدٌ"):
+        assert shorten_marks(unicodedata.normalize("NFD", text)) == unicodedata.normalize(
+            "NFD", text
+        )
