@@ -9,7 +9,7 @@ from stages.core.data.groups import get_groups
 from stages.core.data.looks import find_place, get_look_folder
 from stages.core.data.predictions import PREDICTIONS, read_arms
 from stages.core.data.records import read_records
-from stages.core.data.verdict import VERDICT, check_verdict, split_report
+from stages.core.data.verdict import MEASURED, VERDICT, check_verdict, split_report
 from stages.core.environment.lineage import data_sha256
 from stages.core.environment.repository import repository_root
 from stages.core.errors import UserError
@@ -18,6 +18,7 @@ from stages.core.models.candidates import Candidate, tuned_candidates
 from stages.core.models.loading import weights_sha256
 from stages.core.models.measured import hash_measured
 from stages.core.statistics.bounds import correct_for_looks, estimate_metric
+from stages.core.storage.files import sha256_json
 from stages.register.gate import Condition
 
 SHOWN = 5  # how many differences a message lists
@@ -29,10 +30,10 @@ REMEDY = (
 
 
 def check_measured(candidate: Candidate, report: Mapping[str, Any]) -> list[float]:
-    """Check the hashes in the verdict, and score the answers of all arms again.
+    """Check the hashes in the verdict and its own, and score the answers of all arms again.
 
-    The scores show whether someone edited the numbers of the verdict. A judge is not asked again if
-    its replies are in the cache.
+    The scores hold even for a verdict whose own hash was edited with it. A judge is not asked again
+    if its replies are in the cache.
 
     Returns:
         The primary metric of the model of each training seed. The first of them is registered.
@@ -40,13 +41,17 @@ def check_measured(candidate: Candidate, report: Mapping[str, Any]) -> list[floa
     Raises:
         UserError: The verdict is about something else, or its numbers are not those of the answers.
     """
+    stable, _ = split_report(report)
     try:
-        check_verdict(split_report(report)[0])
+        check_verdict(stable)
     except ValueError as error:
         raise UserError(f"{error}. {REMEDY}") from None
     _check_hashes(candidate, report)
     _check_settings(candidate, report)
-    return _check_estimates(candidate, report)
+    values = _check_estimates(candidate, report)
+    if report.get("verdict_sha256") != sha256_json(stable):
+        raise UserError(f"{VERDICT} was changed after `evaluate` wrote it and {MEASURED}. {REMEDY}")
+    return values
 
 
 def check_look(candidate: Candidate, report: Mapping[str, Any]) -> list[Condition]:

@@ -126,6 +126,11 @@ def test_a_changed_setting_is_refused(evaluated, override, key):
         (lambda report: report.update(candidate="other"), "has candidate 'other'"),
         (lambda report: report.pop("looks"), "$.looks: 'confidence' is a required"),
         (
+            lambda report: report.update(verdict="fine-tune", recommended_arm="tuned"),
+            "was changed after `evaluate` wrote it and reports/measured.json",
+        ),
+        (lambda report: report.update(forgetting=None), "was changed after `evaluate` wrote it"),
+        (
             lambda report: report["lineage"].pop("measured_sha256"),
             "does not say what was measured, because an earlier version wrote it",
         ),

@@ -1,4 +1,3 @@
-import json
 import math
 import os
 from pathlib import Path
@@ -6,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.config.schema import Gate, parse
-from stages.core.data.verdict import read_verdict
+from stages.core.data.verdict import read_verdict, write_verdict
 from stages.core.environment.lineage import config_sha256
 from stages.core.storage import locks
 from stages.core.storage.locks import one_at_a_time
@@ -133,9 +132,7 @@ def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
 
 
 def test_an_assistant_that_forgot_or_was_not_asked_stays_out(evaluated):
-    path = Path("reports/verdict.json")
-    report = json.loads(path.read_text())
-    path.write_text(json.dumps(report | {"forgetting": None}))
+    write_verdict(read_verdict() | {"forgetting": None})
     register(compose_config(*TINY, *OPEN, "register=gated"))
     assert outcome()["registered"] is False
     assert "failed: an assistant: forgetting was not measured" in outcome()["reasons"][-1]

@@ -1,8 +1,8 @@
 """The verdict in two files: one with the evidence, and one with values that differ from run to run.
 
 `reports/verdict.json` has a JSON Schema, `verdict.schema.json`. It is the same for the same answers
-and weights. `reports/measured.json` has the seconds, their cost, the commit, and how many models
-have been judged so far. No stage depends on it.
+and weights. `reports/measured.json` has the seconds, their cost, the commit, how many models have
+been judged so far, and the hash of the first file. No stage depends on it.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from typing import Any
 import orjson
 
 from stages.core.errors import UserError
-from stages.core.storage.files import read_json, write_json
+from stages.core.storage.files import read_json, sha256_json, write_json
 
 VERDICT = Path("reports/verdict.json")
 MEASURED = Path("reports/measured.json")
 SCHEMA = Path(__file__).with_name("verdict.schema.json")
 
-WHOLE = {"costs", "training", "summary", "alternative"}
+WHOLE = {"costs", "training", "summary", "alternative", "verdict_sha256"}
 PARTS = {"looks": {"count", "sentence"}, "lineage": {"git_commit", "git_dirty"}}
 OF_EACH = {"arms": {"seconds_per_request"}, "choices": {"seconds"}}
 """Keys of measured values.
@@ -36,7 +36,7 @@ def write_verdict(report: Mapping[str, Any]) -> None:
     """
     stable, measured = split_report(report)
     check_verdict(stable)
-    write_json(MEASURED, measured)
+    write_json(MEASURED, measured | {"verdict_sha256": sha256_json(stable)})
     write_json(VERDICT, stable)
 
 
