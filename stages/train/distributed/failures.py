@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 MISTAKE = ".mistake"  # A user error, as one message.
-DEFECT = ".defect"  # A bug in Tuneproof or in a library, with its traceback.
+DEFECT = ".defect"  # A bug in Tuneproof or in a library, whose traceback is in a log.
 
 
 def leave(folder: Path, kind: str, said: str) -> NoReturn:
@@ -20,7 +20,7 @@ def leave(folder: Path, kind: str, said: str) -> NoReturn:
     Args:
         folder: The folder of the workers.
         kind: `MISTAKE` or `DEFECT`.
-        said: The message or the traceback.
+        said: The message.
     """
     words = folder / "words"
     words.mkdir(exist_ok=True)
@@ -55,8 +55,7 @@ def last_words(folder: Path, statuses: Mapping[int, int]) -> str:
             )
     defects = [path for path in words if path.suffix == DEFECT]
     if defects:
-        last = defects[0].read_text().strip().splitlines()[-1]
-        return f"training process {defects[0].stem} failed: {last}; see its traceback above"
+        return f"training process {defects[0].stem}: {defects[0].read_text()}"
     rank, status = next(iter(statuses.items()))
     return (
         f"training process {rank} exited with status {status} without a message; "

@@ -15,15 +15,14 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from stages.core.entrypoint import set_up_process
 from stages.core.environment.processes import is_main
-from stages.core.errors import UserError, printable
-from stages.core.failures import explain_system
+from stages.core.errors import UserError
+from stages.core.failures import explain_system, report_defect
 from stages.train.distributed.failures import DEFECT, MISTAKE, leave
 from stages.train.distributed.workers import VALUES
 
@@ -51,9 +50,7 @@ def main() -> None:
     except Exception as error:
         if mistake := explain_system(error):
             leave(folder, MISTAKE, str(mistake))
-        said = traceback.format_exc()
-        sys.stderr.write(printable(said))
-        leave(folder, DEFECT, said)
+        leave(folder, DEFECT, report_defect("train", error))
 
 
 def _end_with(parent: int) -> None:

@@ -170,7 +170,7 @@ def run(workspace, monkeypatch):
     ("ends", "said"),
     [
         ("mistake", "the loss is nan at step 7"),
-        ("defect", "training process 1 failed: RuntimeError: broken; see its traceback above"),
+        ("defect", "training process 1: this is a defect of Tuneproof"),
         (
             "killed",
             "training process 1 was killed by SIGKILL (did the machine run out of memory?); "
@@ -185,7 +185,9 @@ def test_a_worker_that_fails_ends_the_others_and_is_one_message(run, capfd, ends
     assert str(error.value).startswith(said)
     assert not is_alive(int(Path("pid0").read_text()))
     shown = capfd.readouterr().err
-    assert shown.count("Traceback") == (ends == "defect") and "elastic" not in shown
+    assert "Traceback" not in shown and "elastic" not in shown
+    logs = [path.read_text() for path in Path(".tuneproof/logs").glob("train-*.log")]
+    assert [log.count("RuntimeError: broken") for log in logs] == [1] * (ends == "defect")
     assert (signal.getsignal(signal.SIGTERM), dict(os.environ)) == before
 
 
