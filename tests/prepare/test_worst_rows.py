@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.worst_rows import make_checks, make_rows, time_of
+from benchmarks.worst_row_values import make_rows
+from benchmarks.worst_rows import make_checks, time_of
 from stages.core.models.base_models import get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
 
