@@ -55,34 +55,55 @@ def render(
 
     Raises:
         TemplateError: The template refuses the chat.
-        UserError: The template exceeds a limit. Other chats would take as long, so this ends the
-            run.
+        UserError: The template has an error of syntax or exceeds a limit. It would be so for other
+            chats too, so this ends the run.
     """
-    from jinja2 import TemplateError as JinjaError
-
     control = get_control_tokens(tokenizer)
     chat = control.mark_chat(messages)
     functions = control.mark(list(tools)) or None
+    with _guarded():
+        _fix_clock(tokenizer, tools)  # compiles the template, which computes its constants
+        text = tokenizer.apply_chat_template(
+            chat, tools=functions, add_generation_prompt=answer, tokenize=False
+        )
+    if len(text) > CHARACTERS and len(text) > TIMES * len(str((messages, tools))):
+        raise UserError(_explain(f"writes {len(text):,} characters for one short chat"))
+    return restore(text)
+
+
+def check_template(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Compile the template, so that a cut file is found before any row is read.
+
+    Raises:
+        UserError: The template has an error of syntax, or exceeds a limit.
+    """
+    with _guarded():
+        _fix_clock(tokenizer, ())
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Limit what runs in the block, and explain what the template raises."""
+    from jinja2 import TemplateError as JinjaError
+    from jinja2 import TemplateSyntaxError
+
     try:
         with _limits():
-            _fix_clock(tokenizer, tools)  # compiles the template, which computes its constants
-            text = tokenizer.apply_chat_template(
-                chat, tools=functions, add_generation_prompt=answer, tokenize=False
-            )
+            yield
     except _TimeUpError:
         raise UserError(_explain(f"takes more than {SECONDS:g} s for one chat")) from None
     except MemoryError:
         what = f"takes more than {BYTES >> 20} MiB of memory for one chat"
         raise UserError(_explain(what)) from None
+    except TemplateSyntaxError as error:
+        said = str(error.message).rstrip(".")
+        raise UserError(_explain(f"is broken in line {error.lineno}: {said}")) from None
     except Exception as error:  # a program from outside may raise anything
         known = isinstance(error, JinjaError)
         said = str(error) if known else f"{type(error).__name__}: {error}"
         raise TemplateError(
             f"the model's chat template refuses the chat{_where(error)}: {said}"
         ) from None
-    if len(text) > CHARACTERS and len(text) > TIMES * len(str((messages, tools))):
-        raise UserError(_explain(f"writes {len(text):,} characters for one short chat"))
-    return restore(text)
 
 
 def _explain(what: str) -> str:
@@ -91,7 +112,7 @@ def _explain(what: str) -> str:
 
 def _where(error: Exception) -> str:
     """Tell the line of the template in which an error was raised, if it is known."""
-    line = getattr(error, "lineno", None)  # of an error of syntax
+    line = None  # of the template
     trace = error.__traceback__
     while trace and not isinstance(error, SyntaxError):
         if trace.tb_frame.f_code.co_filename == "<template>":

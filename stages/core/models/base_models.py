@@ -6,12 +6,14 @@ Torch is imported only when weights are created.
 import logging
 import shutil
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, ModelConfig, RandomSource
 from stages.core.errors import UserError
+from stages.core.models.model_folder import WEIGHTS, check_model_folder, list_weights
 from stages.core.storage.cache import cached_folder, get_sha256
 from stages.core.storage.files import read_json, sha256_json, write_json
 from stages.core.storage.hub import explain, get_weights
@@ -23,7 +25,6 @@ log = logging.getLogger(__name__)
 # output.
 CONVERTER = "3"
 
-WEIGHTS = "model.safetensors"
 SOURCE = "source.json"  # what a converted model was made of
 FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are not quantized
 
@@ -81,11 +82,12 @@ def get_hub_model(source: HubSource, key: str) -> ModelFiles:
         key: The configuration key of the model's id, for messages.
 
     Raises:
-        UserError: The model does not exist.
+        UserError: The model does not exist, or a file of the folder is damaged.
     """
     config = _get_hub_config(source, key)
     commit = _get_commit(config, source)
-    weights = sorted(Path(source.id).glob("*.safetensors")) or get_weights(source.id, commit)
+    folder = Path(source.id)
+    weights = list_weights(folder) if folder.is_dir() else get_weights(source.id, commit)
     digest = sha256_json([get_sha256(path) for path in weights]) if weights else None
     quantized = getattr(config, "quantization_config", None) or {}
     method = str(quantized.get("quant_method", "unknown")) if quantized else None
@@ -115,9 +117,9 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
 
 
 def _get_hub_config(source: HubSource, key: str) -> Any:
-    from httpx2 import TransportError
     from transformers import AutoConfig
 
+    _check_place(source.id, key)
     scripts = sorted(path.name for path in Path(source.id).glob("*.py"))
     if scripts and not source.trust_remote_code:
         log.info("%s has Python files (%s), which are not executed.", source.id, ", ".join(scripts))
@@ -125,14 +127,33 @@ def _get_hub_config(source: HubSource, key: str) -> Any:
         return AutoConfig.from_pretrained(
             source.id, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError, TransportError) as error:
+    except Exception as error:  # a file or code from outside may raise anything
         if "custom code" in str(error):
             raise UserError(
                 f"{key} {source.id!r}: this model needs Python code of its own, which is not "
                 "executed. Choose another model, or read the code and set "
                 f"{key.removesuffix('id')}trust_remote_code=true."
             ) from None
-        raise UserError(f"{key} {source.id!r}: {explain(error)}") from None
+        todo = " Correct config.json, or choose another model." if Path(source.id).is_dir() else ""
+        raise UserError(f"{key} {source.id!r}: {explain(error)}{todo}") from None
+
+
+def _check_place(name: str, key: str) -> None:
+    """Check a model that is a local folder.
+
+    Raises:
+        UserError: The folder does not exist, or a file in it is damaged.
+    """
+    if lexists(name):
+        try:
+            check_model_folder(Path(name))
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+    elif Path(name).is_absolute() or name.startswith((".", "~")):
+        raise UserError(
+            f"{key} {name!r}: there is no such folder. Check the path, and write out your home "
+            "folder instead of `~`."
+        )
 
 
 def _get_commit(config: Any, source: HubSource) -> str | None:

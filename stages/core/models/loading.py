@@ -7,17 +7,19 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.data.templates import check_template
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles
+from stages.core.models.pretrained import CAUSAL, load_pretrained
 from stages.core.storage.files import read_json, sha256_file, sha256_json
+from stages.core.storage.hub import explain
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TUNED = Path("models/tuned")
-CAUSAL = "AutoModelForCausalLM"
 
 
 def weights_sha256(folder: Path = TUNED) -> str:
@@ -45,18 +47,21 @@ def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerB
             needs it. Otherwise it pads on the right.
 
     Raises:
-        UserError: The model answers chats, but its tokenizer has no chat template or no end token.
-            Or the tokenizer has no token for padding.
+        UserError: The tokenizer cannot be loaded. Or the model answers chats, but its tokenizer has
+            no end token or no sound chat template. Or the tokenizer has no token for padding.
     """
     # A classifier's texts have no template. The setting is saved with its tokenizer, so that whoever
     # serves it reads `[SEP]` in a text as text too.
     splits = {} if chats else {"split_special_tokens": True}
-    tokenizer = _tokenizer_class(base).from_pretrained(base.path, **base.arguments, **splits)
+    tokenizer = _load_tokenizer(base, splits)
     if chats and (not tokenizer.chat_template or tokenizer.eos_token_id is None):
+        lacks = "end token" if tokenizer.chat_template else "chat template"
         raise UserError(
-            f"{base.path}: the tokenizer has no chat template or no end token; choose an "
-            "instruction-tuned model"
+            f"{base.path}: the tokenizer has no {lacks}; choose an instruction-tuned model, or check "
+            "that chat_template.jinja and tokenizer_config.json are there and complete"
         )
+    if chats:
+        check_template(tokenizer)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise UserError(
@@ -65,6 +70,19 @@ def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerB
         )
     tokenizer.padding_side = "left" if chats else "right"
     return tokenizer
+
+
+def _load_tokenizer(base: ModelFiles, splits: dict[str, bool]) -> "PreTrainedTokenizerBase":
+    kind = _tokenizer_class(base)
+    try:
+        return kind.from_pretrained(base.path, **base.arguments, **splits)
+    except MemoryError:
+        raise
+    except Exception as error:  # a file or code from outside may raise anything
+        raise UserError(
+            f"{base.path}: the tokenizer cannot be loaded: {explain(error)} Check that tokenizer.json "
+            "and tokenizer_config.json are there and complete, or choose another model."
+        ) from None
 
 
 def _tokenizer_class(base: ModelFiles) -> Any:
@@ -102,10 +120,11 @@ def get_model(
         others: Further arguments for `from_pretrained` of this class.
 
     Raises:
-        UserError: Bitsandbytes is not installed or rejects the arguments.
+        UserError: Bitsandbytes is not installed or rejects the arguments, or the files of weights
+            do not fit the model's configuration.
     """
     if quantization is None:
-        model = _load(base, get_dtype(dtype), kind, **others).eval()
+        model = load_pretrained(base, get_dtype(dtype), kind, **others).eval()
         # If the model is sharded, accelerate moves the part of each process to its GPU.
         return model if is_sharded() else model.to(get_device())
     from transformers import BitsAndBytesConfig
@@ -121,7 +140,7 @@ def get_model(
             "quantization_config": BitsAndBytesConfig(**quantization),
             "device_map": {"": get_device()},
         }
-        return _load(base, get_dtype(dtype), kind, **others).eval()
+        return load_pretrained(base, get_dtype(dtype), kind, **others).eval()
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"train.quantization: {error}. Quantization needs "
@@ -148,10 +167,10 @@ def get_tuned_model(
                 tuned, trust_remote_code=base.trust_remote_code
             )
         model = PeftModel.from_pretrained(
-            _load(base, torch.float32, kind, **others), str(tuned)
+            load_pretrained(base, torch.float32, kind, **others), str(tuned)
         ).merge_and_unload()
     else:
-        model = _load(
+        model = load_pretrained(
             ModelFiles(str(tuned), None, None, base.trust_remote_code), torch.float32, kind
         )
     # Buffers are not cast: rotary frequencies stay in float32, as they do when loaded from disk.
@@ -181,19 +200,3 @@ def get_device() -> str:
     import torch
 
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-
-
-def _load(base: ModelFiles, dtype: "torch.dtype", kind: str, **others: Any) -> "PreTrainedModel":
-    import transformers
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # loading takes only a second
-    load = getattr(transformers, kind).from_pretrained
-    try:
-        return load(base.path, dtype=dtype, use_safetensors=True, **base.arguments, **others)
-    except OSError as error:
-        if error.errno is not None:  # an error of the operating system
-            raise
-        raise UserError(
-            f"{base.path}: {error} Only safetensors are loaded, because a pickle can execute code."
-        ) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.core.config.model import ModelConfig, RandomSource
 from stages.core.models.base_models import ModelFiles
-from stages.core.storage.files import read_json
+from stages.core.models.model_folder import read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def get_model_dimensions(model: ModelConfig, base: ModelFiles) -> ModelDimension
 def _read_config(base: ModelFiles) -> dict[str, Any]:
     path = Path(base.path) / "config.json"
     if path.exists():
-        return read_json(path)
+        return read_object(path)
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(base.path, **base.arguments).to_dict()

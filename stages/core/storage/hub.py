@@ -56,8 +56,7 @@ def get_weights(name: str, commit: str | None) -> list[Path]:
     The cache names a large file by its SHA-256. Missing files are downloaded.
 
     Returns:
-        The files that transformers loads, or an empty list for a local folder or if the model has
-        no safetensors.
+        The files that transformers loads, or an empty list if the model has no safetensors.
 
     Raises:
         UserError: The hub cannot be reached, or a file in the cache is damaged.
@@ -65,8 +64,6 @@ def get_weights(name: str, commit: str | None) -> list[Path]:
     from httpx2 import TransportError
     from transformers.utils.hub import cached_file, cached_files
 
-    if Path(name).is_dir():
-        return []
     options = {"revision": commit, "_raise_exceptions_for_missing_entries": False}
     try:
         single = cached_file(name, "model.safetensors", **options)

@@ -19,7 +19,7 @@ from stages.core.models.classifier import HEADS, MODEL_CLASSES, Reading, get_lim
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import get_model, get_tokenizer
 from stages.train.methods.base import Method
-from stages.train.trainers.classification import LabelTrainer, add_adapter, silence
+from stages.train.trainers.classification import LabelTrainer, add_adapter
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -73,7 +73,7 @@ class Head(Method):
         others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
         others["pad_token_id"] = self.tokenizer.pad_token_id
         dtype = self.config.model.dtype if train.adapter else "float32"
-        with torch.random.fork_rng(), silence():  # a long warning says that the head is new
+        with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = get_model(self.base, dtype, quantization, MODEL_CLASSES[train.method], **others)
         for key, value in self.kept.items():

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, disable_progress_bars
 from transformers import set_seed
 from trl import DPOConfig, KTOConfig, RewardConfig
-from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from stages.core.data.records import Record
 from stages.core.models.loading import get_model
@@ -128,12 +127,11 @@ class RewardModel(Pairs):
         train = self.config.train
         dtype = self.config.model.dtype
         set_seed(self.seed)
-        with suppress_seqcls_warning():  # the warning says that the head is new
-            return get_model(
-                *(self.base, dtype if train.adapter else "float32", train.quantization),
-                kind="AutoModelForSequenceClassification",
-                num_labels=1,
-            )
+        return get_model(
+            *(self.base, dtype if train.adapter else "float32", train.quantization),
+            kind="AutoModelForSequenceClassification",
+            num_labels=1,
+        )
 
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:
         """Return both whole chats."""

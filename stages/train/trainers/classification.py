@@ -1,7 +1,5 @@
 """The trainer of classification heads, and adapters for models with such a head."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import transformers
@@ -41,14 +39,3 @@ def add_adapter(model: Any, adapter: Any, quantized: bool, checkpointing: bool) 
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     return model
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Make transformers log only errors in this block."""
-    before = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(before)

@@ -44,8 +44,6 @@ def show(tokenizer):
         ("{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}", "RecursionError: maximum"),
         ("{{ 'abc' | truncate(1) }}", "AssertionError: expected length"),
         ("{{ raise_exception('no such role') }}", "no such role"),
-        ("{{ messages | unheard }}", "No filter named 'unheard'"),
-        ("{% for %}", "Expected an expression"),
         ("{% for i in [1] %}" * 25 + "{% endfor %}" * 25, "SyntaxError: too many statically"),
         ("{{ [1, 2] | random }}", "it draws at random"),
         ("{{ lipsum() }}", "it draws at random"),
@@ -56,6 +54,20 @@ def test_a_template_that_fails_says_where_and_why(show, body, said):
         show(f"{{# a comment #}}\n{body}")
     assert said in str(caught.value)
     assert "SyntaxError: too many" in said or "in line 2 of the template" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{{ messages | unheard }}", "No filter named 'unheard'"),
+        ("{% for %}", "Expected an expression"),
+        ("{% for message in messages %}{{ mess", "unexpected end of template"),
+    ],
+)
+def test_a_template_with_an_error_of_syntax_ends_the_run(show, body, said):
+    with pytest.raises(UserError, match=rf"is broken in line 2: {said}.*or correct") as caught:
+        show(f"{{# a comment #}}\n{body}")
+    assert not isinstance(caught.value, TemplateError)  # which would be a finding of each row
 
 
 def test_a_template_that_never_ends_is_stopped(show, monkeypatch):

@@ -62,12 +62,6 @@ def test_python_files_of_a_model_are_not_executed_and_named(folder, tmp_path, ca
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_truncated_configuration_is_named(folder):
-    (folder / "config.json").write_text('{"model')
-    with pytest.raises(UserError, match=r"model\.source\.id .*config\.json"):
-        get_hub_model(source(folder), "model.source.id")
-
-
 def test_a_damaged_file_in_the_cache_of_the_hub_is_refused(folder, tmp_path, monkeypatch):
     hub = tmp_path / "hub"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
