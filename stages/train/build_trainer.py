@@ -49,7 +49,7 @@ def get_trainer(
     config = method.config
     train = method.get_examples(records)
     held_out = method.get_examples(validation)
-    train, ids = mix_replay(method, train, [record.id for record in records], Path(folder))
+    train, ids = mix_replay(method, train, records, Path(folder))
     wanted = (
         Validation(config, method.tokenizer, validation)
         if config.train.best.metric != "loss"

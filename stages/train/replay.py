@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.data.control_tokens import get_control_tokens
-from stages.core.data.prompts import Segment, encode_segments, split_chat, split_user_turn
-from stages.core.data.templates import TemplateError
+from stages.core.data.prompts import Segment, encode_segments, split_chat
+from stages.core.data.records import Record
+from stages.core.data.templates import TemplateError, render
 from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from stages.train.examples import IGNORED, make_example
+from stages.train.replay_questions import draw_questions
 from stages.train.replay_rows import SELF, ReplayRow, read_chats
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ POLL_SECONDS = 0.5  # between checks whether the first process has written the r
 
 
 def mix_replay(
-    method: "Method", examples: "Dataset", ids: list[str], folder: Path
+    method: "Method", examples: "Dataset", records: Sequence[Record], folder: Path
 ) -> tuple["Dataset", list[str]]:
     """Append the replay rows to the training examples.
 
@@ -38,23 +40,25 @@ def mix_replay(
         method: The training method. Its configuration sets the number of rows and their source. Its
             `metadata` and `replay` are set from the rows.
         examples: The examples of the task.
-        ids: The ids of the task's records, to which the column `row` of the examples points.
+        records: The task's records, to which the column `row` of the examples points.
         folder: A folder that all processes of this training see. The first process writes the rows
             there and the others wait for them.
 
     Returns:
-        The examples and the ids, both unchanged if `train.replay.fraction` is 0.
+        The examples, and the ids of the records and of the replay rows. Without replay rows
+        (`train.replay.fraction` of 0) the examples are unchanged.
 
     Raises:
         UserError: The file of chats cannot be read, or the base model writes too few useful rows.
     """
+    ids = [record.id for record in records]
     wanted = count_replay_rows(method.config.train, len(examples))
     if not wanted:
         return examples, ids
     from datasets import Dataset, concatenate_datasets
 
     if is_main() and not (folder / FILE).exists():
-        rows, facts = _get_rows(method, min(wanted, method.config.train.replay.rows))
+        rows, facts = _get_rows(method, records, min(wanted, method.config.train.replay.rows))
         write_json(folder / FACTS, facts)
         write_jsonl(folder / FILE, rows)  # written last, because the other processes wait for it
     while not (folder / FILE).exists():  # if the first process fails, the launcher ends this one
@@ -119,15 +123,18 @@ def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, A
     return [make_example(example) for example in examples]
 
 
-def _get_rows(method: "Method", count: int) -> tuple[list[ReplayRow], dict[str, Any]]:
+def _get_rows(
+    method: "Method", records: Sequence[Record], count: int
+) -> tuple[list[ReplayRow], dict[str, Any]]:
     settings = method.config.train.replay
     facts = {"source": settings.source, "fraction": settings.fraction}
     if settings.source != SELF:
         return read_chats(Path(settings.source), count, method.config.seed), facts
     from stages.train.replay_writer import write_rows
 
-    rows, seconds = write_rows(method, count)
-    return rows, {**facts, "writing_seconds": seconds}
+    questions = draw_questions(method, records, round(settings.task_questions * count))
+    rows, seconds = write_rows(method, questions, count)
+    return rows, {**facts, "task_questions": len(questions), "writing_seconds": seconds}
 
 
 def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:
@@ -150,9 +157,7 @@ def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:
 
     A template might render parts of an answer differently, such as thoughts.
     """
-    opening, closing = split_user_turn(tokenizer)
-    control = get_control_tokens(tokenizer)
-    question = control.mark(row.messages[0]["content"])
-    answer = control.mark(row.messages[1]["content"], spoken=True)
+    asked = render(tokenizer, row.messages[:-1], (), answer=True)
+    answer = get_control_tokens(tokenizer).mark(row.messages[-1]["content"], spoken=True)
     end = "" if row.unfinished else tokenizer.eos_token
-    return [Segment(opening + question + closing, False), Segment(answer + end, True)]
+    return [Segment(asked, False), Segment(answer + end, True)]

@@ -61,7 +61,8 @@ def _parse(path: Path, number: int, line: bytes) -> ReplayRow:
         empty = [
             m
             for m in messages
-            if not (m.get("tool_calls") or (isinstance(m["content"], str) and m["content"]))
+            if not m.get("tool_calls")
+            and (not isinstance(m["content"], str) or (not m["content"] and m["role"] != "system"))
         ]
         if messages[-1]["role"] != "assistant" or empty:
             raise ValueError

@@ -13,13 +13,13 @@ of a smaller one.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.encoding import encode_texts
-from stages.core.data.prompts import split_user_turn
+from stages.core.data.prompts import encode_prompt, split_user_turn
+from stages.core.data.records import Message
 from stages.core.errors import UserError
 from stages.core.models.loading import get_dtype, get_model
 from stages.core.storage.cache import cached_folder
@@ -47,12 +47,15 @@ SHORTEST = 8  # characters; shorter questions are left out
 PATIENCE = 4  # the writer gives up after sampling this many questions per wanted row
 
 
-def write_rows(method: "Method", count: int) -> tuple[list[ReplayRow], float]:
+def write_rows(
+    method: "Method", chats: Sequence[list[Message]], count: int
+) -> tuple[list[ReplayRow], float]:
     """Let the base model write rows, or take them from the cache.
 
     Args:
         method: The training method, whose base model writes the rows.
-        count: The number of rows, which all have different questions.
+        chats: Chats to answer. The model writes the questions of the other rows itself.
+        count: The number of rows in all. The questions that the model writes are all different.
 
     Returns:
         The rows and the seconds that writing them took at the time.
@@ -62,22 +65,27 @@ def write_rows(method: "Method", count: int) -> tuple[list[ReplayRow], float]:
             questions are useful.
     """
     writer = _Writer(method)
-    rows: dict[str, ReplayRow] = {}
-    seconds = 0.0
-    most = -(-PATIENCE * count // PART)
+    parts = [writer.answer(chats[i : i + PART]) for i in range(0, len(chats), PART)]
+    answered = [row for folder in parts for row in read_jsonl(folder / "rows.jsonl")]
+    seconds = sum(read_json(folder / "facts.json")["seconds"] for folder in parts)
+    own: dict[str, dict[str, Any]] = {}
+    wanted = count - len(answered)
+    most = -(-PATIENCE * wanted // PART)
     for number in range(most):
         folder = writer.get_part(number)
         seconds += read_json(folder / "facts.json")["seconds"]
         for row in read_jsonl(folder / "rows.jsonl"):
-            question = " ".join(row["messages"][0]["content"].casefold().split())
-            rows.setdefault(question, ReplayRow(f"replay-{len(rows) + 1}", **row))
-        if len(rows) >= count:
-            return list(rows.values())[:count], seconds
-    raise UserError(
-        f"train.replay.source=self: {method.name} wrote {len(rows)} useful rows in {most * PART} "
-        f"attempts, but {count} are wanted. Lower train.replay.rows, or set train.replay.source to "
-        "a JSONL file of chats."
-    )
+            own.setdefault(" ".join(row["messages"][0]["content"].casefold().split()), row)
+        if len(own) >= wanted:
+            break
+    if len(own) < wanted:
+        raise UserError(
+            f"train.replay.source=self: {method.name} wrote {len(own)} useful rows in "
+            f"{most * PART} attempts, but {wanted} are wanted. Lower train.replay.rows, or set "
+            "train.replay.source to a JSONL file of chats."
+        )
+    rows = [*answered, *list(own.values())[:wanted]]
+    return [ReplayRow(f"replay-{n}", **row) for n, row in enumerate(rows, 1)], seconds
 
 
 def sample(seed: int) -> "Choosing":
@@ -119,36 +127,39 @@ class _Writer:
         self._key = sha256_json([*made_of, self._config.model.max_length, self._config.seed])[:24]
 
     def get_part(self, number: int) -> Path:
-        """Return the folder with the `rows.jsonl` and `facts.json` of a part."""
+        """Return the folder with `rows.jsonl` and `facts.json` of questions of the model's own."""
+
+        def chats() -> list[list[Message]]:
+            return [[{"role": "user", "content": text}] for text in self._ask(number)]
+
+        return self._keep(str(number), chats, f"replay answers, part {number + 1}")
+
+    def answer(self, chats: Sequence[list[Message]]) -> Path:
+        """Return the folder with the `rows.jsonl` and `facts.json` of given chats."""
+        return self._keep(sha256_json(chats)[:24], lambda: list(chats), "replay answers, task")
+
+    def _keep(self, name: str, ask: Callable[[], list[list[Message]]], title: str) -> Path:
         return cached_folder(
-            f"replay/{self._key}-{number}", lambda folder: self._write(number, folder)
+            f"replay/{self._key}-{name}", lambda folder: self._write(ask, title, folder)
         )
 
-    def _write(self, number: int, folder: Path) -> None:
+    def _write(self, ask: Callable[[], list[list[Message]]], title: str, folder: Path) -> None:
         started = time.perf_counter()
-        questions = self._ask(number)
-        mark = get_control_tokens(self._tokenizer).mark
-        prompts = [self._encode(self._opening + mark(text) + self._closing) for text in questions]
-        answers = (
-            self._generate(prompts, ANSWER_TOKENS, f"replay answers, part {number + 1}")
-            if prompts
-            else []
-        )
+        chats = ask()
+        prompts = [encode_prompt(self._tokenizer, chat) for chat in chats]
+        answers = self._generate(prompts, ANSWER_TOKENS, title) if prompts else []
         rows = [
             {
-                "messages": [
-                    {"role": "user", "content": text},
-                    {"role": "assistant", "content": answer.text},
-                ],
+                "messages": [*chat, {"role": "assistant", "content": answer.text}],
                 "unfinished": answer.completion_tokens == ANSWER_TOKENS,
             }
-            for text, answer in zip(questions, answers, strict=True)
+            for chat, answer in zip(chats, answers, strict=True)
             if answer.text.strip()
         ]
         write_jsonl(folder / "rows.jsonl", rows)
         write_json(
             folder / "facts.json",
-            {"asked": PART, "kept": len(rows), "seconds": time.perf_counter() - started},
+            {"kept": len(rows), "seconds": time.perf_counter() - started},
         )
 
     def _ask(self, number: int) -> list[str]:

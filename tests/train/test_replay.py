@@ -67,7 +67,7 @@ def chats(path: Path, *rows):
 
 def test_the_base_model_writes_questions_and_its_own_answers(method, workspace):
     found = method(*REPLAY)
-    rows, seconds = write_rows(found, 8)
+    rows, seconds = write_rows(found, [], 8)
     assert len(rows) == 8 == len({row.messages[0]["content"] for row in rows}) and seconds > 0
     assert all(
         [message["role"] for message in row.messages] == ["user", "assistant"] for row in rows
@@ -86,18 +86,18 @@ def test_the_base_model_writes_questions_and_its_own_answers(method, workspace):
 def test_one_seed_writes_the_same_rows_and_a_larger_number_begins_with_them(
     method, workspace, monkeypatch, tmp_path
 ):
-    few, _ = write_rows(method(), 4)
-    many, _ = write_rows(method(), 40)
+    few, _ = write_rows(method(), [], 4)
+    many, _ = write_rows(method(), [], 40)
     assert many[:4] == few and len(many) == 40
-    assert write_rows(method("seed=7"), 4)[0] != few
+    assert write_rows(method("seed=7"), [], 4)[0] != few
     monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path / "other"))
-    assert write_rows(method(), 4)[0] == few
+    assert write_rows(method(), [], 4)[0] == few
 
 
 def test_rows_in_the_cache_are_not_written_again(method, workspace, monkeypatch):
-    first = write_rows(method(), 4)
+    first = write_rows(method(), [], 4)
     monkeypatch.setattr(replay_writer, "get_model", None)
-    assert write_rows(method(), 4) == first
+    assert write_rows(method(), [], 4) == first
 
 
 def test_a_model_that_writes_nothing_of_use_is_said_to(config, workspace, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_model_that_writes_nothing_of_use_is_said_to(config, workspace, monkey
         UserError,
         match=r"tiny-random wrote 0 useful rows in 32 attempts, but 8 are wanted\. Lower train",
     ):
-        write_rows(get_method(config()), 8)
+        write_rows(get_method(config()), [], 8)
 
 
 def test_a_template_that_ends_no_turn_of_the_user_is_refused(method, workspace):
@@ -115,12 +115,11 @@ def test_a_template_that_ends_no_turn_of_the_user_is_refused(method, workspace):
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     )
     with pytest.raises(UserError, match="does not end a user's turn with an end token"):
-        write_rows(found, 4)
+        write_rows(found, [], 4)
 
 
 def mixed(found, records, folder):
-    ids = [record.id for record in records]
-    return mix_replay(found, found.get_examples(records), ids, folder)
+    return mix_replay(found, found.get_examples(records), records, folder)
 
 
 def test_the_share_is_that_of_all_rows_and_few_rows_are_repeated(method, prepared, workspace):
@@ -247,7 +246,7 @@ def test_a_file_that_is_no_use_is_named_with_its_line(config, prepared, workspac
         )
     )
     with pytest.raises(UserError, match=said):
-        mix_replay(found, found.get_examples(prepared["train"][:1] * 4), ["a"] * 4, workspace)
+        mixed(found, prepared["train"][:1] * 4, workspace)
 
 
 def test_training_keeps_the_rows_beside_the_model_and_their_hash(talker, prepared):

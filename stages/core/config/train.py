@@ -69,6 +69,10 @@ class Replay(Section):
     source: Name
     """Where the replay rows come from. With `self` the base model writes them. Otherwise it is a
     JSONL file of chats, which keep their own system messages."""
+    task_questions: Annotated[float, Field(ge=0, le=1)]
+    """The share of the rows that the base model writes by answering questions of the task, asked
+    without the task's system message. From them the model learns to do the task only when it is
+    asked to. It applies to the source `self`, and to rows that are trained with a system message."""
     rows: Count
     """The largest number of different replay rows. An epoch that needs more repeats them."""
     dvc_dependency: Name
