@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stages.core.models.caches import get_batching
 from stages.core.models.constraint import Walk, build_trie
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def generate(
     """Answer every prompt, in the order given, and show a progress bar.
 
     The common prefix of all prompts is computed once. Rows of similar length share a batch, and a
-    finished row leaves its batch.
+    finished row leaves its batch. Where the cache of the model does not allow this, such as beyond a
+    sliding window, transformers generates the answers.
 
     Args:
         model: A causal language model in evaluation mode.
@@ -75,13 +77,20 @@ def generate(
             most likely allowed token is chosen. None allows every answer.
         ignore_eos: Whether every answer takes all `max_new_tokens`, even after an end token. This
             is for timings.
+
+    Raises:
+        UserError: The model keeps nothing of the tokens that it has read.
     """
     from tqdm import tqdm
 
+    from stages.core.models.library_generation import complete
+
+    batching = get_batching(model)
+    room = batching.room - max_new_tokens  # for a prompt
     started = time.perf_counter()
     trie = build_trie(allowed) if allowed else None
     ends = set() if ignore_eos else end_tokens(model, tokenizer)
-    prefix = common_prefix(prompts)
+    prefix = common_prefix(prompts) if min(map(len, prompts)) <= room else 0
     cache = _prefill_prefix(model, prompts[0][:prefix]) if prefix else None
     prefix_seconds = (time.perf_counter() - started) / len(prompts)
     answers: dict[int, Answer] = {}
@@ -92,10 +101,14 @@ def generate(
             [len(prompt) + max_new_tokens for prompt in prompts], max_batch_tokens
         ):
             started = time.perf_counter()
-            rests = [prompts[i][prefix:] for i in batch]
+            rows = [prompts[i] for i in batch]
             step = Walk(trie, len(batch)).choose if trie else choose
             limits = {"max_new_tokens": max_new_tokens, "ends": ends, "pad": tokenizer.pad_token_id}
-            completions = _decode_batch(model, rests, cache, prefix, step, **limits)
+            if len(rows[0]) <= room:
+                rests = [row[prefix:] for row in rows]
+                completions = _decode_batch(model, rests, cache, prefix, step, **limits)
+            else:
+                completions = complete(model, rows, step, padded=batching.padded, **limits)
             seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
             for i, ids in zip(batch, completions, strict=True):
                 text = tokenizer.decode(ids, skip_special_tokens=True)
@@ -237,6 +250,10 @@ def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
         return torch.cat([states[:, :, :prefix], gap, states[:, :, prefix:]], dim=2)
 
     for layers in zip(*(cache.layers for cache in caches), strict=True):
+        if layers[0].keys is None:  # such a layer reads the states of another one
+            continue
+        if layers[0].is_sliding:
+            layers[0].cumulative_length = length
         layers[0].keys = torch.cat([widen(layer.keys) for layer in layers])
         layers[0].values = torch.cat([widen(layer.values) for layer in layers])
     return caches[0]

@@ -1,11 +1,13 @@
 """Log-likelihoods of given texts under a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from stages.core.models.caches import get_batching
 from stages.core.models.generation import Prompt, batches
 
 if TYPE_CHECKING:
@@ -33,11 +35,21 @@ def get_nats(
 
     nats = [0.0] * len(texts)
     with tqdm(total=len(texts), desc=title, unit="row", mininterval=1) as bar:
-        for batch in batches([len(given) + len(told) for given, told in texts], PASS_TOKENS):
+        for batch in _divide(model, [len(given) + len(told) for given, told in texts]):
             for i, value in zip(batch, _read(model, [texts[i] for i in batch]), strict=True):
                 nats[i] = value
             bar.update(len(batch))
     return nats
+
+
+def _divide(model: "PreTrainedModel", lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Divide texts into batches, of equal length if the model cannot read padding."""
+    for batch in batches(lengths, PASS_TOKENS):
+        if get_batching(model).padded:
+            yield batch
+        else:
+            for _, group in groupby(batch, lambda i: lengths[i]):
+                yield list(group)
 
 
 def _read(model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]]) -> list[float]:
@@ -57,10 +69,13 @@ def _read(model: "PreTrainedModel", texts: Sequence[tuple[Prompt, Prompt]]) -> l
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     # Each column predicts the column to its right.
     columns = torch.arange(width - longest - 1, width - 1, device=model.device)
-    out = model(
-        ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=columns
-    )
-    losses = cross_entropy(out.logits.transpose(1, 2).float(), ids[:, -longest:], reduction="none")
+    batching = get_batching(model)
+    others: dict[str, torch.Tensor] = {"logits_to_keep": columns} if batching.columns else {}
+    if batching.padded:
+        others["position_ids"] = positions
+    out = model(ids, attention_mask=mask, use_cache=False, **others)
+    logits = out.logits if batching.columns else out.logits[:, columns]
+    losses = cross_entropy(logits.transpose(1, 2).float(), ids[:, -longest:], reduction="none")
     return [
         float(row[longest - len(told) :].sum())
         for row, (_, told) in zip(losses, texts, strict=True)
