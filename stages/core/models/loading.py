@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.data.template_arguments import set_arguments
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles
@@ -45,18 +46,22 @@ def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerB
             needs it. Otherwise it pads on the right.
 
     Raises:
-        UserError: The model answers chats, but its tokenizer has no chat template or no end token.
-            Or the tokenizer has no token for padding.
+        UserError: The model answers chats, but its tokenizer has no chat template or no end token,
+            or the template does not read one of its arguments. Or the tokenizer has no token for
+            padding.
     """
     # A classifier's texts have no template. The setting is saved with its tokenizer, so that whoever
     # serves it reads `[SEP]` in a text as text too.
     splits = {} if chats else {"split_special_tokens": True}
     tokenizer = _tokenizer_class(base).from_pretrained(base.path, **base.arguments, **splits)
+    tokenizer.chat_template = base.chat_template or tokenizer.chat_template
     if chats and (not tokenizer.chat_template or tokenizer.eos_token_id is None):
         raise UserError(
             f"{base.path}: the tokenizer has no chat template or no end token; choose an "
-            "instruction-tuned model"
+            "instruction-tuned model, or give the file of a template as model.chat_template"
         )
+    if chats and (base.chat_template or base.chat_template_kwargs):
+        tokenizer.chat_template = set_arguments(tokenizer.chat_template, base.chat_template_kwargs)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise UserError(
