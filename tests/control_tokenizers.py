@@ -42,6 +42,21 @@ QWEN = (
     "{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+QWEN3 = (
+    "{%- for m in messages %}"
+    "{%- set text = m.content.split('</think>')[-1].lstrip('\\n') if m.role == 'assistant' "
+    "else m.content %}"
+    "{{- '<|im_start|>' + m.role + '\\n' }}"
+    "{%- if m.role == 'assistant' and loop.last %}"
+    "{{- '<think>\\n' + m.reasoning_content | default('') | trim('\\n') + '\\n</think>\\n\\n' }}"
+    "{%- endif %}"
+    "{{- text + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+)
+"""A template that thinks by default, as that of Qwen3 does."""
 MARKUP = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
 MARKUP += ["<tool_response>", "</tool_response>", "<|fim_prefix|>"]
 # For each family: special tokens (the first one ends a turn), other added tokens, the template.
@@ -52,16 +67,26 @@ FAMILIES = {
     "mistral": (["</s>", "<s>", "[INST]", "[/INST]"], [], MISTRAL),
     "phi": (["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"], [], PHI),
 }
+THINKING = {"qwen3": (["<|im_end|>", "<|im_start|>"], MARKUP, QWEN3)}
 
 
 def make_bytes(name):
     """Make a tokenizer over bytes, as those of Llama 3 and Qwen are."""
-    special, others, template = FAMILIES[name]
+    special, others, template = (FAMILIES | THINKING)[name]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(alphabet)}, merges=[]))
     tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokens.decoder = decoders.ByteLevel()
     return _finish(tokens, special, others, template)
+
+
+def with_begin(made, begin):
+    """Let a tokenizer begin every plain text with a token, as those of Gemma and Llama 3 do."""
+    made.add_special_tokens({"bos_token": begin})
+    made.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A", special_tokens=[(begin, made.bos_token_id)]
+    )
+    return made
 
 
 def make_sentencepiece(name, kind="unigram"):

@@ -198,7 +198,14 @@ def read(model: str) -> ModelDimensions:
     """
     source = HubSource(kind="hub", id=model, revision=None, trust_remote_code=False)
     config = ModelConfig(
-        name=model, source=source, dtype="auto", max_length=2048, max_batch_tokens=2048
+        name=model,
+        source=source,
+        dtype="auto",
+        max_length=2048,
+        max_batch_tokens=2048,
+        chat_template=None,
+        chat_template_kwargs={},
+        dvc_dependency="LICENSE",
     )
     dimensions = get_model_dimensions(config, ModelFiles(model, None, None))
     if dimensions is None:

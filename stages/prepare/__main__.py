@@ -19,7 +19,7 @@ import hydra
 from stages.core.config.schema import Config
 from stages.core.data.records import PREPARED
 from stages.core.entrypoint import stage_main
-from stages.core.models.base_models import get_base_tokenizer
+from stages.core.models.base_models import get_base_tokenizer, read_end_ids
 from stages.core.models.loading import get_tokenizer
 from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.core.storage.files import atomic_directory, write_json
@@ -54,7 +54,7 @@ def main(config: Config, tracker: Tracker) -> None:
         files.write(reader.read())
         seconds = {"rows": time.perf_counter() - started}
         comparison = compare_rows(config, files, reader.drawn)
-        seen = inspect(config, tokenizer, files, comparison, findings)
+        seen = inspect(config, tokenizer, files, comparison, findings, read_end_ids(base))
         findings.add(check_evidence(config, files, comparison.clusters.hint))
         findings.close()
         if findings.failed:

@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.core.config.schema import Config
@@ -31,12 +32,16 @@ def inspect(
     files: SplitFiles,
     comparison: Comparison,
     findings: Findings,
+    ends: Collection[int] = (),
 ) -> Inspection:
-    """Check every record, report findings, and drop or truncate records as configured."""
+    """Check every record, report findings, and drop or truncate records as configured.
+
+    `ends` are the end tokens of the model's generation settings.
+    """
     from tqdm import tqdm
 
     started = time.perf_counter()
-    tokens = TokenCheck(config, tokenizer)
+    tokens = TokenCheck(config, tokenizer, ends)
     preview = Preview(config, tokenizer)
     dropped: dict[str, set[int]] = defaultdict(set)
     replaced: dict[str, dict[int, Record]] = defaultdict(dict)

@@ -3,12 +3,13 @@
 The checks cover token counts, the length limit and which tokens are trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.encoding import get_offsets
+from stages.core.data.end_tokens import get_end_ids
 from stages.core.data.marks import is_marked
 from stages.core.data.prompts import (
     Example,
@@ -38,8 +39,12 @@ Place = tuple[str, int]
 class TokenCheck:
     """Counts the tokens of all records and checks them."""
 
-    def __init__(self, config: Config, tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(
+        self, config: Config, tokenizer: "PreTrainedTokenizerBase", ends: Collection[int] = ()
+    ) -> None:
+        """Take the end tokens that only the model's generation settings name as `ends`."""
         self._config = config
+        self._ends = {*get_end_ids(tokenizer), *ends}
         self._tokenizer = tokenizer
         self._shows_tools = "tools" in str(tokenizer.chat_template)
         self.counts = {split: Counts() for split in SPLITS}
@@ -144,14 +149,14 @@ class TokenCheck:
         return (record if shorter else None), example, [finding]
 
     def _check_trained(self, record: Record, place: Place, example: Example) -> list[Finding]:
-        learned = [token for token, counts in zip(*example, strict=True) if counts]
-        if set(learned) <= {self._tokenizer.eos_token_id}:
+        learned = {token for token, counts in zip(*example, strict=True) if counts}
+        if learned <= self._ends:
             what = "no token of the answer is trained"
             todo = "check how the chat template renders it"
             return [Finding("no_trained_token", *place, "messages", what, todo, record.id)]
-        if self._tokenizer.eos_token_id not in learned:
-            what = "the end-of-turn token is not trained"
-            todo = "choose a model whose chat template ends the answer with it"
+        if not learned & self._ends:
+            what = "no token that ends the model's answers is trained"
+            todo = "choose a model whose chat template ends the answer with one"
             return [Finding("no_end_token", *place, "messages", what, todo, record.id)]
         return []
 

@@ -119,13 +119,17 @@ def _log(candidate: Candidate, report: dict[str, Any], tracker: Tracker) -> str 
 
 def _load(candidate: Candidate) -> tuple[Any, Any]:
     """Load the tuned model and its tokenizer."""
+    from stages.core.models.generation import add_end_tokens
+
     config = candidate.config
     folder = candidate.get_folder()
     base = candidate.get_base()
     if config.train.method in CLASSIFYING:
         return load_classifier(config, folder)
     tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
-    return get_tuned_model(base, config.model.dtype, folder), tokenizer
+    model = get_tuned_model(base, config.model.dtype, folder)
+    add_end_tokens(model, tokenizer)
+    return model, tokenizer
 
 
 def _get_probes(config: Config, tokenizer: Any) -> list[list[int]]:

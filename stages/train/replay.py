@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.data.control_tokens import get_control_tokens
+from stages.core.data.end_tokens import get_last_special, get_turn_end
 from stages.core.data.prompts import Segment, encode_segments, split_chat
 from stages.core.data.records import Record
 from stages.core.data.templates import TemplateError, render
@@ -145,10 +146,9 @@ def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:
     except TemplateError as error:
         raise UserError(f"train.replay.source={source}: {row.id}: {error}") from None
     last = segments[-1]
+    end = get_last_special(tokenizer, last.text) or ""
     return (
-        [*segments[:-1], Segment(last.text.removesuffix(tokenizer.eos_token), True)]
-        if row.unfinished
-        else segments
+        [*segments[:-1], Segment(last.text.removesuffix(end), True)] if row.unfinished else segments
     )
 
 
@@ -159,5 +159,5 @@ def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:
     """
     asked = render(tokenizer, row.messages[:-1], (), answer=True)
     answer = get_control_tokens(tokenizer).mark(row.messages[-1]["content"], spoken=True)
-    end = "" if row.unfinished else tokenizer.eos_token
+    end = "" if row.unfinished else get_turn_end(tokenizer) or tokenizer.eos_token
     return [Segment(asked, False), Segment(answer + end, True)]

@@ -10,12 +10,19 @@ from stages.baseline.__main__ import main as baseline
 from stages.evaluate.__main__ import main as evaluate
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config, entered, write_splits
+from tests.control_tokenizers import QWEN3
 
+# A thinking model, which does not think in any arm.
+THINKING = (
+    "model.chat_template=thinking.jinja",
+    "+model.chat_template_kwargs.enable_thinking=false",
+)
 OPEN = (
     "register=one-task",
     "register.gate.verdict=null",
     "register.gate.min_primary_metric=0.0",
     "train.args.num_train_epochs=1",
+    *THINKING,
 )
 
 
@@ -23,6 +30,7 @@ OPEN = (
 def stages_up_to_register(tmp_path_factory):
     with entered(tmp_path_factory.mktemp("evaluated")) as folder:
         write_splits()
+        Path("thinking.jinja").write_text(QWEN3)
         for stage in (baseline, train, evaluate):
             stage(compose_config(*TINY, *OPEN))
     return folder

@@ -92,6 +92,8 @@ def test_a_changed_metric_is_refused_and_a_comment_in_it_is_not(evaluated, monke
         ("prompt.max_new_tokens=9", "prompt.max_new_tokens"),
         ("model.dtype=bfloat16", "model.dtype"),
         ("model.source.layers=1", "model.source"),
+        ("model.chat_template=null", "model.chat_template"),
+        ("model.chat_template_kwargs.enable_thinking=true", "model.chat_template_kwargs"),
         ("evaluate.options.exact_match={normalise: false}", "evaluate.options"),
         ("evaluate.margin=0.01", "evaluate.margin"),
         ("train.seeds=[43]", "train.seeds"),

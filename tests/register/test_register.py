@@ -12,7 +12,7 @@ from stages.core.storage.locks import one_at_a_time
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
 from tests.conftest import TINY, compose_config
-from tests.register.conftest import OPEN, outcome
+from tests.register.conftest import OPEN, THINKING, outcome
 
 REPORT = {
     "verdict": "fine-tune",
@@ -122,7 +122,7 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
 def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
     import mlflow
 
-    register(compose_config(*TINY))
+    register(compose_config(*TINY, *THINKING))
     assert outcome()["registered"] is False and outcome()["version"] is None
     assert any(reason.startswith("failed: verdict") for reason in outcome()["reasons"])
     assert "**failed**" in Path("reports/model_card.md").read_text()
@@ -168,6 +168,13 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
     assert {metric.dataset_digest for metric in model.metrics} == {
         report["lineage"]["data_sha256"]["test"][:32]
     }
+    loaded = mlflow.transformers.load_model(version.source, return_type="components")
+    asked = [{"role": "user", "content": "Say 7."}]
+    for arguments in ({}, {"enable_thinking": True}):  # a server may pass arguments of its own
+        text = loaded["tokenizer"].apply_chat_template(
+            asked, tokenize=False, add_generation_prompt=True, **arguments
+        )
+        assert text.endswith("Say 7.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
 def test_a_model_that_comes_back_changed_is_not_registered(evaluated, monkeypatch):

@@ -2,10 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, field_validator
 
 from stages.core.config.base import Count, Name, Section
 from stages.core.config.data import WheelSource
+
+PASSED = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+"""What transformers or Tuneproof passes to a chat template. The names of special tokens, such as
+`bos_token`, belong to it too."""
 
 
 class HubSource(Section):
@@ -51,6 +55,22 @@ class ModelConfig(Section):
     """How many tokens a prompt and its answer may have together."""
     max_batch_tokens: Annotated[int, Field(ge=64)]
     """How many tokens a batch of prompts and answers may have in generation, padding included."""
+    chat_template: Name | None
+    """The file of a chat template (Jinja) that replaces the model's own. Null keeps the model's
+    own."""
+    chat_template_kwargs: dict[str, JsonValue]
+    """Arguments of the chat template, such as `enable_thinking: false`. They hold for every prompt
+    of every arm and are saved in the template of the tuned model."""
+    dvc_dependency: Name
+    """What the stages depend on in DVC: the file of the chat template, if there is one."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _arguments_can_be_given(cls, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name in given:
+            if name in PASSED or name.endswith("_token"):
+                raise ValueError(f"{name}: Tuneproof passes this to the template itself; remove it")
+        return given
 
 
 class TransformersEngineConfig(Section):

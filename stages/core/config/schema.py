@@ -24,6 +24,7 @@ from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
 from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
+from stages.core.config.hydra_plugins import template_file as _template  # noqa: F401
 from stages.core.config.hydra_plugins.refused_secrets import RefusedSecrets
 from stages.core.config.hydra_plugins.renamed import SEE_DOCS, FormerNames, find_new_key
 from stages.core.config.model import ModelConfig, TransformersEngineConfig, VllmEngineConfig

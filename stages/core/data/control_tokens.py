@@ -70,6 +70,8 @@ class ControlTokens:
             if content not in named and content in str(self.template) and _is_markup(content)
         ]
         self._contents = {token.content for token in [*special, *written]}
+        # The longest first, because one may end in another.
+        self.special = sorted((token.content for token in special), key=len, reverse=True)
         normalizer = self._backend.normalizer if self._backend else None
         self._spoken = _Marker(special, normalizer)
         self._all = _Marker([*special, *written], normalizer)

@@ -1,12 +1,12 @@
 """Prompts as messages and as token ids, shared by training, generation and serving."""
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.encoding import encode_texts
-from stages.core.data.marks import START, unmark
+from stages.core.data.end_tokens import cut_after_end
+from stages.core.data.marks import unmark
 from stages.core.data.records import Message, Record
 from stages.core.data.templates import TemplateError, Tools, render
 
@@ -96,9 +96,10 @@ def split_chat(
 
     Each answer of weight 1, or without a weight, is a trained part that ends its turn. Messages
     after the last trained answer are left out, because nothing is learned from them. If the
-    template has no end of turn, the tokenizer's end token is added. Otherwise the model would never
-    learn to stop. Some templates render an earlier answer differently once the chat continues, for
-    example to strip thoughts. Only the answers after such an answer are trained.
+    template ends the last answer with no special token, the tokenizer's end token is added.
+    Otherwise the model would never learn to stop. Some templates render an earlier answer
+    differently once the chat continues, for example to strip thoughts. Only the answers after such
+    an answer are trained.
 
     Raises:
         TemplateError: The template refuses the chat. Or it renders the prompt of an answered chat
@@ -106,6 +107,7 @@ def split_chat(
     """
     segments: list[Segment] = []
     before = ""  # the part of the chat that the segments already contain
+    ended = True
     for i, message in enumerate(messages):
         if message["role"] != "assistant" or message.get("weight") == 0:
             continue
@@ -116,10 +118,11 @@ def split_chat(
         if not asked.startswith(before):
             segments = []
             before = ""  # the template now renders earlier answers differently (without thoughts)
-        answer = _cut_after_end(answered[len(asked) :], tokenizer.eos_token)
-        ended = answer if answer.endswith(tokenizer.eos_token) else answer + tokenizer.eos_token
-        segments += [Segment(asked[len(before) :], False), Segment(ended, True)]
+        answer, ended = cut_after_end(tokenizer, answered[len(asked) :])
+        segments += [Segment(asked[len(before) :], False), Segment(answer, True)]
         before = asked + answer
+    if not ended:
+        segments[-1] = Segment(segments[-1].text + tokenizer.eos_token, True)
     return segments
 
 
@@ -156,17 +159,25 @@ def split_record(
     """
     if record.kind == "text":
         text = get_control_tokens(tokenizer).mark(record.target, spoken=True)
-        return [Segment(text + tokenizer.eos_token, True)]
+        return [*_begin_text(tokenizer), Segment(text + tokenizer.eos_token, True)]
     prompt = build_prompt(record, instruction)
     if record.kind == "prompt":
         return [Segment(render(tokenizer, prompt, record.tools, answer=True), False)]
     return split_chat(tokenizer, [*prompt, record.messages[-1]], record.tools)
 
 
-def _cut_after_end(answer: str, end: str) -> str:
-    """Cut an answer after its last end token; return it unchanged if it has none."""
-    ends = [found.end() for found in re.finditer(f"(?<!{START}){re.escape(end)}", answer)]
-    return answer[: ends[-1]] if ends else answer
+def get_text_start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return the token with which the tokenizer begins a plain text, or an empty list.
+
+    The models of Gemma and Llama 3, for example, have seen no text without it. A chat template
+    writes it itself.
+    """
+    bos = tokenizer.bos_token_id
+    return [bos] if bos is not None and tokenizer("").input_ids[:1] == [bos] else []
+
+
+def _begin_text(tokenizer: "PreTrainedTokenizerBase") -> list[Segment]:
+    return [Segment(tokenizer.bos_token, False)] if get_text_start(tokenizer) else []
 
 
 def _explain(asked: str, answered: str) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from stages.core.config.model import VllmEngineConfig
 from stages.core.config.schema import Config
+from stages.core.data.end_tokens import get_end_ids
 from stages.core.environment.processes import ended_by_sigterm
 from stages.core.environment.repository import repository_root
 from stages.core.errors import UserError
@@ -178,7 +179,8 @@ class VllmEngine:
         started = perf_counter()
         bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None)
         with bar, ThreadPoolExecutor(self._parallel) as pool:
-            ask = partial(self._server.complete, choices=choices, ignore_eos=ignore_eos)
+            ends = get_end_ids(self._tokenizer)
+            ask = partial(self._server.complete, choices=choices, ignore_eos=ignore_eos, ends=ends)
             futures = [pool.submit(ask, prompt, max_new_tokens) for prompt in prompts]
             try:
                 for future in as_completed(futures):

@@ -136,11 +136,14 @@ def read_prose(
     """Measure the negative log-likelihood of each prose paragraph.
 
     Returns:
-        `nats` and `tokens`, one number for each paragraph. Both leave out the first token.
+        `nats` and `tokens`, one number for each paragraph. Both leave out the first token, which
+        is the begin token if the tokenizer begins texts with one.
     """
+    from stages.core.data.prompts import get_text_start
     from stages.core.models.likelihood import get_nats
 
     paragraphs = [text.strip() for text in (FOLDER / "prose.txt").read_text().split("\n\n")]
-    ids = tokenizer(paragraphs, add_special_tokens=False)["input_ids"]
+    start = get_text_start(tokenizer)
+    ids = [start + row for row in tokenizer(paragraphs, add_special_tokens=False)["input_ids"]]
     nats = get_nats(model, [(row[:1], row[1:]) for row in ids], title="general prose")
     return {"nats": nats, "tokens": [len(row) - 1 for row in ids]}

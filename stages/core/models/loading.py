@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.data.template_arguments import set_arguments
 from stages.core.data.templates import check_template
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
@@ -48,18 +49,23 @@ def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerB
 
     Raises:
         UserError: The tokenizer cannot be loaded. Or the model answers chats, but its tokenizer has
-            no end token or no sound chat template. Or the tokenizer has no token for padding.
+            no end token or no sound chat template, or the template does not read one of its
+            arguments. Or the tokenizer has no token for padding.
     """
     # A classifier's texts have no template. The setting is saved with its tokenizer, so that whoever
     # serves it reads `[SEP]` in a text as text too.
     splits = {} if chats else {"split_special_tokens": True}
     tokenizer = _load_tokenizer(base, splits)
+    tokenizer.chat_template = base.chat_template or tokenizer.chat_template
     if chats and (not tokenizer.chat_template or tokenizer.eos_token_id is None):
         lacks = "end token" if tokenizer.chat_template else "chat template"
         raise UserError(
-            f"{base.path}: the tokenizer has no {lacks}; choose an instruction-tuned model, or check "
-            "that chat_template.jinja and tokenizer_config.json are there and complete"
+            f"{base.path}: the tokenizer has no {lacks}; choose an instruction-tuned model, give the "
+            "file of a template as model.chat_template, or check that chat_template.jinja and "
+            "tokenizer_config.json are there and complete"
         )
+    if chats and (base.chat_template or base.chat_template_kwargs):
+        tokenizer.chat_template = set_arguments(tokenizer.chat_template, base.chat_template_kwargs)
     if chats:
         check_template(tokenizer)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

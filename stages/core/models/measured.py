@@ -12,6 +12,7 @@ from stages.core.config.schema import Config
 from stages.core.data.predictions import CHOICES, GENERAL_BASE, PREDICTIONS, prompted_arms
 from stages.core.data.records import PREPARED, SPLITS
 from stages.core.environment.code import ROOT, get_digests
+from stages.core.models.base_models import read_template
 from stages.core.models.candidates import Candidate, tuned_candidates
 from stages.core.storage.files import sha256_file, sha256_json
 
@@ -113,4 +114,6 @@ def _get_asked(config: Config) -> dict[str, Any]:
         "prompt.max_new_tokens": config.prompt.max_new_tokens,
         "model.max_length": config.model.max_length,
         "model.dtype": config.model.dtype,
+        "model.chat_template": read_template(config.model),
+        "model.chat_template_kwargs": config.model.chat_template_kwargs,
     }

@@ -18,6 +18,7 @@ from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.metrics.metrics import Metrics
+from stages.core.models.generation import add_end_tokens
 from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt
@@ -81,6 +82,7 @@ class Grpo(Method):
                 "train.args.gradient_accumulation_steps or "
                 "train.args.per_device_train_batch_size."
             )
+        add_end_tokens(common["model"], self.tokenizer)  # TRL ends answers by these settings
         if args.beta and not common["peft_config"]:  # TRL loads the reference model again
             args.model_init_kwargs = self.base.arguments
         return GrpoTrainer(reward_funcs=[reward], progress=progress, **common)

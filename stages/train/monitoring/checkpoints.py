@@ -51,14 +51,26 @@ def training_fingerprint(config: Config, base: "ModelFiles", seed: int) -> str:
     chats = Path(replay.source) if replay.fraction else None
     settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
     short = config.prompt.tuned_system_prompt
-    model = config.model.model_dump()
+    model = config.model.model_dump(exclude={"chat_template", "dvc_dependency"})
     weights = [
         base.sha256,
         base.revision,
         base.path if base.sha256 is None and base.revision is None else None,
     ]
     return sha256_json(
-        [config.seed, seed, data, short, model, weights, settings, versions(), code, together]
+        [
+            config.seed,
+            seed,
+            data,
+            short,
+            model,
+            base.chat_template,
+            weights,
+            settings,
+            versions(),
+            code,
+            together,
+        ]
     )[:24]
 
 

@@ -79,7 +79,10 @@ def test_a_template_without_an_end_of_turn_still_teaches_to_stop(tokenizer):
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
     example = encode(tokenizer, TURNS)
     assert example.ids[-1] == tokenizer.eos_token_id and example.trained[-1]
-    assert learned(tokenizer, example).count("<|im_end|>") == 2
+    # The prompt that is asked later has no end token after the first answer either.
+    asked = encode_prompt(tokenizer, TURNS[:3])
+    assert example.ids[: len(asked)] == asked
+    assert learned(tokenizer, example).count("<|im_end|>") == 1
 
 
 def test_tools_reach_the_template(tokenizer):

@@ -67,6 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply(400, {{"error": {{"message": "the prompt is too long"}}}})
         assert self.path == "/v1/completions" and body["model"] == arguments["--served-model-name"]
         assert body["temperature"] == 0 and body["return_token_ids"] is True
+        assert body["ignore_eos"] or body["stop_token_ids"] == [{end}]
         ids = (prompt[::-1] + [{end}])[: body["max_tokens"]]
         reason = "stop" if ids[-1] == {end} else "length"
         read = [0, *prompt] if mode == "adds a token" else prompt
