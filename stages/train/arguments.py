@@ -1,4 +1,4 @@
-"""Build the arguments of TRL, transformers and peft and choose the attention implementation."""
+"""Build the arguments of TRL and transformers and choose the attention implementation."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,8 +7,6 @@ from stages.core.errors import UserError
 from stages.core.models.loading import get_dtype
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
-
     from stages.train.methods.base import Method
 
 EAGER_TOKENS = 512  # See choose_attention.
@@ -73,24 +71,6 @@ def get_arguments(
 
 def _name(kind: type) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-
-
-def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
-    """Build peft's configuration from `train.adapter`, or return None to train every weight.
-
-    Raises:
-        UserError: If peft does not know an argument or rejects its value.
-    """
-    if train.adapter is None:
-        return None
-    from peft import LoraConfig
-
-    try:
-        return LoraConfig(task_type=task_type, **train.adapter)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"train.adapter: peft.LoraConfig rejects these arguments: {error}"
-        ) from None
 
 
 def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:

@@ -10,7 +10,14 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.planning.auto import resolve
 from stages.core.planning.model_dimensions import get_model_dimensions
-from stages.train.arguments import choose_attention, compile_layers, get_adapter, get_arguments
+from stages.train.adapter import (
+    check_mergeable,
+    copy_initial,
+    get_adapter,
+    target_experts,
+    train_in_float32,
+)
+from stages.train.arguments import choose_attention, compile_layers, get_arguments
 from stages.train.monitoring.checkpoints import Checkpoints
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
@@ -69,10 +76,10 @@ def get_trainer(
     model.set_attn_implementation(choose_attention(config.train, model, max(train["length"])))
     progress = TrainingProgress(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
-    common |= {
-        "processing_class": method.tokenizer,
-        "peft_config": get_adapter(config.train, method.task_type),
-    }
+    adapter = get_adapter(config.train, method.task_type)
+    if adapter and config.train.adapter is not None:
+        target_experts(adapter, config.train.adapter, model)
+    common |= {"processing_class": method.tokenizer, "peft_config": adapter}
     try:
         trainer: Any = method.make_trainer(progress, **common)
     # TRL and peft check their own arguments.
@@ -80,6 +87,11 @@ def get_trainer(
         raise UserError(
             f"train.method={config.train.method}: TRL or peft rejects this configuration: {error}"
         ) from error
+    # DeepSpeed needs adapters of the type of the frozen weights, and keeps float32 copies itself.
+    if not trainer.is_deepspeed_enabled:
+        train_in_float32(trainer.model)
+    check_mergeable(trainer.model)
+    trainer.initial_adapter = copy_initial(config.train.adapter, trainer.model)
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.validation = wanted

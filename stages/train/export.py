@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from stages.core.environment.lineage import config_sha256, data_sha256, hardware, versions
 from stages.core.environment.repository import git_commit
 from stages.core.storage.files import read_json, write_json
+from stages.train.adapter import make_plain
 from stages.train.determinism import describe_determinism
+from stages.train.reload_check import check_reloaded, measure
 
 if TYPE_CHECKING:
     from stages.train.methods.base import Method
@@ -34,7 +36,11 @@ def save(
         key: The fingerprint of everything that the weights depend on.
         to: The folder to write to.
         measured: The file for the measured numbers (`MEASURED`) and the commit.
+
+    Raises:
+        UserError: The model in the files is not the one that was trained.
     """
+    trained = measure(trainer, method, trainer.model)
     trainer.save_model(str(to))
     if not trainer.is_world_process_zero():
         return
@@ -46,7 +52,10 @@ def save(
     method.tokenizer.save_pretrained(to)
     # This file is a pickle, and loading a pickle runs code.
     (to / "training_args.bin").unlink(missing_ok=True)
+    make_plain(to, trainer.initial_adapter)
     method.finish(to)
+    attention = getattr(trainer.model.config, "_attn_implementation", None)
+    reloaded = check_reloaded(trainer, method, trained, to)
     if method.replay:
         shutil.copy(method.replay, to)
     facts = {
@@ -64,9 +73,8 @@ def save(
         "seed": method.seed,
         "versions": versions(),
         "hardware": hardware(),
-        "determinism": describe_determinism(
-            getattr(trainer.model.config, "_attn_implementation", None)
-        ),
+        "determinism": describe_determinism(attention),
+        "loss_after_reloading": reloaded,
         **method.metadata,
     }
     replay = facts.get("replay") or {}

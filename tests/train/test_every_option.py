@@ -13,7 +13,8 @@ from stages.core.errors import UserError
 from stages.core.models.loading import CAUSAL, TUNED, get_tuned_model
 from stages.core.storage.files import write_jsonl
 from stages.train.__main__ import main
-from stages.train.arguments import get_adapter, get_arguments
+from stages.train.adapter import get_adapter
+from stages.train.arguments import get_arguments
 from stages.train.build_trainer import choose_auto
 from stages.train.methods import get_method
 from tests.conftest import ROOT, TINY, compose_config

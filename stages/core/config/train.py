@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from stages.core.config.adapter import check_adapter
 from stages.core.config.base import Count, Kind, Name, Section, Seed
 from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, RandomSource
@@ -190,6 +191,12 @@ class TrainConfig(Section):
     arguments `learning_rate`, `num_train_epochs` and `per_device_train_batch_size` may be
     `auto`."""
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether the model is evaluated during training."""
+        # The default of transformers is no evaluation.
+        return self.args.get("eval_strategy", "no") not in ("no", False, None)
+
     def get_effective(self) -> dict[str, Any]:
         """Return the settings on which the trained weights depend, except the seed."""
         settings = self.model_dump(exclude=WITHOUT_EFFECT)
@@ -217,6 +224,14 @@ class TrainConfig(Section):
         if self.quantization is not None and self.adapter is None:
             raise ValueError(
                 "quantization: needs an adapter, because quantized weights are not trained"
+            )
+        if self.adapter is not None:
+            quantized = self.quantization is not None
+            check_adapter(self.adapter, self.method, quantized, self.args.get("beta"))
+        if self.best.patience and not self.evaluates:
+            raise ValueError(
+                "best.patience: nothing is evaluated during training, so training would never stop "
+                "early; set args.eval_strategy=epoch or steps, or best.patience=null"
             )
         if self.encoder and self.quantization:
             raise ValueError(

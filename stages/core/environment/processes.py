@@ -25,6 +25,8 @@ WORKER = "TUNEPROOF_WORKER"
 # Environment variable of a worker: the MLflow runs of the stage, which the launching process
 # opened.
 RUNS = "TUNEPROOF_RUNS"
+# accelerate sets these to `true` in the workers that it starts if they share the weights.
+SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 SECOND = 1  # between two looks at whether DVC still runs
 WORKER_COMMAND = "queue-worker"  # of dvc exp; the name of the worker follows
 
@@ -48,14 +50,8 @@ def get_runs() -> list[str]:
 
 
 def is_sharded() -> bool:
-    """Return whether each worker will hold only a part of the model.
-
-    accelerate sets environment variables that say so in the workers that it starts.
-    """
-    return any(
-        os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true"
-        for kind in ("FSDP", "DEEPSPEED")
-    )
+    """Return whether each worker will hold only a part of the model."""
+    return any(os.environ.get(variable, "").lower() == "true" for variable in SHARDING)
 
 
 def count_cores() -> int:

@@ -9,9 +9,12 @@ from stages.core.config.schema import Config
 from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles, get_base_model
-from stages.core.models.loading import get_model, get_tokenizer
+from stages.core.models.loading import CAUSAL, get_model, get_tokenizer
+
+LOSS_TOKENS = 512  # of a row, so that the logits of a large vocabulary take little memory
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from transformers import Trainer
 
@@ -23,6 +26,8 @@ class Method(ABC):
 
     task_type = "CAUSAL_LM"
     """The name that peft gives the task."""
+    model_class = CAUSAL
+    """The auto class of transformers that loads the model."""
 
     def __init__(self, config: Config, seed: int) -> None:
         """Fetch the files of the base model and load its tokenizer.
@@ -93,6 +98,36 @@ class Method(ABC):
             common: `model`, `args`, `train_dataset`, `eval_dataset`, `processing_class` and
                 `peft_config`.
         """
+
+    def get_row_ids(self, row: dict[str, Any]) -> list[int]:
+        """Return the token ids of an example, with an answer if it has one."""
+        return row["input_ids"]
+
+    def compute_row_loss(self, model: Any, row: dict[str, Any]) -> "torch.Tensor":
+        """Compute a loss of one example that depends on the whole model, without its weights.
+
+        This is the mean over the first `LOSS_TOKENS` tokens, in nats. It need not be the loss of
+        training.
+        """
+        import torch
+
+        ids = torch.tensor([self.get_row_ids(row)[:LOSS_TOKENS]], device=model.device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")
+        return loss / max(len(logits), 1)
+
+    def load_saved(self, folder: Path) -> Any:
+        """Load what was saved, as it was trained: an adapter is not merged.
+
+        Args:
+            folder: The folder with the adapter or with the whole model.
+        """
+        if self.config.train.adapter is None:
+            files = ModelFiles(str(folder), None, None, self.base.trust_remote_code)
+            return get_model(files, "float32", kind=self.model_class)
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(self.get_model(), str(folder)).eval()
 
     def finish(self, folder: Path) -> None:  # noqa: B027  (most methods have nothing to add)
         """Add the files of this method to the folder of the saved model."""

@@ -18,6 +18,7 @@ from stages.core.models.base_models import ModelFiles
 from stages.core.models.classifier import HEADS, MODEL_CLASSES, Reading, get_limit, read_texts
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import get_model, get_tokenizer
+from stages.train.examples import IGNORED
 from stages.train.methods.base import Method
 from stages.train.trainers.classification import LabelTrainer, add_adapter
 
@@ -42,6 +43,7 @@ class Head(Method):
 
     def __init__(self, config: Config, seed: int) -> None:
         super().__init__(config, seed)
+        self.model_class = MODEL_CLASSES[config.train.method]
         self.labels: list[str] = []
         """The labels in the order of the head. They are known once the training rows are read."""
         self.kept: dict[str, Any] = {}
@@ -75,7 +77,7 @@ class Head(Method):
         dtype = self.config.model.dtype if train.adapter else "float32"
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = get_model(self.base, dtype, quantization, MODEL_CLASSES[train.method], **others)
+            model = get_model(self.base, dtype, quantization, self.model_class, **others)
         for key, value in self.kept.items():
             setattr(model.config, key, value)
         self.settings = model.config
@@ -166,6 +168,15 @@ class Head(Method):
             preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
             **common,
         )
+
+    def compute_row_loss(self, model: Any, row: dict[str, Any]) -> torch.Tensor:
+        """Compute the mean cross-entropy of the labels."""
+        ids = torch.tensor([row["input_ids"]], device=model.device)
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        labels = torch.tensor(row["labels"], device=model.device).flatten()
+        flat = logits.view(len(labels), -1).float()
+        loss = torch.nn.functional.cross_entropy(flat, labels, reduction="sum")
+        return loss / (labels != IGNORED).sum().clamp(min=1)
 
     @abstractmethod
     def get_collator(self) -> Any:

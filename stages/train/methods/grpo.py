@@ -64,6 +64,10 @@ class Grpo(Method):
             ]
         )
 
+    def get_row_ids(self, row: dict[str, Any]) -> list[int]:
+        """Return the token ids of the prompt."""
+        return encode_texts(self.tokenizer, [row["prompt"]])[0]
+
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "GrpoTrainer":
         """Create TRL's trainer with the metric as the only reward.
 

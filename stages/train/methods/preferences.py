@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import set_seed
 from trl import DPOConfig, KTOConfig, RewardConfig
@@ -69,6 +70,10 @@ class Dpo(Pairs):
         """Return the prompt and the two answers separately."""
         return {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
 
+    def get_row_ids(self, row: dict[str, Any]) -> Ids:
+        """Return the prompt with the better answer."""
+        return row["prompt_ids"] + row["chosen_ids"]
+
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> DpoTrainer:
         """Create the trainer with the base model as the reference."""
         return DpoTrainer(ref_model=get_reference(**common), progress=progress, **common)
@@ -105,6 +110,10 @@ class Orpo(Pairs):
             columns[f"{name}_labels"] = [IGNORED] * len(prompt) + answer
         return columns
 
+    def get_row_ids(self, row: dict[str, Any]) -> Ids:
+        """Return the chat with the better answer."""
+        return row["chosen_input_ids"]
+
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> OrpoTrainer:
         """Create the trainer, which needs no reference model."""
         disable_progress_bars()  # TRL maps the rows three times although nothing is left to do
@@ -115,6 +124,7 @@ class RewardModel(Pairs):
     """A reward model, which is the base model with a head that scores better chats higher."""
 
     task_type = "SEQ_CLS"
+    model_class = "AutoModelForSequenceClassification"
     arguments = RewardConfig
 
     @property
@@ -129,7 +139,7 @@ class RewardModel(Pairs):
         set_seed(self.seed)
         return get_model(
             *(self.base, dtype if train.adapter else "float32", train.quantization),
-            kind="AutoModelForSequenceClassification",
+            kind=self.model_class,
             num_labels=1,
         )
 
@@ -137,16 +147,20 @@ class RewardModel(Pairs):
         """Return both whole chats."""
         return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}
 
+    def compute_row_loss(self, model: Any, row: dict[str, Any]) -> torch.Tensor:
+        """Compute minus the log-probability that the better chat wins."""
+        chosen, rejected = (
+            model(input_ids=torch.tensor([row[key]], device=model.device)).logits[0, 0].float()
+            for key in ("chosen_ids", "rejected_ids")
+        )
+        return -torch.nn.functional.logsigmoid(chosen - rejected)
+
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> RewardModelTrainer:
         """Create TRL's trainer, which also sets the padding token of the model.
 
         The model reads the score at the last token that is not padding.
         """
         trainer = RewardModelTrainer(progress=progress, **common)
-        for name, module in trainer.model.named_modules():
-            if name.endswith("score"):
-                # The head is trained whole, and neither peft nor TRL keeps it in float32.
-                module.float()
         self.model_config = trainer.model.config
         return trainer
 
@@ -189,6 +203,10 @@ class Kto(Judged):
                 )
             ]
         )
+
+    def get_row_ids(self, row: dict[str, Any]) -> Ids:
+        """Return the prompt with its answer."""
+        return row["prompt_ids"] + row["completion_ids"]
 
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> KtoTrainer:
         """Create the trainer with the base model as the reference."""

@@ -7,8 +7,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction
@@ -76,7 +74,7 @@ class Validation:
         if not prompts:
             return []
         model.eval()
-        with torch.autocast(model.device.type, torch.bfloat16, enabled=trainer.args.bf16):
+        with trainer.autocast():
             found = generate(
                 model,
                 self._tokenizer,

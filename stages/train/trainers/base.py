@@ -94,6 +94,8 @@ class ResumableTrainerMixin:
         self.validation: Validation | None = None
         """Scores validation rows at each evaluation if a metric selects the best checkpoint."""
         self.order: EpochOrder | None = None
+        self.initial_adapter: dict[str, torch.Tensor] = {}
+        """What `stages.train.adapter.copy_initial` returned before training."""
         self.data_collator: Any = Collator(self.data_collator, keep_rows=False)
         model: Any = self.model  # type: ignore[attr-defined]
         # peft writes its own model card beside every adapter.
@@ -107,6 +109,12 @@ class ResumableTrainerMixin:
 
         TRL and peft would write one at every checkpoint, which nobody reads.
         """
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which training computes matrix products."""
+        args: Any = self.args  # type: ignore[attr-defined]
+        dtype = torch.float16 if args.fp16 else torch.bfloat16
+        return torch.autocast(args.device.type, dtype, enabled=args.fp16 or args.bf16)
 
     def take_rows(self, inputs: Any) -> list[int]:
         """Remove the positions of the rows from a batch and return them."""

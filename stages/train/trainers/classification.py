@@ -19,7 +19,7 @@ class LabelTrainer(ResumableTrainerMixin, transformers.Trainer):
 
 
 def add_adapter(model: Any, adapter: Any, quantized: bool, checkpointing: bool) -> Any:
-    """Add an adapter to a model whose new head is trained whole, in float32 like the adapter.
+    """Add an adapter to a model whose new head is trained whole.
 
     Args:
         model: The model with a new head.
@@ -33,9 +33,4 @@ def add_adapter(model: Any, adapter: Any, quantized: bool, checkpointing: bool) 
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
     # The new head gets no adapter, because it is trained whole (`modules_to_save`).
     adapter.exclude_modules = adapter.exclude_modules or HEADS
-    model = get_peft_model(model, adapter)
-    # peft converts its own weights to float32 but leaves those of the head as they were.
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return model
+    return get_peft_model(model, adapter)

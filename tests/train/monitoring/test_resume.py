@@ -113,6 +113,17 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(
     assert not list(FOLDER.glob("*/checkpoint-*"))  # what is finished needs no checkpoints
 
 
+def test_a_part_of_the_base_model_is_the_same_one_after_a_kill(
+    prepared, monkeypatch, uninterrupted
+):
+    random = "++train.adapter.init_lora_weights=pissa_niter_2"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_at(patch, 8)
+        run(random)
+    main(compose_config(*SMALL, random))
+    same(uninterrupted(random), read())
+
+
 def test_dropout_and_accumulated_batches_go_on_too(prepared, monkeypatch, uninterrupted):
     more = ("train.adapter.lora_dropout=0.3", "train.args.gradient_accumulation_steps=2")
     with monkeypatch.context() as patch, pytest.raises(Killed):

@@ -1,0 +1,112 @@
+"""What is saved of an adapter is what was trained, or nothing is saved."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stages.core.errors import UserError
+from stages.core.models.loading import TUNED
+from stages.train import export
+from stages.train.__main__ import main
+from tests.conftest import TINY, compose_config
+from tests.train.test_every_option import FAST, label
+from tests.train.test_every_option import prepare as prepare_rows
+
+ADAPTER = "++train.adapter={r: 4, lora_alpha: 8, target_modules: all-linear"
+STEPS = ("train.args.max_steps=3", "model.source.hidden_size=16")
+
+
+def train(*more, adapter="", option="lora"):
+    """Train three steps and return what `training.json` says about the files."""
+    given = f"{ADAPTER}{', ' if adapter else ''}{adapter}}}"
+    main(compose_config(*TINY, *FAST, *STEPS, f"train={option}", given, *more))
+    return json.loads((TUNED / "training.json").read_text())["loss_after_reloading"]
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        "init_lora_weights: false",
+        "init_lora_weights: gaussian",
+        "init_lora_weights: orthogonal",
+        "init_lora_weights: mica",
+        "init_lora_weights: pissa",
+        "init_lora_weights: pissa_niter_2",
+        "init_lora_weights: olora, modules_to_save: [lm_head]",
+        "init_lora_weights: pissa_niter_2, use_rslora: true, rank_pattern: {q_proj: 2}, "
+        "alpha_pattern: {k_proj: 6}",
+        "use_dora: true, modules_to_save: [lm_head]",
+        "trainable_token_indices: [65, 66]",
+    ],
+)
+def test_what_is_loaded_back_is_what_was_trained(prepared, adapter):
+    found = train(adapter=adapter)
+    assert found["reloaded"] == pytest.approx(found["trained"], rel=1e-6)
+    assert found["merged"] == pytest.approx(found["trained"], rel=1e-5)
+
+
+def test_a_random_part_of_the_base_model_would_be_another_one_when_loaded(prepared, monkeypatch):
+    monkeypatch.setattr(export, "make_plain", lambda *_: None)
+    with pytest.raises(SystemExit, match="the saved files are not what was trained: the loss of 4"):
+        train(adapter="init_lora_weights: pissa_niter_2")
+    assert not TUNED.exists() and not Path("metrics/train.json").exists()
+
+
+def test_the_head_of_a_classifier_is_saved_beside_a_part_of_the_base_model(workspace):
+    prepare_rows(label)
+    found = train(option="sequence-classification", adapter="init_lora_weights: pissa_niter_2")
+    assert found["reloaded"] == pytest.approx(found["trained"], rel=1e-5)
+    assert "score.weight" in "".join(load_file(TUNED / "adapter_model.safetensors"))
+    assert json.loads((TUNED / "adapter_config.json").read_text())["r"] == 8
+
+
+@pytest.mark.parametrize("option", ["lora", "full"])
+def test_a_weight_that_was_not_saved_stops_before_anything_is_written(
+    prepared, monkeypatch, option
+):
+    def forget(folder, _):
+        [path] = folder.glob("*.safetensors")
+        weights = load_file(path)
+        save_file({k: torch.zeros_like(w) for k, w in weights.items()}, path, {"format": "pt"})
+
+    monkeypatch.setattr(export, "make_plain", forget)
+    with pytest.raises(SystemExit, match=r"is \d+\.\d+, and it was \d+\.\d+ before saving"):
+        main(compose_config(*TINY, *FAST, *STEPS, f"train={option}"))
+    assert not TUNED.exists()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "more", "said"),
+    [
+        ("init_lora_weights: eva", (), "eva: peft computes its initial values from a pass over"),
+        ("init_lora_weights: corda", (), "corda: peft computes"),
+        ("init_lora_weights: lora_ga", (), "lora_ga: peft computes"),
+        ("init_lora_weights: loftq", (), "loftq: it replaces the base model's weights"),
+        ("init_lora_weights: pissa, use_dora: true", (), "DoRA scales that part too"),
+        ("init_lora_weights: olora", ("train=dpo",), "the reference of method dpo"),
+        ("init_lora_weights: pissa", ("train=grpo",), "the reference of method grpo"),
+        ("init_lora_weights: pissa", ("train=qlora",), "needs weights that are not quantized"),
+        ("alora_invocation_tokens: [1]", (), "cannot be merged into the base model"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused_before_any_work(config, adapter, more, said):
+    with pytest.raises(UserError, match=said):
+        config(*more, f"{ADAPTER}, {adapter}}}")
+
+
+def test_biases_that_the_base_model_does_not_have_cannot_be_merged(prepared):
+    with pytest.raises(SystemExit, match=r"lora_bias: \S+q_proj of the base model has no bias"):
+        train(adapter="lora_bias: true")
+
+
+def test_a_part_of_shared_weights_cannot_be_moved_into_an_adapter(config, monkeypatch):
+    from stages.train.adapter import get_adapter
+
+    train = config(f"{ADAPTER}, init_lora_weights: pissa}}").train
+    assert get_adapter(train, "CAUSAL_LM").init_lora_weights == "pissa"
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"pissa is computed from whole weights.*launcher=ddp"):
+        get_adapter(train, "CAUSAL_LM")
