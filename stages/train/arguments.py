@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.config.train import TrainConfig
 from stages.core.errors import UserError
-from stages.core.models.loading import get_dtype
+from stages.core.models.loading import get_device, get_dtype
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -93,10 +93,12 @@ def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
         ) from None
 
 
-def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
+def choose_attention(train: TrainConfig, model: Any, longest: int, dtype: str) -> str:
     """Return the attention implementation for training and resolve `auto`.
 
-    On a GPU `auto` means the model's own choice. On a CPU it means `per_row` for method `sft` if
+    On a GPU `auto` means `varlen` for method `sft` if the layers are not compiled and the kernel
+    suits the GPU, the precision and the model (`stages.train.trainers.varlen_attention`). Otherwise
+    on a GPU it means the model's own choice. On a CPU it means `per_row` for method `sft` if
     the layers are not compiled and the model can pack rows (`stages.train.trainers.packing`).
     Otherwise on a CPU it means `eager` if no row has more than `EAGER_TOKENS` tokens, or else the
     model's own choice.
@@ -105,29 +107,45 @@ def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
     720 tokens/s with `eager` and at 590 tokens/s with `sdpa`. The backward pass of `sdpa` is slow
     for short rows. The memory of `eager` grows with the square of the row length.
 
+    Args:
+        train: The section of the training.
+        model: The model without an adapter.
+        longest: The tokens of the longest row.
+        dtype: The precision of the matrix products, as `model.dtype` names it.
+
     Raises:
-        UserError: If `train.attention` is `per_row` and this model cannot be trained with it.
+        UserError: If `train.attention` is `per_row` or `varlen` and this model cannot be trained
+            with it here.
     """
     from stages.train.trainers.packing import can_pack
     from stages.train.trainers.row_attention import PER_ROW
+    from stages.train.trainers.varlen_attention import VARLEN, can_use_varlen
 
+    sft = train.method == "sft"
     compiled = train.args.get("torch_compile")
-    packs = (
-        train.method == "sft" and model.device.type == "cpu" and not compiled and can_pack(model)
-    )
+    cpu = get_device() == "cpu"  # a sharded model is not on its GPU yet
+    packs = sft and cpu and not compiled and can_pack(model)
+    varies = sft and can_pack(model, windows=True) and can_use_varlen(model, get_dtype(dtype))
     if train.attention == PER_ROW and not packs:
         raise UserError(
             f"train.attention={PER_ROW} is only for train.method=sft on a CPU, with "
             "layers that are not compiled and a model whose tokens attend to all tokens before "
             "them; set train.attention=auto"
         )
+    if train.attention == VARLEN and not varies:
+        raise UserError(
+            f"train.attention={VARLEN} is only for train.method=sft on an NVIDIA GPU of compute "
+            "capability 8.0 or later (Ampere), in bfloat16 or float16, with a model whose tokens "
+            "attend to the tokens before them without attention dropout, soft caps and sinks; "
+            "set train.attention=auto"
+        )
     if train.attention != "auto":
         return train.attention
-    if model.device.type != "cpu":
-        return model.config._attn_implementation
+    if varies and not compiled:
+        return VARLEN
     if packs:
         return PER_ROW
-    return "eager" if longest <= EAGER_TOKENS else model.config._attn_implementation
+    return "eager" if cpu and longest <= EAGER_TOKENS else model.config._attn_implementation
 
 
 def compile_layers(model: Any) -> None:

@@ -66,7 +66,10 @@ def get_trainer(
         )
         arguments._n_gpu = 1
     model = method.get_model()
-    model.set_attn_implementation(choose_attention(config.train, model, max(train["length"])))
+    longest = max(train["length"])
+    model.set_attn_implementation(
+        choose_attention(config.train, model, longest, config.model.dtype)
+    )
     progress = TrainingProgress(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     common |= {

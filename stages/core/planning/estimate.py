@@ -6,6 +6,7 @@ loaded. `train` repeats it and reports how far it was off.
 """
 
 import math
+import os
 import shutil
 import time
 from functools import cache
@@ -150,7 +151,13 @@ def _unknown(train: TrainConfig) -> str | None:
         return f"training will run in processes of launcher.kind={train.launcher.kind}"
     if train.quantization is not None or any(train.args.get(key) for key in RECOMPUTES):
         return "there is no estimate for quantization or gradient checkpointing"
-    return "training will run on the GPU" if shutil.which("nvidia-smi") else None
+    return "training will run on the GPU" if _has_gpu() else None
+
+
+def _has_gpu() -> bool:
+    """Return whether torch will probably find a GPU, without importing it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    return visible and shutil.which("nvidia-smi") is not None
 
 
 def operations(train: TrainConfig, dimensions: ModelDimensions, tokens: int, trained: int) -> float:
