@@ -72,7 +72,7 @@ class Head(Method):
         quantization = train.quantization and {"llm_int8_skip_modules": HEADS, **train.quantization}
         others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
         others["pad_token_id"] = self.tokenizer.pad_token_id
-        dtype = self.config.model.dtype if train.adapter else "float32"
+        dtype = self.config.model.dtype if train.adapter else train.trained_dtype
         with torch.random.fork_rng(), silence():  # a long warning says that the head is new
             torch.manual_seed(self.seed)
             model = get_model(self.base, dtype, quantization, MODEL_CLASSES[train.method], **others)

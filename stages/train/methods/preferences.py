@@ -126,11 +126,11 @@ class RewardModel(Pairs):
     def get_model(self) -> Any:
         """Load the base model with a new head for one score, initialised from the seed."""
         train = self.config.train
-        dtype = self.config.model.dtype
+        dtype = self.config.model.dtype if train.adapter else train.trained_dtype
         set_seed(self.seed)
         with suppress_seqcls_warning():  # the warning says that the head is new
             return get_model(
-                *(self.base, dtype if train.adapter else "float32", train.quantization),
+                *(self.base, dtype, train.quantization),
                 kind="AutoModelForSequenceClassification",
                 num_labels=1,
             )
