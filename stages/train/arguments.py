@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.train import TrainConfig
+from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.loading import get_device, get_dtype
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from stages.train.methods.base import Method
 
 EAGER_TOKENS = 512  # See choose_attention.
+# What `train.args` may override.
+DEFAULTS = {"bf16", "ddp_find_unused_parameters", "accelerator_config"}
 # The number of checkpoints to keep: the last one, the best one, and the one before the last in
 # case the last one is incomplete.
 KEPT = 3
@@ -33,6 +36,8 @@ def get_arguments(
             sets the argument itself.
     """
     import torch
+
+    from stages.train.trainers.sharding import SYNC_EACH_BATCH
 
     train = method.config.train
     evaluates = given.get("eval_strategy", "no")
@@ -56,9 +61,10 @@ def get_arguments(
             if evaluates == "steps" and "eval_steps" in given
             else {}
         ),
+        **({"accelerator_config": SYNC_EACH_BATCH} if is_sharded() else {}),
         **method.fixed_arguments,
     }
-    taken = (set(ours) - {"bf16", "ddp_find_unused_parameters"}) & set(given)
+    taken = (set(ours) - DEFAULTS) & set(given)
     if taken:
         raise UserError(f"train.args.{min(taken)}: Tuneproof sets this argument; remove it")
     # `compile_layers` compiles the model.

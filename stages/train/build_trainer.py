@@ -45,6 +45,7 @@ def get_trainer(
 
     from stages.train.monitoring.progress_line import MetricsCallback, ProgressLine
     from stages.train.monitoring.validation import Validation
+    from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
     train = method.get_examples(records)
@@ -83,6 +84,7 @@ def get_trainer(
         raise UserError(
             f"train.method={config.train.method}: TRL or peft rejects this configuration: {error}"
         ) from error
+    reduce_in_float32(trainer.accelerator)
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.validation = wanted

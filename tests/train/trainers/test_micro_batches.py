@@ -45,9 +45,11 @@ def test_a_resumed_training_has_the_number_of_its_checkpoints(choose, tmp_path):
 
 def test_weights_can_be_trained_in_bfloat16_with_an_optimizer_of_8_bits(config, prepared, tmp_path):
     lean = ("train.trained_dtype=bfloat16", "+train.args.optim=adamw_bnb_8bit")
-    trainer, rows, _ = trainer_of(config, prepared, tmp_path, "train=full", *lean)
+    trainer, *_ = trainer_of(config, prepared, tmp_path, "train=full", *lean)
     assert {p.dtype for p in trainer.model.parameters()} == {torch.bfloat16}
     trainer.args.max_steps = 2
-    before = {name: p.clone() for name, p in trainer.model.named_parameters()}
+    head = trainer.model.get_output_embeddings().weight
+    before = head.clone()
     trainer.train()
-    assert not any(torch.equal(before[name], p) for name, p in trainer.model.named_parameters())
+    assert not torch.equal(before, head)
+    assert type(trainer.optimizer.optimizer).__module__.startswith("bitsandbytes")
