@@ -49,6 +49,12 @@ os.environ.update(
     # For the processes that tests start. Threads that wait for each other's core take longer.
     OMP_NUM_THREADS="1",
 )
+# `make gpu-check` sets this variable and runs the tests with the marker `gpu` alone.
+WANTS_GPU = os.environ.get("TUNEPROOF_TEST_GPU") == "1"
+if not WANTS_GPU:
+    # The other tests hand a model tensors of the CPU and expect the attention of a CPU. CUDA reads
+    # the variables when torch first asks for a device.
+    os.environ.update(CUDA_VISIBLE_DEVICES="", HIP_VISIBLE_DEVICES="")
 for name in (
     "MLFLOW_TRACKING_URI",
     "DVC_ROOT",
@@ -85,11 +91,25 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the pipeline tests first.
+    """Run the pipeline tests first, and skip the tests that need a GPU where there is none.
 
-    They take longest, and a test process that starts them last would finish long after the other.
+    The pipeline tests take longest, and a test process that starts them last would finish long
+    after the other.
     """
     items.sort(key=lambda item: item.get_closest_marker("pipeline") is None)
+    for item in items:
+        if item.get_closest_marker("gpu") and (reason := _why_no_gpu()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@functools.cache
+def _why_no_gpu() -> str | None:
+    """Return why tests cannot use a GPU, or None if they can."""
+    if not WANTS_GPU:
+        return "the tests hide the GPU, if there is one; `make gpu-check` runs this test"
+    import torch
+
+    return None if torch.cuda.is_available() else "torch sees no GPU"
 
 
 def pytest_collection_finish() -> None:

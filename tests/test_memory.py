@@ -5,9 +5,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stages.core.planning.gpu_memory import activation_bytes, state_bytes, working_bytes
 from stages.core.planning.model_dimensions import ModelDimensions
 from tests.conftest import ROOT
-from tools.memory import MODELS, activation_bytes, gpus_needed, state_bytes, tables, working_bytes
+from tools.memory import MODELS, gpus_needed, tables
 
 # Numbers of parameters from the model cards.
 PUBLISHED = [

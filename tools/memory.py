@@ -14,7 +14,14 @@ import math
 from stages.core.config.model import HubSource, ModelConfig
 from stages.core.entrypoint import tool_main
 from stages.core.models.base_models import ModelFiles
-from stages.core.planning.estimate import OPTIMIZER_BYTES
+from stages.core.planning.gpu_memory import (
+    HALF,
+    METHODS,
+    SPARE,
+    activation_bytes,
+    state_bytes,
+    working_bytes,
+)
 from stages.core.planning.model_dimensions import ModelDimensions, get_model_dimensions
 
 MODELS = {  # from each model's config.json
@@ -26,68 +33,8 @@ MODELS = {  # from each model's config.json
     "Qwen2.5-32B": ModelDimensions(5120, 27648, 64, 152064, 1024, tied=False),
     "Llama-3.1-70B": ModelDimensions(8192, 28672, 80, 128256, 1024, tied=False),
 }
-METHODS = ("full", "LoRA", "QLoRA")
 GPUS = {"24 GB": 24e9, "80 GB": 80e9, "141 GB": 141e9}
 MOST = 64  # GPUs that a table counts up to
-HALF = 2  # bytes of a bfloat16 number
-# 4 bits and the double-quantized constants (Dettmers et al., "QLoRA", 2023, section 3)
-NF4_BYTES = (4 + 0.127) / 8
-NORM_BYTES = {"full": 30, "LoRA": 24, "QLoRA": 24}  # see activation_bytes
-SPARE = 2e9  # assumed, not measured: CUDA context, NCCL buffers, fragmentation
-
-
-def state_bytes(dimensions: ModelDimensions, method: str, rank: int) -> float:
-    """Return the bytes of weights, gradients and optimizer states on all GPUs together.
-
-    A trained weight takes 16 bytes with AdamW (Rajbhandari et al., "ZeRO", 2020, section 3.1). A
-    frozen weight takes 2 bytes, or about half a byte if it is quantized.
-    """
-    if method == "full":
-        return OPTIMIZER_BYTES * dimensions.parameters
-    body = dimensions.layers * dimensions.layer_parameters
-    frozen = (NF4_BYTES if method == "QLoRA" else HALF) * body + HALF * (
-        dimensions.parameters - body
-    )
-    return frozen + OPTIMIZER_BYTES * dimensions.adapter_parameters(rank)
-
-
-def working_bytes(dimensions: ModelDimensions, method: str, gpus: int) -> float:
-    """Return the bytes of working copies of weights on each GPU.
-
-    On one GPU, autocast keeps a bfloat16 copy of every weight that is trained in float32. With
-    sharding, the current layer, the next one and the embeddings are gathered in bfloat16. Layers
-    that are trained have their gradients beside them.
-    """
-    body = dimensions.layers * dimensions.layer_parameters
-    if gpus == 1:
-        return HALF * dimensions.parameters if method == "full" else 0.0
-    layer = HALF * dimensions.layer_parameters
-    return 2 * layer * (2 if method == "full" else 1) + HALF * (dimensions.parameters - body)
-
-
-def activation_bytes(
-    dimensions: ModelDimensions, method: str, tokens: int, checkpointing: bool
-) -> float:
-    """Return the bytes that the forward pass keeps for the backward pass, without the logits.
-
-    The count follows Korthikanti et al. ("Reducing activation recomputation", 2022), for gated
-    MLPs, attention that does not store the score matrix, bfloat16 products and float32 norms. A
-    layer keeps c h + 4 k + 8 i bytes per token, where h is the hidden size, k the width of keys and
-    values, and i the intermediate size. c is 30 for a float32 residual stream and 24 for a bfloat16
-    one. A test compares this with what PyTorch saves.
-
-    With gradient checkpointing each layer keeps only its input, and one layer at a time is
-    recomputed.
-    """
-    layer = (
-        NORM_BYTES[method] * dimensions.hidden
-        + 4 * dimensions.key_value
-        + 8 * dimensions.intermediate
-    )
-    if not checkpointing:
-        return tokens * dimensions.layers * layer
-    entry = (4 if method == "full" else HALF) * dimensions.hidden
-    return tokens * (dimensions.layers * entry + layer)
 
 
 def gpu_bytes(dimensions: ModelDimensions, method: str, gpus: int, tokens: int, rank: int) -> float:

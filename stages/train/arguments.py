@@ -3,13 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.train import TrainConfig
+from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
-from stages.core.models.loading import get_dtype
+from stages.core.models.loading import get_device, get_dtype
 
 if TYPE_CHECKING:
     from stages.train.methods.base import Method
 
 EAGER_TOKENS = 512  # See choose_attention.
+# What `train.args` may override.
+DEFAULTS = {"bf16", "ddp_find_unused_parameters", "accelerator_config"}
 # The number of checkpoints to keep: the last one, the best one, and the one before the last in
 # case the last one is incomplete.
 KEPT = 3
@@ -31,6 +34,8 @@ def get_arguments(
             sets the argument itself.
     """
     import torch
+
+    from stages.train.trainers.sharding import SYNC_EACH_BATCH
 
     train = method.config.train
     evaluates = given.get("eval_strategy", "no")
@@ -54,9 +59,10 @@ def get_arguments(
             if evaluates == "steps" and "eval_steps" in given
             else {}
         ),
+        **({"accelerator_config": SYNC_EACH_BATCH} if is_sharded() else {}),
         **method.fixed_arguments,
     }
-    taken = (set(ours) - {"bf16", "ddp_find_unused_parameters"}) & set(given)
+    taken = (set(ours) - DEFAULTS) & set(given)
     if taken:
         raise UserError(f"train.args.{min(taken)}: Tuneproof sets this argument; remove it")
     # `compile_layers` compiles the model.
@@ -73,10 +79,12 @@ def _name(kind: type) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
-def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
+def choose_attention(train: TrainConfig, model: Any, longest: int, dtype: str) -> str:
     """Return the attention implementation for training and resolve `auto`.
 
-    On a GPU `auto` means the model's own choice. On a CPU it means `per_row` for method `sft` if
+    On a GPU `auto` means `varlen` for method `sft` if the layers are not compiled and the kernel
+    suits the GPU, the precision and the model (`stages.train.trainers.varlen_attention`). Otherwise
+    on a GPU it means the model's own choice. On a CPU it means `per_row` for method `sft` if
     the layers are not compiled and the model can pack rows (`stages.train.trainers.packing`).
     Otherwise on a CPU it means `eager` if no row has more than `EAGER_TOKENS` tokens, or else the
     model's own choice.
@@ -85,29 +93,45 @@ def choose_attention(train: TrainConfig, model: Any, longest: int) -> str:
     720 tokens/s with `eager` and at 590 tokens/s with `sdpa`. The backward pass of `sdpa` is slow
     for short rows. The memory of `eager` grows with the square of the row length.
 
+    Args:
+        train: The section of the training.
+        model: The model without an adapter.
+        longest: The tokens of the longest row.
+        dtype: The precision of the matrix products, as `model.dtype` names it.
+
     Raises:
-        UserError: If `train.attention` is `per_row` and this model cannot be trained with it.
+        UserError: If `train.attention` is `per_row` or `varlen` and this model cannot be trained
+            with it here.
     """
     from stages.train.trainers.packing import can_pack
     from stages.train.trainers.row_attention import PER_ROW
+    from stages.train.trainers.varlen_attention import VARLEN, can_use_varlen
 
+    sft = train.method == "sft"
     compiled = train.args.get("torch_compile")
-    packs = (
-        train.method == "sft" and model.device.type == "cpu" and not compiled and can_pack(model)
-    )
+    cpu = get_device() == "cpu"  # a sharded model is not on its GPU yet
+    packs = sft and cpu and not compiled and can_pack(model)
+    varies = sft and can_pack(model, windows=True) and can_use_varlen(model, get_dtype(dtype))
     if train.attention == PER_ROW and not packs:
         raise UserError(
             f"train.attention={PER_ROW} is only for train.method=sft on a CPU, with "
             "layers that are not compiled and a model whose tokens attend to all tokens before "
             "them; set train.attention=auto"
         )
+    if train.attention == VARLEN and not varies:
+        raise UserError(
+            f"train.attention={VARLEN} is only for train.method=sft on an NVIDIA GPU of compute "
+            "capability 8.0 or later (Ampere), in bfloat16 or float16, with a model whose tokens "
+            "attend to the tokens before them without attention dropout, soft caps and sinks; "
+            "set train.attention=auto"
+        )
     if train.attention != "auto":
         return train.attention
-    if model.device.type != "cpu":
-        return model.config._attn_implementation
+    if varies and not compiled:
+        return VARLEN
     if packs:
         return PER_ROW
-    return "eager" if longest <= EAGER_TOKENS else model.config._attn_implementation
+    return "eager" if cpu and longest <= EAGER_TOKENS else model.config._attn_implementation
 
 
 def compile_layers(model: Any) -> None:

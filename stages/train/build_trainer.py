@@ -52,6 +52,7 @@ def get_trainer(
 
     from stages.train.monitoring.progress_line import MetricsCallback, ProgressLine
     from stages.train.monitoring.validation import Validation
+    from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
     train = method.get_examples(records)
@@ -73,7 +74,10 @@ def get_trainer(
         )
         arguments._n_gpu = 1
     model = method.get_model()
-    model.set_attn_implementation(choose_attention(config.train, model, max(train["length"])))
+    longest = max(train["length"])
+    model.set_attn_implementation(
+        choose_attention(config.train, model, longest, config.model.dtype)
+    )
     progress = TrainingProgress(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     adapter = get_adapter(config.train, method.task_type)
@@ -88,10 +92,11 @@ def get_trainer(
             f"train.method={config.train.method}: TRL or peft rejects this configuration: {error}"
         ) from error
     # DeepSpeed needs adapters of the type of the frozen weights, and keeps float32 copies itself.
-    if not trainer.is_deepspeed_enabled:
+    if not trainer.is_deepspeed_enabled and config.train.trained_dtype == "float32":
         train_in_float32(trainer.model)
     check_mergeable(trainer.model)
     trainer.initial_adapter = copy_initial(config.train.adapter, trainer.model)
+    reduce_in_float32(trainer.accelerator)
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.validation = wanted

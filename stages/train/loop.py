@@ -31,10 +31,15 @@ def log_estimate(method: "Method", train: "Dataset") -> dict[str, Any]:
     tokens = sum(train["length"])
     # `choose_auto` logged these values when the trainer was built.
     chosen = {key: fact["value"] for key, fact in method.metadata["auto"].items()}
+    pieces = chosen.pop("micro_batch_tokens", config.train.micro_batch_tokens)
     # `train` already contains the replay rows with their true lengths. Do not count them twice.
     mixed_in = config.train.replay.model_copy(update={"fraction": 0.0})
     resolved = config.train.model_copy(
-        update={"args": config.train.args | chosen, "replay": mixed_in}
+        update={
+            "args": config.train.args | chosen,
+            "replay": mixed_in,
+            "micro_batch_tokens": pieces,
+        }
     )
     labels = train["labels"] if method.config.train.method == "sft" else []
     trained = sum(label != IGNORED for row in labels for label in row)

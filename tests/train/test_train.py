@@ -208,19 +208,28 @@ def test_attention_is_chosen_by_method_and_rows(config, base):
     model = get_model(base, "float32")
     plain = config("train=lora").train
     compiled = config("train=lora", "train.args.torch_compile=true").train
-    assert choose_attention(plain, model, 100) == choose_attention(plain, model, 5000) == "per_row"
-    assert choose_attention(compiled, model, 100) == "eager"
-    assert choose_attention(compiled, model, 5000) == "sdpa"
     assert (
-        choose_attention(config("train=lora", "train.attention=sdpa").train, model, 100) == "sdpa"
+        choose_attention(plain, model, 100, "float32")
+        == choose_attention(plain, model, 5000, "float32")
+        == "per_row"
     )
-    assert choose_attention(config("train=dpo").train, model, 100) == "eager"
+    assert choose_attention(compiled, model, 100, "float32") == "eager"
+    assert choose_attention(compiled, model, 5000, "float32") == "sdpa"
+    assert (
+        choose_attention(config("train=lora", "train.attention=sdpa").train, model, 100, "float32")
+        == "sdpa"
+    )
+    assert choose_attention(config("train=dpo").train, model, 100, "float32") == "eager"
     with pytest.raises(UserError, match=r"train\.attention=per_row is only for train\.method=sft"):
-        choose_attention(config("train=dpo", "train.attention=per_row").train, model, 100)
+        choose_attention(
+            config("train=dpo", "train.attention=per_row").train, model, 100, "float32"
+        )
     with pytest.raises(UserError, match="layers that are not compiled"):
-        choose_attention(compiled.model_copy(update={"attention": "per_row"}), model, 100)
+        choose_attention(
+            compiled.model_copy(update={"attention": "per_row"}), model, 100, "float32"
+        )
     model.config.sliding_window = 64
-    assert choose_attention(plain, model, 100) == "eager"
+    assert choose_attention(plain, model, 100, "float32") == "eager"
 
 
 def test_a_cast_leaves_the_rotary_frequencies_alone(prepared, base):

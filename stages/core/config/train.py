@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from stages.core.config.adapter import check_adapter
 from stages.core.config.base import Count, Kind, Name, Section, Seed
@@ -36,6 +36,10 @@ CLASSIFYING = ("sequence-classification", "token-classification")
 
 WITHOUT_EFFECT = {"seeds", "dry_run", "checkpoint_minutes", "dvc_dependency", "launcher"}
 """Keys of the section on which the weights of one seed do not depend."""
+
+
+MIN_TOKENS = 16
+"""The smallest number of tokens of a forward and backward pass that may be asked for."""
 
 
 class Best(Section):
@@ -146,6 +150,12 @@ class Slurm(Section):
     """More parameters of submitit's executor, such as `slurm_partition` and `gpus_per_node`."""
 
 
+def _check_tokens(value: object) -> object:
+    if value == "auto" or (type(value) is int and value >= MIN_TOKENS):
+        return value
+    raise ValueError(f"should be auto or a whole number of at least {MIN_TOKENS}")
+
+
 class TrainConfig(Section):
     """How the base model is tuned.
 
@@ -168,12 +178,16 @@ class TrainConfig(Section):
     quantization: dict[str, Any] | None
     """The arguments of `transformers.BitsAndBytesConfig` for the base model. Null does not quantize
     it."""
-    micro_batch_tokens: Annotated[int, Field(ge=16)]
-    """How many tokens a forward and backward pass may have, padding included."""
+    trained_dtype: Literal["float32", "bfloat16"]
+    """The precision of the trained weights if there is no adapter. In bfloat16 small updates are
+    rounded away, but with an optimizer of 8 bits a weight takes 6 bytes instead of 16."""
+    micro_batch_tokens: Annotated[int | Literal["auto"], PlainValidator(_check_tokens)]
+    """How many tokens a forward and backward pass may have, padding included. `auto` means 768 on a
+    CPU. On a GPU it means as many as should fit, up to 65,536."""
     attention: Name
     """An attention implementation of transformers, `per_row`
-    (`stages/train/trainers/row_attention.py`), or `auto`, which takes the fastest one for the
-    rows."""
+    (`stages/train/trainers/row_attention.py`), `varlen` (`varlen_attention.py`), or `auto`, which
+    takes the fastest one for the device and the rows."""
     best: Best
     replay: Replay
     checkpoint_minutes: Annotated[float, Field(ge=0)]
@@ -232,6 +246,11 @@ class TrainConfig(Section):
             raise ValueError(
                 "best.patience: nothing is evaluated during training, so training would never stop "
                 "early; set args.eval_strategy=epoch or steps, or best.patience=null"
+            )
+        if self.trained_dtype != "float32" and (self.adapter is not None or self.encoder):
+            raise ValueError(
+                "trained_dtype: must be float32 with an adapter or an encoder, whose weights are "
+                "always trained in float32"
             )
         if self.encoder and self.quantization:
             raise ValueError(

@@ -6,6 +6,7 @@ loaded. `train` repeats it and reports how far it was off.
 """
 
 import math
+import os
 import shutil
 import time
 from functools import cache
@@ -23,6 +24,7 @@ EFFICIENCY = 0.58  # the speed of training divided by the speed of a matrix prod
 BFLOAT16_GAIN = 2.0  # the speed-up of bfloat16 if the processor multiplies it natively
 PROCESS_BYTES = 1.1e9  # memory of the process before its first step, without the weights
 ACTIVATION_BYTES = 10.0  # kept per token for each input and output of a layer's linear layers
+CPU_TOKENS = 768  # what `train.micro_batch_tokens=auto` means on a CPU
 # transformers has two names for the same feature.
 RECOMPUTES = ("gradient_checkpointing", "activation_checkpointing")
 # Tokens of a replay row of the default model (`stages/train/replay_writer.py`), and tokens of its
@@ -31,6 +33,7 @@ REPLAY_TOKENS = 125
 REPLAY_TRAINED = 61
 # AdamW keeps weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020).
 OPTIMIZER_BYTES = 16
+MOMENT_BYTES_8BIT = 2  # of two moments (Dettmers et al., "8-bit optimizers", 2022)
 
 
 def estimate_training(
@@ -90,7 +93,9 @@ def estimate_training(
     fast = dtype == "bfloat16" or (dtype == "auto" and has_bfloat16())
     speed = matrix_product_speed() * (BFLOAT16_GAIN if fast else 1)
     seconds = seen * operations(train, dimensions, tokens, trained) / (speed * EFFICIENCY)
-    peak = memory(train, dimensions, min(limit, train.micro_batch_tokens), 2 if fast else 4)
+    # Here is no GPU, so `auto` is the number of a CPU.
+    pieces = CPU_TOKENS if train.micro_batch_tokens == "auto" else train.micro_batch_tokens
+    peak = memory(train, dimensions, min(limit, pieces), 2 if fast else 4)
     sentence = (
         f"Estimate for training: {counted}, {known['tokens']:,} tokens in total, "
         f"about {seconds / 60:,.1f} minutes and {peak / 1e9:.1f} GB on this machine.{also}"
@@ -150,7 +155,13 @@ def _unknown(train: TrainConfig) -> str | None:
         return f"training will run in processes of launcher.kind={train.launcher.kind}"
     if train.quantization is not None or any(train.args.get(key) for key in RECOMPUTES):
         return "there is no estimate for quantization or gradient checkpointing"
-    return "training will run on the GPU" if shutil.which("nvidia-smi") else None
+    return "training will run on the GPU" if _has_gpu() else None
+
+
+def _has_gpu() -> bool:
+    """Return whether torch will probably find a GPU, without importing it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    return visible and shutil.which("nvidia-smi") is not None
 
 
 def operations(train: TrainConfig, dimensions: ModelDimensions, tokens: int, trained: int) -> float:
@@ -181,9 +192,19 @@ def memory(
     i = dimensions.intermediate
     activations = ACTIVATION_BYTES * dimensions.layers * (4 * h + 2 * kv + 3 * i) * tokens
     if train.adapter is None:
-        return PROCESS_BYTES + OPTIMIZER_BYTES * dimensions.parameters + activations
+        return PROCESS_BYTES + trained_bytes(train) * dimensions.parameters + activations
     adapters = OPTIMIZER_BYTES * dimensions.adapter_parameters(train.adapter.get("r", 8))
     return PROCESS_BYTES + weight_bytes * dimensions.parameters + adapters + activations
+
+
+def trained_bytes(train: TrainConfig) -> int:
+    """Return the bytes of a trained weight without an adapter, its gradient and its two moments.
+
+    Moments have the precision of the weight, unless the optimizer keeps them in 8 bits.
+    """
+    weight = 2 if train.trained_dtype == "bfloat16" else 4
+    eight = "8bit" in str(train.args.get("optim"))
+    return 2 * weight + (MOMENT_BYTES_8BIT if eight else 2 * weight)
 
 
 @cache

@@ -62,10 +62,11 @@ class Method(ABC):
     def get_model(self) -> Any:
         """Load the model without an adapter.
 
-        Without an adapter the weights themselves are trained. They are then float32, because an
-        update of 2e-5 would be lost in bfloat16.
+        Without an adapter the weights themselves are trained. They are then float32 by default,
+        because an update of 2e-5 would be lost in bfloat16.
         """
-        dtype = self.config.model.dtype if self.config.train.adapter else "float32"
+        train = self.config.train
+        dtype = self.config.model.dtype if train.adapter else train.trained_dtype
         return get_model(self.base, dtype, self.config.train.quantization)
 
     @property

@@ -74,7 +74,7 @@ class Head(Method):
         quantization = train.quantization and {"llm_int8_skip_modules": HEADS, **train.quantization}
         others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
         others["pad_token_id"] = self.tokenizer.pad_token_id
-        dtype = self.config.model.dtype if train.adapter else "float32"
+        dtype = self.config.model.dtype if train.adapter else train.trained_dtype
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = get_model(self.base, dtype, quantization, self.model_class, **others)

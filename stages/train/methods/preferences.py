@@ -135,12 +135,10 @@ class RewardModel(Pairs):
     def get_model(self) -> Any:
         """Load the base model with a new head for one score, initialised from the seed."""
         train = self.config.train
-        dtype = self.config.model.dtype
+        dtype = self.config.model.dtype if train.adapter else train.trained_dtype
         set_seed(self.seed)
         return get_model(
-            *(self.base, dtype if train.adapter else "float32", train.quantization),
-            kind=self.model_class,
-            num_labels=1,
+            *(self.base, dtype, train.quantization), kind=self.model_class, num_labels=1
         )
 
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:

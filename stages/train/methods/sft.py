@@ -1,10 +1,13 @@
 """Supervised fine-tuning on the answers of chats or on plain text."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.data.prompts import Example, encode_segments, split_record
 from stages.core.data.records import Record
+from stages.core.planning.auto import AUTO
+from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.train.examples import check_lengths, make_example
 from stages.train.methods.base import Method
 
@@ -62,11 +65,20 @@ class Answers(Method):
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "Trainer":
         """Create TRL's `SFTTrainer`, which runs in micro-batches here."""
         from stages.train.examples import LeftPadding
+        from stages.train.trainers.micro_batches import choose_micro_batch_tokens
         from stages.train.trainers.sft import AnswersTrainer
 
+        tokens = self.config.train.micro_batch_tokens
+        if tokens == AUTO:
+            dimensions = get_model_dimensions(self.config.model, self.base)
+            chosen = choose_micro_batch_tokens(
+                self.config.train, dimensions, Path(common["args"].output_dir)
+            )
+            self.metadata["auto"]["micro_batch_tokens"] = chosen
+            tokens = chosen["value"]
         return AnswersTrainer(
             progress=progress,
-            micro_batch_tokens=self.config.train.micro_batch_tokens,
+            micro_batch_tokens=tokens,
             data_collator=LeftPadding(self.tokenizer.pad_token_id),
             **common,
         )

@@ -9,6 +9,8 @@ import torch
 
 from stages.core.config.train import TrainConfig
 from stages.core.errors import UserError
+from stages.core.planning.auto import AUTO
+from stages.core.planning.estimate import CPU_TOKENS
 
 # The smoothing factor of the running mean of the loss, which covers about the last twenty steps.
 SMOOTHING = 0.95
@@ -122,10 +124,10 @@ def explain_memory(train: TrainConfig) -> Iterator[None]:
 def _smaller(train: TrainConfig) -> str:
     """Return the advice for a smaller batch in memory that does not change the result."""
     if train.method == "sft":
-        return (
-            f"lower train.micro_batch_tokens (now {train.micro_batch_tokens}; "
-            "the result stays the same)"
-        )
+        now: int | str = train.micro_batch_tokens
+        if now == AUTO:
+            now = f"{AUTO}, whose number was logged" if torch.cuda.is_available() else CPU_TOKENS
+        return f"lower train.micro_batch_tokens (now {now}; the result stays the same)"
     rows = train.args.get("per_device_train_batch_size", 8)
     return (
         f"lower train.args.per_device_train_batch_size (now {rows}) and raise "

@@ -13,7 +13,8 @@ import torch
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+
+from stages.train.trainers.packing import mask_of_rows, refuse_joined_rows
 
 PER_ROW = "per_row"  # the name under which transformers knows this attention
 # Up to this length two plain matrix products are faster than PyTorch's fused kernel, whose backward
@@ -57,6 +58,7 @@ def attend(
         The output of shape (1, tokens, heads, head size), and None instead of attention weights.
     """
     if row_lengths is None:
+        refuse_joined_rows(module)
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **others
         )
@@ -180,4 +182,4 @@ def _later_tokens(dtype: torch.dtype) -> torch.Tensor:
 
 
 AttentionInterface.register(PER_ROW, attend)
-AttentionMaskInterface.register(PER_ROW, sdpa_mask)
+AttentionMaskInterface.register(PER_ROW, mask_of_rows)

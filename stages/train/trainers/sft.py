@@ -1,14 +1,16 @@
 """TRL's SFT trainer with micro-batches that are bounded in tokens.
 
-On a CPU it also computes logits at target positions only, and rows can be packed without padding.
-The reason is cost. On two cores a batch of 16 rows in one piece holds about 2.4 MB of activations
-per token, and the logits of all positions over a vocabulary of 49,152 take a fifth of the forward
-pass. Micro-batches bound the activations, and computing only target positions saves most of the
-logits. `metrics/train.json` has the rate and the peak memory of each run.
+Rows can be packed without padding, and no pass holds the logits of all positions. The reason is
+cost. On two cores a batch of 16 rows in one piece holds about 2.4 MB of activations per token, and
+the logits of all positions over a vocabulary of 49,152 take a fifth of the forward pass. For 65,536
+tokens and a vocabulary of 151,936 they would take 40 GB in float32. Micro-batches bound the
+activations. A CPU computes the logits of the target positions only, and a GPU those of a few
+thousand positions at a time, in TRL's fused head. `metrics/train.json` has the rate and the peak
+memory of each run.
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -20,8 +22,9 @@ from trl import SFTTrainer
 from stages.core.models.generation import batches
 from stages.train.examples import IGNORED
 from stages.train.trainers.base import ResumableTrainerMixin
-from stages.train.trainers.packing import join, pack
+from stages.train.trainers.packing import get_offsets, join, joined_rows, pack
 from stages.train.trainers.row_attention import PER_ROW
+from stages.train.trainers.varlen_attention import VARLEN
 
 Batch = dict[str, torch.Tensor]
 
@@ -38,7 +41,11 @@ class TokenBudget(SFTTrainer):
     def __init__(self, *args: Any, micro_batch_tokens: int, **others: Any) -> None:
         super().__init__(*args, **others)
         self._micro_batch_tokens = micro_batch_tokens
-        self._packs = self.model.config._attn_implementation == PER_ROW
+        self._attention = self.model.config._attn_implementation
+        self._packs = self._attention in (PER_ROW, VARLEN)
+        # TRL's fused head reads the weight of a plain head, so it would ignore an adapter on it.
+        head = self.accelerator.unwrap_model(self.model).get_output_embeddings()
+        self._fuses = self.args.device.type != "cpu" and isinstance(head, torch.nn.Linear)
 
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: Any = None
@@ -69,18 +76,19 @@ class TokenBudget(SFTTrainer):
     ) -> Any:
         """Compute the mean negative log-likelihood of the target tokens with their weights, if any.
 
-        If the rows have no weights, TRL computes the loss on a GPU. It also computes its other
-        losses on every device.
+        TRL computes its other losses. It does not support weights, which the schema does not allow
+        together with other losses.
         """
         plain = (
             self.args.loss_type == "nll"
             and self.label_smoother is None
             and not self.aux_loss_enabled
+            and self.accelerator.parallelism_config is None
         )
-        theirs = inputs["input_ids"].device.type != "cpu" or return_outputs or not plain
-        # TRL does not support weights. The schema allows none together with other losses.
-        if theirs and "weight" not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if (return_outputs or not plain) and "weight" not in inputs:
+            read = dict(inputs) if return_outputs else self._read(inputs)
+            with self._as_joined("attention_mask" not in read):
+                return super().compute_loss(model, read, return_outputs, num_items_in_batch)
         total = self._sum_of_losses(model, inputs)
         if num_items_in_batch is None:
             return total / (inputs["labels"] != IGNORED).sum().clamp(min=1)
@@ -119,21 +127,27 @@ class TokenBudget(SFTTrainer):
         )
 
     def _sum_of_losses(self, model: Any, inputs: Batch) -> torch.Tensor:
-        read = join(inputs) if self._packs else dict(inputs)
-        targets = read.pop("labels")[:, 1:]
+        read = self._read(inputs)
         weights = read.pop("weight", None)
-        columns = (targets != IGNORED).any(0).nonzero().squeeze(-1)
         # Autocast casts the inputs of each matrix product itself. peft would also cast the inputs
         # of adapters to float32 and back.
         cast = torch.is_autocast_enabled(read["input_ids"].device.type)
-        with disable_input_dtype_casting(model, active=cast):
-            logits = model(**read, use_cache=False, logits_to_keep=columns).logits
-        kept = targets[:, columns]
-        trained = kept != IGNORED
-        if weights is None:
-            return cross_entropy(logits[trained].float(), kept[trained], reduction="sum")
-        losses = cross_entropy(logits[trained].float(), kept[trained], reduction="none")
-        return (losses * weights[:, 1:][:, columns][trained]).sum()
+        compute = _losses_in_chunks if self._fuses else _losses_at_targets
+        with disable_input_dtype_casting(model, active=cast), self._as_joined(self._packs):
+            return compute(model, read, weights)
+
+    def _read(self, inputs: Batch) -> dict[str, Any]:
+        """Return the inputs of the model, which are one row if the attention takes joined rows."""
+        if not self._packs:
+            return dict(inputs)
+        joined = join(inputs)
+        if self._attention == VARLEN:
+            joined |= get_offsets(joined.pop("row_lengths"), joined["input_ids"].device)
+        return joined
+
+    @staticmethod
+    def _as_joined(joined: bool) -> AbstractContextManager[None]:
+        return joined_rows() if joined else nullcontext()
 
     def _micro_batches(self, inputs: Batch) -> Iterator[Batch]:
         """Split a batch into parts within the token budget, each without needless padding."""
@@ -164,6 +178,32 @@ class TokenBudget(SFTTrainer):
                 for rows in (slice(half), slice(half, None))
             ]
         return parts
+
+
+def _losses_at_targets(
+    model: Any, read: dict[str, Any], weights: torch.Tensor | None
+) -> torch.Tensor:
+    """Sum the losses of the targets from the logits of the positions before them."""
+    targets = read.pop("labels")[:, 1:]
+    columns = (targets != IGNORED).any(0).nonzero().squeeze(-1)
+    logits = model(**read, use_cache=False, logits_to_keep=columns).logits
+    kept = targets[:, columns]
+    trained = kept != IGNORED
+    if weights is None:
+        return cross_entropy(logits[trained].float(), kept[trained], reduction="sum")
+    losses = cross_entropy(logits[trained].float(), kept[trained], reduction="none")
+    return (losses * weights[:, 1:][:, columns][trained]).sum()
+
+
+def _losses_in_chunks(
+    model: Any, read: dict[str, Any], weights: torch.Tensor | None
+) -> torch.Tensor:
+    """Sum the losses of the targets without ever holding all their logits, by TRL's fused head.
+
+    Its log-likelihoods are 0 where there is no target.
+    """
+    losses = -model(**read, use_cache=False, fused_lm_head=True).log_probs
+    return (losses if weights is None else losses * weights[:, 1:]).sum()
 
 
 class AnswersTrainer(ResumableTrainerMixin, TokenBudget):

@@ -149,7 +149,7 @@ def test_a_bound_must_be_a_finite_number(key, value):
     [
         (
             "rivals.tagger.micro_batch_tokens=3",
-            "rivals.tagger.micro_batch_tokens: should be greater than or equal to",
+            "rivals.tagger.micro_batch_tokens: should be auto or a whole number of at least 16, got 3",
         ),
         ("+rivals.tagger.arg=3", "rivals.tagger.arg: unknown key; did you mean 'args'?"),
         (
