@@ -93,6 +93,32 @@ class Encoder(Section):
     """How many tokens of a text the encoder reads. Longer texts are cut."""
 
 
+class LoraPlus(Section):
+    """LoRA+, which trains the matrices A and B of an adapter at different rates.
+
+    It uses the optimizer that `train.args.optim` names. `train.args.learning_rate` is that of A.
+    """
+
+    kind: Literal["loraplus"]
+    lr_ratio: Annotated[float, Field(ge=1)]
+    """The learning rate of B, relative to that of A."""
+    lr_embedding: Annotated[float, Field(gt=0)]
+    """The learning rate of adapters on embeddings."""
+
+
+class Muon(Section):
+    """Muon for the matrices of hidden layers.
+
+    The optimizer that `train.args.optim` names trains all other weights, such as embeddings, output
+    layers and norms.
+    """
+
+    kind: Literal["muon"]
+    args: dict[str, Any]
+    """The arguments of `torch.optim.Muon`. The learning rate and the weight decay are those of
+    `train.args`."""
+
+
 class Single(Section):
     """One process, on one GPU if there is one."""
 
@@ -177,6 +203,8 @@ class TrainConfig(Section):
     grpo_reward: GrpoReward
     encoder: Encoder | None
     """The encoder that is trained. Null puts the classification head on `model`."""
+    optimizer: Annotated[LoraPlus | Muon | None, Field(discriminator="kind")]
+    """An optimizer that `train.args.optim` does not have. Null uses the one that it names."""
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
     dvc_dependency: Name
     """What the stage depends on in DVC besides its own code: the code of the metrics, if training
@@ -209,6 +237,15 @@ class TrainConfig(Section):
             raise ValueError(
                 "replay.fraction: replay rows weight the loss, which requires args.loss_type=nll "
                 "and no args.label_smoothing_factor"
+            )
+        if isinstance(self.optimizer, LoraPlus) and self.adapter is None:
+            raise ValueError(
+                "optimizer: LoRA+ needs an adapter; choose train/optimizer=none or train=lora"
+            )
+        if isinstance(self.optimizer, Muon) and {"lr", "weight_decay"} & set(self.optimizer.args):
+            raise ValueError(
+                "optimizer.args: Muon takes lr and weight_decay from args.learning_rate and "
+                "args.weight_decay; remove them"
             )
         if self.quantization is not None and self.adapter is None:
             raise ValueError(
