@@ -1,5 +1,6 @@
 """The section of the configuration for training."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -23,7 +24,7 @@ Method = Literal[
 - `sft`: answers.
 - `dpo`, `orpo`: pairs of a better and a worse answer.
 - `kto`: answers that are wanted or unwanted.
-- `grpo`: the scores that a metric gives to its own answers.
+- `grpo`: the scores that metrics or a reward model give to its own answers.
 - `reward-model`: pairs of a better and a worse chat, as a judge.
 - `sequence-classification`: a label for each text.
 - `token-classification`: a label for each word.
@@ -33,8 +34,17 @@ ANSWERING = ("sft", "dpo", "orpo", "kto", "grpo")
 CLASSIFYING = ("sequence-classification", "token-classification")
 """Methods whose model has a classification head."""
 
-WITHOUT_EFFECT = {"seeds", "dry_run", "checkpoint_minutes", "dvc_dependency", "launcher"}
+WITHOUT_EFFECT = {
+    "seeds",
+    "dry_run",
+    "checkpoint_minutes",
+    "dvc_dependency",
+    "reward_model_dvc_dependency",
+    "launcher",
+}
 """Keys of the section on which the weights of one seed do not depend."""
+OUTPUTS = ("models/tuned", "models/rivals")
+"""The folders that training writes."""
 
 
 class Best(Section):
@@ -75,13 +85,30 @@ class Replay(Section):
     """What the stage depends on in DVC: the file of chats, if there is one."""
 
 
-class GrpoReward(Section):
-    """The reward of GRPO, which is the score that a metric gives to each single answer."""
+class MetricScore(Section):
+    """A reward of GRPO that is the score of a metric for each single answer."""
 
-    metric: Name | None
-    """The metric, a folder under `stages/core/metrics`. Null for the other methods."""
+    kind: Literal["metric-score"]
+    metric: Name
+    """The metric, a folder under `stages/core/metrics`."""
     options: dict[str, Any]
     """The options of the metric."""
+    weight: float
+    """The factor of the reward in the sum of all rewards. 0 only records it."""
+
+
+class RewardModel(Section):
+    """A reward of GRPO that is the score of a model of method reward-model."""
+
+    kind: Literal["reward-model"]
+    folder: Name
+    """The folder of the model, a copy of `models/tuned`."""
+    weight: float
+    """The factor of the reward in the sum of all rewards. 0 only records it."""
+
+
+Reward = Annotated[MetricScore | RewardModel, Field(discriminator="kind")]
+RewardName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
 class Encoder(Section):
@@ -167,6 +194,11 @@ class Slurm(Section):
     """More parameters of submitit's executor, such as `slurm_partition` and `gpus_per_node`."""
 
 
+def is_output(folder: str) -> bool:
+    """Return whether training writes to a folder, or below it."""
+    return any(Path(folder).resolve().is_relative_to(Path(path).resolve()) for path in OUTPUTS)
+
+
 class TrainConfig(Section):
     """How the base model is tuned.
 
@@ -200,7 +232,8 @@ class TrainConfig(Section):
     checkpoint_minutes: Annotated[float, Field(ge=0)]
     """The minutes between checkpoints, from which a killed run resumes. 0 writes one at every
     logged step."""
-    grpo_reward: GrpoReward
+    grpo_rewards: dict[RewardName, Reward]
+    """What method grpo rewards. Each reward has a name of your choice."""
     encoder: Encoder | None
     """The encoder that is trained. Null puts the classification head on `model`."""
     optimizer: Annotated[LoraPlus | Muon | None, Field(discriminator="kind")]
@@ -209,6 +242,8 @@ class TrainConfig(Section):
     dvc_dependency: Name
     """What the stage depends on in DVC besides its own code: the code of the metrics, if training
     uses one."""
+    reward_model_dvc_dependency: Name
+    """What the stage depends on in DVC: the folder of the reward model, if there is one."""
     args: dict[str, Any]
     """The arguments of the class of TRL or transformers that `docs/training.md` names. The
     arguments `learning_rate`, `num_train_epochs` and `per_device_train_batch_size` may be
@@ -224,8 +259,20 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "TrainConfig":
-        if self.method == "grpo" and self.grpo_reward.metric is None:
-            raise ValueError("grpo_reward.metric: method grpo needs the name of a metric")
+        if self.method == "grpo" and not any(r.weight for r in self.grpo_rewards.values()):
+            raise ValueError("grpo_rewards: method grpo needs a reward whose weight is not 0")
+        folders = {r.folder for r in self.grpo_rewards.values() if isinstance(r, RewardModel)}
+        if len(folders) > 1:
+            raise ValueError(
+                "grpo_rewards: only one reward model is possible, because DVC tracks one folder; "
+                f"got {', '.join(sorted(folders))}"
+            )
+        for folder in folders:
+            if is_output(folder):
+                raise ValueError(
+                    f"grpo_rewards: {folder} is an output of training, which replaces it; copy it "
+                    "to another folder, such as models/reward"
+                )
         if self.replay.fraction and (self.method != "sft" or "chat" not in self.record_types):
             raise ValueError(
                 "replay.fraction: must be 0, because replay rows can only be mixed into chats, "
