@@ -65,6 +65,14 @@ def get_arguments(
     taken = (set(ours) - DEFAULTS) & set(given)
     if taken:
         raise UserError(f"train.args.{min(taken)}: Tuneproof sets this argument; remove it")
+    # These optimizers update weights during the backward pass. The micro-batches of one batch would
+    # then be separate steps.
+    optim = str(given.get("optim", ""))
+    if train.method == "sft" and (optim.endswith("_layerwise") or optim in ("lomo", "adalomo")):
+        raise UserError(
+            f"train.args.optim={optim} updates weights during the backward pass, but method sft "
+            "does several of them in a step; choose an optimizer without _layerwise or lomo"
+        )
     # `compile_layers` compiles the model.
     passed = {key: value for key, value in given.items() if key != "torch_compile"}
     try:

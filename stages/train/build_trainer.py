@@ -100,6 +100,7 @@ def get_trainer(
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.validation = wanted
+    trainer.own_optimizer = config.train.optimizer
     trainer.remove_callback(ProgressCallback)
     prefix = "" if method.seed == config.seed else f"seed_{method.seed}."
     for callback in (

@@ -68,7 +68,7 @@ RECORDS: dict[str, Callable[[int], Record]] = {
     ),
 }
 GRPO = (
-    "train.grpo_reward.metric=chrf",
+    "train.grpo_rewards.primary.metric=chrf",
     "train.args.num_generations=4",
     "train.args.max_completion_length=8",
     "train.args.per_device_train_batch_size=24",

@@ -23,6 +23,7 @@ from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F40
 from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
 from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
+from stages.core.config.hydra_plugins import reward_model_folder as _reward  # noqa: F401
 from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
 from stages.core.config.hydra_plugins import template_file as _template  # noqa: F401
 from stages.core.config.hydra_plugins.refused_secrets import RefusedSecrets
@@ -290,5 +291,6 @@ def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 def _parts(annotation: Any) -> list[type[BaseModel]]:
     """List the sections that a field may hold."""
-    kinds = get_args(annotation) or (annotation,)
-    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [part for kind in get_args(annotation) for part in _parts(kind)]

@@ -1,5 +1,6 @@
 """The section of the configuration for training."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, model_validator
@@ -24,7 +25,7 @@ Method = Literal[
 - `sft`: answers.
 - `dpo`, `orpo`: pairs of a better and a worse answer.
 - `kto`: answers that are wanted or unwanted.
-- `grpo`: the scores that a metric gives to its own answers.
+- `grpo`: the scores that metrics or a reward model give to its own answers.
 - `reward-model`: pairs of a better and a worse chat, as a judge.
 - `sequence-classification`: a label for each text.
 - `token-classification`: a label for each word.
@@ -34,8 +35,17 @@ ANSWERING = ("sft", "dpo", "orpo", "kto", "grpo")
 CLASSIFYING = ("sequence-classification", "token-classification")
 """Methods whose model has a classification head."""
 
-WITHOUT_EFFECT = {"seeds", "dry_run", "checkpoint_minutes", "dvc_dependency", "launcher"}
+WITHOUT_EFFECT = {
+    "seeds",
+    "dry_run",
+    "checkpoint_minutes",
+    "dvc_dependency",
+    "reward_model_dvc_dependency",
+    "launcher",
+}
 """Keys of the section on which the weights of one seed do not depend."""
+OUTPUTS = ("models/tuned", "models/rivals")
+"""The folders that training writes."""
 
 
 MIN_TOKENS = 16
@@ -84,13 +94,30 @@ class Replay(Section):
     """What the stage depends on in DVC: the file of chats, if there is one."""
 
 
-class GrpoReward(Section):
-    """The reward of GRPO, which is the score that a metric gives to each single answer."""
+class MetricScore(Section):
+    """A reward of GRPO that is the score of a metric for each single answer."""
 
-    metric: Name | None
-    """The metric, a folder under `stages/core/metrics`. Null for the other methods."""
+    kind: Literal["metric-score"]
+    metric: Name
+    """The metric, a folder under `stages/core/metrics`."""
     options: dict[str, Any]
     """The options of the metric."""
+    weight: float
+    """The factor of the reward in the sum of all rewards. 0 only records it."""
+
+
+class RewardModel(Section):
+    """A reward of GRPO that is the score of a model of method reward-model."""
+
+    kind: Literal["reward-model"]
+    folder: Name
+    """The folder of the model, a copy of `models/tuned`."""
+    weight: float
+    """The factor of the reward in the sum of all rewards. 0 only records it."""
+
+
+Reward = Annotated[MetricScore | RewardModel, Field(discriminator="kind")]
+RewardName = Annotated[str, Field(pattern=r"^[\w-]+$")]
 
 
 class Encoder(Section):
@@ -100,6 +127,32 @@ class Encoder(Section):
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
     max_length: Count
     """How many tokens of a text the encoder reads. Longer texts are cut."""
+
+
+class LoraPlus(Section):
+    """LoRA+, which trains the matrices A and B of an adapter at different rates.
+
+    It uses the optimizer that `train.args.optim` names. `train.args.learning_rate` is that of A.
+    """
+
+    kind: Literal["loraplus"]
+    lr_ratio: Annotated[float, Field(ge=1)]
+    """The learning rate of B, relative to that of A."""
+    lr_embedding: Annotated[float, Field(gt=0)]
+    """The learning rate of adapters on embeddings."""
+
+
+class Muon(Section):
+    """Muon for the matrices of hidden layers.
+
+    The optimizer that `train.args.optim` names trains all other weights, such as embeddings, output
+    layers and norms.
+    """
+
+    kind: Literal["muon"]
+    args: dict[str, Any]
+    """The arguments of `torch.optim.Muon`. The learning rate and the weight decay are those of
+    `train.args`."""
 
 
 class Single(Section):
@@ -156,6 +209,11 @@ def _check_tokens(value: object) -> object:
     raise ValueError(f"should be auto or a whole number of at least {MIN_TOKENS}")
 
 
+def is_output(folder: str) -> bool:
+    """Return whether training writes to a folder, or below it."""
+    return any(Path(folder).resolve().is_relative_to(Path(path).resolve()) for path in OUTPUTS)
+
+
 class TrainConfig(Section):
     """How the base model is tuned.
 
@@ -193,13 +251,18 @@ class TrainConfig(Section):
     checkpoint_minutes: Annotated[float, Field(ge=0)]
     """The minutes between checkpoints, from which a killed run resumes. 0 writes one at every
     logged step."""
-    grpo_reward: GrpoReward
+    grpo_rewards: dict[RewardName, Reward]
+    """What method grpo rewards. Each reward has a name of your choice."""
     encoder: Encoder | None
     """The encoder that is trained. Null puts the classification head on `model`."""
+    optimizer: Annotated[LoraPlus | Muon | None, Field(discriminator="kind")]
+    """An optimizer that `train.args.optim` does not have. Null uses the one that it names."""
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
     dvc_dependency: Name
     """What the stage depends on in DVC besides its own code: the code of the metrics, if training
     uses one."""
+    reward_model_dvc_dependency: Name
+    """What the stage depends on in DVC: the folder of the reward model, if there is one."""
     args: dict[str, Any]
     """The arguments of the class of TRL or transformers that `docs/training.md` names. The
     arguments `learning_rate`, `num_train_epochs` and `per_device_train_batch_size` may be
@@ -220,9 +283,25 @@ class TrainConfig(Section):
         return settings
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "TrainConfig":
-        if self.method == "grpo" and self.grpo_reward.metric is None:
-            raise ValueError("grpo_reward.metric: method grpo needs the name of a metric")
+    def _check_rewards(self) -> "TrainConfig":
+        if self.method == "grpo" and not any(r.weight for r in self.grpo_rewards.values()):
+            raise ValueError("grpo_rewards: method grpo needs a reward whose weight is not 0")
+        folders = {r.folder for r in self.grpo_rewards.values() if isinstance(r, RewardModel)}
+        if len(folders) > 1:
+            raise ValueError(
+                "grpo_rewards: only one reward model is possible, because DVC tracks one folder; "
+                f"got {', '.join(sorted(folders))}"
+            )
+        for folder in folders:
+            if is_output(folder):
+                raise ValueError(
+                    f"grpo_rewards: {folder} is an output of training, which replaces it; copy it "
+                    "to another folder, such as models/reward"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_replay(self) -> "TrainConfig":
         if self.replay.fraction and (self.method != "sft" or "chat" not in self.record_types):
             raise ValueError(
                 "replay.fraction: must be 0, because replay rows can only be mixed into chats, "
@@ -235,6 +314,23 @@ class TrainConfig(Section):
                 "replay.fraction: replay rows weight the loss, which requires args.loss_type=nll "
                 "and no args.label_smoothing_factor"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_optimizer(self) -> "TrainConfig":
+        if isinstance(self.optimizer, LoraPlus) and self.adapter is None:
+            raise ValueError(
+                "optimizer: LoRA+ needs an adapter; choose train/optimizer=none or train=lora"
+            )
+        if isinstance(self.optimizer, Muon) and {"lr", "weight_decay"} & set(self.optimizer.args):
+            raise ValueError(
+                "optimizer.args: Muon takes lr and weight_decay from args.learning_rate and "
+                "args.weight_decay; remove them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> "TrainConfig":
         if self.quantization is not None and self.adapter is None:
             raise ValueError(
                 "quantization: needs an adapter, because quantized weights are not trained"
@@ -252,6 +348,10 @@ class TrainConfig(Section):
                 "trained_dtype: must be float32 with an adapter or an encoder, whose weights are "
                 "always trained in float32"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_encoder(self) -> "TrainConfig":
         if self.encoder and self.quantization:
             raise ValueError(
                 "quantization: an encoder is not quantized; "

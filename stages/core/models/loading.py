@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TUNED = Path("models/tuned")
+SERVED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
+"""The endings of the files in a model's folder that decide what it computes."""
 
 
 def weights_sha256(folder: Path = TUNED) -> str:
@@ -37,6 +39,17 @@ def weights_sha256(folder: Path = TUNED) -> str:
             f"{folder} has no weights (*.safetensors): run `dvc repro`, which trains the model"
         )
     return digests[0] if len(digests) == 1 else sha256_json(digests)
+
+
+def hash_model(folder: Path) -> str:
+    """Compute the SHA-256 of the files that decide what a model in a folder computes.
+
+    These are the weights, the configuration and the tokenizer.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix in SERVED)
+    return sha256_json(
+        {path.name: sha256_file(path) for path in files if path.name != "training.json"}
+    )
 
 
 def get_tokenizer(base: ModelFiles, chats: bool = True) -> "PreTrainedTokenizerBase":

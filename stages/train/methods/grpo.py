@@ -1,4 +1,4 @@
-"""Learning from a metric with group relative policy optimization (grpo).
+"""Learning from rewards with group relative policy optimization (grpo).
 
 The model samples several answers to each prompt and learns from those that score above the others.
 """
@@ -11,17 +11,15 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
-from stages.core.config.arms import TUNED_ARM
 from stages.core.data.encoding import encode_texts
-from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.metrics.metrics import Metrics
 from stages.core.models.generation import add_end_tokens
 from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt
+from stages.train.methods.rewards import get_rewards
 from stages.train.trainers.base import EpochOrder, ResumableTrainerMixin
 
 if TYPE_CHECKING:
@@ -32,6 +30,12 @@ class Grpo(Method):
     """Group relative policy optimization, which compares the scores of answers with their mean."""
 
     arguments = GRPOConfig
+
+    @property
+    def fixed_arguments(self) -> dict[str, Any]:
+        """Set the weights of the rewards."""
+        rewards = self.config.train.grpo_rewards.values()
+        return {"reward_weights": [reward.weight for reward in rewards]}
 
     def get_examples(self, records: Sequence[Record]) -> Dataset:
         """Create examples with `prompt` and `record`, the whole record for the metric.
@@ -69,16 +73,14 @@ class Grpo(Method):
         return encode_texts(self.tokenizer, [row["prompt"]])[0]
 
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "GrpoTrainer":
-        """Create TRL's trainer with the metric as the only reward.
+        """Create TRL's trainer with the rewards of the configuration.
 
         Raises:
-            UserError: The metric does not exist or rejects its options, or there are too few rows
-                for a batch.
+            UserError: A reward cannot be used, or there are too few rows for a batch.
         """
-        train = self.config.train
         args = common["args"]
         rows = common["train_dataset"]
-        reward = MetricReward(str(train.grpo_reward.metric), train.grpo_reward.options)
+        rewards: Any = get_rewards(self)
         prompts = args.generation_batch_size // args.num_generations
         if len(rows) < prompts:
             raise UserError(
@@ -89,50 +91,7 @@ class Grpo(Method):
         add_end_tokens(common["model"], self.tokenizer)  # TRL ends answers by these settings
         if args.beta and not common["peft_config"]:  # TRL loads the reference model again
             args.model_init_kwargs = self.base.arguments
-        return GrpoTrainer(reward_funcs=[reward], progress=progress, **common)
-
-
-class MetricReward:
-    """The reward of each answer, which is its score under a metric.
-
-    The score is negated if lower values of the metric are better.
-    """
-
-    def __init__(self, metric: str, options: dict[str, Any]) -> None:
-        """Load the metric.
-
-        Raises:
-            UserError: The metric does not exist.
-        """
-        try:
-            self._metrics = Metrics([metric], {metric: options})
-        except UserError as error:
-            raise UserError(f"train.grpo_reward: {error}") from None
-        self._sign = -1.0 if self._metrics.lower_is_better(metric) else 1.0
-        self.__name__ = metric  # for TRL's logs
-
-    def __call__(
-        self,
-        completions: Sequence[str],
-        completion_ids: Sequence[list[int]],
-        record: Sequence[str],
-        **_: Any,
-    ) -> list[float]:
-        """Compute the reward of each answer.
-
-        Raises:
-            UserError: The metric rejects its options.
-        """
-        records = [Record.load(line.encode()) for line in record]
-        answers = [
-            Prediction(r.id, TUNED_ARM, text, 0, len(ids), 0.0)
-            for r, text, ids in zip(records, completions, completion_ids, strict=True)
-        ]
-        try:
-            scores = self._metrics.score_records(answers, records)[self.__name__]
-        except UserError as error:
-            raise UserError(f"train.grpo_reward: {error}") from None
-        return [self._sign * float(value) for value in scores.values]
+        return GrpoTrainer(reward_funcs=rewards, progress=progress, **common)
 
 
 class Groups(EpochOrder):

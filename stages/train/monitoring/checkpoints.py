@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from stages.core.config.schema import Config
+from stages.core.config.train import RewardModel
 from stages.core.environment.code import get_digests, list_code, list_other_code
 from stages.core.environment.lineage import data_sha256, versions
 from stages.core.environment.processes import is_main
 from stages.core.environment.repository import repository_root
+from stages.core.models.loading import hash_model
 from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
 from stages.core.storage.locks import one_at_a_time
 
@@ -50,6 +52,12 @@ def training_fingerprint(config: Config, base: "ModelFiles", seed: int) -> str:
     replay = config.train.replay
     chats = Path(replay.source) if replay.fraction else None
     settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
+    judges = {
+        reward.folder
+        for reward in config.train.grpo_rewards.values()
+        if isinstance(reward, RewardModel) and Path(reward.folder).is_dir()
+    }
+    settings["reward_models"] = {folder: hash_model(Path(folder)) for folder in sorted(judges)}
     short = config.prompt.tuned_system_prompt
     model = config.model.model_dump(exclude={"chat_template", "dvc_dependency"})
     weights = [

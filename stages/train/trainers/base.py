@@ -15,9 +15,11 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from stages.core.config.train import LoraPlus, Muon
 from stages.core.storage.files import write_json
 from stages.train.monitoring.checkpoints import COMPLETE_MARKER
 from stages.train.monitoring.training_progress import TrainingProgress
+from stages.train.trainers.optimizers import create_optimizer
 
 if TYPE_CHECKING:
     from stages.train.monitoring.validation import Validation
@@ -88,11 +90,15 @@ class ResumableTrainerMixin:
         others: The arguments of the trainer.
     """
 
+    optimizer: Any
+
     def __init__(self, *args: Any, progress: TrainingProgress, **others: Any) -> None:
         super().__init__(*args, **others)
         self.progress = progress
         self.validation: Validation | None = None
         """Scores validation rows at each evaluation if a metric selects the best checkpoint."""
+        self.own_optimizer: LoraPlus | Muon | None = None
+        """The optimizer of `train.optimizer`. None takes the one of `train.args.optim`."""
         self.order: EpochOrder | None = None
         self.initial_adapter: dict[str, torch.Tensor] = {}
         """What `stages.train.adapter.copy_initial` returned before training."""
@@ -115,6 +121,18 @@ class ResumableTrainerMixin:
         args: Any = self.args  # type: ignore[attr-defined]
         dtype = torch.float16 if args.fp16 else torch.bfloat16
         return torch.autocast(args.device.type, dtype, enabled=args.fp16 or args.bf16)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Create the optimizer of `train.optimizer`, or the one of `train.args.optim`.
+
+        Raises:
+            UserError: A library is missing, or the optimizer rejects its arguments.
+        """
+        plain = super().create_optimizer  # type: ignore[misc]
+        if self.optimizer is None:
+            given = self.model if model is None else model  # type: ignore[attr-defined]
+            self.optimizer = create_optimizer(self, given, lambda: plain(model))
+        return self.optimizer
 
     def take_rows(self, inputs: Any) -> list[int]:
         """Remove the positions of the rows from a batch and return them."""

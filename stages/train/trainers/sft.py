@@ -106,6 +106,9 @@ class TokenBudget(SFTTrainer):
         Each process takes its share of the micro-batches.
         """
         model: Any = self.model.eval()
+        # A schedule-free optimizer then puts the averaged weights in place, as in transformers.
+        if callable(getattr(self.optimizer, "eval", None)):
+            self.optimizer.eval()
         rows = [dataloader.dataset[i] for i in range(len(dataloader.dataset))]
         parts = self._divide([len(row["input_ids"]) for row in rows])
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)

@@ -77,7 +77,10 @@ def test_the_batch_is_divided_by_processes_and_accumulation(config, overrides, s
 )
 def test_a_batch_of_grpo_holds_all_answers_to_a_question(config, overrides, rows, size):
     checked = config(
-        *AUTO, "train.method=grpo", "train.grpo_reward.metric=exact_match", *overrides
+        *AUTO,
+        "train.method=grpo",
+        "+train.grpo_rewards={a:{kind:metric-score,metric:exact_match,options:{},weight:1}}",
+        *overrides,
     ).train
     args, _ = resolve(checked, 576, rows)
     whole = size * args["gradient_accumulation_steps"] * processes(checked)
@@ -138,7 +141,10 @@ def test_steps_of_grpo_are_trls(config, rows, generations, batch, iterations):
         "num_generations": generations,
         "num_iterations": iterations,
     }
-    train = config("train.method=grpo", "train.grpo_reward.metric=exact_match").train
+    train = config(
+        "train.method=grpo",
+        "+train.grpo_rewards={a:{kind:metric-score,metric:exact_match,options:{},weight:1}}",
+    ).train
     drawn = list(RepeatSampler(range(rows), generations, batch // generations, iterations))
     assert steps_per_epoch(train, args, rows) == len(drawn) / batch
 

@@ -14,7 +14,7 @@ from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.build_trainer import get_trainer
 from stages.train.methods import get_method
-from stages.train.methods.grpo import MetricReward
+from stages.train.methods.rewards import MetricReward
 from tests.conftest import TINY, chat, compose_config
 from tests.train.methods.test_preferences import numbers_of
 from tests.train.monitoring.test_resume import Killed, read, same, stop_at
@@ -100,8 +100,8 @@ def test_the_reward_is_the_metric_of_the_row_alone():
     lines = [chat("Find.", target).dump().decode() for target in targets]
     answers = ["[A - PERSON]", "No entities found", "[A - PERSON]"]
     given = {"completion_ids": [[1, 2]] * 3, "record": lines, "prompts": [], "trainer_state": None}
-    assert MetricReward("entity_f1", {})(answers, **given) == [pytest.approx(2 / 3), 1.0, 0.0]
-    assert MetricReward("exact_match", {})(answers, **given) == [0.0, 1.0, 0.0]
+    assert MetricReward("f1", "entity_f1", {})(answers, **given) == [pytest.approx(2 / 3), 1.0, 0.0]
+    assert MetricReward("same", "exact_match", {})(answers, **given) == [0.0, 1.0, 0.0]
 
 
 def test_a_metric_that_needs_the_question_has_it():
@@ -111,17 +111,17 @@ def test_a_metric_that_needs_the_question_has_it():
         "select count(*) from farm where 7 < size",
         "SELECT COUNT(*) FROM farm WHERE size > 8",
     ]
-    rewards = MetricReward("sql_execution", {})(
+    rewards = MetricReward("sql", "sql_execution", {})(
         answers, completion_ids=[[1]] * 2, record=[line] * 2
     )
     assert rewards == [1.0, 0.0]
 
 
 def test_where_less_is_better_more_is_rewarded_less(monkeypatch):
-    reward = MetricReward("exact_match", {})
+    reward = MetricReward("same", "exact_match", {})
     module = reward._metrics._modules["exact_match"]
     monkeypatch.setattr(type(module), "lower_is_better", True)
-    reward = MetricReward("exact_match", {})
+    reward = MetricReward("same", "exact_match", {})
     line = chat("?", "yes").dump().decode()
     assert reward(["yes", "no"], completion_ids=[[1], [1]], record=[line, line]) == [-1.0, 0.0]
 
@@ -202,15 +202,24 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
 
 def test_the_default_reward_is_the_primary_metric(config):
     for option, metric in (("entities", "entity_f1"), ("sql", "sql_execution")):
-        assert config("train=grpo", f"evaluate={option}").train.grpo_reward.metric == metric
+        assert (
+            config("train=grpo", f"evaluate={option}").train.grpo_rewards["primary"].metric
+            == metric
+        )
     assert config("train=grpo").train.dvc_dependency == "stages/core/metrics"
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["train.grpo_reward.metric=nonsense"], "train.grpo_reward: .*unknown metric 'nonsense'"),
-        (["+train.grpo_reward.options.x=1"], "train.grpo_reward: .*takes no options, got x"),
+        (
+            ["train.grpo_rewards.primary.metric=nonsense"],
+            "train.grpo_rewards.primary: .*unknown metric 'nonsense'",
+        ),
+        (
+            ["+train.grpo_rewards.primary.options.x=1"],
+            "train.grpo_rewards.primary: .*takes no options, got x",
+        ),
         (
             ["model.max_length=97"],
             r"[1-9]\d* training row\(s\) are longer than model.max_length=97",
@@ -232,7 +241,10 @@ def test_mistakes_are_named(config, tmp_path, overrides, said):
 
 def test_a_batch_that_no_answer_of_which_is_better_changes_nothing(config, tmp_path):
     trainer = trainer_of(
-        config, tmp_path, "train.grpo_reward.metric=exact_match", "train.args.num_train_epochs=1"
+        config,
+        tmp_path,
+        "train.grpo_rewards.primary.metric=exact_match",
+        "train.args.num_train_epochs=1",
     )
     trainer.train()
     assert all(math.isfinite(row["loss"]) for row in trainer.state.log_history if "loss" in row)

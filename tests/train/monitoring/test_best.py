@@ -95,7 +95,10 @@ def test_validation_answers_are_those_of_the_tuned_arm(config, prepared, tmp_pat
             "train.best.metric=exact_match train.method=reward-model",
             "train.best.metric: must be loss",
         ),
-        ("train.method=grpo", "train.grpo_reward.metric: method grpo needs the name of a metric"),
+        (
+            "train.method=grpo",
+            "train.grpo_rewards: method grpo needs a reward whose weight is not 0",
+        ),
         (
             "train.quantization={load_in_4bit:true} train.adapter=null",
             "train.quantization: needs an adapter",

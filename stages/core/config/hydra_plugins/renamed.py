@@ -56,11 +56,12 @@ KEYS = {
     "register.gate.forgotten": "register.gate.max_forgetting",
     "register.gate.minimum": "register.gate.min_primary_metric",
     "train.best.rows": "train.best.eval_rows",
+    "train.grpo_reward": "train.grpo_rewards.primary",
     "train.kinds": "train.record_types",
     "train.launcher.processes": "train.launcher.num_processes",
     "train.replay.share": "train.replay.fraction",
     "train.replay.watch": "train.replay.dvc_dependency",
-    "train.reward": "train.grpo_reward",
+    "train.reward": "train.grpo_rewards.primary",
     "train.share": "train.train_fraction",
     "train.watch": "train.dvc_dependency",
 }
