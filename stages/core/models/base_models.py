@@ -26,6 +26,8 @@ CONVERTER = "3"
 WEIGHTS = "model.safetensors"
 SOURCE = "source.json"  # what a converted model was made of
 FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are not quantized
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""The ends of the names of transformers' classes that write text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,13 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
     time.
 
     Raises:
-        UserError: The source cannot be reached or does not have the model.
+        UserError: The source cannot be reached or does not have the model, or the model is no
+            decoder-only language model.
     """
     source = model.source
     if isinstance(source, HubSource):
         config = _get_hub_config(source, "model.source.id")
+        _require_language_model(config, source.id)
         return ModelFiles(source.id, _get_commit(config, source), None, source.trust_remote_code)
     if isinstance(source, WheelSource):
         folder = cached_folder(
@@ -133,6 +137,31 @@ def _get_hub_config(source: HubSource, key: str) -> Any:
                 f"{key.removesuffix('id')}trust_remote_code=true."
             ) from None
         raise UserError(f"{key} {source.id!r}: {explain(error)}") from None
+
+
+def _require_language_model(config: Any, name: str) -> None:
+    """Raise a UserError if a configuration is not that of a decoder-only language model.
+
+    A model that reads images too passes if transformers loads its language model alone.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
+
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return  # code of its own
+    listed = config.architectures or []
+    loads = CLASSES.get(config.model_type)
+    if getattr(config, "is_encoder_decoder", False):
+        reason = "has an encoder beside its decoder"
+    elif loads is None:
+        reason = "cannot be loaded with transformers.AutoModelForCausalLM"
+    elif listed and not any(one == loads or one.endswith(LANGUAGE_MODELS) for one in listed):
+        reason = f"holds the weights of {listed[0]}, which does not write text"
+    else:
+        return
+    raise UserError(
+        f"model.source.id {name!r}: this model, of type {config.model_type!r}, {reason}. Choose a "
+        "decoder-only language model that is tuned for instructions."
+    )
 
 
 def _get_commit(config: Any, source: HubSource) -> str | None:

@@ -190,10 +190,24 @@ def _load(base: ModelFiles, dtype: "torch.dtype", kind: str, **others: Any) -> "
     disable_progress_bar()  # loading takes only a second
     load = getattr(transformers, kind).from_pretrained
     try:
-        return load(base.path, dtype=dtype, use_safetensors=True, **base.arguments, **others)
+        model, found = load(
+            base.path,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **base.arguments,
+            **others,
+        )
     except OSError as error:
         if error.errno is not None:  # an error of the operating system
             raise
         raise UserError(
             f"{base.path}: {error} Only safetensors are loaded, because a pickle can execute code."
         ) from None
+    # A classifier's head is new, but a language model without some of its weights writes noise.
+    if kind == CAUSAL and found["missing_keys"]:
+        raise UserError(
+            f"{base.path}: the files lack weights of {type(model).__name__}, such as "
+            f"{min(found['missing_keys'])}; choose a language model with all of its weights"
+        )
+    return model

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from stages.core.errors import UserError
 from stages.core.models import generation
 from stages.core.models.generation import generate
 from stages.core.models.likelihood import get_nats
@@ -163,3 +164,12 @@ def test_a_model_with_an_adapter_answers_beyond_its_window():
     assert answer(model, prompts, ignore_eos=True) == expected
     with model.disable_adapter():
         assert answer(model, prompts, ignore_eos=True) != expected
+
+
+def test_a_model_without_a_cache_is_refused():
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    model = BertLMHeadModel(BertConfig(num_hidden_layers=1, vocab_size=VOCABULARY, **sizes))
+    with pytest.raises(UserError, match=r"model\.source: BertLMHeadModel keeps no cache"):
+        answer(model.eval(), PROMPTS["beyond the window"])
