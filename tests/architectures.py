@@ -103,7 +103,11 @@ class Architecture:
         config = AutoConfig.for_model(self.model_type, **SMALL | self.sizes)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            for parameter in model.parameters():
+                if parameter.dim() == 1:  # a bias of zero would hide what reads padding
+                    parameter.data += 0.3 * torch.randn_like(parameter)
+            return model.eval()
 
 
 MATRIX = (
@@ -173,5 +177,12 @@ MATRIX = (
     Architecture("LFM2", "lfm2", {"layer_types": ["conv", "full_attention"]}, example="LFM2"),
     Architecture("Qwen3-Next", "qwen3_next", LINEAR, None, True, "Qwen3-Next"),
     Architecture("Qwen3.5", "qwen3_5_text", LINEAR, example="Qwen3.5"),
+    Architecture(
+        "MiniMax",
+        "minimax",
+        {"layer_types": ["linear_attention", "full_attention"], **MOE},
+        experts=True,
+        example="MiniMax-Text-01",
+    ),
     Architecture("DeepSeek", "deepseek_v3", LATENT, None, True, "DeepSeek V3"),
 )

@@ -27,6 +27,8 @@ CONVERTER = "3"
 
 SOURCE = "source.json"  # what a converted model was made of
 FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are not quantized
+LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""The ends of the names of transformers' classes that write text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,13 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
     time.
 
     Raises:
-        UserError: The source cannot be reached or does not have the model, or the file of the chat
-            template cannot be read.
+        UserError: The source cannot be reached or does not have the model, the model is no
+            decoder-only language model, or the file of the chat template cannot be read.
     """
     source = model.source
     if isinstance(source, HubSource):
         config = _get_hub_config(source, "model.source.id")
+        _require_language_model(config, source.id)
         commit = _get_commit(config, source)
         found = ModelFiles(source.id, commit, None, source.trust_remote_code)
         return _with_template(found, model)
@@ -208,6 +211,31 @@ def _check_place(name: str, key: str) -> None:
             f"{key} {name!r}: there is no such folder. Check the path, and write out your home "
             "folder instead of `~`."
         )
+
+
+def _require_language_model(config: Any, name: str) -> None:
+    """Raise a UserError if a configuration is not that of a decoder-only language model.
+
+    A model that reads images too passes if transformers loads its language model alone.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
+
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return  # code of its own
+    listed = config.architectures or []
+    loads = CLASSES.get(config.model_type)
+    if getattr(config, "is_encoder_decoder", False):
+        reason = "has an encoder beside its decoder"
+    elif loads is None:
+        reason = "cannot be loaded with transformers.AutoModelForCausalLM"
+    elif listed and not any(one == loads or one.endswith(LANGUAGE_MODELS) for one in listed):
+        reason = f"holds the weights of {listed[0]}, which does not write text"
+    else:
+        return
+    raise UserError(
+        f"model.source.id {name!r}: this model, of type {config.model_type!r}, {reason}. Choose a "
+        "decoder-only language model that is tuned for instructions."
+    )
 
 
 def _get_commit(config: Any, source: HubSource) -> str | None:

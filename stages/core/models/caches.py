@@ -13,11 +13,6 @@ from stages.core.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CACHES = ("past_key_values", "cache_params")
-"""The fields of transformers' outputs that hold what a model keeps of the tokens that it has read."""
-PLACED = {"attention_mask", "position_ids"}
-"""The arguments that tell a model which tokens are padding and where the others stand."""
-
 
 @dataclass(frozen=True, slots=True)
 class Batching:
@@ -39,8 +34,8 @@ _KNOWN: "WeakKeyDictionary[torch.nn.Module, Batching]" = WeakKeyDictionary()
 def get_batching(model: "PreTrainedModel") -> Batching:
     """Return how rows can share a batch of a model, after it has read one token.
 
-    Only attention layers are known to be right with padding. State-space, convolution and other
-    layers, and what transformers does not know, read rows of equal length only.
+    The models of transformers mask padding on the left in every kind of layer. Code from a model's
+    files and caches that only one model uses are not trusted to do so.
 
     Raises:
         UserError: The model keeps nothing of the tokens that it has read.
@@ -59,21 +54,38 @@ def unwrap(model: "PreTrainedModel") -> "PreTrainedModel":
 def _get_batching(model: "PreTrainedModel") -> Batching:
     plain = unwrap(model)
     out = model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True)
-    if not any(name in out for name in CACHES):
+    cache = out.get("past_key_values") or out.get("cache_params")  # state-space models name it so
+    if cache is None:
         raise UserError(
             f"model.source: {type(plain).__name__} keeps no cache of the tokens that it has read, "
             "so it cannot write answers; choose a decoder-only language model"
         )
-    known = set(inspect.signature(plain.forward).parameters)
-    columns = "logits_to_keep" in known
-    room = _get_room(out.get("past_key_values"), plain.config) if known >= PLACED else None
-    return Batching(room if room and columns else 0, room is not None, columns)
+    takes = set(inspect.signature(plain.forward).parameters)
+    columns = "logits_to_keep" in takes
+    kinds = {type(cache), *map(type, getattr(cache, "layers", ()))}
+    padded = (
+        "attention_mask" in takes
+        and _is_of_transformers(plain)
+        and all(kind.__module__ == "transformers.cache_utils" for kind in kinds)
+    )
+    placed = padded and columns and "position_ids" in takes
+    return Batching(_get_room(cache, kinds, plain.config) if placed else 0, padded, columns)
 
 
-def _get_room(cache: Any, config: Any) -> float | None:
-    """Return the positions in which padding may be anywhere, or None for caches of other kinds.
+def _is_of_transformers(model: "PreTrainedModel") -> bool:
+    """Return whether the model's code is a part of transformers instead of the model's files.
 
-    Inside its window a sliding layer sees all positions, as a plain one does.
+    Sharding derives a class in torch from the model's class.
+    """
+    names = [kind.__module__ for kind in type(model).__mro__]
+    own = next(name for name in names if not name.startswith("torch."))
+    return own.startswith("transformers.models.")
+
+
+def _get_room(cache: Any, kinds: set[type], config: Any) -> float:
+    """Return the positions of a cache in which padding may be anywhere.
+
+    Within its window a sliding layer sees all positions, as a plain one does.
     """
     from transformers.cache_utils import (
         DummyLayer,
@@ -82,11 +94,8 @@ def _get_room(cache: Any, config: Any) -> float | None:
         DynamicSlidingWindowLayer,
     )
 
-    if type(cache) is not DynamicCache:
-        return None
-    kinds = {type(layer) for layer in cache.layers}
-    if not kinds <= {DummyLayer, DynamicLayer, DynamicSlidingWindowLayer}:
-        return None
+    if not kinds <= {DynamicCache, DummyLayer, DynamicLayer, DynamicSlidingWindowLayer}:
+        return 0
     windows = [
         layer.sliding_window
         for layer in cache.layers

@@ -254,8 +254,6 @@ def _join(caches: list["Cache"], prefix: int, length: int) -> "Cache":
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         if layers[0].keys is None:  # such a layer reads the states of another one
             continue
-        if layers[0].is_sliding:
-            layers[0].cumulative_length = length
         layers[0].keys = torch.cat([widen(layer.keys) for layer in layers])
         layers[0].values = torch.cat([widen(layer.values) for layer in layers])
     return caches[0]

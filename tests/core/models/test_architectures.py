@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from stages.core.errors import UserError
+from stages.core.models import generation
 from stages.core.models.generation import generate
 from stages.core.models.likelihood import get_nats
 from tests.architectures import END, MATRIX, VOCABULARY
@@ -37,6 +39,12 @@ PROMPTS = {
 @pytest.fixture(scope="module", params=MATRIX, ids=lambda architecture: architecture.name)
 def model(request: pytest.FixtureRequest) -> torch.nn.Module:
     return request.param.build()
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute the prompts of a batch in several parts, as with long prompts."""
+    monkeypatch.setattr(generation, "PREFILL_TOKENS", 8)
 
 
 def answer(model, prompts, max_new_tokens=STEPS, **others):
@@ -95,7 +103,7 @@ def test_rows_end_by_themselves_and_not_in_timings(model, monkeypatch):
     monkeypatch.setattr(model.generation_config, "eos_token_id", sorted(ends))
     cut = [row[: next(i + 1 for i, token in enumerate(row) if token in ends)] for row in whole]
     assert answer(model, prompts) == cut
-    assert len({len(row) for row in cut}) > 2
+    assert len({len(row) for row in cut}) > 1
     assert answer(model, prompts, ignore_eos=True) == whole
     assert model.generation_config.eos_token_id == sorted(ends)
 
@@ -156,3 +164,12 @@ def test_a_model_with_an_adapter_answers_beyond_its_window():
     assert answer(model, prompts, ignore_eos=True) == expected
     with model.disable_adapter():
         assert answer(model, prompts, ignore_eos=True) != expected
+
+
+def test_a_model_without_a_cache_is_refused():
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    model = BertLMHeadModel(BertConfig(num_hidden_layers=1, vocab_size=VOCABULARY, **sizes))
+    with pytest.raises(UserError, match=r"model\.source: BertLMHeadModel keeps no cache"):
+        answer(model.eval(), PROMPTS["beyond the window"])

@@ -6,7 +6,7 @@ import pytest
 
 from stages.core.config.model import HubSource
 from stages.core.errors import UserError
-from stages.core.models.base_models import get_base_model, get_hub_model
+from stages.core.models.base_models import get_base_model, get_base_tokenizer, get_hub_model
 from stages.core.storage.cache import LIST
 from stages.core.storage.files import read_json, sha256_file, write_json
 
@@ -84,3 +84,36 @@ def test_a_damaged_file_in_the_cache_of_the_hub_is_refused(folder, tmp_path, mon
 def test_a_model_that_is_not_there_says_what_to_do():
     with pytest.raises(UserError, match=r"model\.source\.id 'owner/none': "):
         get_hub_model(source("owner/none"), "model.source.id")
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "reason"),
+    [
+        ("t5", "T5ForConditionalGeneration", "encoder beside its decoder"),
+        ("bart", "BartForConditionalGeneration", "encoder beside its decoder"),
+        ("mistral3", "Mistral3ForConditionalGeneration", "AutoModelForCausalLM"),
+        ("bert", "BertForMaskedLM", "holds the weights of BertForMaskedLM"),
+        ("llama", "LlamaForSequenceClassification", "LlamaForSequenceClassification"),
+    ],
+)
+def test_what_is_no_language_model_is_refused_by_its_configuration(
+    folder, config, kind, architecture, reason
+):
+    write_json(folder / "config.json", {"model_type": kind, "architectures": [architecture]})
+    model = config("model=hub", f"model.source.id={folder}").model
+    with pytest.raises(UserError, match=rf"model\.source\.id .* of type '{kind}', .*{reason}"):
+        get_base_tokenizer(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [
+        ("gemma3", "Gemma3ForConditionalGeneration"),
+        ("qwen3_5", "Qwen3_5ForConditionalGeneration"),
+        ("llama", "LlamaForCausalLM"),
+    ],
+)
+def test_a_language_model_passes_with_and_without_eyes(folder, config, kind, architecture):
+    write_json(folder / "config.json", {"model_type": kind, "architectures": [architecture]})
+    model = config("model=hub", f"model.source.id={folder}").model
+    assert get_base_tokenizer(model).path == str(folder)

@@ -3,6 +3,7 @@ import pytest
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.loading import get_model, get_tokenizer
+from tests.architectures import LINEAR, SMALL
 
 
 def test_a_local_folder_is_a_model_with_a_hash(config, base):
@@ -59,3 +60,28 @@ def test_weights_in_a_pickle_are_refused_in_one_message(base, tmp_path):
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"model\.safetensors(.|\n)*Only safetensors are loaded"):
         get_model(ModelFiles(str(tmp_path), None, None), "float32")
+
+
+def test_a_language_model_without_some_of_its_weights_is_refused(base, tmp_path):
+    from transformers import AutoModel
+
+    AutoModel.from_pretrained(base.path).save_pretrained(tmp_path)  # without the head
+    with pytest.raises(UserError, match=r"such as lm_head\.weight, which is missing"):
+        get_model(ModelFiles(str(tmp_path), None, None), "float32")
+
+
+def test_the_language_model_of_a_model_with_eyes_is_loaded_alone(tmp_path):
+    import torch
+    from transformers import AutoConfig, Qwen3_5ForConditionalGeneration
+
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    sight = {"out_hidden_size": 32, "patch_size": 4, "num_position_embeddings": 16}
+    config = AutoConfig.for_model(
+        "qwen3_5", text_config=SMALL | LINEAR, vision_config=vision | sight
+    )
+    whole = Qwen3_5ForConditionalGeneration(config)
+    whole.save_pretrained(tmp_path)
+    model = get_model(ModelFiles(str(tmp_path), None, None), "float32")
+    ids = torch.arange(9)[None]
+    assert type(model).__name__ == "Qwen3_5ForCausalLM"
+    torch.testing.assert_close(model(ids).logits, whole.eval()(ids).logits)
