@@ -98,7 +98,8 @@ def judge(
         spreads = _compare_all(primary, groups)
         return _get_field(contest, estimates, spreads, cost, cheaper)
 
-    others = _count_cut_as_right(contest, runs, settings.primary_metric, uncut or {})
+    unknown = uncut if uncut and settings.cut_answers == "unknown" else {}
+    others = _count_cut_as_right(contest, runs, settings.primary_metric, unknown)
     field = measure(runs)
     verdict = decide(field, rule, rows, {who: measure(found) for who, found in others.items()})
     count = max(len(runs[arm][settings.primary_metric]) for arm in contest.tuned)

@@ -78,7 +78,7 @@ def _say_undecided(report: Report, arm: str | None) -> str:
         stay = f" Until then, stay with {arm}." if arm else ""
         return (
             "Not enough evidence yet: answers that prompt.max_new_tokens cut could change the "
-            f"verdict. Raise it, or turn off thinking, and run again.{stay}"
+            f"verdict.{stay}"
         )
     if arm:
         return f"Not enough evidence yet: stay with {arm} until there is more."

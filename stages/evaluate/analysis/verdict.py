@@ -102,7 +102,8 @@ def decide(arms: Field, rule: Rule, rows: int, uncut: Mapping[str, Field] | None
             why = (
                 f"Without answers that the token limit ended, the verdict might be {other.verdict} "
                 f"instead of {found.verdict}: it is, if those of {who} count as right. Raise "
-                "prompt.max_new_tokens, or turn off thinking (model.chat_template_kwargs)."
+                "prompt.max_new_tokens, turn off thinking (model.chat_template_kwargs), or set "
+                "evaluate.cut_answers=wrong if the limit is part of the task."
             )
             return _Judge(arms, rule).leave_open(why)
     return found

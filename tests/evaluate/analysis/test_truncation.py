@@ -35,7 +35,8 @@ CONSTANT = answers((ROWS, "NUM", None))
 GOOD = answers((180, None, False), (20, "HUM HUM", False))
 
 
-def decide(config, few_shot, tuned, metric="accuracy"):
+def decide(config, few_shot, tuned, *overrides):
+    metric = "accuracy"
     metrics = Metrics([metric], {})
     given = {"constant": CONSTANT, "few_shot": few_shot, "tuned": tuned}
     runs = {
@@ -46,7 +47,9 @@ def decide(config, few_shot, tuned, metric="accuracy"):
         arm: [count_as_right(metrics, metric, RECORDS, found, runs[arm][metric][0])]
         for arm, found in given.items()
     }
-    checked = config(f"evaluate.metrics=[{metric}]", f"evaluate.primary_metric={metric}")
+    checked = config(
+        f"evaluate.metrics=[{metric}]", f"evaluate.primary_metric={metric}", *overrides
+    )
     return judge(checked, CONTEST, runs, None, uncut=uncut).verdict
 
 
@@ -71,6 +74,11 @@ def test_cut_answers_that_could_have_become_right_keep_the_verdict_open(config, 
 def test_a_few_cut_answers_that_cannot_change_the_verdict_are_ignored(config):
     few_shot = answers((60, None, False), (130, "I think", True), (10, "", True))
     assert decide(config, few_shot, GOOD).verdict == "fine-tune"
+
+
+def test_a_limit_that_is_part_of_the_task_makes_cut_answers_wrong(config):
+    few_shot = answers((60, None, False), (140, "", True))
+    assert decide(config, few_shot, GOOD, "evaluate.cut_answers=wrong").verdict == "fine-tune"
 
 
 def test_tuning_is_not_ruled_out_by_its_own_cut_answers(config):
