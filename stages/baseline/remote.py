@@ -17,6 +17,7 @@ from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import build_prompt
 from stages.core.data.records import Record
+from stages.core.data.thoughts import drop_thought
 from stages.core.endpoint.requests import Reply, Request, chat
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Remote:
             Prediction(
                 record.id,
                 arm,
-                reply.text,
+                drop_thought("", reply.text, record.target),
                 reply.prompt_tokens,
                 reply.completion_tokens,
                 reply.seconds,

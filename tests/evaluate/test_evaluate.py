@@ -57,6 +57,10 @@ def test_a_model_that_learned_nothing_is_not_recommended(workspace_of_a_model_th
         report["choices"]["few_shot"]["rows"] == 4
         and len(report["choices"]["few_shot"]["trials"]) == 3
     )
+    # Its answers are as long as they may be.
+    cut = report["truncation"]["arms"]
+    assert cut["zero_shot"]["cut"] == report["rows"] and not report["truncation"]["decides"]
+    assert any(f"{report['rows']} of zero_shot" in warning for warning in report["warnings"])
     # Weights that did not change find the targets as likely as before, after the same prompt.
     perplexity = {
         arm: numbers["perplexity"]["value"]

@@ -96,6 +96,7 @@ def test_a_changed_metric_is_refused_and_a_comment_in_it_is_not(evaluated, monke
         ("model.chat_template_kwargs.enable_thinking=true", "model.chat_template_kwargs"),
         ("evaluate.options.exact_match={normalise: false}", "evaluate.options"),
         ("evaluate.margin=0.01", "evaluate.margin"),
+        ("evaluate.cut_answers=wrong", "evaluate.cut_answers"),
         ("train.seeds=[43]", "train.seeds"),
     ],
 )

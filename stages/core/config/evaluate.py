@@ -111,6 +111,9 @@ class EvaluateConfig(Section):
     min_useful_value: float | None
     """The smallest value of the primary metric that is useful. No arm below it is recommended. Null
     sets no such limit."""
+    cut_answers: Literal["unknown", "wrong"]
+    """What the verdict makes of answers that `prompt.max_new_tokens` ended. `unknown` keeps it open
+    if it would be another one had they become right. `wrong` makes the limit a part of the task."""
     slices: list[Name]
     """How to divide the rows into parts that are compared too: by `length`, `label` or columns of
     `data.metadata_columns`."""

@@ -32,6 +32,7 @@ class Prediction:
     id: str
     arm: str
     text: str
+    """The answer without the thought before it, if the model thinks and the target does not."""
     prompt_tokens: int
     completion_tokens: int
     seconds: float = 0.0

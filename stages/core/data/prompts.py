@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.encoding import encode_texts
 from stages.core.data.end_tokens import cut_after_end
-from stages.core.data.marks import unmark
 from stages.core.data.records import Message, Record
+from stages.core.data.template_differences import explain_difference
 from stages.core.data.templates import TemplateError, Tools, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MARK = "§user§"  # the placeholder for the user's text in a rendered template
-SHOWN_BEFORE = 40  # characters of two renderings before their first difference
-SHOWN_AFTER = 40
 
 
 class Example(NamedTuple):
@@ -114,7 +112,7 @@ def split_chat(
         asked = render(tokenizer, messages[:i], tools, answer=True)
         answered = render(tokenizer, messages[: i + 1], tools, answer=False)
         if not answered.startswith(asked):
-            raise TemplateError(_explain(asked, answered))
+            raise TemplateError(explain_difference(tokenizer, messages[: i + 1], tools))
         if not asked.startswith(before):
             segments = []
             before = ""  # the template now renders earlier answers differently (without thoughts)
@@ -178,16 +176,3 @@ def get_text_start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 
 def _begin_text(tokenizer: "PreTrainedTokenizerBase") -> list[Segment]:
     return [Segment(tokenizer.bos_token, False)] if get_text_start(tokenizer) else []
-
-
-def _explain(asked: str, answered: str) -> str:
-    """Show both renderings from shortly before their first difference."""
-    texts = [unmark(asked), unmark(answered)]
-    pairs = enumerate(zip(*texts, strict=False))
-    at = next((i for i, (a, b) in pairs if a != b), min(map(len, texts)))
-    shown = slice(max(0, at - SHOWN_BEFORE), at + SHOWN_AFTER)
-    return (
-        "the model's chat template renders the prompt differently once the chat is answered:\n"
-        f"  open:     …{texts[0][shown]!r}\n  answered: …{texts[1][shown]!r}\n"
-        "Choose a model whose template renders both alike."
-    )

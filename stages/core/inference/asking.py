@@ -8,6 +8,7 @@ from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.data.records import Record
+from stages.core.data.thoughts import read_answer
 from stages.core.environment.energy import measure
 from stages.core.errors import UserError
 
@@ -53,13 +54,19 @@ def ask(
     shared = common_prefix(prompts)
     found = [
         Prediction(
-            *(r.id, arm, a.text, a.prompt_tokens, a.completion_tokens, a.seconds, energy),
+            r.id,
+            arm,
+            read_answer(tokenizer, prompt, a.text, r.target),
+            a.prompt_tokens,
+            a.completion_tokens,
+            a.seconds,
+            energy,
             cut=a.cut,
             shared_prompt_tokens=shared,
             shots_left_out=left_out,
             token_ids=a.ids,
         )
-        for r, a, (_, left_out) in zip(records, answers, fitted, strict=True)
+        for r, a, (prompt, left_out) in zip(records, answers, fitted, strict=True)
     ]
     return (
         _read_targets(engine, tokenizer, found, prompts, records)

@@ -93,13 +93,15 @@ def _ask_items(
 ) -> dict[str, str]:
     """Ask each item after the messages `before` and return the answers by id."""
     from stages.core.data.prompts import encode_prompt
+    from stages.core.data.thoughts import read_answer
 
     prompts = [
         encode_prompt(tokenizer, [*before, {"role": "user", "content": item.prompt}])
         for item in items
     ]
     answers = engine.generate(prompts, max_new_tokens=MAX_NEW_TOKENS, title=title)
-    return {item.id: answer.text for item, answer in zip(items, answers, strict=True)}
+    rows = zip(items, prompts, answers, strict=True)
+    return {item.id: read_answer(tokenizer, prompt, a.text) for item, prompt, a in rows}
 
 
 def draw_items(items: Sequence[Item], seed: int) -> list[Item]:

@@ -10,6 +10,7 @@ import numpy as np
 import regex
 
 from stages.core.data.unicode_text import fold
+from stages.core.metrics.cut_answers import may_become
 from stages.core.metrics.row_metric import RowMetric
 
 WHOLE = "(?s)(.*)"
@@ -64,6 +65,10 @@ class LabelMetric(RowMetric, ABC):
     def well_formed(self, prediction: str) -> bool:
         """Check whether the pattern finds one of the references' labels in the answer."""
         return self.label(prediction) in self.targets
+
+    def may_become_right(self, prediction: str, reference: str) -> bool:
+        """Check whether the reference begins as the answer does, if the whole text is the label."""
+        return self.pattern.pattern != WHOLE or may_become(prediction, reference)
 
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
         """Replace each answer by a target with the one label that `LabelFinder` finds in it.

@@ -84,6 +84,14 @@ class RowMetric(evaluate.Metric, ABC):
         """
         return None
 
+    def may_become_right(self, prediction: str, reference: str) -> bool:
+        """Check whether an answer that the token limit ended could have become right.
+
+        `prepare` has already seen the targets. The default is that every answer could. Override it
+        only with a check that never rules out an answer that could.
+        """
+        return True
+
     def metadata(self) -> dict[str, Any]:
         """Describe the metric for the report, after it has scored."""
         first = inspect.cleandoc(self.__doc__ or "").partition("\n\n")[0]

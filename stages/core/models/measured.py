@@ -94,6 +94,7 @@ def _get_settings(config: Config) -> dict[str, Any]:
         "evaluate.confidence": evaluate.confidence,
         "evaluate.margin": evaluate.margin,
         "evaluate.min_useful_value": evaluate.min_useful_value,
+        "evaluate.cut_answers": evaluate.cut_answers,
     }
     for candidate in tuned_candidates(config):
         section = "train" if candidate.name == TUNED_ARM else f"rivals.{candidate.name}"

@@ -48,6 +48,10 @@ def analyse(evidence: Evidence, looks: Looks, weights: Mapping[str, str]) -> Rep
         "verdict": judged.verdict.verdict,
         "recommended_arm": recommended,
         "alternative": judged.verdict.alternative,
+        "truncation": {
+            "decides": judged.verdict.truncated,
+            "arms": {arm: asdict(found) for arm, found in evidence.truncations.items()},
+        },
         "candidate": candidate.name,
         **_describe_settings(evidence, looks),
         **_describe_arms(evidence),
@@ -68,6 +72,7 @@ def _judge(evidence: Evidence, looks: Looks) -> Judged:
         evidence.contest,
         evidence.runs,
         evidence.groups,
+        uncut=evidence.uncut,
         # `judge` already divides alpha by the number of this run's candidates.
         looks=max(1, (looks.place or 1) - len(evidence.candidates) + 1),
         cost={

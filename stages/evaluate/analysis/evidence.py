@@ -17,6 +17,7 @@ from stages.core.models.candidates import Candidate, tuned_candidates
 from stages.core.statistics.bounds import Estimate, estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.judging import Contest
+from stages.evaluate.analysis.truncation import Truncation, count_as_right, count_cut
 from stages.evaluate.costs.costs import Costs, get_costs
 from stages.evaluate.costs.scenarios import Measurements
 from stages.evaluate.costs.timings import read_timings
@@ -50,6 +51,11 @@ class Evidence:
     best_prompted: str
     costs: dict[str, Costs]
     """The costs as seen from each candidate."""
+    truncations: dict[str, Truncation]
+    """The counts of cut answers of each arm that has some."""
+    uncut: dict[str, list[Scores]]
+    """The scores by the primary metric of each run of an arm with cut answers, which count as right
+    where they could have become it."""
 
     @property
     def primary(self) -> str:
@@ -104,6 +110,11 @@ def gather(
     best_prompted = max(
         contest.prompted, key=lambda arm: estimates[arm][settings.primary_metric].value
     )
+    truncations = {
+        arm: count_cut(metrics, settings.primary_metric, records, predictions[arm])
+        for arm in contest.arms
+        if any(answer.cut for answer in predictions[arm])
+    }
     training = read_records("train")
     measured = _measure(config, len(training), predictions, scores, candidates, groups)
     costs = {
@@ -126,6 +137,8 @@ def gather(
         contest=contest,
         best_prompted=best_prompted,
         costs=costs,
+        truncations=truncations,
+        uncut=_get_uncut(metrics, settings.primary_metric, records, predictions, runs, candidates),
     )
 
 
@@ -144,6 +157,24 @@ def _get_runs(
             for metric, found in metrics.score_records(answers, records).items():
                 runs[name][metric].append(found)
     return runs
+
+
+def _get_uncut(
+    metrics: Metrics,
+    primary: str,
+    records: Sequence[Record],
+    predictions: Predictions,
+    runs: Mapping[str, Mapping[str, list[Scores]]],
+    candidates: Mapping[str, Candidate],
+) -> dict[str, list[Scores]]:
+    found = {}
+    for arm, answers in predictions.items():
+        more = candidates[arm].read_predictions()[1:] if arm in candidates else []
+        sheets = zip([answers, *more], runs[arm][primary], strict=True)
+        scores = [count_as_right(metrics, primary, records, *sheet) for sheet in sheets]
+        if any(a is not b for a, b in zip(scores, runs[arm][primary], strict=True)):
+            found[arm] = scores
+    return found
 
 
 def _measure(

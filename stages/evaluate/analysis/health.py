@@ -12,11 +12,10 @@ from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
 from stages.core.metrics.metrics import Metrics
 from stages.core.statistics.scores import Scores
+from stages.evaluate.analysis.truncation import warn_about_cuts
 
 ONE_ANSWER = 0.8
 """The report warns about an arm that gives one answer to more than this share of the rows."""
-OFTEN_CUT = 0.05
-"""The report warns about an arm if more than this share of its answers is truncated."""
 SHOWN = 60  # the most characters of an answer in a sentence
 
 
@@ -120,13 +119,8 @@ def find_warnings(report: Mapping[str, Any]) -> list[str]:
             f"{join(no_better)} {verb} no better in {metric} than always giving the most "
             "frequent answer."
         )
-    for arm, numbers in arms.items():
-        cut = numbers["health"]["cut"]
-        if cut and cut > OFTEN_CUT:
-            found.append(
-                f"{cut:.0%} of the answers of {arm} were truncated at prompt.max_new_tokens. "
-                "A higher limit may be fairer."
-            )
+    if cut := warn_about_cuts(report):
+        found.append(cut)
     return found
 
 

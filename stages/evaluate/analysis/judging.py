@@ -59,6 +59,7 @@ def judge(
     runs: Runs,
     groups: np.ndarray | None,
     *,
+    uncut: Mapping[str, Sequence[Scores]] | None = None,
     looks: int = 1,
     cost: Mapping[str, float] | None = None,
     cheaper: Mapping[Pair, bool] | None = None,
@@ -70,6 +71,9 @@ def judge(
         contest: The arms that the verdict compares.
         runs: The scores of the arms.
         groups: The group of each row, see `stages.core.data.groups`.
+        uncut: Arm -> the scores of each run by the primary metric with cut answers counted as
+            right, see `stages.evaluate.analysis.truncation`. Arms without such answers are left
+            out.
         looks: The divisor of alpha that corrects for the looks at these rows.
         cost: The cost of a request of each arm.
         cheaper: Whether a tuned arm is cheaper than a prompted one, see
@@ -85,23 +89,41 @@ def judge(
         looks,
     )
 
-    def decide_on(chosen: Runs) -> tuple[Verdict, dict[Pair, Spread]]:
+    def measure(chosen: Runs) -> Field:
         primary = {arm: chosen[arm][settings.primary_metric] for arm in contest.arms}
-        spreads = _compare_all(primary, groups)
         estimates = {
             arm: estimate_metric(scores, settings.confidence, groups)
             for arm, scores in primary.items()
         }
-        return decide(_get_field(contest, estimates, spreads, cost, cheaper), rule, rows), spreads
+        spreads = _compare_all(primary, groups)
+        return _get_field(contest, estimates, spreads, cost, cheaper)
 
-    verdict, spreads = decide_on(runs)
+    unknown = uncut if uncut and settings.cut_answers == "unknown" else {}
+    others = _count_cut_as_right(contest, runs, settings.primary_metric, unknown)
+    field = measure(runs)
+    verdict = decide(field, rule, rows, {who: measure(found) for who, found in others.items()})
     count = max(len(runs[arm][settings.primary_metric]) for arm in contest.tuned)
-    alone = (
-        [decide_on(_take(runs, contest.tuned, seed))[0] for seed in range(count)]
-        if count > 1
-        else []
-    )
-    return Judged(verdict, _describe(config, contest, runs, spreads, groups, rows), alone)
+    alone = []
+    for seed in range(count if count > 1 else 0):
+        of_seed = {who: measure(_take(found, contest.tuned, seed)) for who, found in others.items()}
+        alone.append(decide(measure(_take(runs, contest.tuned, seed)), rule, rows, of_seed))
+    return Judged(verdict, _describe(config, contest, runs, field.spreads, groups, rows), alone)
+
+
+def _count_cut_as_right(
+    contest: Contest, runs: Runs, metric: str, uncut: Mapping[str, Sequence[Scores]]
+) -> dict[str, Runs]:
+    """Count cut answers as right for the prompted arms, for the tuned arms, and for both."""
+    prompted = [arm for arm in contest.prompted if arm in uncut]
+    tuned = [arm for arm in contest.tuned if arm in uncut]
+    groups = {"the prompted arms": prompted, "the tuned arms": tuned}
+    if prompted and tuned:
+        groups["all arms"] = [*prompted, *tuned]
+    return {
+        who: {**runs, **{arm: {**runs[arm], metric: uncut[arm]} for arm in arms}}
+        for who, arms in groups.items()
+        if arms
+    }
 
 
 def _get_field(

@@ -8,6 +8,7 @@ import numpy as np
 from stages.core.config.arms import CONSTANT_ARM, TUNED_ARM
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.health import join, shorten
+from stages.evaluate.analysis.truncation import warn_about_cuts
 
 Report = Mapping[str, Any]
 
@@ -15,10 +16,11 @@ Report = Mapping[str, Any]
 def get_summary(report: Report) -> list[str]:
     """Summarize the report in a few sentences.
 
-    They cover quality, training seeds, a cheaper arm, costs, forgetting, looks at the test rows,
-    and the evidence that the run leaves out.
+    They cover cut answers if these keep the verdict open, quality, training seeds, a cheaper arm,
+    costs, forgetting, looks at the test rows, and the evidence that the run leaves out.
     """
     found = (
+        warn_about_cuts(report) if report["truncation"]["decides"] else None,
         get_quality(report),
         report["seeds"]["sentence"],
         report["alternative"],
@@ -71,6 +73,12 @@ def _say_undecided(report: Report, arm: str | None) -> str:
         return (
             f"Not enough evidence yet: only {rows} rows were judged, and a verdict needs at least "
             f"{report['min_rows']}."
+        )
+    if report["truncation"]["decides"]:
+        stay = f" Until then, stay with {arm}." if arm else ""
+        return (
+            "Not enough evidence yet: answers that prompt.max_new_tokens cut could change the "
+            f"verdict.{stay}"
         )
     if arm:
         return f"Not enough evidence yet: stay with {arm} until there is more."

@@ -62,9 +62,11 @@ class Verdict:
     """What decided, in one or two sentences."""
     alternative: str | None = None
     """Sentences about cheaper tuned arms that may be as good, although this was not shown."""
+    truncated: bool = False
+    """Whether the verdict is open only because of answers that the token limit ended."""
 
 
-def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
+def decide(arms: Field, rule: Rule, rows: int, uncut: Mapping[str, Field] | None = None) -> Verdict:
     """Apply the rule.
 
     Let `alpha` be one minus the confidence. Arm *a beats b* if the lower bound of the difference
@@ -82,13 +84,32 @@ def decide(arms: Field, rule: Rule, rows: int) -> Verdict:
       nothing to it. One of the two suffices, so alpha is divided by their number.
     - `prompt`: a prompted arm beats every model-free arm, and there is a prompted arm to which no
       tuned arm adds anything. One prompted arm suffices, so alpha is divided by their number.
-    - `not-enough-evidence`: none of these was shown, or there are fewer than `min_rows` rows.
+    - `not-enough-evidence`: none of these was shown, or there are fewer than `min_rows` rows. Or
+      one of them was shown, but not any more if answers that the token limit ended count as right.
 
     Args:
         arms: The arms and their measurements.
         rule: The thresholds.
         rows: The number of rows that were judged.
+        uncut: The same with the cut answers of some arms counted as right, by who these are.
     """
+    found = _decide(arms, rule, rows)
+    if found.verdict == "not-enough-evidence":
+        return found
+    for who, measured in (uncut or {}).items():
+        other = _decide(measured, rule, rows)
+        if other.verdict != found.verdict:
+            why = (
+                f"Without answers that the token limit ended, the verdict might be {other.verdict} "
+                f"instead of {found.verdict}: it is, if those of {who} count as right. Raise "
+                "prompt.max_new_tokens, turn off thinking (model.chat_template_kwargs), or set "
+                "evaluate.cut_answers=wrong if the limit is part of the task."
+            )
+            return _Judge(arms, rule).leave_open(why)
+    return found
+
+
+def _decide(arms: Field, rule: Rule, rows: int) -> Verdict:
     judge = _Judge(arms, rule)
     if rows < rule.min_rows:
         why = (
@@ -220,6 +241,14 @@ class _Judge:
                 f"show {open_question}."
             )
         return Verdict("not-enough-evidence", self._fallback(), why)
+
+    def leave_open(self, why: str) -> Verdict:
+        """Recommend what was shown to be worth using, whatever cut answers would have been."""
+        arm = self._fallback()
+        useful = self._rule.min_useful_value
+        if arm and useful is not None and self._arms.estimates[arm].ci_low < useful:
+            arm = None
+        return Verdict("not-enough-evidence", arm, why, truncated=True)
 
     def hold_against_useful(self, found: Verdict) -> Verdict:
         """Overrule a verdict that recommends an arm that was not shown to be useful."""

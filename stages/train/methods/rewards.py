@@ -11,6 +11,7 @@ from stages.core.config.train import MetricScore, RewardModel
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
+from stages.core.data.thoughts import drop_thought
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.metrics.metrics import Metrics
@@ -70,17 +71,20 @@ class MetricReward:
         completions: Sequence[str],
         completion_ids: Sequence[list[int]],
         record: Sequence[str],
+        prompts: Sequence[str],
         **_: Any,
     ) -> list[float]:
-        """Compute the reward of each answer.
+        """Compute the reward of each answer, without the thought before it.
 
         Raises:
             UserError: The metric rejects its options.
         """
         records = [Record.load(line.encode()) for line in record]
         answers = [
-            Prediction(r.id, TUNED_ARM, text, 0, len(ids), 0.0)
-            for r, text, ids in zip(records, completions, completion_ids, strict=True)
+            Prediction(r.id, TUNED_ARM, drop_thought(prompt, text, r.target), 0, len(ids), 0.0)
+            for r, prompt, text, ids in zip(
+                records, prompts, completions, completion_ids, strict=True
+            )
         ]
         try:
             scores = self._metrics.score_records(answers, records)[self._metric]

@@ -12,6 +12,7 @@ from stages.core.config.schema import Config
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import build_prompt, encode_prompt
 from stages.core.data.records import Record
+from stages.core.data.thoughts import read_answer
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.generation import generate
 
@@ -56,7 +57,7 @@ class Validation:
             rank = 0
             world = 1
         mine = range(rank, len(self._records), world)
-        answers = self._answer(trainer, [self._prompts[i] for i in mine])
+        answers = self._answer(trainer, mine)
         if world > 1:
             from accelerate.utils import gather_object
 
@@ -68,22 +69,32 @@ class Validation:
             ].value
         }
 
-    def _answer(self, trainer: Any, prompts: list[list[int]]) -> list[Prediction]:
+    def _answer(self, trainer: Any, rows: Sequence[int]) -> list[Prediction]:
         model = trainer.accelerator.unwrap_model(trainer.model)
         config = self._config
-        if not prompts:
+        if not rows:
             return []
         model.eval()
         with trainer.autocast():
             found = generate(
                 model,
                 self._tokenizer,
-                prompts,
+                [self._prompts[i] for i in rows],
                 max_new_tokens=config.train.best.max_new_tokens,
                 max_batch_tokens=config.model.max_batch_tokens,
                 title="validation",
             )
         return [
-            Prediction("", TUNED_ARM, a.text, a.prompt_tokens, a.completion_tokens, a.seconds)
-            for a in found
+            Prediction(
+                "",
+                TUNED_ARM,
+                self._read(i, a.text),
+                a.prompt_tokens,
+                a.completion_tokens,
+                a.seconds,
+            )
+            for i, a in zip(rows, found, strict=True)
         ]
+
+    def _read(self, row: int, text: str) -> str:
+        return read_answer(self._tokenizer, self._prompts[row], text, self._records[row].target)

@@ -6,6 +6,7 @@ import pytest
 
 from stages.core.data.prompts import encode_prompt, encode_segments, split_chat, split_user_turn
 from stages.core.data.template_arguments import list_arguments, set_arguments
+from stages.core.data.templates import TemplateError
 from stages.core.errors import UserError
 from stages.core.models.base_models import get_base_model, get_base_tokenizer
 from stages.core.models.loading import get_tokenizer
@@ -136,6 +137,33 @@ def test_a_changed_template_trains_anew_and_a_moved_file_does_not(config, worksp
 
     assert fingerprint(QWEN3) != fingerprint(f"{QWEN3} ")
     assert fingerprint(QWEN3) == fingerprint(QWEN3, "two.jinja")
+
+
+DROPS = (  # as templates that drop the thought of an answered chat do
+    "{% for m in messages %}{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}assistant:"
+    "{% if FLAG %}<think>\\n{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("thinking | default(true)", r"set \+model.chat_template_kwargs.thinking=false\."),
+        ("not keep", r"set \+model.chat_template_kwargs.keep=true\."),
+        ("1", "Give a template that renders both alike as model.chat_template, or choose"),
+    ],
+)
+def test_a_template_that_drops_thoughts_is_refused_with_the_argument_that_helps(flag, said):
+    tokenizer = make_bytes("qwen3")
+    tokenizer.chat_template = DROPS.replace("FLAG", flag)
+    with pytest.raises(TemplateError, match=rf"differently once the chat is(.|\n)*{said}"):
+        split_chat(tokenizer, ANSWERED)
+    assert tokenizer.chat_template == DROPS.replace("FLAG", flag)
+    name, _, value = said.rpartition("kwargs.")[2].removesuffix("\\.").partition("=")
+    if value:
+        tokenizer.chat_template = set_arguments(tokenizer.chat_template, {name: value == "true"})
+        assert split_chat(tokenizer, ANSWERED)[-1].text == "4<|im_end|>"
 
 
 def test_dvc_watches_the_file(config):

@@ -39,23 +39,32 @@ def test_a_gain_is_split_by_the_form_of_the_other_arm():
 
 
 def test_an_arm_that_gives_one_answer_is_named():
-    def arm(value, share, cut=0.0):
-        health = {"commonest": "No entities\nfound", "commonest_share": share, "cut": cut}
+    def arm(value, share):
+        health = {"commonest": "No entities\nfound", "commonest_share": share}
         return {"exact_match": {"value": value}, "health": health}
 
     arms = {
         "constant": arm(0.58, 1.0),
         "few_shot": arm(0.55, 0.97),
-        "zero_shot": arm(0.6, 0.1, 0.3),
+        "zero_shot": arm(0.6, 0.1),
+    }
+    report = {
+        "primary_metric": "exact_match",
+        "rows": 1000,
+        "truncation": {"arms": {"zero_shot": {"cut": 300, "may_be_right": 2}}},
     }
     arms_alike = arms | {"retrieval": arm(0.58, 1.0), "tuned": arm(0.58, 1.0)}
-    warnings = find_warnings({"primary_metric": "exact_match", "arms": arms})
-    assert [warning.split()[0] for warning in warnings] == ["few_shot", "few_shot", "30%"]
+    warnings = find_warnings(report | {"arms": arms})
+    assert [warning.split()[0] for warning in warnings[:2]] == ["few_shot", "few_shot"]
+    assert warnings[2] == (
+        "prompt.max_new_tokens cut these of the 1,000 answers of an arm: 300 of zero_shot (2 of them "
+        "could still have become right)."
+    )
     assert (
         "“No entities found”, to 97% of the rows" in warnings[0]
         and "no better in exact_match" in warnings[1]
     )
-    alike = find_warnings({"primary_metric": "exact_match", "arms": arms_alike})
+    alike = find_warnings(report | {"arms": arms_alike})
     assert len(alike) == 3 and alike[0].startswith(
         "few_shot, retrieval and tuned give the same answer"
     )

@@ -21,7 +21,7 @@ def report(**changes):
     arms = {"constant": arm(0.5), "lookup": arm(0.9), "few_shot": arm(0.4), "tuned": arm(0.7)}
     return {
         "verdict": "fine-tune", "recommended_arm": "tuned", "min_useful_value": None, "arms": arms,
-        "candidate": "tuned",
+        "candidate": "tuned", "truncation": {"decides": False, "arms": {}},
         "best_prompted_arm": "few_shot", "model_free_arms": ["constant", "lookup"], "tuned_arms": ["tuned"],
         "primary_metric": "exact_match", "rows": 300, "min_rows": 50, "split": "test",
         "prompt_search": {"thorough": False}, "seeds": {"count": 1},

@@ -99,6 +99,7 @@ def make_report():
         "summary": ["Of 301 requests, tuned gets 211 right."],
         "reasons": ["tuned beats every prompted arm and every model-free arm by more than 0.020."],
         "warnings": [],
+        "truncation": {"decides": False, "arms": {}},
         "candidate": "tuned",
         "model_free_arms": ["constant", "nearest"],
         "prompted_arms": ["zero_shot", "few_shot", "retrieval"],

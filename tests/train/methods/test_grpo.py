@@ -99,7 +99,12 @@ def test_the_reward_is_the_metric_of_the_row_alone():
     targets = ["[A - PERSON, B - ORGANIZATION]", "No entities found", "[C - LOCATION]"]
     lines = [chat("Find.", target).dump().decode() for target in targets]
     answers = ["[A - PERSON]", "No entities found", "[A - PERSON]"]
-    given = {"completion_ids": [[1, 2]] * 3, "record": lines, "prompts": [], "trainer_state": None}
+    given = {
+        "completion_ids": [[1, 2]] * 3,
+        "record": lines,
+        "prompts": ["?"] * 3,
+        "trainer_state": None,
+    }
     assert MetricReward("f1", "entity_f1", {})(answers, **given) == [pytest.approx(2 / 3), 1.0, 0.0]
     assert MetricReward("same", "exact_match", {})(answers, **given) == [0.0, 1.0, 0.0]
 
@@ -112,7 +117,7 @@ def test_a_metric_that_needs_the_question_has_it():
         "SELECT COUNT(*) FROM farm WHERE size > 8",
     ]
     rewards = MetricReward("sql", "sql_execution", {})(
-        answers, completion_ids=[[1]] * 2, record=[line] * 2
+        answers, completion_ids=[[1]] * 2, record=[line] * 2, prompts=["?"] * 2
     )
     assert rewards == [1.0, 0.0]
 
@@ -123,7 +128,17 @@ def test_where_less_is_better_more_is_rewarded_less(monkeypatch):
     monkeypatch.setattr(type(module), "lower_is_better", True)
     reward = MetricReward("same", "exact_match", {})
     line = chat("?", "yes").dump().decode()
-    assert reward(["yes", "no"], completion_ids=[[1], [1]], record=[line, line]) == [-1.0, 0.0]
+    given = {"completion_ids": [[1], [1]], "record": [line, line], "prompts": ["?", "?"]}
+    assert reward(["yes", "no"], **given) == [-1.0, 0.0]
+
+
+def test_a_thought_is_not_judged():
+    line = chat("?", "yes").dump().decode()
+    answers = ["<think>\nHm.\n</think>\n\nyes", "Hm.\n</think>\n\nyes", "<think>\nyes", "yes"]
+    given = {"completion_ids": [[1]] * 4, "record": [line] * 4}
+    prompts = ["", "?<think>\n", "", "?<think>\n\n</think>\n\n"]
+    rewards = MetricReward("same", "exact_match", {})(answers, prompts=prompts, **given)
+    assert rewards == [1.0, 1.0, 0.0, 1.0]
 
 
 def test_it_learns_and_its_validation_loss_says_so(config, tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 import regex
 
 from stages.core.data.unicode_text import clean, fold, unify
+from stages.core.metrics.cut_answers import may_become
 from stages.core.metrics.label_metric import LabelFinder
 from stages.core.metrics.row_metric import RowMetric
 
@@ -70,6 +71,10 @@ class ExactMatch(RowMetric):
             after = step(text)
             text = after if after.strip() else text
         return clean(text)
+
+    def may_become_right(self, prediction: str, reference: str) -> bool:
+        """Check whether the reference begins as the answer does."""
+        return may_become(prediction, reference)
 
     def read_leniently(self, predictions: Sequence[str]) -> list[str] | None:
         """Replace each answer by the one target of any row that it names.
