@@ -13,6 +13,7 @@ EAGER_TOKENS = 512  # See choose_attention.
 # The number of checkpoints to keep: the last one, the best one, and the one before the last in
 # case the last one is incomplete.
 KEPT = 3
+ORDERS = ("random", "sequential", "group_by_length")  # of the rows in an epoch
 
 
 def get_arguments(
@@ -34,14 +35,23 @@ def get_arguments(
 
     train = method.config.train
     evaluates = given.get("eval_strategy", "no")
+    dtype = get_dtype(method.config.model.dtype)
+    _check(train, given)
+    if dtype == torch.float16 and not torch.cuda.is_available():
+        raise UserError(
+            "model.dtype=float16: training in float16 needs a GPU, and this machine has none. Set "
+            "model.dtype=auto."
+        )
     ours: dict[str, Any] = {
         "output_dir": folder,
         "seed": method.seed,
         "report_to": "none",
         "remove_unused_columns": False,
         "use_cpu": not torch.cuda.is_available(),
-        # Trained weights are float32. Matrix products run in bfloat16 where it is fast.
-        "bf16": get_dtype(method.config.model.dtype) == torch.bfloat16,
+        # Trained weights are float32. Matrix products run in the type of the model. In float16 the
+        # trainer scales the loss, because small gradients would be 0.
+        "bf16": dtype == torch.bfloat16 and not given.get("fp16"),
+        "fp16": dtype == torch.float16 and not given.get("bf16"),
         # No parameter is unused, and searching for unused ones takes time.
         "ddp_find_unused_parameters": False,
         "save_strategy": evaluates,
@@ -56,7 +66,7 @@ def get_arguments(
         ),
         **method.fixed_arguments,
     }
-    taken = (set(ours) - {"bf16", "ddp_find_unused_parameters"}) & set(given)
+    taken = (set(ours) - {"bf16", "fp16", "ddp_find_unused_parameters"}) & set(given)
     if taken:
         raise UserError(f"train.args.{min(taken)}: Tuneproof sets this argument; remove it")
     # `compile_layers` compiles the model.
@@ -67,6 +77,23 @@ def get_arguments(
         raise UserError(
             f"train.args: {_name(method.arguments)} rejects these arguments: {error}"
         ) from None
+
+
+def _check(train: TrainConfig, given: dict[str, Any]) -> None:
+    """Refuse arguments that the libraries accept and that would have no effect here."""
+    order = given.get("train_sampling_strategy", "random")
+    known = ORDERS[:2] if train.method == "grpo" else ORDERS
+    if order not in known:
+        raise UserError(
+            f"train.args.train_sampling_strategy={order}: method {train.method} supports "
+            f"{', '.join(known)}"
+        )
+    if "model_init_kwargs" in given:
+        raise UserError(
+            "train.args.model_init_kwargs would be ignored, because Tuneproof loads the model "
+            "itself. Use the section `model`, train.attention and train.quantization. Instead of "
+            "use_kernels, train.args.use_liger_kernel=true takes the kernels of liger-kernel."
+        )
 
 
 def _name(kind: type) -> str:

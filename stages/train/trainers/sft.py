@@ -20,10 +20,11 @@ from trl import SFTTrainer
 from stages.core.models.generation import batches
 from stages.train.examples import IGNORED
 from stages.train.trainers.base import ResumableTrainerMixin
-from stages.train.trainers.packing import join, pack
+from stages.train.trainers.packing import RowNoise, join, pack
 from stages.train.trainers.row_attention import PER_ROW
 
 Batch = dict[str, torch.Tensor]
+LIKELIHOODS = ("nll", "chunked_nll")  # TRL's names of the plain loss
 
 
 class TokenBudget(SFTTrainer):
@@ -39,6 +40,11 @@ class TokenBudget(SFTTrainer):
         super().__init__(*args, **others)
         self._micro_batch_tokens = micro_batch_tokens
         self._packs = self.model.config._attn_implementation == PER_ROW
+        self._noise = RowNoise(self.args.neftune_noise_alpha) if self._packs else None
+        if self._noise and self._noise.alpha:
+            # The noise of transformers would take packed rows for one long row.
+            self.neftune_noise_alpha = None
+            self.model.get_input_embeddings().register_forward_hook(self._noise)
 
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: Any = None
@@ -119,7 +125,9 @@ class TokenBudget(SFTTrainer):
         )
 
     def _sum_of_losses(self, model: Any, inputs: Batch) -> torch.Tensor:
-        read = join(inputs) if self._packs else dict(inputs)
+        read: dict[str, Any] = join(inputs) if self._packs else dict(inputs)
+        if self._noise:
+            self._noise.row_lengths = read["row_lengths"]
         targets = read.pop("labels")[:, 1:]
         weights = read.pop("weight", None)
         columns = (targets != IGNORED).any(0).nonzero().squeeze(-1)
@@ -168,3 +176,11 @@ class TokenBudget(SFTTrainer):
 
 class AnswersTrainer(ResumableTrainerMixin, TokenBudget):
     """The trainer of supervised fine-tuning."""
+
+    @property
+    def evaluates_training_loss(self) -> bool:
+        """Whether training has the loss of evaluations, which is the plain log-likelihood.
+
+        TRL's other losses and label smoothing have another scale.
+        """
+        return self.args.loss_type in LIKELIHOODS and self.label_smoother is None
