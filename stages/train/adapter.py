@@ -1,5 +1,6 @@
 """Build the adapter, and save it so that the base model plus the adapter is what was trained."""
 
+import copy
 import logging
 import math
 from pathlib import Path
@@ -52,37 +53,43 @@ def target_experts(adapter: "LoraConfig", given: dict[str, Any], model: Any) -> 
     """Let `all-linear` include the experts of a mixture of experts.
 
     transformers keeps the weights of all experts of a layer in one parameter, and not in linear
-    layers, where peft looks for the targets of `all-linear`.
+    layers, where peft looks for the targets of `all-linear`. For some models peft knows the names
+    of these parameters itself.
 
     Args:
-        adapter: The configuration, whose `target_parameters` are set.
+        adapter: The configuration, whose `target_parameters` may be set.
         given: `train.adapter`. Nothing is changed if it names `target_parameters` itself.
         model: The model without an adapter.
+
+    Raises:
+        UserError: The experts cannot have adapters with these settings.
     """
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
     if adapter.target_modules != "all-linear" or "target_parameters" in given:
         return
     experts = find_experts(model)
     if not experts:
         return
-    count = sum(experts.values())
-    share = count / model.num_parameters()
+    share = 100 * sum(experts.values()) / model.num_parameters()
     obstacles = [key for key in ("lora_dropout", "use_dora", "lora_bias") if getattr(adapter, key)]
     if adapter.init_lora_weights not in PLAIN_KINDS:
         obstacles.append("init_lora_weights")
     if obstacles:
-        log.warning(
-            "train.adapter: the experts, %.0f%% of the weights, get no adapter, because peft "
-            "supports none with %s. Only the other linear layers, such as attention, are trained.",
-            100 * share,
-            " and ".join(obstacles),
+        raise UserError(
+            f"train.adapter.target_modules=all-linear includes the experts, {share:.0f}% of the "
+            f"weights, and peft has no adapters for them with {' and '.join(obstacles)}. Remove "
+            "that setting, or name the layers to train, such as "
+            "train.adapter.target_modules=[q_proj,k_proj,v_proj,o_proj]."
         )
-        return
-    adapter.target_parameters = sorted({_get_end(name) for name in experts})
+    probe = copy.deepcopy(adapter)  # it is changed in place
+    convert_peft_config_for_transformers(probe, model, None)
+    if not probe.target_parameters:
+        adapter.target_parameters = sorted({_get_end(name) for name in experts})
     log.info(
-        "train.adapter: all-linear includes the experts (%s), %.0f%% of the weights. Set "
-        "train.adapter.target_parameters=[] to leave them out.",
-        ", ".join(adapter.target_parameters),
-        100 * share,
+        "train.adapter: all-linear includes the experts, %.0f%% of the weights. To leave them out, "
+        "name the layers to train in train.adapter.target_modules.",
+        share,
     )
 
 

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 EAGER_TOKENS = 512  # See choose_attention.
 # What `train.args` may override.
-DEFAULTS = {"bf16", "ddp_find_unused_parameters", "accelerator_config"}
+DEFAULTS = {"bf16", "fp16", "ddp_find_unused_parameters", "accelerator_config"}
 # The number of checkpoints to keep: the last one, the best one, and the one before the last in
 # case the last one is incomplete.
 KEPT = 3
+ORDERS = ("random", "sequential", "group_by_length")  # of the rows in an epoch
 
 
 def get_arguments(
@@ -39,14 +40,23 @@ def get_arguments(
 
     train = method.config.train
     evaluates = given.get("eval_strategy", "no")
+    dtype = get_dtype(method.config.model.dtype)
+    _check(train, given)
+    if dtype == torch.float16 and not torch.cuda.is_available():
+        raise UserError(
+            "model.dtype=float16: training in float16 needs a GPU, and this machine has none. Set "
+            "model.dtype=auto."
+        )
     ours: dict[str, Any] = {
         "output_dir": folder,
         "seed": method.seed,
         "report_to": "none",
         "remove_unused_columns": False,
         "use_cpu": not torch.cuda.is_available(),
-        # Trained weights are float32. Matrix products run in bfloat16 where it is fast.
-        "bf16": get_dtype(method.config.model.dtype) == torch.bfloat16,
+        # Trained weights are float32. Matrix products run in the type of the model. In float16 the
+        # trainer scales the loss, because small gradients would be 0.
+        "bf16": dtype == torch.bfloat16 and not given.get("fp16"),
+        "fp16": dtype == torch.float16 and not given.get("bf16"),
         # No parameter is unused, and searching for unused ones takes time.
         "ddp_find_unused_parameters": False,
         "save_strategy": evaluates,
@@ -81,6 +91,23 @@ def get_arguments(
         raise UserError(
             f"train.args: {_name(method.arguments)} rejects these arguments: {error}"
         ) from None
+
+
+def _check(train: TrainConfig, given: dict[str, Any]) -> None:
+    """Refuse arguments that the libraries accept and that would have no effect here."""
+    order = given.get("train_sampling_strategy", "random")
+    known = ORDERS[:2] if train.method == "grpo" else ORDERS
+    if order not in known:
+        raise UserError(
+            f"train.args.train_sampling_strategy={order}: method {train.method} supports "
+            f"{', '.join(known)}"
+        )
+    if "model_init_kwargs" in given:
+        raise UserError(
+            "train.args.model_init_kwargs would be ignored, because Tuneproof loads the model "
+            "itself. Use the section `model`, train.attention and train.quantization. Instead of "
+            "use_kernels, train.args.use_liger_kernel=true takes the kernels of liger-kernel."
+        )
 
 
 def _name(kind: type) -> str:

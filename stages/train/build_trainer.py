@@ -74,10 +74,11 @@ def get_trainer(
         )
         arguments._n_gpu = 1
     model = method.get_model()
-    longest = max(train["length"])
-    model.set_attn_implementation(
-        choose_attention(config.train, model, longest, config.model.dtype)
-    )
+    attention = choose_attention(config.train, model, max(train["length"]), config.model.dtype)
+    try:
+        model.set_attn_implementation(attention)
+    except ValueError as error:
+        raise UserError(f"train.attention={attention}: {error}") from None
     progress = TrainingProgress(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     adapter = get_adapter(config.train, method.task_type)

@@ -19,6 +19,7 @@ from stages.train import loop
 from stages.train.build_trainer import get_trainer
 from stages.train.examples import subsample
 from stages.train.export import loss_curve, save
+from stages.train.libraries import explain_missing_library
 from stages.train.methods import get_method
 from stages.train.monitoring.checkpoints import lock_run_folder, training_fingerprint
 from stages.train.monitoring.divergence import explain_memory
@@ -42,7 +43,11 @@ def work(cfg: DictConfig) -> None:
 def dry_run(candidate: Candidate, tracker: Tracker) -> None:
     """Train for two steps in a temporary folder and log what the whole training would take."""
     method = get_method(candidate.config)
-    with tempfile.TemporaryDirectory() as folder, explain_memory(candidate.config.train):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        explain_memory(candidate.config.train),
+        explain_missing_library(),
+    ):
         trainer = get_trainer(method, *_read_rows(candidate.config), tracker, folder)
         loop.dry_run(trainer, method)
 
@@ -64,7 +69,11 @@ def train(candidate: Candidate, seed: int, tracker: Tracker) -> None:
         log.info("%s is up to date; delete it to retrain.", folder)
         return
     with lock_run_folder(key) as checkpoints:
-        with explain_memory(config.train), tracker.system_metrics():
+        with (
+            explain_memory(config.train),
+            explain_missing_library(),
+            tracker.system_metrics(),
+        ):
             trainer = get_trainer(method, *_read_rows(config), tracker, str(checkpoints))
             numbers = loop.tune(trainer, method, checkpoints)
         # Every process takes part in gathering the weights. The first one receives and writes them.

@@ -49,8 +49,9 @@ class ModelConfig(Section):
 
     name: Name
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
-    dtype: Literal["auto", "bfloat16", "float32"]
-    """The type of the weights. `auto` is bfloat16 if the hardware supports it, else float32."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"]
+    """The type of the weights. `auto` is bfloat16 if the hardware supports it. Otherwise it is
+    float16 on a GPU and float32 on a processor."""
     max_length: Annotated[int, Field(ge=16)]
     """How many tokens a prompt and its answer may have together."""
     max_batch_tokens: Annotated[int, Field(ge=64)]

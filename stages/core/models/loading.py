@@ -133,7 +133,7 @@ def get_model(
 
     Args:
         base: The files of the model.
-        dtype: `auto`, `bfloat16` or `float32`.
+        dtype: `auto`, `bfloat16`, `float16` or `float32`.
         quantization: The arguments of `transformers.BitsAndBytesConfig`. None does not quantize.
         kind: The auto class of transformers that loads the model.
         others: Further arguments for `from_pretrained` of this class.
@@ -161,11 +161,13 @@ def get_model(
         }
         return load_pretrained(base, get_dtype(dtype), kind, **others).eval()
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"train.quantization: {error}. Quantization needs "
-            "`pip install -c constraints.txt --group qlora` and, except for a trial run, a GPU. "
-            "train=lora needs neither."
-        ) from None
+        advice = (
+            "Install it with `pip install -c constraints.txt --group qlora`, or choose train=lora."
+            if isinstance(error, ImportError)
+            else "Change train.quantization, or choose train=lora. Except for a trial run, "
+            "quantization needs a GPU."
+        )
+        raise UserError(f"train.quantization: {error}. {advice}") from None
 
 
 def get_tuned_model(
@@ -201,16 +203,17 @@ def get_tuned_model(
 def get_dtype(name: str) -> "torch.dtype":
     """Return the torch dtype of a name.
 
-    `auto` means bfloat16 if the hardware multiplies it natively, and float32 otherwise.
+    `auto` means bfloat16 if the hardware multiplies it natively. Otherwise it means float16 on a
+    GPU, such as those before Ampere, which only emulate bfloat16, and float32 on a processor.
     """
     import torch
 
     if name != "auto":
         return getattr(torch, name)
     if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
 

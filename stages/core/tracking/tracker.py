@@ -153,7 +153,6 @@ class Tracker:
             remove_note()
 
     def _open(self) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(self.config.tracking.timeout))
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         # Live metrics are written once a second. Without a buffer MLflow writes each step for

@@ -49,7 +49,7 @@ def get_flags(launcher: Accelerate | Slurm, folder: Path, node: Node | None = No
     from accelerate.commands.launch import launch_command_parser
 
     parser = launch_command_parser()
-    own = ["--config_file", str(_config_file(launcher.config_file))]
+    own = ["--config_file", str(find_config_file(launcher.config_file))]
     own += ["--num_cpu_threads_per_process", str(max(1, count_cores() // launcher.num_processes))]
     own += node.flags if node else ["--main_process_port", "0"]
     try:
@@ -64,7 +64,7 @@ def get_flags(launcher: Accelerate | Slurm, folder: Path, node: Node | None = No
     return flags
 
 
-def _config_file(name: str | None) -> Path:
+def find_config_file(name: str | None) -> Path:
     """Find the configuration file in the current folder or else in the repository.
 
     Without a name, use plain data parallelism. The file that `accelerate config` writes to the home
@@ -79,16 +79,27 @@ def _config_file(name: str | None) -> Path:
     )
 
 
-def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
-    import torch
+def get_distributed_type(config_file: str | Path) -> str:
+    """Return the distributed type in accelerate's configuration file, such as `FSDP`.
+
+    Raises:
+        UserError: If accelerate rejects the file.
+    """
     from accelerate.commands.config.config_args import load_config_from_file
 
     try:
-        kind = load_config_from_file(flags.config_file).distributed_type.value
+        found = load_config_from_file(str(config_file)).distributed_type
     except (ValueError, TypeError) as error:
         raise UserError(
             f"train.launcher.config_file: accelerate rejects this file: {error}"
         ) from None
+    return str(found.value)
+
+
+def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
+    import torch
+
+    kind = get_distributed_type(flags.config_file)
     gpus = torch.cuda.device_count()
     if gpus and launcher.num_processes > gpus:
         raise UserError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.core.config.train import CLASSIFYING, Accelerate, Single, Slurm
+from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.train.distributed.workers import run_workers, write_values
 
@@ -15,6 +16,19 @@ from stages.train.distributed.workers import run_workers, write_values
 # only the first process reads the weights.
 NEW_HEAD = (*CLASSIFYING, "reward-model")
 LOADING = "--fsdp_cpu_ram_efficient_loading"
+
+
+def _check_quantized(launcher: Accelerate | Slurm) -> None:
+    from stages.train.distributed.accelerate_args import find_config_file, get_distributed_type
+
+    kind = get_distributed_type(find_config_file(launcher.config_file))
+    if kind == "DEEPSPEED" or "--use_deepspeed" in launcher.args:
+        raise UserError(
+            "train.quantization: DeepSpeed cannot share quantized weights among the processes as "
+            "Tuneproof loads them. Set train/launcher=ddp, which keeps the quantized model whole "
+            "on each GPU, or train/launcher=fsdp with "
+            "+train.quantization.bnb_4bit_quant_storage=bfloat16, or train=lora with DeepSpeed."
+        )
 
 
 def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
@@ -34,6 +48,8 @@ def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
     values = {"config": candidate.run.model_dump(by_alias=True), "seed": seed}
     if train.method in NEW_HEAD and not isinstance(launcher, Single):
         launcher = launcher.model_copy(update={"args": [f"{LOADING}=false", *launcher.args]})
+    if train.quantization is not None and not isinstance(launcher, Single):
+        _check_quantized(launcher)
     if isinstance(launcher, Slurm):
         from stages.train.distributed.slurm import submit
 

@@ -3,6 +3,7 @@
 The model samples several answers to each prompt and learns from those that score above the others.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt
 from stages.train.methods.rewards import get_rewards
+from stages.train.monitoring.divergence import RUNAWAY
 from stages.train.trainers.base import EpochOrder, ResumableTrainerMixin
 
 if TYPE_CHECKING:
@@ -94,6 +96,23 @@ class Grpo(Method):
         return GrpoTrainer(reward_funcs=rewards, progress=progress, **common)
 
 
+def get_largest_rise(args: GRPOConfig) -> float | None:
+    """Return how far the loss of GRPO may rise without a divergence.
+
+    The advantage of an answer is its reward minus the mean of its group, divided by the standard
+    deviation. Among `n` values it is at most `sqrt(n - 1)`, whatever the scale of the rewards is
+    (Samuelson's inequality), and the loss is a mean of such values with either sign. A larger rise
+    comes from the KL term. Without that division the scale of the rewards is that of the loss, and
+    there is no limit.
+    """
+    if args.scale_rewards in ("none", False):
+        return None
+    rewards = args.num_generations
+    if args.scale_rewards == "batch":
+        rewards = args.generation_batch_size
+    return max(RUNAWAY, 2 * math.sqrt(rewards - 1))
+
+
 class Groups(EpochOrder):
     """TRL's order of prompts, in which each prompt is repeated once per answer.
 
@@ -115,6 +134,15 @@ class Groups(EpochOrder):
 class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
     """TRL's trainer for prompts that are already rendered."""
 
+    def __init__(self, *args: Any, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self.progress.divergence_guard.largest_rise = get_largest_rise(self.args)
+
+    @property
+    def evaluates_training_loss(self) -> bool:
+        """Return False: training has a loss near 0, and evaluations minus the mean reward."""
+        return False
+
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Tokenize prompts as generation does.
 
@@ -123,7 +151,9 @@ class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
         return encode_texts(self._tokenizer, prompts), None, {}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        self.order = Groups(GRPOTrainer._get_train_sampler(self, train_dataset), self.args.seed)
+        repeated = GRPOTrainer._get_train_sampler(self, train_dataset)
+        repeated.shuffle &= self.args.train_sampling_strategy != "sequential"
+        self.order = Groups(repeated, self.args.seed)
         return self.order
 
     def take_rows(self, inputs: list[dict[str, Any]]) -> list[int]:

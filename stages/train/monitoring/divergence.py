@@ -35,6 +35,8 @@ class DivergenceGuard:
         self._mean = 0.0
         self._seen = 0
         self._least: float | None = None
+        self.largest_rise: float | None = RUNAWAY
+        """The rise that is no noise between batches. None checks only that losses are finite."""
 
     def begin(self, loss: float) -> None:
         """Set the validation loss before training as the minimum so far.
@@ -77,7 +79,9 @@ class DivergenceGuard:
             return
         mean = self._mean / (1 - SMOOTHING**self._seen)
         self._least = mean if self._least is None else min(self._least, mean)
-        if mean > self._least + max(RUNAWAY, SHARE * self._least):
+        if self.largest_rise is None:
+            return
+        if mean > self._least + max(self.largest_rise, SHARE * self._least):
             what = (
                 "training diverges: the running mean of the loss rose from "
                 f"{self._least:.3f} to {mean:.3f}"

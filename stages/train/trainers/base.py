@@ -30,7 +30,14 @@ EXTRA = ("row", "length")  # columns of the examples that are not inputs of a mo
 class EpochOrder(Sampler[int]):
     """A sampler of the rows of an epoch, grouped by similar length if lengths are given."""
 
-    def __init__(self, rows: int, lengths: Sequence[int] | None, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        rows: int,
+        lengths: Sequence[int] | None,
+        batch: int,
+        seed: int,
+        shuffle: bool = True,
+    ) -> None:
         """Set what the order depends on.
 
         Args:
@@ -38,7 +45,9 @@ class EpochOrder(Sampler[int]):
             lengths: The lengths of the rows, or None for an order without grouping.
             batch: The global batch size.
             seed: The seed of training.
+            shuffle: Whether the order is random. Otherwise it is that of the rows.
         """
+        self._shuffle = shuffle
         self._rows = rows
         self._lengths = lengths
         self._batch = batch
@@ -51,6 +60,8 @@ class EpochOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the positions of the rows."""
+        if not self._shuffle:
+            return iter(range(self._rows))
         generator = torch.Generator().manual_seed((self._seed << 20) + self.epoch)
         if self._lengths is None:
             return iter(torch.randperm(self._rows, generator=generator).tolist())
@@ -108,6 +119,11 @@ class ResumableTrainerMixin:
         if hasattr(model, "create_or_update_model_card"):
             model.create_or_update_model_card = self.create_model_card
         self.add_callback(_Epochs(self))  # type: ignore[attr-defined]
+
+    @property
+    def evaluates_training_loss(self) -> bool:
+        """Whether the loss of an evaluation is the same quantity as the loss of training."""
+        return True
 
     @staticmethod
     def create_model_card(*args: Any, **others: Any) -> None:
@@ -189,11 +205,12 @@ class ResumableTrainerMixin:
         """Evaluate as the trainer does, without counting the time as training time.
 
         The divergence guard compares the running mean of the loss with its lowest value so far. The
-        loss of the first evaluation is the initial value.
+        loss of the first evaluation is the initial value if training has the same loss.
         """
         with self.progress.paused():
             found = super().evaluate(*args, **others)  # type: ignore[misc]
-        self.progress.divergence_guard.begin(found["eval_loss"])
+        if self.evaluates_training_loss:
+            self.progress.divergence_guard.begin(found["eval_loss"])
         return found
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **others: Any) -> Any:
@@ -221,7 +238,11 @@ class ResumableTrainerMixin:
         grouped = args.train_sampling_strategy == "group_by_length"
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.order = EpochOrder(
-            len(dataset), list(dataset["length"]) if grouped else None, batch, args.seed
+            len(dataset),
+            list(dataset["length"]) if grouped else None,
+            batch,
+            args.seed,
+            shuffle=args.train_sampling_strategy != "sequential",
         )
         return self.order
 

@@ -96,6 +96,31 @@ def get_offsets(lengths: Sequence[int], device: torch.device) -> dict[str, Any]:
     }
 
 
+class RowNoise:
+    """Noise on the embeddings of packed rows (Jain et al., "NEFTune", 2023).
+
+    The noise of a row is uniform, up to `alpha` divided by the root of its tokens times the width.
+    transformers takes all packed rows for one, and its noise would be too weak.
+
+    Args:
+        alpha: `neftune_noise_alpha`. None or 0 adds no noise.
+    """
+
+    def __init__(self, alpha: float | None) -> None:
+        self.alpha = alpha
+        self.row_lengths: list[int] = []
+        """The number of tokens of each row of the next forward pass."""
+
+    def __call__(self, module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        """Add noise to an output of shape (1, tokens, width), as a forward hook in training."""
+        if not module.training or not self.alpha:
+            return output
+        lengths = torch.tensor(self.row_lengths, device=output.device)
+        largest = self.alpha / (lengths * output.shape[-1]).sqrt()
+        by_token = largest.repeat_interleave(lengths)[None, :, None].to(output.dtype)
+        return output + by_token * torch.zeros_like(output).uniform_(-1, 1)
+
+
 def pack(lengths: Sequence[int], limit: int) -> list[list[int]]:
     """Divide rows into as few parts of similar size as possible.
 

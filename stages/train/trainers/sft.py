@@ -22,11 +22,12 @@ from trl import SFTTrainer
 from stages.core.models.generation import batches
 from stages.train.examples import IGNORED
 from stages.train.trainers.base import ResumableTrainerMixin
-from stages.train.trainers.packing import get_offsets, join, joined_rows, pack
+from stages.train.trainers.packing import RowNoise, get_offsets, join, joined_rows, pack
 from stages.train.trainers.row_attention import PER_ROW
 from stages.train.trainers.varlen_attention import VARLEN
 
 Batch = dict[str, torch.Tensor]
+LIKELIHOODS = ("nll", "chunked_nll")  # TRL's names of the plain loss
 
 
 class TokenBudget(SFTTrainer):
@@ -46,6 +47,11 @@ class TokenBudget(SFTTrainer):
         # TRL's fused head reads the weight of a plain head, so it would ignore an adapter on it.
         head = self.accelerator.unwrap_model(self.model).get_output_embeddings()
         self._fuses = self.args.device.type != "cpu" and isinstance(head, torch.nn.Linear)
+        self._noise = RowNoise(self.args.neftune_noise_alpha) if self._packs else None
+        if self._noise and self._noise.alpha:
+            # The noise of transformers would take packed rows for one long row.
+            self.neftune_noise_alpha = None
+            self.model.get_input_embeddings().register_forward_hook(self._noise)
 
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: Any = None
@@ -144,6 +150,8 @@ class TokenBudget(SFTTrainer):
         if not self._packs:
             return dict(inputs)
         joined = join(inputs)
+        if self._noise:
+            self._noise.row_lengths = joined["row_lengths"]
         if self._attention == VARLEN:
             joined |= get_offsets(joined.pop("row_lengths"), joined["input_ids"].device)
         return joined
@@ -211,3 +219,11 @@ def _losses_in_chunks(
 
 class AnswersTrainer(ResumableTrainerMixin, TokenBudget):
     """The trainer of supervised fine-tuning."""
+
+    @property
+    def evaluates_training_loss(self) -> bool:
+        """Whether training has the loss of evaluations, which is the plain log-likelihood.
+
+        TRL's other losses and label smoothing have another scale.
+        """
+        return self.args.loss_type in LIKELIHOODS and self.label_smoother is None
