@@ -19,6 +19,7 @@ TRLS_OWN = (
     "train_sampling_strategy",
     "torch_compile",
 )
+WARM_STEPS = 3  # before a measurement on a GPU
 UNCHECKED = {"gradient_checkpointing": False}
 GROUPED = {**UNCHECKED, "train_sampling_strategy": "group_by_length"}
 
@@ -33,11 +34,18 @@ def train_ours(task: Task, **options: Any) -> Trained:
 
     tracking = task.config.tracking.model_copy(update={"enabled": False})
     config = with_arguments(task.config.model_copy(update={"tracking": tracking}), **options)
-    trainer = get_trainer(
-        get_method(config), task.records, task.records, Tracker(config, None), str(task.folder)
-    )
-    with disable_input_dtype_casting(trainer.model, active=task.is_bfloat16):  # as in `tune`
-        return measure(trainer)
+
+    def make() -> Any:
+        tracker = Tracker(config, None)
+        return get_trainer(
+            get_method(config), task.records, task.records, tracker, str(task.folder)
+        )
+
+    def train(trainer: Any) -> None:
+        with disable_input_dtype_casting(trainer.model, active=task.is_bfloat16):  # as in `tune`
+            trainer.train()
+
+    return measure(make, train)
 
 
 def train_trl(
@@ -72,23 +80,34 @@ def train_trl(
     }
     init = {"dtype": get_dtype(config.model.dtype)} if as_weights else {}
     init |= {"attn_implementation": attention} if attention else {}
-    trainer = SFTTrainer(
-        model=task.base.path,
-        args=SFTConfig(
-            output_dir=str(task.folder),
-            bf16=task.is_bfloat16,
-            **taken,
-            model_init_kwargs=init or None,
-        ),
-        train_dataset=Dataset.from_list(chats),
-        processing_class=task.tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **config.train.adapter),  # type: ignore[arg-type]
-    )
-    return measure(trainer)
+
+    def make() -> Any:
+        return SFTTrainer(
+            model=task.base.path,
+            args=SFTConfig(
+                output_dir=str(task.folder),
+                bf16=task.is_bfloat16,
+                **taken,
+                model_init_kwargs=dict(init) or None,
+            ),
+            train_dataset=Dataset.from_list(chats),
+            processing_class=task.tokenizer,
+            peft_config=LoraConfig(task_type="CAUSAL_LM", **config.train.adapter),  # type: ignore[arg-type]
+        )
+
+    return measure(make, lambda trainer: trainer.train())
 
 
-def measure(trainer: Any) -> Trained:
-    """Train and time the whole run and its first step."""
+def measure(make: Callable[[], Any], train: Callable[[Any], None]) -> Trained:
+    """Train and time the whole run and its first step.
+
+    On a GPU another trainer takes a few steps before, in which kernels are chosen and compiled and
+    memory is reserved. A run of a few steps would otherwise measure these.
+
+    Args:
+        make: Makes the trainer, with a new model.
+        train: Trains with it.
+    """
     from transformers import TrainerCallback
 
     from stages.train.loop import peak_memory
@@ -99,12 +118,25 @@ def measure(trainer: Any) -> Trained:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.first = self.first or time.perf_counter()
 
+    if has_gpu():
+        warm_up(make(), train)
+    trainer = make()
     clock = Clock()
     started = time.perf_counter()
     trainer.add_callback(clock)
-    trainer.train()
+    train(trainer)
     seconds = time.perf_counter() - started
     return Trained(trainer.model, seconds, peak_memory(), {"first step s": clock.first - started})
+
+
+def warm_up(trainer: Any, train: Callable[[Any], None]) -> None:
+    """Train for a few steps and forget their peak memory."""
+    import torch
+
+    trainer.args.max_steps = WARM_STEPS
+    train(trainer)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
 
 
 def with_arguments(config: Config, **changed: Any) -> Config:
