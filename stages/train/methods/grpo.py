@@ -22,6 +22,7 @@ from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt
 from stages.train.trainers.base import EpochOrder, ResumableTrainerMixin
+from stages.train.trainers.kept_weights import kept_weights
 
 if TYPE_CHECKING:
     from stages.train.monitoring.training_progress import TrainingProgress
@@ -156,6 +157,12 @@ class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
         TRL would add special tokens, which a rendered prompt already has.
         """
         return encode_texts(self._tokenizer, prompts), None, {}
+
+    def _generate_single_turn(self, *args: Any, **others: Any) -> Any:
+        if not self.use_transformers_continuous_batching:
+            return super()._generate_single_turn(*args, **others)
+        with kept_weights(self.accelerator.unwrap_model(self.model_wrapped)):
+            return super()._generate_single_turn(*args, **others)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         self.order = Groups(GRPOTrainer._get_train_sampler(self, train_dataset), self.args.seed)
