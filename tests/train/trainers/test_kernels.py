@@ -3,10 +3,15 @@
 import pytest
 import torch
 import transformers.utils
+from safetensors.torch import load_file
 
 from stages.core.errors import UserError
+from stages.core.models.loading import TUNED
+from stages.train.__main__ import main
 from stages.train.trainers.kept_weights import kept_weights
 from stages.train.trainers.kernels import take_kernels, use_hub_kernels
+from tests.conftest import TINY, compose_config
+from tests.train.test_every_option import FAST, GRPO, RECORDS, prepare
 from tests.train.test_train import trainer_of
 
 HUB = {"model_init_kwargs": {"use_kernels": True}}
@@ -57,9 +62,21 @@ def test_generation_in_bfloat16_changes_neither_weights_nor_buffers():
     model[0].weight.data += 1e-5
     before = model[0].weight.data.clone()
     frequencies = model.frequencies.clone()
+    model.eval()
     with kept_weights(model):
         model.to(torch.bfloat16)
+        model.train()
         assert model[0].weight.dtype == torch.bfloat16
         assert torch.equal(model.frequencies, frequencies)
+    assert not model.training
     assert torch.equal(model[0].weight.data, before) and model[0].weight.dtype == torch.float32
     assert model.to(torch.float64)[0].weight.dtype == torch.float64  # its own method is back
+
+
+@pytest.mark.gpu
+def test_grpo_answers_by_continuous_batching_and_keeps_its_weights(workspace):
+    prepare(RECORDS["chat"])
+    asked = "+train.args.use_transformers_continuous_batching=true"
+    main(compose_config(*TINY, *FAST, "train=grpo", *GRPO, "model.dtype=bfloat16", asked))
+    weights = load_file(next(TUNED.glob("*.safetensors")))
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
