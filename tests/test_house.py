@@ -89,7 +89,7 @@ STAGE_ROOMS = {
         "replay_rows": set(),
         "replay_writer": {"methods", "replay_rows"},
         "replay": {"methods", "examples", "replay_rows", "replay_writer"},
-        "build_trainer": {"arguments", "methods", "monitoring", "replay"},
+        "build_trainer": {"arguments", "methods", "trainers", "monitoring", "replay"},
         "loop": {"methods", "monitoring", "examples"},
         "export": {"methods", "determinism"},
         "run": {"build_trainer", "loop", "export", "methods", "monitoring", "examples"},
