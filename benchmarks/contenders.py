@@ -5,7 +5,9 @@ This module trains with our trainer and with TRL's. `benchmarks.others` trains w
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.others import Task, Trained, has_gpu, train_llama_factory, train_unsloth
@@ -49,7 +51,11 @@ def train_ours(task: Task, **options: Any) -> Trained:
 
 
 def train_trl(
-    task: Task, as_weights: bool = True, attention: str | None = None, **options: Any
+    task: Task,
+    as_weights: bool = True,
+    attention: str | None = None,
+    joined: bool = False,
+    **options: Any,
 ) -> Trained:
     """Train with TRL on prompts and completions, so that it too learns only the answers.
 
@@ -58,12 +64,19 @@ def train_trl(
         as_weights: Load the weights in the precision of the matrix products, which is not TRL's
             default.
         attention: An attention implementation instead of the model's default.
+        joined: Whether TRL joins rows, which needs an attention for them: flash-attn if it is
+            installed, and otherwise that of the stage.
         options: Arguments that override those of the configuration.
     """
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
+    from stages.train.trainers.packing import joined_rows
+    from stages.train.trainers.varlen_attention import VARLEN
+
+    if joined:
+        attention = "flash_attention_2" if find_spec("flash_attn") else VARLEN
     config = task.config
     instruction = task.config.prompt.tuned_system_prompt
     chats = [
@@ -95,7 +108,11 @@ def train_trl(
             peft_config=LoraConfig(task_type="CAUSAL_LM", **config.train.adapter),  # type: ignore[arg-type]
         )
 
-    return measure(make, lambda trainer: trainer.train())
+    def train(trainer: Any) -> None:
+        with joined_rows() if joined else nullcontext():
+            trainer.train()
+
+    return measure(make, train)
 
 
 def measure(make: Callable[[], Any], train: Callable[[Any], None]) -> Trained:
@@ -165,6 +182,12 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     "TRL, its best, 4 x 4 rows by length, eager": partial(
         train_trl, **GROUPED, **PARTS, attention="eager"
     ),
+    "TRL joined, padding-free": partial(
+        train_trl, **UNCHECKED, joined=True, padding_free=True, max_length=None
+    ),
+    "TRL joined, packed": partial(
+        train_trl, **UNCHECKED, joined=True, packing=True, per_device_train_batch_size=1
+    ),
     "this stage, rows by length": partial(train_ours, train_sampling_strategy="group_by_length"),
     "this stage, gradient_checkpointing": partial(train_ours, gradient_checkpointing=True),
     "this stage, torch_compile": partial(train_ours, torch_compile=True),
@@ -177,7 +200,7 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     ),
     UNSLOTH: train_unsloth,
 }
-TRL, OPTIONS, LLAMA_FACTORY = (
+TRL, JOINED, OPTIONS, LLAMA_FACTORY = (
     [name for name in CONTENDERS if name.startswith(f"{product},")]
-    for product in ("TRL", OURS, "LLaMA-Factory")
+    for product in ("TRL", "TRL joined", OURS, "LLaMA-Factory")
 )

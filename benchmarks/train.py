@@ -24,8 +24,8 @@ The benchmark prints these columns and writes them to `benchmarks/results/train.
 - `tokens read`: tokens that a contender reads for each of ours, because LLaMA-Factory also reads
   the line break after a chat
 
-On a GPU each contender takes a few steps before it is measured. `benchmarks.gpu_check` measures more
-there, without data.
+On a GPU each contender takes a few steps before it is measured, and TRL also joins rows, packed (in
+other steps) and padding-free. `benchmarks.gpu_check` measures more there, without data.
 
 The ratios compare us with the fastest contender of each product whose loss after training is at
 most 2 % above ours.
@@ -42,6 +42,7 @@ from typing import Any
 
 from benchmarks.contenders import (
     CONTENDERS,
+    JOINED,
     LLAMA_FACTORY,
     OPTIONS,
     OURS,
@@ -82,6 +83,7 @@ def main() -> None:
     wanted = [
         OURS,
         *TRL,
+        *(JOINED if has_gpu() else []),
         *(OPTIONS if asked.options else []),
         *(LLAMA_FACTORY if asked.llama_factory else []),
     ]
@@ -96,7 +98,7 @@ def main() -> None:
     }
     rivals = {
         "trl_defaults": [TRL[0]],
-        "trl_best": TRL[1:],
+        "trl_best": [*TRL[1:], *JOINED],
         "llama_factory": LLAMA_FACTORY,
         "unsloth": [UNSLOTH],
     }

@@ -172,6 +172,8 @@ def test_a_gpu_that_can_has_joined_rows(config, card, monkeypatch):
     assert choose_attention(config("train=dpo").train, model, 9, "bfloat16") == "sdpa"
     compiled = config("train=lora", "train.args.torch_compile=true").train
     assert choose_attention(compiled, model, 9, "bfloat16") == "sdpa"
+    exact = config("train=lora", "+train.args.bf16=false").train
+    assert choose_attention(exact, model, 9, "bfloat16") == "sdpa"
     asked = config("train.attention=varlen").train
     with pytest.raises(UserError, match=r"train\.attention=varlen is only for .*Ampere"):
         choose_attention(asked, model, 9, "float32")
