@@ -35,6 +35,7 @@ from benchmarks.others import has_gpu
 RESULTS = Path("benchmarks/results")
 MINUTES = 20.0
 CASE_SECONDS = 150  # after which a case is given up
+FIRST = 4  # ways to train that all models take part in
 THOUSAND = 1000  # from which numbers have no decimals
 COLUMNS = ("tokens/s", "peak GB", "tokens a pass", "loss")
 
@@ -103,15 +104,14 @@ def get_cases(rehearsal: bool) -> list[Case]:
         *([{"contender": "this stage, varlen, auto, Liger", "liger": True}] * has_liger()),
         {"contender": "TRL, padded", "rival": "padded", "attention": "sdpa"},
     ]
-    shapes = TOYS if rehearsal else SHAPES
-    first, *others = [shape.name for shape in shapes]
-    cases = [Case(shape=first, rows=rows, **way) for rows in LENGTHS for way in ways]
-    cases += [
-        Case(shape=shape, rows=rows, **way)
-        for shape in others
-        for rows in list(LENGTHS)[: 1 if rehearsal else None]
-        for way in ways[:4]
-    ]
+    names = [shape.name for shape in (TOYS if rehearsal else SHAPES)]
+    short, long = LENGTHS
+    kinds = [(name, rows) for name in names for rows in (short, long)]
+    if rehearsal:
+        kinds = kinds[:-1]
+    cases = [Case(shape=name, rows=rows, **way) for name, rows in kinds for way in ways[:FIRST]]
+    for rows in (short,) if rehearsal else (short, long):
+        cases += [Case(shape=names[0], rows=rows, **way) for way in ways[FIRST:]]
     return cases
 
 
