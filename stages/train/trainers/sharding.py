@@ -16,7 +16,7 @@ def reduce_in_float32(accelerator: Any) -> None:
     In bfloat16 a sum over many processes loses most of what small gradients contribute. Call this
     before the model is sharded. Without FSDP, or without mixed precision, it does nothing.
     """
-    plugin: Any = getattr(accelerator.state, "fsdp_plugin", None)
-    policy = plugin and plugin.mixed_precision_policy
-    if policy:
-        plugin.mixed_precision_policy = replace(policy, reduce_dtype=torch.float32)
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin and plugin.mixed_precision_policy:
+        policy = replace(plugin.mixed_precision_policy, reduce_dtype=torch.float32)
+        plugin.mixed_precision_policy = policy
