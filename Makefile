@@ -10,10 +10,10 @@ export DVC_NO_ANALYTICS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: help repro verdict mlflow ui test lint typecheck check install dev lock vllm clean
+.PHONY: help repro verdict mlflow ui test gpu-check lint typecheck check install dev lock vllm clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: install ## run the pipeline on a real model and real data, then print the verdict
 	python -m tools.recover
@@ -30,6 +30,10 @@ ui: mlflow
 
 test: dev ## run the tests, two files at a time
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+gpu-check: dev ## check training on a GPU: is it right, and how fast is it? 20 minutes
+	TUNEPROOF_TEST_GPU=1 pytest -m gpu
+	python -m benchmarks.gpu_check
 
 lint: dev ## check style and format with ruff
 	ruff check .

@@ -36,6 +36,7 @@ from stages.core.storage.files import read_json
 
 RESULT = Path("benchmarks/results/answers.json")
 PLAIN_BATCH = 8
+WARM_TOKENS = 8  # new tokens of an answer in the warm-up
 
 
 @tool_main("answers")
@@ -78,6 +79,7 @@ def get_prompts(config: Config, tokenizer: Any, arm: str, count: int) -> list[li
 def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]) -> dict[str, Any]:
     """Measure the rows per second of both, the texts that differ and the largest logit gap."""
     limit = config.prompt.max_new_tokens
+    warm_up(config, model, tokenizer, prompts)
     started = time.perf_counter()
     parts = [prompts[i : i + PLAIN_BATCH] for i in range(0, len(prompts), PLAIN_BATCH)]
     plain = [text for part in parts for text in answer_plainly(model, tokenizer, part, limit)]
@@ -104,6 +106,16 @@ def measure(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]
     }
 
 
+def warm_up(config: Config, model: Any, tokenizer: Any, prompts: list[list[int]]) -> None:
+    """Answer a few prompts in both ways on a GPU, which chooses its kernels at their first call."""
+    if model.device.type == "cpu":
+        return
+    few = prompts[:PLAIN_BATCH]
+    answer_plainly(model, tokenizer, few, WARM_TOKENS)
+    limits = {"max_new_tokens": WARM_TOKENS, "max_batch_tokens": config.model.max_batch_tokens}
+    generate(model, tokenizer, few, title="warm-up", **limits)
+
+
 @torch.inference_mode()
 def answer_plainly(model: Any, tokenizer: Any, prompts: list[list[int]], limit: int) -> list[str]:
     """Answer as a simple script would: pad on the left, call `generate`, decode."""
@@ -111,8 +123,8 @@ def answer_plainly(model: Any, tokenizer: Any, prompts: list[list[int]], limit: 
     ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     found = model.generate(
-        ids,
-        attention_mask=mask,
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
         max_new_tokens=limit,
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
@@ -127,7 +139,8 @@ def get_gap(model: Any, tokenizer: Any, prompt: list[int], one: str, two: str) -
     shared = next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
-    best = model(torch.tensor([prompt + a[:shared]])).logits[0, -1].float().topk(2).values
+    ids = torch.tensor([prompt + a[:shared]], device=model.device)
+    best = model(ids).logits[0, -1].float().topk(2).values
     return float(best[0] - best[1])
 
 

@@ -5,7 +5,9 @@ This module trains with our trainer and with TRL's. `benchmarks.others` trains w
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.others import Task, Trained, has_gpu, train_llama_factory, train_unsloth
@@ -19,6 +21,7 @@ TRLS_OWN = (
     "train_sampling_strategy",
     "torch_compile",
 )
+WARM_STEPS = 3  # before a measurement on a GPU
 UNCHECKED = {"gradient_checkpointing": False}
 GROUPED = {**UNCHECKED, "train_sampling_strategy": "group_by_length"}
 
@@ -33,15 +36,26 @@ def train_ours(task: Task, **options: Any) -> Trained:
 
     tracking = task.config.tracking.model_copy(update={"enabled": False})
     config = with_arguments(task.config.model_copy(update={"tracking": tracking}), **options)
-    trainer = get_trainer(
-        get_method(config), task.records, task.records, Tracker(config, None), str(task.folder)
-    )
-    with disable_input_dtype_casting(trainer.model, active=task.is_bfloat16):  # as in `tune`
-        return measure(trainer)
+
+    def make() -> Any:
+        tracker = Tracker(config, None)
+        return get_trainer(
+            get_method(config), task.records, task.records, tracker, str(task.folder)
+        )
+
+    def train(trainer: Any) -> None:
+        with disable_input_dtype_casting(trainer.model, active=task.is_bfloat16):  # as in `tune`
+            trainer.train()
+
+    return measure(make, train)
 
 
 def train_trl(
-    task: Task, as_weights: bool = True, attention: str | None = None, **options: Any
+    task: Task,
+    as_weights: bool = True,
+    attention: str | None = None,
+    joined: bool = False,
+    **options: Any,
 ) -> Trained:
     """Train with TRL on prompts and completions, so that it too learns only the answers.
 
@@ -50,12 +64,19 @@ def train_trl(
         as_weights: Load the weights in the precision of the matrix products, which is not TRL's
             default.
         attention: An attention implementation instead of the model's default.
+        joined: Whether TRL joins rows, which needs an attention for them: flash-attn if it is
+            installed, and otherwise that of the stage.
         options: Arguments that override those of the configuration.
     """
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
+    from stages.train.trainers.packing import joined_rows
+    from stages.train.trainers.varlen_attention import VARLEN
+
+    if joined:
+        attention = "flash_attention_2" if find_spec("flash_attn") else VARLEN
     config = task.config
     instruction = task.config.prompt.tuned_system_prompt
     chats = [
@@ -72,23 +93,38 @@ def train_trl(
     }
     init = {"dtype": get_dtype(config.model.dtype)} if as_weights else {}
     init |= {"attn_implementation": attention} if attention else {}
-    trainer = SFTTrainer(
-        model=task.base.path,
-        args=SFTConfig(
-            output_dir=str(task.folder),
-            bf16=task.is_bfloat16,
-            **taken,
-            model_init_kwargs=init or None,
-        ),
-        train_dataset=Dataset.from_list(chats),
-        processing_class=task.tokenizer,
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **config.train.adapter),  # type: ignore[arg-type]
-    )
-    return measure(trainer)
+
+    def make() -> Any:
+        return SFTTrainer(
+            model=task.base.path,
+            args=SFTConfig(
+                output_dir=str(task.folder),
+                bf16=task.is_bfloat16,
+                **taken,
+                model_init_kwargs=dict(init) or None,
+            ),
+            train_dataset=Dataset.from_list(chats),
+            processing_class=task.tokenizer,
+            peft_config=LoraConfig(task_type="CAUSAL_LM", **config.train.adapter),  # type: ignore[arg-type]
+        )
+
+    def train(trainer: Any) -> None:
+        with joined_rows() if joined else nullcontext():
+            trainer.train()
+
+    return measure(make, train)
 
 
-def measure(trainer: Any) -> Trained:
-    """Train and time the whole run and its first step."""
+def measure(make: Callable[[], Any], train: Callable[[Any], None]) -> Trained:
+    """Train and time the whole run and its first step.
+
+    On a GPU another trainer takes a few steps before, in which kernels are chosen and compiled and
+    memory is reserved. A run of a few steps would otherwise measure these.
+
+    Args:
+        make: Makes the trainer, with a new model.
+        train: Trains with it.
+    """
     from transformers import TrainerCallback
 
     from stages.train.loop import peak_memory
@@ -99,12 +135,25 @@ def measure(trainer: Any) -> Trained:
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.first = self.first or time.perf_counter()
 
+    if has_gpu():
+        warm_up(make(), train)
+    trainer = make()
     clock = Clock()
     started = time.perf_counter()
     trainer.add_callback(clock)
-    trainer.train()
+    train(trainer)
     seconds = time.perf_counter() - started
     return Trained(trainer.model, seconds, peak_memory(), {"first step s": clock.first - started})
+
+
+def warm_up(trainer: Any, train: Callable[[Any], None]) -> None:
+    """Train for a few steps and forget their peak memory."""
+    import torch
+
+    trainer.args.max_steps = WARM_STEPS
+    train(trainer)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
 
 
 def with_arguments(config: Config, **changed: Any) -> Config:
@@ -133,6 +182,12 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     "TRL, its best, 4 x 4 rows by length, eager": partial(
         train_trl, **GROUPED, **PARTS, attention="eager"
     ),
+    "TRL joined, padding-free": partial(
+        train_trl, **UNCHECKED, joined=True, padding_free=True, max_length=None
+    ),
+    "TRL joined, packed": partial(
+        train_trl, **UNCHECKED, joined=True, packing=True, per_device_train_batch_size=1
+    ),
     "this stage, rows by length": partial(train_ours, train_sampling_strategy="group_by_length"),
     "this stage, gradient_checkpointing": partial(train_ours, gradient_checkpointing=True),
     "this stage, torch_compile": partial(train_ours, torch_compile=True),
@@ -145,7 +200,7 @@ CONTENDERS: dict[str, Callable[[Task], Trained]] = {
     ),
     UNSLOTH: train_unsloth,
 }
-TRL, OPTIONS, LLAMA_FACTORY = (
+TRL, JOINED, OPTIONS, LLAMA_FACTORY = (
     [name for name in CONTENDERS if name.startswith(f"{product},")]
-    for product in ("TRL", OURS, "LLaMA-Factory")
+    for product in ("TRL", "TRL joined", OURS, "LLaMA-Factory")
 )

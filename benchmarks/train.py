@@ -19,10 +19,13 @@ The benchmark prints these columns and writes them to `benchmarks/results/train.
   LLaMA-Factory
 - `loss before` and `loss after`: loss per target token on the validation split, by the same code
   for all
-- `of products`: the share of this machine's matrix-product speed that the training uses
+- `of products`: the share of this machine's matrix-product speed that the training uses, on a CPU
 - `first step s`: seconds of the first step, in which `torch.compile` compiles
 - `tokens read`: tokens that a contender reads for each of ours, because LLaMA-Factory also reads
   the line break after a chat
+
+On a GPU each contender takes a few steps before it is measured, and TRL also joins rows, packed (in
+other steps) and padding-free. `benchmarks.gpu_check` measures more there, without data.
 
 The ratios compare us with the fastest contender of each product whose loss after training is at
 most 2 % above ours.
@@ -39,6 +42,7 @@ from typing import Any
 
 from benchmarks.contenders import (
     CONTENDERS,
+    JOINED,
     LLAMA_FACTORY,
     OPTIONS,
     OURS,
@@ -79,6 +83,7 @@ def main() -> None:
     wanted = [
         OURS,
         *TRL,
+        *(JOINED if has_gpu() else []),
         *(OPTIONS if asked.options else []),
         *(LLAMA_FACTORY if asked.llama_factory else []),
     ]
@@ -93,7 +98,7 @@ def main() -> None:
     }
     rivals = {
         "trl_defaults": [TRL[0]],
-        "trl_best": TRL[1:],
+        "trl_best": [*TRL[1:], *JOINED],
         "llama_factory": LLAMA_FACTORY,
         "unsloth": [UNSLOTH],
     }
@@ -136,7 +141,7 @@ def run(name: str, rows: int) -> dict[str, Any]:
     return {"contender": name, **{heading: found.get(heading) for heading in HEADINGS}}
 
 
-def compete(name: str, count: int) -> dict[str, float]:
+def compete(name: str, count: int) -> dict[str, float | None]:
     """Train with one contender and measure it."""
     config = read_params()
     config = with_arguments(config, num_train_epochs=1, max_steps=-1, eval_strategy="no")
@@ -154,7 +159,7 @@ def compete(name: str, count: int) -> dict[str, float]:
         model, seconds, peak, facts = CONTENDERS[name](task)
         model.set_attn_implementation(attention)  # our trainer may have changed it
         after = get_loss(config, tokenizer, model.eval())
-    dimensions = get_model_dimensions(config.model, base)
+    dimensions = None if has_gpu() else get_model_dimensions(config.model, base)
     speed = matrix_product_speed(runs=8) * (BFLOAT16_GAIN if task.is_bfloat16 else 1)
     return {
         "tokens/s": tokens / seconds,
@@ -163,7 +168,7 @@ def compete(name: str, count: int) -> dict[str, float]:
         "loss after": after,
         "of products": operations(config.train, dimensions, tokens, trained) / seconds / speed
         if dimensions
-        else 0.0,
+        else None,
         **facts,
         **({"tokens read": facts["tokens read"] / tokens} if "tokens read" in facts else {}),
     }

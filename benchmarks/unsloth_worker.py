@@ -1,8 +1,8 @@
 """Train with Unsloth for `python -m benchmarks.train --unsloth`.
 
 The interpreter of Unsloth's own environment runs this script on a GPU. It reads `task.json` in the
-given folder and writes the adapter into `out` and the measurements into `found.json`. It has not
-been run yet.
+given folder and writes the adapter into `out` and the measurements into `found.json`: the seconds,
+also at the end of each step, and the peak memory. It has not been run yet.
 """
 
 import json
@@ -13,7 +13,12 @@ from pathlib import Path
 from unsloth import FastLanguageModel  # first, because it patches the libraries below
 
 import torch  # isort: skip
-from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments  # isort: skip
+from transformers import (  # isort: skip
+    DataCollatorForSeq2Seq,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -34,10 +39,19 @@ def main() -> None:
         model, **adapter, use_gradient_checkpointing=args.gradient_checkpointing
     )
     trainer = Trainer(model, args, DataCollatorForSeq2Seq(tokenizer), train_dataset=task["rows"])
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: object, **__: object) -> None:
+            torch.cuda.synchronize()
+            ends.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
     started = time.perf_counter()
     trainer.train()
     found = {
         "seconds": time.perf_counter() - started,
+        "step_ends": [end - started for end in ends],
         "peak_bytes": torch.cuda.max_memory_allocated(),
     }
     model.save_pretrained(args.output_dir)

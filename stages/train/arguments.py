@@ -146,7 +146,8 @@ def choose_attention(train: TrainConfig, model: Any, longest: int, dtype: str) -
     compiled = train.args.get("torch_compile")
     cpu = get_device() == "cpu"  # a sharded model is not on its GPU yet
     packs = sft and cpu and not compiled and can_pack(model)
-    varies = sft and can_pack(model, windows=True) and can_use_varlen(model, get_dtype(dtype))
+    precision = get_dtype("float32" if train.args.get("bf16") is False else dtype)
+    varies = sft and can_pack(model, windows=True) and can_use_varlen(model, precision)
     if train.attention == PER_ROW and not packs:
         raise UserError(
             f"train.attention={PER_ROW} is only for train.method=sft on a CPU, with "

@@ -52,6 +52,7 @@ def get_trainer(
 
     from stages.train.monitoring.progress_line import MetricsCallback, ProgressLine
     from stages.train.monitoring.validation import Validation
+    from stages.train.trainers.kernels import take_kernels, use_hub_kernels
     from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
@@ -64,6 +65,7 @@ def get_trainer(
         else None
     )
     given = choose_auto(method, len(train))
+    given, kernels = take_kernels(given)
     arguments = get_arguments(method, given, folder, wanted.lower_is_better if wanted else True)
     # Otherwise transformers would wrap the model in `DataParallel`, which TRL rejects.
     if arguments.n_gpu > 1:
@@ -79,6 +81,8 @@ def get_trainer(
         model.set_attn_implementation(attention)
     except ValueError as error:
         raise UserError(f"train.attention={attention}: {error}") from None
+    if kernels:
+        use_hub_kernels(model)
     progress = TrainingProgress(ids)
     common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     adapter = get_adapter(config.train, method.task_type)

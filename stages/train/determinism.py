@@ -106,6 +106,7 @@ def _unordered(settings: dict[str, Any]) -> str:
         "flash_attention_2": (
             "its backward pass adds with atomics unless FLASH_ATTENTION_DETERMINISTIC=1"
         ),
+        "varlen": "its backward pass adds with atomics",
         "eager": "its matrix products come from cuBLAS",
     }
     known = of_attention.get(

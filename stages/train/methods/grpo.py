@@ -23,6 +23,7 @@ from stages.train.methods.judged_answers import get_prompt
 from stages.train.methods.rewards import get_rewards
 from stages.train.monitoring.divergence import RUNAWAY
 from stages.train.trainers.base import EpochOrder, ResumableTrainerMixin
+from stages.train.trainers.kept_weights import kept_weights
 
 if TYPE_CHECKING:
     from stages.train.monitoring.training_progress import TrainingProgress
@@ -149,6 +150,12 @@ class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
         TRL would add special tokens, which a rendered prompt already has.
         """
         return encode_texts(self._tokenizer, prompts), None, {}
+
+    def _generate_single_turn(self, *args: Any, **others: Any) -> Any:
+        if not self.use_transformers_continuous_batching:
+            return super()._generate_single_turn(*args, **others)
+        with kept_weights(self.accelerator.unwrap_model(self.model_wrapped)):
+            return super()._generate_single_turn(*args, **others)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         repeated = GRPOTrainer._get_train_sampler(self, train_dataset)

@@ -3,6 +3,7 @@
 import pytest
 
 from stages.core.errors import UserError
+from stages.core.planning import estimate
 from stages.core.planning.estimate import memory, trained_bytes
 from stages.core.planning.gpu_memory import (
     activation_bytes,
@@ -44,6 +45,16 @@ def test_what_is_chosen_fits_and_leaves_little(config, overrides, dimensions, fr
     left = free - count_fixed_bytes(train, dimensions, gpus)
     assert taken < 0.9 * left and (taken > 0.7 * left or tokens == 65_536)
     assert f"{free / 1e9:.0f} GB of GPU memory" in why
+
+
+def test_a_hidden_gpu_is_none(config, monkeypatch):
+    monkeypatch.setattr(estimate.shutil, "which", lambda name: f"/usr/bin/{name}")
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert estimate._unknown(config("train=lora").train) is None
+    for seen in ("0", "1,2"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        assert estimate._unknown(config("train=lora").train) == "training will run on the GPU"
 
 
 def test_no_more_than_65536_and_no_less_than_on_a_cpu(config):

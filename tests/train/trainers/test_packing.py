@@ -10,6 +10,7 @@ from stages.train.examples import IGNORED, LeftPadding
 from stages.train.trainers import row_attention
 from stages.train.trainers.packing import join, pack
 from stages.train.trainers.row_attention import PER_ROW
+from stages.train.trainers.varlen_attention import VARLEN
 from tests.train.test_train import trainer_of
 
 
@@ -143,11 +144,11 @@ def test_answers_are_generated_as_with_attention_of_pytorch(base):
         tokenizer.encode("What did Acme Inc. sign with the Bank?"),
     ]
     texts = []
-    for attention in (PER_ROW, "sdpa"):
+    for attention in (PER_ROW, VARLEN, "sdpa"):
         model = get_model(base, "float32")
         model.set_attn_implementation(attention)
         answers = generate(
             model.eval(), tokenizer, prompts, max_new_tokens=8, max_batch_tokens=256, title="test"
         )
         texts.append([answer.text for answer in answers])
-    assert texts[0] == texts[1]
+    assert texts[0] == texts[1] == texts[2]

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from benchmarks.varlen_stand_in import varlen_attn
 from stages.core.errors import UserError
 from stages.train.arguments import choose_attention
 from stages.train.examples import IGNORED, LeftPadding
@@ -16,26 +17,9 @@ from tests.train.test_train import trainer_of
 SEEN = []
 
 
-def stand_in(
-    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa
-):
-    """`torch.nn.attention.varlen.varlen_attn`, row by row with a mask."""
+def stand_in(query, *others, **named):
     SEEN.append(query.dtype)
-    assert query.dtype == key.dtype == value.dtype
-    assert query.shape[-1] == key.shape[-1] == value.shape[-1]
-    assert enable_gqa == (query.shape[1] != key.shape[1]) and cu_seq_q.dtype == torch.int32
-    lengths = cu_seq_q.diff().tolist()
-    assert max_q == max(lengths) and sum(lengths) == len(query)
-    found = []
-    for q, k, v in zip(*(x.split(lengths) for x in (query, key, value)), strict=True):
-        distance = torch.arange(len(q))[:, None] - torch.arange(len(q))[None]
-        left, right = window_size
-        mask = (distance >= -right) & ((distance <= left) | (left < 0))
-        row = functional.scaled_dot_product_attention(
-            *(x.transpose(0, 1)[None] for x in (q, k, v)), mask, scale=scale, enable_gqa=True
-        )
-        found.append(row[0].transpose(0, 1))
-    return torch.cat(found)
+    return varlen_attn(query, *others, **named)
 
 
 @pytest.fixture
@@ -188,6 +172,8 @@ def test_a_gpu_that_can_has_joined_rows(config, card, monkeypatch):
     assert choose_attention(config("train=dpo").train, model, 9, "bfloat16") == "sdpa"
     compiled = config("train=lora", "train.args.torch_compile=true").train
     assert choose_attention(compiled, model, 9, "bfloat16") == "sdpa"
+    exact = config("train=lora", "+train.args.bf16=false").train
+    assert choose_attention(exact, model, 9, "bfloat16") == "sdpa"
     asked = config("train.attention=varlen").train
     with pytest.raises(UserError, match=r"train\.attention=varlen is only for .*Ampere"):
         choose_attention(asked, model, 9, "float32")
