@@ -11,6 +11,7 @@ from stages.core.errors import UserError
 from stages.core.planning.auto import resolve
 from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.train.arguments import choose_attention, compile_layers, get_adapter, get_arguments
+from stages.train.init_adapter import load_init_adapter
 from stages.train.monitoring.checkpoints import Checkpoints
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
@@ -80,6 +81,7 @@ def get_trainer(
         raise UserError(
             f"train.method={config.train.method}: TRL or peft rejects this configuration: {error}"
         ) from error
+    load_init_adapter(trainer, method)
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.validation = wanted

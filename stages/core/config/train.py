@@ -1,6 +1,5 @@
 """The section of the configuration for training."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +7,15 @@ from pydantic import Field, model_validator
 from stages.core.config.base import Count, Kind, Name, Section, Seed
 from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, RandomSource
+from stages.core.config.train_options import (
+    InitAdapter,
+    LoraPlus,
+    Muon,
+    Reward,
+    RewardModel,
+    RewardName,
+    is_output,
+)
 
 Method = Literal[
     "sft",
@@ -43,8 +51,6 @@ WITHOUT_EFFECT = {
     "launcher",
 }
 """Keys of the section on which the weights of one seed do not depend."""
-OUTPUTS = ("models/tuned", "models/rivals")
-"""The folders that training writes."""
 
 
 class Best(Section):
@@ -85,32 +91,6 @@ class Replay(Section):
     """What the stage depends on in DVC: the file of chats, if there is one."""
 
 
-class MetricScore(Section):
-    """A reward of GRPO that is the score of a metric for each single answer."""
-
-    kind: Literal["metric-score"]
-    metric: Name
-    """The metric, a folder under `stages/core/metrics`."""
-    options: dict[str, Any]
-    """The options of the metric."""
-    weight: float
-    """The factor of the reward in the sum of all rewards. 0 only records it."""
-
-
-class RewardModel(Section):
-    """A reward of GRPO that is the score of a model of method reward-model."""
-
-    kind: Literal["reward-model"]
-    folder: Name
-    """The folder of the model, a copy of `models/tuned`."""
-    weight: float
-    """The factor of the reward in the sum of all rewards. 0 only records it."""
-
-
-Reward = Annotated[MetricScore | RewardModel, Field(discriminator="kind")]
-RewardName = Annotated[str, Field(pattern=r"^[\w-]+$")]
-
-
 class Encoder(Section):
     """An encoder that gets a classification head."""
 
@@ -118,32 +98,6 @@ class Encoder(Section):
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
     max_length: Count
     """How many tokens of a text the encoder reads. Longer texts are cut."""
-
-
-class LoraPlus(Section):
-    """LoRA+, which trains the matrices A and B of an adapter at different rates.
-
-    It uses the optimizer that `train.args.optim` names. `train.args.learning_rate` is that of A.
-    """
-
-    kind: Literal["loraplus"]
-    lr_ratio: Annotated[float, Field(ge=1)]
-    """The learning rate of B, relative to that of A."""
-    lr_embedding: Annotated[float, Field(gt=0)]
-    """The learning rate of adapters on embeddings."""
-
-
-class Muon(Section):
-    """Muon for the matrices of hidden layers.
-
-    The optimizer that `train.args.optim` names trains all other weights, such as embeddings, output
-    layers and norms.
-    """
-
-    kind: Literal["muon"]
-    args: dict[str, Any]
-    """The arguments of `torch.optim.Muon`. The learning rate and the weight decay are those of
-    `train.args`."""
 
 
 class Single(Section):
@@ -194,11 +148,6 @@ class Slurm(Section):
     """More parameters of submitit's executor, such as `slurm_partition` and `gpus_per_node`."""
 
 
-def is_output(folder: str) -> bool:
-    """Return whether training writes to a folder, or below it."""
-    return any(Path(folder).resolve().is_relative_to(Path(path).resolve()) for path in OUTPUTS)
-
-
 class TrainConfig(Section):
     """How the base model is tuned.
 
@@ -218,6 +167,7 @@ class TrainConfig(Section):
     """Whether to run only two steps and estimate what all steps would take. Nothing is written."""
     adapter: dict[str, Any] | None
     """The arguments of `peft.LoraConfig`. Null trains every weight."""
+    init_adapter: InitAdapter
     quantization: dict[str, Any] | None
     """The arguments of `transformers.BitsAndBytesConfig` for the base model. Null does not quantize
     it."""
@@ -255,10 +205,11 @@ class TrainConfig(Section):
         settings["replay"] = (
             self.replay.model_dump(exclude={"dvc_dependency"}) if self.replay.fraction else None
         )
+        settings["init_adapter"] = self.init_adapter.model_dump(exclude={"dvc_dependency"})
         return settings
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "TrainConfig":
+    def _rewards_make_sense(self) -> "TrainConfig":
         if self.method == "grpo" and not any(r.weight for r in self.grpo_rewards.values()):
             raise ValueError("grpo_rewards: method grpo needs a reward whose weight is not 0")
         folders = {r.folder for r in self.grpo_rewards.values() if isinstance(r, RewardModel)}
@@ -273,6 +224,25 @@ class TrainConfig(Section):
                     f"grpo_rewards: {folder} is an output of training, which replaces it; copy it "
                     "to another folder, such as models/reward"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _start_and_optimizer_make_sense(self) -> "TrainConfig":
+        if self.init_adapter.source:
+            self._can_start_from_an_adapter(self.init_adapter.source)
+        if isinstance(self.optimizer, LoraPlus) and self.adapter is None:
+            raise ValueError(
+                "optimizer: LoRA+ needs an adapter; choose train/optimizer=none or train=lora"
+            )
+        if isinstance(self.optimizer, Muon) and {"lr", "weight_decay"} & set(self.optimizer.args):
+            raise ValueError(
+                "optimizer.args: Muon takes lr and weight_decay from args.learning_rate and "
+                "args.weight_decay; remove them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "TrainConfig":
         if self.replay.fraction and (self.method != "sft" or "chat" not in self.record_types):
             raise ValueError(
                 "replay.fraction: must be 0, because replay rows can only be mixed into chats, "
@@ -284,15 +254,6 @@ class TrainConfig(Section):
             raise ValueError(
                 "replay.fraction: replay rows weight the loss, which requires args.loss_type=nll "
                 "and no args.label_smoothing_factor"
-            )
-        if isinstance(self.optimizer, LoraPlus) and self.adapter is None:
-            raise ValueError(
-                "optimizer: LoRA+ needs an adapter; choose train/optimizer=none or train=lora"
-            )
-        if isinstance(self.optimizer, Muon) and {"lr", "weight_decay"} & set(self.optimizer.args):
-            raise ValueError(
-                "optimizer.args: Muon takes lr and weight_decay from args.learning_rate and "
-                "args.weight_decay; remove them"
             )
         if self.quantization is not None and self.adapter is None:
             raise ValueError(
@@ -312,3 +273,24 @@ class TrainConfig(Section):
                 f"best.metric: must be loss, because a {self.method} model answers no prompts"
             )
         return self
+
+    def _can_start_from_an_adapter(self, source: str) -> None:
+        if self.adapter is None:
+            raise ValueError(
+                "init_adapter.source: without an adapter every weight is trained; "
+                "choose train=lora, or set init_adapter.source to null"
+            )
+        if isinstance(self.adapter.get("init_lora_weights"), str):
+            raise ValueError(
+                "adapter.init_lora_weights: the weights come from init_adapter.source; remove it"
+            )
+        if self.args.get("precompute_ref_log_probs"):
+            raise ValueError(
+                "args.precompute_ref_log_probs: the reference is the adapter of "
+                "init_adapter.source, which is loaded later; remove it"
+            )
+        if is_output(source):
+            raise ValueError(
+                f"init_adapter.source: {source} is an output of training, which replaces it; copy "
+                "it to another folder, such as models/start"
+            )
