@@ -186,6 +186,9 @@ class TrainConfig(Section):
     """What method grpo rewards. Each reward has a name of your choice."""
     encoder: Encoder | None
     """The encoder that is trained. Null puts the classification head on `model`."""
+    label_separator: Name | None
+    """The text between two labels of a target, for method sequence-classification with several
+    labels for each row. Null takes the whole target as one label."""
     optimizer: Annotated[LoraPlus | Muon | None, Field(discriminator="kind")]
     """An optimizer that `train.args.optim` does not have. Null uses the one that it names."""
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
@@ -263,6 +266,11 @@ class TrainConfig(Section):
             raise ValueError(
                 "quantization: an encoder is not quantized; "
                 "set it to null, or choose train/encoder=none"
+            )
+        if self.label_separator and self.method != "sequence-classification":
+            raise ValueError(
+                "label_separator: only method sequence-classification has several labels for each "
+                "row; set it to null"
             )
         if self.encoder and self.method not in CLASSIFYING:
             raise ValueError(

@@ -46,6 +46,8 @@ class Head(Method):
         """The labels in the order of the head. They are known once the training rows are read."""
         self.kept: dict[str, Any] = {}
         """The further values that are saved in the model's `config.json`."""
+        self.problem: dict[str, str] = {}
+        """The `problem_type` of transformers, if it does not follow from the labels."""
         self.metadata["labels"] = {}
 
     @property
@@ -70,7 +72,11 @@ class Head(Method):
         train = self.config.train
         numbers = {label: i for i, label in enumerate(self.labels)}
         quantization = train.quantization and {"llm_int8_skip_modules": HEADS, **train.quantization}
-        others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
+        others: dict[str, Any] = {
+            "label2id": numbers,
+            "id2label": {i: label for label, i in numbers.items()},
+        }
+        others |= self.problem
         others["pad_token_id"] = self.tokenizer.pad_token_id
         dtype = self.config.model.dtype if train.adapter else "float32"
         with torch.random.fork_rng(), silence():  # a long warning says that the head is new
@@ -163,9 +169,13 @@ class Head(Method):
             model=model,
             data_collator=self.get_collator(),
             compute_metrics=lambda found: self.score(found.predictions, found.label_ids),
-            preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
+            preprocess_logits_for_metrics=lambda logits, _: self.decide(logits),
             **common,
         )
+
+    def decide(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the answers of a batch, which `score` takes: the number of the likeliest label."""
+        return logits.argmax(-1)
 
     @abstractmethod
     def get_collator(self) -> Any:
