@@ -18,6 +18,7 @@ from stages.train.adapter import (
     train_in_float32,
 )
 from stages.train.arguments import choose_attention, compile_layers, get_arguments
+from stages.train.init_adapter import load_init_adapter
 from stages.train.monitoring.checkpoints import Checkpoints
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
@@ -99,6 +100,7 @@ def get_trainer(
     # DeepSpeed needs adapters of the type of the frozen weights, and keeps float32 copies itself.
     if not trainer.is_deepspeed_enabled and config.train.trained_dtype == "float32":
         train_in_float32(trainer.model)
+    load_init_adapter(trainer, method)
     check_mergeable(trainer.model)
     trainer.initial_adapter = copy_initial(config.train.adapter, trainer.model)
     reduce_in_float32(trainer.accelerator)

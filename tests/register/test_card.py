@@ -57,6 +57,20 @@ def test_texts_of_rows_have_no_markup_in_the_card(make_card, overrides):
     assert len(rows) == 1 + 8 + 1 + 1  # no text has begun a row of its own
 
 
+def test_a_card_says_where_training_started_and_that_there_are_several_labels(
+    make_card, monkeypatch
+):
+    before = make_card("train=sequence-classification")
+    assert "top_k" not in before and "Training started from" not in before
+    labels = {**TRAINING["labels"], "several": True, "always": True}
+    start = {"source": HOSTILE, "revision": None, "sha256": "abc"}
+    monkeypatch.setitem(TRAINING, "labels", labels)
+    monkeypatch.setitem(TRAINING, "init_adapter", start)
+    text = make_card("train=sequence-classification")
+    assert "truncation=True, top_k=None)" in text and "likeliest label if there is none" in text
+    assert "(SHA-256 <code>abc</code>)" in text and "![y]" not in text
+
+
 def test_the_system_message_is_shown_line_by_line(make_card):
     tokens = MarkdownIt().parse(make_card())
     blocks = [token.content for token in tokens if token.type == "code_block"]

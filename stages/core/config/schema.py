@@ -19,6 +19,7 @@ from stages.core.config.data import ChecksConfig, DataConfig
 from stages.core.config.evaluate import EvaluateConfig
 
 # These modules register the resolvers that a stage needs to compose the configuration.
+from stages.core.config.hydra_plugins import adapter_folder as _adapter  # noqa: F401
 from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401
 from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401

@@ -1,6 +1,5 @@
 """The section of the configuration for training."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, model_validator
@@ -9,6 +8,15 @@ from stages.core.config.adapter import check_adapter
 from stages.core.config.base import Count, Kind, Name, Section, Seed
 from stages.core.config.data import WheelSource
 from stages.core.config.model import HubSource, RandomSource
+from stages.core.config.train_options import (
+    InitAdapter,
+    LoraPlus,
+    Muon,
+    Reward,
+    RewardModel,
+    RewardName,
+    is_output,
+)
 
 Method = Literal[
     "sft",
@@ -44,8 +52,6 @@ WITHOUT_EFFECT = {
     "launcher",
 }
 """Keys of the section on which the weights of one seed do not depend."""
-OUTPUTS = ("models/tuned", "models/rivals")
-"""The folders that training writes."""
 
 
 MIN_TOKENS = 16
@@ -94,32 +100,6 @@ class Replay(Section):
     """What the stage depends on in DVC: the file of chats, if there is one."""
 
 
-class MetricScore(Section):
-    """A reward of GRPO that is the score of a metric for each single answer."""
-
-    kind: Literal["metric-score"]
-    metric: Name
-    """The metric, a folder under `stages/core/metrics`."""
-    options: dict[str, Any]
-    """The options of the metric."""
-    weight: float
-    """The factor of the reward in the sum of all rewards. 0 only records it."""
-
-
-class RewardModel(Section):
-    """A reward of GRPO that is the score of a model of method reward-model."""
-
-    kind: Literal["reward-model"]
-    folder: Name
-    """The folder of the model, a copy of `models/tuned`."""
-    weight: float
-    """The factor of the reward in the sum of all rewards. 0 only records it."""
-
-
-Reward = Annotated[MetricScore | RewardModel, Field(discriminator="kind")]
-RewardName = Annotated[str, Field(pattern=r"^[\w-]+$")]
-
-
 class Encoder(Section):
     """An encoder that gets a classification head."""
 
@@ -127,32 +107,6 @@ class Encoder(Section):
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
     max_length: Count
     """How many tokens of a text the encoder reads. Longer texts are cut."""
-
-
-class LoraPlus(Section):
-    """LoRA+, which trains the matrices A and B of an adapter at different rates.
-
-    It uses the optimizer that `train.args.optim` names. `train.args.learning_rate` is that of A.
-    """
-
-    kind: Literal["loraplus"]
-    lr_ratio: Annotated[float, Field(ge=1)]
-    """The learning rate of B, relative to that of A."""
-    lr_embedding: Annotated[float, Field(gt=0)]
-    """The learning rate of adapters on embeddings."""
-
-
-class Muon(Section):
-    """Muon for the matrices of hidden layers.
-
-    The optimizer that `train.args.optim` names trains all other weights, such as embeddings, output
-    layers and norms.
-    """
-
-    kind: Literal["muon"]
-    args: dict[str, Any]
-    """The arguments of `torch.optim.Muon`. The learning rate and the weight decay are those of
-    `train.args`."""
 
 
 class Single(Section):
@@ -209,11 +163,6 @@ def _check_tokens(value: object) -> object:
     raise ValueError(f"should be auto or a whole number of at least {MIN_TOKENS}")
 
 
-def is_output(folder: str) -> bool:
-    """Return whether training writes to a folder, or below it."""
-    return any(Path(folder).resolve().is_relative_to(Path(path).resolve()) for path in OUTPUTS)
-
-
 class TrainConfig(Section):
     """How the base model is tuned.
 
@@ -233,6 +182,7 @@ class TrainConfig(Section):
     """Whether to run only two steps and estimate what all steps would take. Nothing is written."""
     adapter: dict[str, Any] | None
     """The arguments of `peft.LoraConfig`. Null trains every weight."""
+    init_adapter: InitAdapter
     quantization: dict[str, Any] | None
     """The arguments of `transformers.BitsAndBytesConfig` for the base model. Null does not quantize
     it."""
@@ -255,6 +205,9 @@ class TrainConfig(Section):
     """What method grpo rewards. Each reward has a name of your choice."""
     encoder: Encoder | None
     """The encoder that is trained. Null puts the classification head on `model`."""
+    label_separator: Name | None
+    """The text between two labels of a target, for method sequence-classification with several
+    labels for each row. Null takes the whole target as one label."""
     optimizer: Annotated[LoraPlus | Muon | None, Field(discriminator="kind")]
     """An optimizer that `train.args.optim` does not have. Null uses the one that it names."""
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
@@ -280,6 +233,7 @@ class TrainConfig(Section):
         settings["replay"] = (
             self.replay.model_dump(exclude={"dvc_dependency"}) if self.replay.fraction else None
         )
+        settings["init_adapter"] = self.init_adapter.model_dump(exclude={"dvc_dependency"})
         return settings
 
     @model_validator(mode="after")
@@ -317,7 +271,9 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_optimizer(self) -> "TrainConfig":
+    def _check_start_and_optimizer(self) -> "TrainConfig":
+        if self.init_adapter.source:
+            self._can_start_from_an_adapter(self.init_adapter.source)
         if isinstance(self.optimizer, LoraPlus) and self.adapter is None:
             raise ValueError(
                 "optimizer: LoRA+ needs an adapter; choose train/optimizer=none or train=lora"
@@ -357,6 +313,11 @@ class TrainConfig(Section):
                 "quantization: an encoder is not quantized; "
                 "set it to null, or choose train/encoder=none"
             )
+        if self.label_separator and self.method != "sequence-classification":
+            raise ValueError(
+                "label_separator: only method sequence-classification has several labels for each "
+                "row; set it to null"
+            )
         if self.encoder and self.method not in CLASSIFYING:
             raise ValueError(
                 f"encoder: method {self.method} trains `model`; choose train/encoder=none"
@@ -366,3 +327,24 @@ class TrainConfig(Section):
                 f"best.metric: must be loss, because a {self.method} model answers no prompts"
             )
         return self
+
+    def _can_start_from_an_adapter(self, source: str) -> None:
+        if self.adapter is None:
+            raise ValueError(
+                "init_adapter.source: without an adapter every weight is trained; "
+                "choose train=lora, or set init_adapter.source to null"
+            )
+        if isinstance(self.adapter.get("init_lora_weights"), str):
+            raise ValueError(
+                "adapter.init_lora_weights: the weights come from init_adapter.source; remove it"
+            )
+        if self.args.get("precompute_ref_log_probs"):
+            raise ValueError(
+                "args.precompute_ref_log_probs: the reference is the adapter of "
+                "init_adapter.source, which is loaded later; remove it"
+            )
+        if is_output(source):
+            raise ValueError(
+                f"init_adapter.source: {source} is an output of training, which replaces it; copy "
+                "it to another folder, such as models/start"
+            )

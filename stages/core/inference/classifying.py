@@ -1,7 +1,7 @@
 """Let a classifier answer records and write its answers in the form of the targets."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
@@ -13,10 +13,17 @@ from stages.core.data.entities import (
     tags_of_words,
     write_entities,
 )
+from stages.core.data.label_lists import LabelForm
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
 from stages.core.environment.energy import measure
-from stages.core.models.classifier import Reading, get_limit, read_texts
+from stages.core.models.classifier import (
+    MULTI_LABEL,
+    Reading,
+    choose_labels,
+    get_limit,
+    read_texts,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,7 +52,7 @@ def ask_classifier(
     from stages.core.models.generation import batches
 
     readings = read_texts(tokenizer, [record.question for record in records], get_limit(config))
-    write = _write_tags if config.train.method == "token-classification" else _write_label
+    write = _get_writer(config)
     found: dict[int, tuple[str, float]] = {}
     lengths = [len(reading.ids) for reading in readings]
     with (
@@ -72,14 +79,33 @@ def ask_classifier(
 def choose(
     model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading]
 ) -> list[Any]:
-    """Get the index of the likeliest label of each text, or of each of its tokens."""
+    """Get the index of the likeliest label of each text, or of each of its tokens.
+
+    For a model with several labels for each text it is the list of their indices.
+    """
     import torch
 
     inputs = tokenizer.pad(
         {"input_ids": [reading.ids for reading in readings]}, return_tensors="pt"
     )
     with torch.inference_mode():
-        return model(**inputs.to(model.device)).logits.argmax(-1).tolist()
+        logits = model(**inputs.to(model.device)).logits
+        if model.config.problem_type != MULTI_LABEL:
+            return logits.argmax(-1).tolist()
+        chosen = choose_labels(logits, model.config.label_form["nothing"] is None)
+        return [row.nonzero().flatten().tolist() for row in chosen]
+
+
+def _get_writer(config: Config) -> Callable[[Any, Record, Reading, Any], str]:
+    """Return the function that writes what the model chose in the form of the targets."""
+    if config.train.method == "token-classification":
+        return _write_tags
+    return _write_labels if config.train.label_separator else _write_label
+
+
+def _write_labels(settings: Any, record: Record, reading: Reading, labels: Sequence[int]) -> str:
+    form = LabelForm(**settings.label_form)
+    return form.write([settings.id2label[label] for label in labels])
 
 
 def _write_label(settings: Any, record: Record, reading: Reading, label: int) -> str:

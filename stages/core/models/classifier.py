@@ -14,6 +14,7 @@ from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import get_tokenizer, get_tuned_model
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL_CLASSES = {
@@ -28,6 +29,10 @@ TASKS = {
     "token-classification": "token-classification",
 }
 """The names of transformers' pipelines by method. For these a classifier is saved whole."""
+
+
+MULTI_LABEL = "multi_label_classification"
+"""The `problem_type` of transformers for a head with several labels for each text."""
 
 
 class Reading(NamedTuple):
@@ -71,6 +76,23 @@ def read_texts(
                 # `split_special_tokens` does not reach a vocabulary that has the control tokens.
                 encodings[i] = control.encode_as_text(text, **cut)
     return [Reading(e.ids, e.offsets, bool(e.overflowing)) for e in encodings]
+
+
+def choose_labels(logits: "torch.Tensor", at_least_one: bool) -> "torch.Tensor":
+    """Choose the labels whose probability is above one half.
+
+    Args:
+        logits: The logits, of shape (texts, labels).
+        at_least_one: Whether a text without such a label gets its likeliest one.
+
+    Returns:
+        Whether each label is chosen, of the same shape.
+    """
+    chosen = logits > 0
+    if at_least_one:
+        best = logits == logits.max(-1, keepdim=True).values
+        chosen = chosen | (best & ~chosen.any(-1, keepdim=True))
+    return chosen
 
 
 def load_classifier(

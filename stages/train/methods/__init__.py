@@ -15,8 +15,10 @@ CLASSES = {
     "reward-model": ("preferences", "RewardModel"),
     "grpo": ("grpo", "Grpo"),
     "sequence-classification": ("classification", "SequenceClassification"),
+    "multi-label": ("classification", "MultiLabelClassification"),
     "token-classification": ("classification", "TokenClassification"),
 }
+"""The module and the class of each method, and of sequence-classification with several labels."""
 
 
 def get_method(config: "Config", seed: int | None = None) -> "Method":
@@ -26,7 +28,8 @@ def get_method(config: "Config", seed: int | None = None) -> "Method":
         config: The whole configuration.
         seed: The seed of training. None stands for the global seed.
     """
-    module, name = CLASSES[config.train.method]
+    kind = "multi-label" if config.train.label_separator else config.train.method
+    module, name = CLASSES[kind]
     return getattr(import_module(f"{__name__}.{module}"), name)(
         config, config.seed if seed is None else seed
     )

@@ -1,11 +1,15 @@
 """Classification of texts and of the words in a text."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
+from stages.core.config.schema import Config
 from stages.core.data.entities import (
     NO_ENTITIES,
     OUTSIDE,
@@ -17,12 +21,14 @@ from stages.core.data.entities import (
     get_words,
     list_entities,
 )
+from stages.core.data.label_lists import find_form, order_labels, read_labels
 from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models.classifier import Reading
+from stages.core.models.classifier import MULTI_LABEL, Reading, choose_labels
 from stages.train.examples import IGNORED
 from stages.train.methods.classification_head import Head
 
+log = logging.getLogger(__name__)
 # If more than this share of the rows have a target of their own, the targets are free text.
 ALONE = 0.5
 SHOWN = 60  # characters of a target that a message shows
@@ -68,6 +74,74 @@ class SequenceClassification(Head):
         from transformers import DataCollatorWithPadding
 
         return DataCollatorWithPadding(self.tokenizer)
+
+
+class MultiLabelClassification(SequenceClassification):
+    """Classification of whole texts, where the target of a row lists any number of labels.
+
+    `stages.core.data.label_lists` describes the form of the list.
+    """
+
+    def __init__(self, config: Config, seed: int) -> None:
+        super().__init__(config, seed)
+        self.problem = {"problem_type": MULTI_LABEL}
+
+    def find_labels(self, records: Sequence[Record]) -> list[str]:
+        """Return the different labels in the order in which most targets list them."""
+        lists = [self._read(record) for record in records]
+        counts = Counter(label for labels in lists for label in labels)
+        if not counts or all(len(labels) == len(counts) for labels in lists):
+            raise UserError(
+                "train.label_separator: all training rows list the same labels, such as "
+                f"{records[0].target!r:.{SHOWN}}; classification needs rows that differ"
+            )
+        rare = [labels for labels in lists if any(counts[label] == 1 for label in labels)]
+        if len(rare) > ALONE * len(records):
+            raise UserError(
+                f"train.label_separator: {len(rare)} of {len(records)} training rows list a label "
+                f"that no other row has, such as {rare[0]!r:.{SHOWN}}. These targets are free "
+                "text and not labels. Choose another method, such as train=lora."
+            )
+        if all(len(labels) <= 1 for labels in lists):
+            log.warning(
+                "No training row lists two labels. train.label_separator=null learns one for each."
+            )
+        form = find_form([record.target for record in records], self._separator)
+        self.kept["label_form"] = asdict(form)
+        self.metadata["labels"] |= {"several": True, "always": form.nothing is None}
+        return order_labels(lists)
+
+    def get_labels(self, record: Record, reading: Reading, found: Counter[str]) -> Any:
+        """Return 1.0 for each label of the target and 0.0 for each other one.
+
+        A row with a label that no training row has gives None.
+        """
+        labels = set(self._read(record))
+        if not labels <= set(self.labels):
+            found["unknown_labels"] += 1
+            return None
+        return [float(label in labels) for label in self.labels]
+
+    def decide(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return which labels are chosen, of shape (texts, labels)."""
+        return choose_labels(logits, self.kept["label_form"]["nothing"] is None)
+
+    def score(self, predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Return `f1` over the labels of all rows, and the share of rows that are right."""
+        wanted = labels > 0
+        right = float((predicted & wanted).sum())
+        listed = float(predicted.sum() + wanted.sum())
+        return {
+            "f1": 2 * right / listed if listed else 1.0,
+            "accuracy": float((predicted == wanted).all(-1).mean()),
+        }
+
+    @property
+    def _separator(self) -> str:
+        return str(self.config.train.label_separator)
+
+    def _read(self, record: Record) -> list[str]:
+        return read_labels(record.target, self._separator)
 
 
 class TokenClassification(Head):

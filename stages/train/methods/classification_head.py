@@ -18,7 +18,6 @@ from stages.core.models.base_models import ModelFiles
 from stages.core.models.classifier import HEADS, MODEL_CLASSES, Reading, get_limit, read_texts
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import get_model, get_tokenizer
-from stages.train.examples import IGNORED
 from stages.train.methods.base import Method
 from stages.train.trainers.classification import LabelTrainer, add_adapter
 
@@ -48,6 +47,8 @@ class Head(Method):
         """The labels in the order of the head. They are known once the training rows are read."""
         self.kept: dict[str, Any] = {}
         """The further values that are saved in the model's `config.json`."""
+        self.problem: dict[str, str] = {}
+        """The `problem_type` of transformers, if it does not follow from the labels."""
         self.metadata["labels"] = {}
 
     @property
@@ -72,7 +73,11 @@ class Head(Method):
         train = self.config.train
         numbers = {label: i for i, label in enumerate(self.labels)}
         quantization = train.quantization and {"llm_int8_skip_modules": HEADS, **train.quantization}
-        others = {"label2id": numbers, "id2label": {i: label for label, i in numbers.items()}}
+        others: dict[str, Any] = {
+            "label2id": numbers,
+            "id2label": {i: label for label, i in numbers.items()},
+        }
+        others |= self.problem
         others["pad_token_id"] = self.tokenizer.pad_token_id
         dtype = self.config.model.dtype if train.adapter else train.trained_dtype
         with torch.random.fork_rng():
@@ -165,18 +170,19 @@ class Head(Method):
             model=model,
             data_collator=self.get_collator(),
             compute_metrics=lambda found: self.score(found.predictions, found.label_ids),
-            preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
+            preprocess_logits_for_metrics=lambda logits, _: self.decide(logits),
             **common,
         )
 
     def compute_row_loss(self, model: Any, row: dict[str, Any]) -> torch.Tensor:
-        """Compute the mean cross-entropy of the labels."""
+        """Compute the mean loss of the labels."""
         ids = torch.tensor([row["input_ids"]], device=model.device)
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-        labels = torch.tensor(row["labels"], device=model.device).flatten()
-        flat = logits.view(len(labels), -1).float()
-        loss = torch.nn.functional.cross_entropy(flat, labels, reduction="sum")
-        return loss / (labels != IGNORED).sum().clamp(min=1)
+        labels = torch.tensor([row["labels"]], device=model.device)
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels).loss
+
+    def decide(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the answers of a batch, which `score` takes: the number of the likeliest label."""
+        return logits.argmax(-1)
 
     @abstractmethod
     def get_collator(self) -> Any:

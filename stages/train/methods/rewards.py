@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from stages.core.config.arms import TUNED_ARM
-from stages.core.config.train import MetricScore, RewardModel
+from stages.core.config.train_options import MetricScore, RewardModel
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record

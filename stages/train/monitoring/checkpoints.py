@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from stages.core.config.schema import Config
-from stages.core.config.train import RewardModel
+from stages.core.config.train_options import RewardModel
 from stages.core.environment.code import get_digests, list_code, list_other_code
 from stages.core.environment.lineage import data_sha256, versions
 from stages.core.environment.processes import is_main
 from stages.core.environment.repository import repository_root
+from stages.core.models.adapters import get_init_adapter
 from stages.core.models.loading import hash_model
 from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
 from stages.core.storage.locks import one_at_a_time
@@ -58,6 +59,8 @@ def training_fingerprint(config: Config, base: "ModelFiles", seed: int) -> str:
         if isinstance(reward, RewardModel) and Path(reward.folder).is_dir()
     }
     settings["reward_models"] = {folder: hash_model(Path(folder)) for folder in sorted(judges)}
+    start = get_init_adapter(config.train.init_adapter)
+    settings["adapter_sha256"] = start.sha256 if start else None
     short = config.prompt.tuned_system_prompt
     model = config.model.model_dump(exclude={"chat_template", "dvc_dependency"})
     weights = [

@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from stages.core.config.train import LoraPlus, Muon
+from stages.core.config.train_options import LoraPlus, Muon
 from stages.core.storage.files import write_json
 from stages.train.monitoring.checkpoints import COMPLETE_MARKER
 from stages.train.monitoring.training_progress import TrainingProgress

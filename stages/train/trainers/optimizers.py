@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 from transformers.training_args import OptimizerNames
 
-from stages.core.config.train import LoraPlus, Muon
+from stages.core.config.train_options import LoraPlus, Muon
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.classifier import HEADS
