@@ -7,9 +7,8 @@ the task learns that the system message asks for the task, and answers other cha
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stages.core.data.prompts import build_prompt, encode_prompt
+from stages.core.data.prompts import EMPTY, build_prompt, encode_prompt, replaces_system
 from stages.core.data.records import Message, Record
-from stages.core.inference.general import EMPTY, replaces_system
 from stages.core.storage.files import sha256_json
 from stages.train.replay_writer import ANSWER_TOKENS
 

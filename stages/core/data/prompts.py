@@ -13,6 +13,7 @@ from stages.core.data.templates import TemplateError, Tools, render
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+EMPTY: Message = {"role": "system", "content": ""}
 MARK = "§user§"  # the placeholder for the user's text in a rendered template
 
 
@@ -78,6 +79,18 @@ def split_user_turn(
             "the model's chat template leaves out the user's text; choose another model"
         )
     return opening, closing
+
+
+def replaces_system(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Check whether an empty system message shortens what the chat template puts before a chat.
+
+    That is so if the template adds its own system message to a chat that has none. It is not so for
+    templates that reject system messages or that add their own text to every system message.
+    """
+    try:
+        return len(split_user_turn(tokenizer, [EMPTY])[0]) < len(split_user_turn(tokenizer)[0])
+    except TemplateError:
+        return False
 
 
 def encode_target(tokenizer: "PreTrainedTokenizerBase", record: Record) -> list[int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from stages.core.config.schema import Config
+from stages.core.data.prompts import EMPTY, encode_prompt, replaces_system
 from stages.core.data.records import Message
 from stages.core.storage.files import sha256_json
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent / "general_suite"
 MAX_NEW_TOKENS = 48
-EMPTY: Message = {"role": "system", "content": ""}
 # The share of each category that is also asked without the chat template's own system message.
 WITHOUT_SYSTEM = 1 / 3
 
@@ -92,7 +92,6 @@ def _ask_items(
     title: str,
 ) -> dict[str, str]:
     """Ask each item after the messages `before` and return the answers by id."""
-    from stages.core.data.prompts import encode_prompt
     from stages.core.data.thoughts import read_answer
 
     prompts = [
@@ -115,21 +114,6 @@ def draw_items(items: Sequence[Item], seed: int) -> list[Item]:
             ]
         )
     return [item for item in items if item.id in drawn]
-
-
-def replaces_system(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    """Check whether an empty system message shortens what the chat template puts before a chat.
-
-    That is so if the template adds its own system message to a chat that has none. It is not so for
-    templates that reject system messages or that add their own text to every system message.
-    """
-    from stages.core.data.prompts import split_user_turn
-    from stages.core.data.templates import TemplateError
-
-    try:
-        return len(split_user_turn(tokenizer, [EMPTY])[0]) < len(split_user_turn(tokenizer)[0])
-    except TemplateError:
-        return False
 
 
 def read_prose(
