@@ -97,6 +97,7 @@ def test_the_loss_is_of_the_prompts_and_answers_that_were_generated(config, tmp_
 
 def test_a_sampled_answer_ends_where_the_template_ends_a_turn(config, tmp_path):
     def end_turns_otherwise(tokenizer):
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
         tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|im_start|>")
 
     trainer = trainer_of(config, tmp_path, change=end_turns_otherwise)
