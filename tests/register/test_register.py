@@ -7,10 +7,14 @@ import pytest
 from stages.core.config.schema import Gate, parse
 from stages.core.data.verdict import read_verdict, write_verdict
 from stages.core.environment.lineage import config_sha256
+from stages.core.models.base_models import ModelFiles
+from stages.core.models.candidates import get_candidate
+from stages.core.models.loading import get_tokenizer
 from stages.core.storage import locks
 from stages.core.storage.locks import one_at_a_time
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
+from stages.register.registration import _load
 from tests.conftest import TINY, compose_config
 from tests.register.conftest import OPEN, THINKING, outcome
 
@@ -175,6 +179,17 @@ def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
             asked, tokenize=False, add_generation_prompt=True, **arguments
         )
         assert text.endswith("Say 7.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def test_whoever_serves_the_model_ends_its_answers_where_the_template_ends_a_turn(evaluated):
+    saved = get_tokenizer(ModelFiles("models/tuned", None, None))
+    saved.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    saved.chat_template = saved.chat_template.replace("<|im_end|>", "<|im_start|>")
+    saved.save_pretrained("models/tuned")
+    candidate = get_candidate(parse(compose_config(*TINY, *OPEN)), "tuned")
+    model, tokenizer = _load(candidate)
+    ends = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert set(model.generation_config.eos_token_id) == set(ends)
 
 
 def test_a_model_that_comes_back_changed_is_not_registered(evaluated, monkeypatch):

@@ -38,7 +38,8 @@ def find_cut(
     """
     cut = [bool(answer.cut) for answer in answers]
     if any(cut):
-        metric = metrics.prepared(name, [record.target for record in records])
+        # A copy, so that what the metric has counted for the report does not change.
+        metric = metrics.only(name).prepared(name, [record.target for record in records])
         rows = zip(cut, answers, records, strict=True)
         cut = [ended and metric.may_become_right(a.text, r.target) for ended, a, r in rows]
     return np.array(cut, bool)

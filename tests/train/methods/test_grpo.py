@@ -95,6 +95,16 @@ def test_the_loss_is_of_the_prompts_and_answers_that_were_generated(config, tmp_
     assert trainer.progress.tokens == sum(len(prompt) + len(answer) for prompt, answer in seen)
 
 
+def test_a_sampled_answer_ends_where_the_template_ends_a_turn(config, tmp_path):
+    def end_turns_otherwise(tokenizer):
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+        tokenizer.chat_template = tokenizer.chat_template.replace("<|im_end|>", "<|im_start|>")
+
+    trainer = trainer_of(config, tmp_path, change=end_turns_otherwise)
+    ends = ["<|im_start|>", "<|im_end|>"]
+    assert set(trainer.eos_token_ids) == set(trainer.processing_class.convert_tokens_to_ids(ends))
+
+
 def test_the_reward_is_the_metric_of_the_row_alone():
     targets = ["[A - PERSON, B - ORGANIZATION]", "No entities found", "[C - LOCATION]"]
     lines = [chat("Find.", target).dump().decode() for target in targets]
