@@ -189,6 +189,15 @@ class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
         """
         return encode_texts(self._tokenizer, prompts), None, {}
 
+    def _generate_single_turn(self, *args: Any, **others: Any) -> Any:
+        """Generate answers as `compute_loss` reads them.
+
+        TRL generates without autocast, where an adapter in float32 does not take the bfloat16 of
+        the model.
+        """
+        with self.autocast():
+            return super()._generate_single_turn(*args, **others)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         repeated = GRPOTrainer._get_train_sampler(self, train_dataset)
         repeated.shuffle &= self.args.train_sampling_strategy != "sequential"
