@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 ROWS = 4  # validation rows
 # How far the loss of the files may be from the loss of the trained model, relative to a loss of at
-# least 1. The same weights go through the same operations, so that the difference is usually 0.
-EXACT = 1e-4
+# least 1. The same weights go through the same operations, so that the difference is usually 0. On
+# a GPU a library may choose another kernel.
+EXACT = {"cpu": 1e-4, "cuda": 1e-3}
 # The same if weights are rounded in between. A merged adapter of the default model in bfloat16 was
 # 0.0006 off, and 0.004 in the worst row.
-ROUNDED = {torch.float32: EXACT, torch.float16: 5e-3, torch.bfloat16: 2e-2}
+ROUNDED = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 2e-2}
 
 
 def measure(trainer: Any, method: "Method", model: Any) -> list[float]:
@@ -37,7 +38,8 @@ def measure(trainer: Any, method: "Method", model: Any) -> list[float]:
     """
     rows = trainer.eval_dataset.select(range(min(ROWS, len(trainer.eval_dataset))))
     model.eval()
-    with torch.no_grad(), trainer.autocast():
+    # Compiled layers round differently, and evaluation would compile them again.
+    with torch.no_grad(), trainer.autocast(), torch.compiler.set_stance("force_eager"):
         return [float(method.compute_row_loss(model, row)) for row in rows]
 
 
@@ -63,16 +65,19 @@ def check_reloaded(
         UserError: The losses differ by more than the tolerance, or the adapter cannot be merged.
     """
     attention = trainer.model.config._attn_implementation
-    rounded = trainer.initial_adapter or is_sharded()
+    quantized = method.config.train.quantization is not None
+    # Liger's kernels are in the trained model alone.
+    kernels = trainer.args.use_liger_kernel
+    rounded = bool(trainer.initial_adapter) or quantized or kernels or is_sharded()
     _release(trainer)
     # Loading a new head draws random values.
     with _unsharded(), torch.random.fork_rng():
         model = method.load_saved(folder)
         model.set_attn_implementation(attention)
         found = {"trained": _mean(trained)}
-        limit = _rounding(model) if rounded else EXACT
+        limit = _rounding(model) if rounded else EXACT.get(model.device.type, EXACT["cuda"])
         found["reloaded"] = _compare(trainer, method, model, trained, limit, "the saved files")
-        if method.config.train.adapter and not method.config.train.quantization:
+        if method.config.train.adapter and not quantized:
             limit = _rounding(model)
             merged = _merge(model)
             name = "the adapter, merged into the base model"
@@ -95,7 +100,7 @@ def _compare(
     )
     if not apart <= limit * max(1.0, before):  # also if it is not a number
         raise UserError(
-            f"{what} are not what was trained: the loss of {len(trained)} validation rows is "
+            f"{what}: not what was trained. The loss of {len(trained)} validation rows is "
             f"{_mean(losses):.6f}, and it was {before:.6f} before saving. The rows differ by "
             f"{apart:.6f} on average, and at most {limit * max(1.0, before):.6f} would be "
             "rounding. No model was written. Try other settings in train.adapter, such as "

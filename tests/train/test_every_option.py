@@ -157,6 +157,10 @@ def test_what_should_change_changes_and_the_rest_does_not(workspace, config, opt
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if case.trained(name)}
+    reloaded = json.loads((TUNED / "training.json").read_text())["loss_after_reloading"]
+    assert reloaded["trained"] > 0
+    assert reloaded["reloaded"] == pytest.approx(reloaded["trained"], rel=1e-5)
+    assert ("merged" in reloaded) == (bool(method.config.train.adapter) and option != "qlora")
     numbers = json.loads(Path("metrics/train.json").read_text())
     assert numbers["tokens"] > 0
     assert numbers["eval_loss"] < numbers["eval_loss_before_training"] or not case.learns

@@ -20,6 +20,9 @@ REFUSED = {
 }
 """The kinds of `init_lora_weights` that are refused, with the reason."""
 
+UNMERGEABLE = ("alora_invocation_tokens", "layer_replication")
+"""Arguments of `peft.LoraConfig` whose adapters cannot be merged into the base model."""
+
 
 def is_residual(adapter: dict[str, Any] | None) -> bool:
     """Return whether the adapter begins with a part of the base model's weights."""
@@ -45,11 +48,12 @@ def check_adapter(adapter: dict[str, Any], method: str, quantized: bool, beta: A
             raise ValueError(
                 f"{key}: {reason}; choose true, gaussian, orthogonal, pissa, olora or mica"
             )
-    if adapter.get("alora_invocation_tokens"):
-        raise ValueError(
-            "adapter.alora_invocation_tokens: such an adapter cannot be merged into the base "
-            "model, and the merged model is the one that is measured and registered; remove it"
-        )
+    for name in UNMERGEABLE:
+        if adapter.get(name):
+            raise ValueError(
+                f"adapter.{name}: such an adapter cannot be merged into the base model, and the "
+                "merged model is the one that is measured and registered; remove it"
+            )
     if not is_residual(adapter):
         return
     moved = f"{key} moves a part of the base model's weights into the adapter"

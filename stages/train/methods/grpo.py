@@ -5,6 +5,7 @@ The model samples several answers to each prompt and learns from those that scor
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -152,9 +153,15 @@ class GrpoTrainer(ResumableTrainerMixin, GRPOTrainer):
         return encode_texts(self._tokenizer, prompts), None, {}
 
     def _generate_single_turn(self, *args: Any, **others: Any) -> Any:
-        if not self.use_transformers_continuous_batching:
-            return super()._generate_single_turn(*args, **others)
-        with kept_weights(self.accelerator.unwrap_model(self.model_wrapped)):
+        """Generate answers as `compute_loss` reads them.
+
+        TRL generates without autocast, where an adapter in float32 does not take the bfloat16 of
+        the model.
+        """
+        kept: AbstractContextManager[None] = nullcontext()
+        if self.use_transformers_continuous_batching:
+            kept = kept_weights(self.accelerator.unwrap_model(self.model_wrapped))
+        with self.autocast(), kept:
             return super()._generate_single_turn(*args, **others)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
