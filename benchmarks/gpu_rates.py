@@ -137,12 +137,13 @@ def get_adapter(shape: Shape) -> Any:
 
 def get_base() -> Any:
     """Return the files of a tiny random model."""
-    from stages.core.config.model import ModelConfig, RandomSource
+    from stages.core.config.model import RandomSource
+    from stages.core.config.schema import read_params
     from stages.core.models.base_models import get_base_model
 
     source = RandomSource(kind="random", hidden_size=32, layers=2, heads=2)
-    limits = {"max_length": 512, "max_batch_tokens": 512}
-    return get_base_model(ModelConfig(name="tiny", source=source, dtype="auto", **limits), 42)
+    config = read_params().model.model_copy(update={"name": "tiny", "source": source})
+    return get_base_model(config, 42)
 
 
 def get_tokenizer() -> Any:

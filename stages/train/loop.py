@@ -30,8 +30,12 @@ def log_estimate(method: "Method", train: "Dataset") -> dict[str, Any]:
     config = method.config
     tokens = sum(train["length"])
     # `choose_auto` logged these values when the trainer was built.
-    chosen = {key: fact["value"] for key, fact in method.metadata["auto"].items()}
-    pieces = chosen.pop("micro_batch_tokens", config.train.micro_batch_tokens)
+    chosen = _get_chosen_arguments(method)
+    pieces = (
+        method.metadata["auto"]
+        .get("micro_batch_tokens", {})
+        .get("value", config.train.micro_batch_tokens)
+    )
     # `train` already contains the replay rows with their true lengths. Do not count them twice.
     mixed_in = config.train.replay.model_copy(update={"fraction": 0.0})
     resolved = config.train.model_copy(
@@ -112,13 +116,18 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
         "estimate_ratio": off,
         "tokens_per_second": progress.tokens / seconds,
         "trained_parameters": sum(trained),
-        **(
-            {"auto": {key: fact["value"] for key, fact in auto.items()}}
-            if (auto := method.metadata["auto"])
-            else {}
-        ),
+        **({"auto": chosen} if (chosen := _get_chosen_arguments(method)) else {}),
         **({"energy": {"country": energy.country, **asdict(used)}} if energy.measure else {}),
     }
+
+
+def _get_chosen_arguments(method: "Method") -> dict[str, Any]:
+    """Return the values that were chosen for `auto` in `train.args`, on which the result depends.
+
+    The tokens of a pass are not among them, because they depend on the machine.
+    """
+    auto = method.metadata["auto"].items()
+    return {key: fact["value"] for key, fact in auto if key in method.config.train.args}
 
 
 def get_validation(trainer: Any) -> dict[str, Any]:

@@ -110,6 +110,9 @@ def test_the_folder_is_whole_and_names_no_path_of_this_machine(prepared, base):
     }
     assert not {"README.md", "training_args.bin"} & {path.name for path in TUNED.iterdir()}
     assert str(base.path) not in "".join(path.read_text() for path in TUNED.glob("*.json"))
+    training = json.loads((TUNED / "training.json").read_text())
+    assert training["auto"]["micro_batch_tokens"] == {"value": 768, "why": "on a CPU"}
+    assert "auto" not in training["numbers"]  # which the learning curve gives to other trainings
     # peft keeps these names in a set, whose order is another one in every process.
     names = json.loads((TUNED / "adapter_config.json").read_text())["target_modules"]
     assert len(names) > 6 and names == sorted(names)
