@@ -94,7 +94,8 @@ def test_a_reward_model_begins_with_a_tuned_body_and_a_new_head(losses, tmp_path
 
 def test_the_reference_is_the_start_and_a_killed_run_goes_on(losses, monkeypatch):
     prepare(RECORDS["preference"])
-    given = ("train=dpo", START, "train.args.logging_steps=1", "train.checkpoint_minutes=0")
+    more = ("train.args.logging_steps=1", "train.checkpoint_minutes=0")
+    given = ("train=dpo", START, ONE_EPOCH, *more)
     numbers = train(*given)
     assert numbers["eval_loss_before_training"] == pytest.approx(math.log(2), abs=1e-6)
     assert numbers["eval_loss"] < math.log(2) - 1e-3
@@ -104,7 +105,7 @@ def test_the_reference_is_the_start_and_a_killed_run_goes_on(losses, monkeypatch
     whole = read()
     (TUNED / "training.json").unlink()
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        stop_at(patch, 4)
+        stop_at(patch, 2)
         train(*given)
     train(*given)
     same(whole, read())

@@ -22,7 +22,7 @@ from tests.train.test_every_option import FAST, GRPO, HEAD, RECORDS, prepare
 FOLDER = "models/reward"
 JUDGE = f"+train.grpo_rewards.judge={{kind:reward-model,folder:{FOLDER},weight:0.7}}"
 BOTH = ("train=grpo", *GRPO, JUDGE, "train.grpo_rewards.primary.weight=0.3")
-RECORD = "train.args.num_train_epochs=1"
+TWO_STEPS = "train.args.max_steps=2"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_reward_model_scores_chats_as_it_was_trained_to_read_them(judged):
 
 
 def test_the_advantage_is_that_of_the_weighted_sum(judged, tmp_path, monkeypatch):
-    trainer = trainer_of(tmp_path, RECORD)
+    trainer = trainer_of(tmp_path, TWO_STEPS)
     rewards = []
     advantages = []
     kind = type(trainer)
@@ -104,7 +104,7 @@ def test_the_advantage_is_that_of_the_weighted_sum(judged, tmp_path, monkeypatch
 
 
 def test_each_reward_is_recorded_by_itself(judged):
-    main(compose_config(*TINY, *FAST, *BOTH, RECORD))
+    main(compose_config(*TINY, *FAST, *BOTH, TWO_STEPS))
     numbers = json.loads(Path("metrics/train.json").read_text())
     each = [numbers[f"eval_rewards/{name}/mean"] for name in ("primary", "judge")]
     assert numbers["eval_loss"] == pytest.approx(-(0.3 * each[0] + 0.7 * each[1]), abs=1e-5)
