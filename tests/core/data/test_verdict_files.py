@@ -3,6 +3,7 @@
 import pytest
 
 from stages.core.data.verdict import MEASURED, VERDICT, read_verdict, write_verdict
+from stages.core.storage.files import read_json, sha256_json
 
 
 def estimate(value):
