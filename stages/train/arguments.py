@@ -102,12 +102,6 @@ def _check(train: TrainConfig, given: dict[str, Any]) -> None:
             f"train.args.train_sampling_strategy={order}: method {train.method} supports "
             f"{', '.join(known)}"
         )
-    if "model_init_kwargs" in given:
-        raise UserError(
-            "train.args.model_init_kwargs would be ignored, because Tuneproof loads the model "
-            "itself. Use the section `model`, train.attention and train.quantization. Instead of "
-            "use_kernels, train.args.use_liger_kernel=true takes the kernels of liger-kernel."
-        )
 
 
 def _name(kind: type) -> str:

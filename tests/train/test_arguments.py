@@ -46,11 +46,23 @@ def test_sequential_prompts_come_in_the_order_of_the_file(config, tmp_path):
             "train.args.train_sampling_strategy=batch_rebalance",
             "supports random, sequential, group",
         ),
-        ("+train.args.model_init_kwargs={use_kernels: true}", "model_init_kwargs would be ignored"),
+        (
+            "+train.args.model_init_kwargs={use_kernels: true}",
+            "use_kernels: needs the package kernels: `pip install kernels`",
+        ),
         ("train.attention=nonsense", "train.attention=nonsense: Specified"),
-        ("+train.args.use_liger_kernel=true", "not installed: .*pip install liger-kernel"),
-        ("+train.args.optim=schedule_free_adamw", "not installed: .*pip install schedulefree"),
-        ("+train.args.optim=grokadamw", r"train\.args\.optim=grokadamw: Please install grokadamw"),
+        (
+            "+train.args.use_liger_kernel=true",
+            "needs the package liger-kernel: `pip install liger-kernel`",
+        ),
+        (
+            "+train.args.optim=schedule_free_adamw",
+            "schedule_free_adamw needs a library that is not installed .*schedulefree",
+        ),
+        (
+            "+train.args.optim=grokadamw",
+            "optim=grokadamw or .* cannot be used: Please install grokadamw",
+        ),
         ("train.attention=flash_attention_2", "not installed: .*pip install flash-attn"),
         ("train.attention=kernels-community/flash-attn", "not installed: .*pip install kernels"),
     ],

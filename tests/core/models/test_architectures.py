@@ -47,6 +47,12 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "PREFILL_TOKENS", 8)
 
 
+@pytest.fixture(autouse=True)
+def one_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the tokenizer, which has no chat template, its end token."""
+    monkeypatch.setattr(generation, "get_end_ids", lambda tokenizer: {tokenizer.eos_token_id})
+
+
 def answer(model, prompts, max_new_tokens=STEPS, **others):
     found = generate(
         model,

@@ -6,7 +6,7 @@ from stages.core.data.records import PREPARED
 from stages.core.errors import UserError
 from stages.core.storage.files import write_jsonl
 from stages.train.__main__ import main
-from stages.train.methods import grpo
+from stages.train.methods import rewards
 from tests.conftest import TINY, compose_config
 from tests.train.methods.test_grpo import ROWS, trainer_of
 from tests.train.test_every_option import FAST, GRPO
@@ -17,7 +17,7 @@ def test_a_large_mean_reward_does_not_end_a_healthy_run(workspace, monkeypatch):
     for split in ("train", "validation", "test"):
         write_jsonl(PREPARED / f"{split}.jsonl", ROWS if split == "train" else ROWS[:6])
     monkeypatch.setattr(
-        grpo.MetricReward,
+        rewards.MetricReward,
         "__call__",
         lambda self, completions, **_: [9.0 + len(c) for c in completions],
     )
