@@ -1,0 +1,8 @@
+"""The page about models has the matrix of architectures that is tested."""
+
+from tests.matrix import PAGE, replace_table
+
+
+def test_the_page_has_the_matrix_of_today():
+    page = PAGE.read_text()
+    assert replace_table(page) == page, "run `python -m tests.matrix`"
