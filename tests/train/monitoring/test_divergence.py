@@ -1,10 +1,12 @@
 """The guard against divergence compares only losses of one kind and scale."""
 
+from pathlib import Path
+
 import pytest
 
 from stages.core.data.records import PREPARED
 from stages.core.errors import UserError
-from stages.core.storage.files import write_jsonl
+from stages.core.storage.files import read_json, write_jsonl
 from stages.train.__main__ import main
 from stages.train.methods import rewards
 from tests.conftest import TINY, compose_config
@@ -24,6 +26,7 @@ def test_a_large_mean_reward_does_not_end_a_healthy_run(workspace, monkeypatch):
     # In bfloat16, which is what most machines train in. Answers are then drawn in it too.
     more = ("train.args.max_steps=2", "model.dtype=bfloat16")
     main(compose_config(*TINY, *FAST, "train=grpo", *GRPO, *more))
+    assert read_json(Path("metrics/train.json"))["steps"] == 2
 
 
 @pytest.mark.parametrize(
@@ -48,5 +51,7 @@ def test_a_smoothed_loss_is_not_held_against_a_plain_one(config, prepared, tmp_p
     smoothed = "+train.args.label_smoothing_factor=0.5"
     trainer, *_ = answers_trainer(config, prepared, tmp_path, smoothed, "train.attention=sdpa")
     trainer.evaluate()
+    guard = trainer.progress.divergence_guard
     for step in range(1, 40):
-        trainer.progress.divergence_guard.look(12.0, step, 1e-3, [0])
+        guard.look(12.0, step, 1e-3, [0])
+    assert guard.dump()["seen"] == 39
