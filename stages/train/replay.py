@@ -1,14 +1,16 @@
 """Replay of general chats during training, so that the model forgets less of what it could do.
 
-The base model writes these chats itself (`stages/train/replay_writer.py`), or they come from a
-file. Unlike the rows of the task they keep their own system messages. No instruction replaces them.
+The base model writes these chats itself (`stages/train/replay_writer.py`), or they come from files.
+Unlike the rows of the task they keep their own system messages. No instruction replaces them.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.data.chat_files import SELF, list_chat_files
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.end_tokens import get_last_special, get_turn_end
 from stages.core.data.prompts import Segment, encode_segments, split_chat
@@ -20,7 +22,12 @@ from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
 from stages.train.examples import IGNORED, make_example
 from stages.train.replay_questions import draw_questions
-from stages.train.replay_rows import SELF, ReplayRow, read_chats
+from stages.train.replay_rows import (
+    ReplayRow,
+    draw_rows,
+    get_shares,
+    read_chats,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,20 +66,23 @@ def mix_replay(
     from datasets import Dataset, concatenate_datasets
 
     if is_main() and not (folder / FILE).exists():
-        rows, facts = _get_rows(method, records, min(wanted, method.config.train.replay.rows))
+        rows, facts = _get_rows(method, records, wanted)
         write_json(folder / FACTS, facts)
         write_jsonl(folder / FILE, rows)  # written last, because the other processes wait for it
     while not (folder / FILE).exists():  # if the first process fails, the launcher ends this one
         time.sleep(POLL_SECONDS)
+    settings = method.config.train.replay
+    facts = read_json(folder / FACTS)
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
-    repeated = [{"row": len(ids) + i % len(rows), **encoded[i % len(rows)]} for i in range(wanted)]
+    drawn = draw_rows(rows, facts["shares"], wanted, method.config.seed)
+    repeated = [{"row": len(ids) + number, **encoded[number]} for number in drawn]
     task, replayed = get_loss_weights(
-        method.config.train.replay.fraction, examples["labels"], [row["labels"] for row in repeated]
+        settings.fraction, examples["labels"], [row["labels"] for row in repeated]
     )
     method.replay = folder / FILE
     method.metadata["replay"] = {
-        **read_json(folder / FACTS),
+        **facts,
         "sha256": sha256_file(folder / FILE),
         "different_rows": len(rows),
         "rows_an_epoch": wanted,
@@ -128,18 +138,38 @@ def _get_rows(
     method: "Method", records: Sequence[Record], count: int
 ) -> tuple[list[ReplayRow], dict[str, Any]]:
     settings = method.config.train.replay
-    facts = {"source": settings.source, "fraction": settings.fraction}
-    if settings.source != SELF:
-        return read_chats(Path(settings.source), count, method.config.seed), facts
+    shares = get_shares(settings.source, settings.weights)
+    files = list_chat_files(settings.source)
+    facts: dict[str, Any] = {
+        "source": settings.source,
+        "fraction": settings.fraction,
+        "shares": shares,
+    }
+    found: list[ReplayRow] = []
+    for name, share in shares.items():
+        most = min(math.ceil(share * count), settings.rows)
+        if name == SELF:
+            written, about = _write_rows(method, records, most)
+            found += written
+            facts |= about
+        else:
+            found += read_chats(files[name], most, method.config.seed)
+    return found, facts
+
+
+def _write_rows(
+    method: "Method", records: Sequence[Record], count: int
+) -> tuple[list[ReplayRow], dict[str, Any]]:
     from stages.train.replay_writer import write_rows
 
-    questions = draw_questions(method, records, round(settings.task_questions * count))
+    share = method.config.train.replay.task_questions
+    questions = draw_questions(method, records, round(share * count))
     rows, seconds = write_rows(method, questions, count)
-    return rows, {**facts, "task_questions": len(questions), "writing_seconds": seconds}
+    return rows, {"task_questions": len(questions), "writing_seconds": seconds}
 
 
 def _split(tokenizer: Any, row: ReplayRow, source: str) -> list[Segment]:
-    if source == SELF:
+    if row.source == SELF:
         return _split_written(tokenizer, row)
     try:
         segments = split_chat(tokenizer, row.messages, row.tools)

@@ -7,10 +7,10 @@ the task learns that the system message asks for the task, and answers other cha
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stages.core.data.prompts import EMPTY, build_prompt, encode_prompt, replaces_system
+from stages.core.data.prompts import build_prompt, encode_prompt
 from stages.core.data.records import Message, Record
 from stages.core.storage.files import sha256_json
-from stages.train.replay_writer import ANSWER_TOKENS
+from stages.train.replay_writer import ANSWER_TOKENS, alternate_system
 
 if TYPE_CHECKING:
     from stages.train.methods.base import Method
@@ -31,7 +31,6 @@ def draw_questions(method: "Method", records: Sequence[Record], count: int) -> l
     """
     config = method.config
     limit = config.model.max_length - ANSWER_TOKENS
-    empty = [EMPTY] if replaces_system(method.tokenizer) else []
     asked: list[list[Message]] = []
     for record in sorted(records, key=lambda record: sha256_json([config.seed, record.id])):
         if len(asked) == count:
@@ -40,8 +39,6 @@ def draw_questions(method: "Method", records: Sequence[Record], count: int) -> l
         chat = [message for message in prompt if message["role"] != "system"]
         if not chat or len(chat) == len(prompt) or record.tools:
             continue
-        if len(asked) % 2:
-            chat = [*empty, *chat]
         if len(encode_prompt(method.tokenizer, chat)) <= limit:
             asked.append(chat)
-    return asked
+    return alternate_system(method.tokenizer, asked)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.data.encoding import encode_texts
-from stages.core.data.prompts import encode_prompt, split_user_turn
+from stages.core.data.prompts import EMPTY, encode_prompt, replaces_system, split_user_turn
 from stages.core.data.records import Message
 from stages.core.errors import UserError
 from stages.core.models.loading import get_dtype, get_model
@@ -27,12 +27,14 @@ from stages.core.storage.files import read_json, read_jsonl, sha256_json, write_
 from stages.train.replay_rows import ReplayRow
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from stages.core.models.generation import Choosing
     from stages.train.methods.base import Method
 
 log = logging.getLogger(__name__)
 
-RECIPE = 1  # part of the cache key; increase it if the code below would write other rows
+RECIPE = 2  # part of the cache key; increase it if the code below would write other rows
 PART = 32  # questions that are sampled together
 # Questions are sampled from the model's own distribution, without the tail in which a small model
 # becomes incoherent.
@@ -75,7 +77,7 @@ def write_rows(
         folder = writer.get_part(number)
         seconds += read_json(folder / "facts.json")["seconds"]
         for row in read_jsonl(folder / "rows.jsonl"):
-            own.setdefault(" ".join(row["messages"][0]["content"].casefold().split()), row)
+            own.setdefault(" ".join(row["messages"][-2]["content"].casefold().split()), row)
         if len(own) >= wanted:
             break
     if len(own) < wanted:
@@ -86,6 +88,18 @@ def write_rows(
         )
     rows = [*answered, *list(own.values())[:wanted]]
     return [ReplayRow(f"replay-{n}", **row) for n, row in enumerate(rows, 1)], seconds
+
+
+def alternate_system(
+    tokenizer: "PreTrainedTokenizerBase", chats: Sequence[list[Message]]
+) -> list[list[Message]]:
+    """Put an empty system message before every second chat, so that the model learns both kinds.
+
+    Nothing changes if the template adds no system message of its own to a chat that has none.
+    """
+    if not replaces_system(tokenizer):
+        return list(chats)
+    return [[EMPTY, *chat] if number % 2 else chat for number, chat in enumerate(chats)]
 
 
 def sample(seed: int) -> "Choosing":
@@ -130,7 +144,8 @@ class _Writer:
         """Return the folder with `rows.jsonl` and `facts.json` of questions of the model's own."""
 
         def chats() -> list[list[Message]]:
-            return [[{"role": "user", "content": text}] for text in self._ask(number)]
+            asked = [[{"role": "user", "content": text}] for text in self._ask(number)]
+            return alternate_system(self._tokenizer, asked)
 
         return self._keep(str(number), chats, f"replay answers, part {number + 1}")
 

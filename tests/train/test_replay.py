@@ -200,6 +200,61 @@ def test_rows_of_a_file_keep_their_own_system_message(config, prepared, workspac
     assert learned[24:26] == ["Arr!<|im_end|>", "Bye.<|im_end|>"]
 
 
+def test_files_of_a_folder_are_drawn_by_their_weights(config, prepared, workspace):
+    Path("general").mkdir()
+    chats(
+        Path("general/many.jsonl"), *([("user", f"M{n}?"), ("assistant", "Yes")] for n in range(50))
+    )
+    chats(Path("general/few.jsonl"), [("user", "F?"), ("assistant", "No")])
+    given = ("train.replay.fraction=0.5", "train.replay.source=general", "train.replay.rows=20")
+    found = get_method(config(*given, "+train.replay.weights={many: 1, few: 3}"))
+    task = prepared["train"] * 10
+    examples, ids = mixed(found, task, workspace)
+    drawn = [ids[row] for row in examples["row"][len(task) :]]
+    few = sum(name == "replay-few-1" for name in drawn)
+    many = [name for name in drawn if name.startswith("replay-many-")]
+    # 240 rows with a probability of 3/4 each: four standard deviations are 27 rows.
+    assert len(drawn) == 240 and abs(few - 180) < 27 and few + len(many) == 240
+    assert len(set(many)) == 20 and many[20:40] == many[:20]
+    assert found.metadata["replay"]["shares"] == {"many": 0.25, "few": 0.75}
+    equal = get_method(config(*given))
+    (workspace / "equal").mkdir()
+    again, _ = mixed(equal, task, workspace / "equal")
+    assert equal.metadata["replay"]["shares"] == {"many": 0.5, "few": 0.5}
+    assert again["row"] != examples["row"]
+
+
+def test_the_base_model_writes_rows_beside_those_of_a_file(talker, prepared, workspace):
+    chats(Path("general.jsonl"), [("user", "Hello?"), ("assistant", "Arr!")])
+    given = ("train.replay.fraction=0.5", "train.replay.source=general.jsonl")
+    more = ("train.replay.rows=4", "train.replay.task_questions=0")
+    weights = "+train.replay.weights={general: 1, self: 1}"
+    found = get_method(parse(compose_config(*SMALL, *talker, *given, *more, weights)))
+    _, ids = mixed(found, prepared["train"], workspace)
+    assert ids[len(prepared["train"]) :] == [
+        "replay-general-1",
+        *(f"replay-{n}" for n in range(1, 5)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "weights", ["{general: 0}", "{other: 1}", "{general: 1, other: 1}", "{self: 1}"]
+)
+def test_weights_that_do_not_fit_the_files_are_refused(config, prepared, workspace, weights):
+    chats(Path("general.jsonl"), [("user", "Hello?"), ("assistant", "Arr!")])
+    given = ("train.replay.fraction=0.2", "train.replay.source=general.jsonl")
+    found = get_method(config(*given, f"+train.replay.weights={weights}"))
+    with pytest.raises(UserError, match="a weight of each of general, self, and one above 0"):
+        mixed(found, prepared["train"], workspace)
+
+
+def test_a_folder_without_files_of_chats_is_refused(config, prepared, workspace):
+    Path("general").mkdir()
+    found = get_method(config("train.replay.fraction=0.2", "train.replay.source=general"))
+    with pytest.raises(UserError, match="the folder has no file that ends in"):
+        mixed(found, prepared["train"], workspace)
+
+
 def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace):
     row = {
         "messages": [
@@ -218,7 +273,7 @@ def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "general.jsonl: the file does not exist. Set a JSONL file of chats, or self"),
+        (None, "general.jsonl: the file does not exist. Set a JSONL file of chats, a folder"),
         ("\n", "general.jsonl: the file is empty"),
         ('{"messages": []}', "general.jsonl, line 1: expected an object whose `messages`"),
         ('\n{"messages": [{"role": "user", "content": "Hi"}]}', "general.jsonl, line 2: expected"),
@@ -233,7 +288,7 @@ def test_of_an_answer_that_was_cut_no_end_is_learned(config, prepared, workspace
                     ]
                 }
             ),
-            r"replay-1 has \d+ tokens, which is more than model.max_length=120",
+            r"replay-general-1 has \d+ tokens, which is more than model.max_length=120",
         ),
     ],
 )

@@ -89,13 +89,18 @@ class Replay(Section):
     0 means no replay rows."""
     source: Name
     """Where the replay rows come from. With `self` the base model writes them. Otherwise it is a
-    JSONL file of chats, which keep their own system messages."""
+    JSONL file of chats, or a folder of such files. These chats keep their own system messages."""
+    weights: dict[Name, Annotated[float, Field(ge=0)]]
+    """How often each file is drawn, relative to the others. The names are those of the files
+    without `.jsonl`, and `self`, which adds rows that the base model writes. Without weights all
+    files are drawn equally often."""
     task_questions: Annotated[float, Field(ge=0, le=1)]
     """The share of the rows that the base model writes by answering questions of the task, asked
     without the task's system message. From them the model learns to do the task only when it is
     asked to. It applies to the source `self`, and to rows that are trained with a system message."""
     rows: Count
-    """The largest number of different replay rows. An epoch that needs more repeats them."""
+    """The largest number of different replay rows of each file, and of those that the base model
+    writes. An epoch that needs more repeats them."""
     dvc_dependency: Name
     """What the stage depends on in DVC: the file of chats, if there is one."""
 

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from stages.core.config.schema import Config
 from stages.core.config.train_options import RewardModel
+from stages.core.data.chat_files import list_chat_files
 from stages.core.environment.code import get_digests, list_code, list_other_code
 from stages.core.environment.lineage import data_sha256, versions
 from stages.core.environment.processes import is_main
@@ -51,8 +52,8 @@ def training_fingerprint(config: Config, base: "ModelFiles", seed: int) -> str:
         getattr(config.train.launcher, "config_file", None),
     ]
     replay = config.train.replay
-    chats = Path(replay.source) if replay.fraction else None
-    settings["chats"] = sha256_file(chats) if chats and chats.is_file() else None
+    chats = list_chat_files(replay.source) if replay.fraction else {}
+    settings["chats"] = {name: sha256_file(path) for name, path in chats.items()}
     judges = {
         reward.folder
         for reward in config.train.grpo_rewards.values()

@@ -9,7 +9,7 @@ NONE = ".dvcignore"  # as in `metric_code`, but another path, because DVC would 
 
 
 def replay_file(source: str) -> str:
-    """Return the file that `train.replay.source` names, else a path that rarely changes."""
+    """Return the file or folder that `train.replay.source` names, else a path that rarely changes."""
     return NONE if source == "self" else source
 
 

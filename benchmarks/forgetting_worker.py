@@ -1,0 +1,106 @@
+"""Ask the models of one training for `benchmarks.forgetting`, in its clone.
+
+    python -m benchmarks.forgetting_worker FILE [overrides]
+
+The file gets the value of the best prompted arm, and the scores of each row of the test split and
+of each item of the general suite: of the base model, of each seed's model, and of the first one with
+its adapter switched off.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from stages.core.config.schema import Config, parse
+from stages.core.data.predictions import prompted_arms, read_arms
+from stages.core.data.records import Record, read_records
+from stages.core.entrypoint import tool_main
+from stages.core.inference.asking import ask
+from stages.core.inference.engine import TransformersEngine, get_engine
+from stages.core.inference.general import ask_general, read_items
+from stages.core.metrics.metrics import Metrics
+from stages.core.models.base_models import ModelFiles, get_base_model
+from stages.core.models.candidates import Candidate, tuned_candidates
+from stages.core.models.loading import get_model, get_tokenizer
+from stages.evaluate.analysis.evidence import score_arms
+from stages.evaluate.analysis.general import passes
+
+
+@tool_main("forgetting_worker")
+def main() -> None:
+    """Measure the base model and the tuned model of each seed."""
+    file, *overrides = sys.argv[1:]
+    with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
+        config = parse(compose("config", overrides=overrides))
+    tuned = tuned_candidates(config)[0]
+    records = read_records("test")
+    metrics = Metrics(
+        config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric
+    )
+    primary = config.evaluate.primary_metric
+    scores = score_arms(metrics, records, read_arms(config))
+    result = {
+        "prompt": max(scores[arm][primary].value for arm in prompted_arms(config) if arm in scores),
+        "base": _ask_base(config),
+        "switched_off": _ask_switched_off(tuned),
+        "seeds": {seed: _ask_tuned(tuned, seed, metrics, records) for seed in tuned.seeds},
+    }
+    Path(file).write_text(json.dumps(result))
+
+
+def _ask_base(config: Config) -> dict[str, Any]:
+    base = get_base_model(config.model, config.seed)
+    tokenizer = get_tokenizer(base)
+    with get_engine(config, base, tokenizer) as engine:
+        return _ask_suite(engine, tokenizer, config)
+
+
+def _ask_switched_off(tuned: Candidate) -> dict[str, Any]:
+    """Ask the base model with the adapter of the first seed in it, but switched off."""
+    from peft import PeftModel
+
+    config = tuned.config
+    folder = tuned.get_folder()
+    base = get_model(tuned.get_base(), config.model.dtype)
+    tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
+    model = PeftModel.from_pretrained(base, str(folder))
+    with model.disable_adapter():
+        engine = TransformersEngine(
+            model.get_base_model(), tokenizer, config.model.max_batch_tokens
+        )
+        return _ask_suite(engine, tokenizer, config)
+
+
+def _ask_tuned(
+    tuned: Candidate, seed: int, metrics: Metrics, records: list[Record]
+) -> dict[str, Any]:
+    folder = tuned.get_folder(seed)
+    config = tuned.config
+    tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
+    with get_engine(config, tuned.get_base(seed), tokenizer, folder) as engine:
+        answers = ask(
+            "tuned", engine, tokenizer, config, records, config.prompt.tuned_system_prompt
+        )
+        suite = _ask_suite(engine, tokenizer, config)
+    scores = metrics.score_records(answers, records)[config.evaluate.primary_metric]
+    training = tuned.read_training(seed)
+    seconds = training["numbers"]["seconds"]
+    return {"quality": scores.values.tolist(), **suite, "seconds": seconds}
+
+
+def _ask_suite(engine: Any, tokenizer: Any, config: Config) -> dict[str, Any]:
+    found = ask_general(engine, tokenizer, config)
+    other = found.get("answers_without_system", {})
+    items = read_items()
+    return {
+        "suite": [passes(item, found["answers"][item.id]) for item in items],
+        "without_system": [passes(item, other[item.id]) for item in items if item.id in other],
+        "nats": sum(found["prose"]["nats"]) / sum(found["prose"]["tokens"]),
+    }
+
+
+if __name__ == "__main__":
+    main()
