@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 from omegaconf import OmegaConf
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from stages.core.data import verdict
@@ -248,9 +249,21 @@ def test_every_requirement_is_pinned_with_the_hashes_of_its_files():
         if not line.startswith("#")
     }
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    wanted = {name for group in groups.values() for name in group if isinstance(name, str)}
-    assert wanted <= set(hashes)
+    wanted = [entry for group in groups.values() for entry in group if isinstance(entry, str)]
+    assert {canonicalize_name(Requirement(entry).name) for entry in wanted} <= set(hashes)
     assert all(hashes.values())
+
+
+def test_every_command_that_installs_a_library_names_a_group():
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    folders = ("conf", "docs", "stages")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.[ympd]*")]
+    texts = [path.read_text() for path in files if path.suffix in (".yaml", ".md", ".py")]
+    named = [
+        name for text in texts for name in re.findall(r"constraints\.txt --group ([\w-]+)", text)
+    ]
+    assert len(named) > len(groups) / 2 and set(named) <= set(groups)
+    assert not any("constraints.txt '.[" in text for text in texts)  # the project is no package
 
 
 def test_no_two_test_files_have_the_same_name():

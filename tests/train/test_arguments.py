@@ -53,7 +53,7 @@ def test_sequential_prompts_come_in_the_order_of_the_file(config, tmp_path):
         ("train.attention=nonsense", "train.attention=nonsense: Specified"),
         (
             "+train.args.use_liger_kernel=true",
-            "needs the package liger-kernel: `pip install liger-kernel`",
+            "needs the package liger-kernel: `pip install -c constraints.txt --group liger`",
         ),
         (
             "+train.args.optim=schedule_free_adamw",

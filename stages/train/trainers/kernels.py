@@ -33,9 +33,11 @@ def take_kernels(given: dict[str, Any]) -> tuple[dict[str, Any], bool]:
             "possible here, and the section `model` has the rest"
         )
     if given.get(LIGER):
-        _require(f"train.args.{LIGER}", "liger-kernel", is_liger_kernel_available())
+        command = "pip install -c constraints.txt --group liger"
+        _require(f"train.args.{LIGER}", "liger-kernel", command, is_liger_kernel_available())
     if hub:
-        _require(f"train.args.{OF_MODEL}.{HUB}", "kernels", is_kernels_available())
+        key = f"train.args.{OF_MODEL}.{HUB}"
+        _require(key, "kernels", "pip install kernels", is_kernels_available())
     return {key: value for key, value in given.items() if key != OF_MODEL}, hub
 
 
@@ -52,11 +54,11 @@ def use_hub_kernels(model: Any) -> None:
         raise UserError(f"train.args.{OF_MODEL}.{HUB}: {error}") from None
 
 
-def _require(key: str, package: str, installed: bool) -> None:
+def _require(key: str, package: str, command: str, installed: bool) -> None:
     import torch
 
     if not installed:
-        raise UserError(f"{key}: needs the package {package}: `pip install {package}`")
+        raise UserError(f"{key}: needs the package {package}: `{command}`")
     if not torch.cuda.is_available():
         raise UserError(
             f"{key}: these kernels need a GPU, and torch sees none; remove the argument"
