@@ -96,7 +96,8 @@ def target_experts(adapter: "LoraConfig", given: dict[str, Any], model: Any) -> 
 def find_experts(model: Any) -> dict[str, int]:
     """Return the names of the parameters that hold the weights of several experts, and their sizes.
 
-    A convolution, whose weights have three dimensions too, is none.
+    A convolution, whose weights have three dimensions too, is none. Nor is what is there only once,
+    such as the query with which a model pools an image.
     """
     from torch.nn.modules.conv import _ConvNd
 
@@ -105,7 +106,7 @@ def find_experts(model: Any) -> dict[str, int]:
         for path, module in model.named_modules()
         if not isinstance(module, _ConvNd)
         for name, parameter in module.named_parameters(recurse=False)
-        if parameter.ndim == EXPERT_DIMENSIONS
+        if parameter.ndim == EXPERT_DIMENSIONS and len(parameter) > 1
     }
 
 

@@ -22,6 +22,7 @@ from stages.train.init_adapter import load_init_adapter
 from stages.train.monitoring.checkpoints import Checkpoints
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
+from stages.train.unread_weights import leave_out_unread
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def get_trainer(
     from stages.train.monitoring.progress_line import MetricsCallback, ProgressLine
     from stages.train.monitoring.validation import Validation
     from stages.train.trainers.kernels import take_kernels, use_hub_kernels
+    from stages.train.trainers.served_settings import keep_settings
     from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
@@ -65,8 +67,7 @@ def get_trainer(
         if config.train.best.metric != "loss"
         else None
     )
-    given = choose_auto(method, len(train))
-    given, kernels = take_kernels(given)
+    given, kernels = take_kernels(choose_auto(method, len(train)))
     arguments = get_arguments(method, given, folder, wanted.lower_is_better if wanted else True)
     # Otherwise transformers would wrap the model in `DataParallel`, which TRL rejects.
     if arguments.n_gpu > 1:
@@ -77,6 +78,7 @@ def get_trainer(
         )
         arguments._n_gpu = 1
     model = method.get_model()
+    restore_settings = keep_settings(model)
     attention = choose_attention(config.train, model, max(train["length"]), config.model.dtype)
     try:
         model.set_attn_implementation(attention)
@@ -85,13 +87,15 @@ def get_trainer(
     if kernels:
         use_hub_kernels(model)
     progress = TrainingProgress(ids)
-    common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     adapter = get_adapter(config.train, method.task_type)
+    leave_out_unread(model, adapter)
     if adapter and config.train.adapter is not None:
         target_experts(adapter, config.train.adapter, model)
-    common |= {"processing_class": method.tokenizer, "peft_config": adapter}
+    common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
     try:
-        trainer: Any = method.make_trainer(progress, **common)
+        trainer: Any = method.make_trainer(
+            progress, processing_class=method.tokenizer, peft_config=adapter, **common
+        )
     # TRL and peft check their own arguments.
     except ValueError as error:
         raise UserError(
@@ -106,6 +110,7 @@ def get_trainer(
     reduce_in_float32(trainer.accelerator)
     if given.get("torch_compile"):
         compile_layers(trainer.model)
+    trainer.restore_settings = restore_settings
     trainer.validation = wanted
     trainer.own_optimizer = config.train.optimizer
     trainer.remove_callback(ProgressCallback)

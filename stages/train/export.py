@@ -41,6 +41,7 @@ def save(
         UserError: The model in the files is not the one that was trained.
     """
     trained = measure(trainer, method, trainer.model)
+    trainer.restore_settings()
     trainer.save_model(str(to))
     if not trainer.is_world_process_zero():
         return

@@ -20,6 +20,7 @@ from stages.core.storage.files import write_json
 from stages.train.monitoring.checkpoints import COMPLETE_MARKER
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.trainers.optimizers import create_optimizer
+from stages.train.trainers.weight_names import keep_names
 
 if TYPE_CHECKING:
     from stages.train.monitoring.validation import Validation
@@ -113,6 +114,8 @@ class ResumableTrainerMixin:
         self.order: EpochOrder | None = None
         self.initial_adapter: dict[str, torch.Tensor] = {}
         """What `stages.train.adapter.copy_initial` returned before training."""
+        self.restore_settings: Callable[[], None] = lambda: None
+        """What `stages.train.trainers.served_settings.keep_settings` returned before training."""
         self.data_collator: Any = Collator(self.data_collator, keep_rows=False)
         model: Any = self.model  # type: ignore[attr-defined]
         # peft writes its own model card beside every adapter.
@@ -247,7 +250,8 @@ class ResumableTrainerMixin:
         return self.order
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        with keep_names(self.accelerator.unwrap_model(self.model)):  # type: ignore[attr-defined]
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
         self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
         if self.is_world_process_zero():  # type: ignore[attr-defined]
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"  # type: ignore[attr-defined]

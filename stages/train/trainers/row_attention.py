@@ -47,7 +47,7 @@ def attend(
         query: The queries of shape (1, heads, tokens, head size), one row after another.
         key: The keys of shape (1, key heads, tokens, head size). The number of heads is a multiple
             of the number of key heads.
-        value: The values, with the same shape as the keys.
+        value: The values, of the shape of the keys, perhaps with another head size.
         attention_mask: The mask, which also separates rows. It is not needed with `row_lengths`.
         scaling: The factor of the scores. None means 1 / sqrt(head size).
         dropout: The dropout probability of the attention weights.
@@ -82,7 +82,8 @@ def _attend_group(
 ) -> torch.Tensor:
     """Compute causal attention within rows of one length.
 
-    The query, key and value have the shape (rows * length, heads, head size).
+    The query, key and value have the shape (rows * length, heads, head size). The head size of the
+    value may be another one.
     """
     q, k, v = (x.view(rows, length, *x.shape[1:]).transpose(1, 2) for x in tensors)
     times = q.shape[1] // k.shape[1]
@@ -97,8 +98,8 @@ def _attend_group(
         keys = k.reshape(shared, length, -1).transpose(1, 2)
         weights = torch.baddbmm(later, flat, keys, alpha=scale).softmax(-1)
         mixed = functional.dropout(weights, dropout) @ v.reshape(shared, length, -1)
-        found = mixed.view(q.shape)
-    return found.transpose(1, 2).reshape(tensors[0].shape)
+        found = mixed.view(*q.shape[:-1], -1)
+    return found.transpose(1, 2).flatten(0, 1)
 
 
 # All layers use the same arrangement, and so does the backward pass if it recomputes them.

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from peft.helpers import disable_input_dtype_casting
-from torch.nn.functional import cross_entropy
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 
@@ -24,6 +23,7 @@ from stages.train.examples import IGNORED
 from stages.train.trainers.base import ResumableTrainerMixin
 from stages.train.trainers.packing import RowNoise, get_offsets, join, joined_rows, pack
 from stages.train.trainers.row_attention import PER_ROW
+from stages.train.trainers.target_losses import name_experts, sum_at_targets, sum_in_chunks
 from stages.train.trainers.varlen_attention import VARLEN
 
 Batch = dict[str, torch.Tensor]
@@ -39,6 +39,8 @@ class TokenBudget(SFTTrainer):
         others: The arguments of `SFTTrainer`.
     """
 
+    router_aux_loss_coef: float
+
     def __init__(self, *args: Any, micro_batch_tokens: int, **others: Any) -> None:
         super().__init__(*args, **others)
         self._micro_batch_tokens = micro_batch_tokens
@@ -47,6 +49,12 @@ class TokenBudget(SFTTrainer):
         # TRL's fused head reads the weight of a plain head, so it would ignore an adapter on it.
         head = self.accelerator.unwrap_model(self.model).get_output_embeddings()
         self._fuses = self.args.device.type != "cpu" and isinstance(head, torch.nn.Linear)
+        config = self.model.config.get_text_config()
+        name_experts(config)
+        if self.aux_loss_enabled:
+            # Evaluation and generation do not need what TRL makes every pass return.
+            config.output_router_logits = False
+        self._aux_loss_coef = self.router_aux_loss_coef
         self._noise = RowNoise(self.args.neftune_noise_alpha) if self._packs else None
         if self._noise and self._noise.alpha:
             # The noise of transformers would take packed rows for one long row.
@@ -58,15 +66,20 @@ class TokenBudget(SFTTrainer):
     ) -> torch.Tensor:
         """Run the forward and backward pass of one batch in micro-batches.
 
-        The losses of the micro-batches are normalised over the whole batch.
+        The losses of the micro-batches are normalised over the whole batch. The loss that balances
+        experts is the mean of the micro-batches, weighted by their tokens.
         """
         parts = self._in_step(list(self._micro_batches(inputs)))
+        whole = inputs["attention_mask"].sum()
         state = self.accelerator.gradient_state
         losses = []
         synchronised = state.sync_gradients
         for i, part in enumerate(parts):
             last = i == len(parts) - 1  # several processes sum their gradients once per batch
             state._set_sync_gradients(synchronised and last)  # tells DeepSpeed when to step
+            if self.aux_loss_enabled:
+                share = float(part["attention_mask"].sum() / whole)
+                self.router_aux_loss_coef = self._aux_loss_coef * share
             # FSDP sums gradients in each part, because whole gradients kept for the last part
             # would not fit in memory.
             with nullcontext() if last or self.is_fsdp_enabled else self.accelerator.no_sync(model):
@@ -82,26 +95,26 @@ class TokenBudget(SFTTrainer):
     ) -> Any:
         """Compute the mean negative log-likelihood of the target tokens with their weights, if any.
 
-        TRL computes its other losses. It does not support weights, which the schema does not allow
-        together with other losses.
+        The loss that balances experts is added if the model has one. TRL computes its other losses.
+        It does not support weights, which the schema does not allow together with other losses.
         """
         plain = (
             self.args.loss_type == "nll"
             and self.label_smoother is None
-            and not self.aux_loss_enabled
             and self.accelerator.parallelism_config is None
         )
         if (return_outputs or not plain) and "weight" not in inputs:
             read = dict(inputs) if return_outputs else self._read(inputs)
             with self._as_joined("attention_mask" not in read):
                 return super().compute_loss(model, read, return_outputs, num_items_in_batch)
-        total = self._sum_of_losses(model, inputs)
+        total, balance = self._sum_of_losses(model, inputs)
         if num_items_in_batch is None:
-            return total / (inputs["labels"] != IGNORED).sum().clamp(min=1)
+            return total / (inputs["labels"] != IGNORED).sum().clamp(min=1) + balance
         # As in `Trainer.compute_loss`, gradients are averaged over processes, while targets are
         # counted over all of them.
         processes = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-        return processes * total / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        loss = processes * total / torch.as_tensor(num_items_in_batch).clamp(min=1)
+        return loss + balance / self.current_gradient_accumulation_steps
 
     @torch.no_grad()
     def evaluation_loop(
@@ -126,7 +139,7 @@ class TokenBudget(SFTTrainer):
                 self.data_collator([rows[k] for k in parts[i % len(parts)]])
             )
             with self.compute_loss_context_manager():
-                loss = self._sum_of_losses(model, inputs)
+                loss, _ = self._sum_of_losses(model, inputs)
             if i < len(parts):
                 sums += torch.stack([loss.double(), (inputs["labels"] != IGNORED).sum().double()])
         total, tokens = self.accelerator.reduce(sums, "sum").tolist()
@@ -135,15 +148,21 @@ class TokenBudget(SFTTrainer):
             predictions=(), label_ids=None, metrics=metrics, num_samples=len(rows)
         )
 
-    def _sum_of_losses(self, model: Any, inputs: Batch) -> torch.Tensor:
+    def _sum_of_losses(
+        self, model: Any, inputs: Batch
+    ) -> tuple[torch.Tensor, torch.Tensor | float]:
+        """Return the sum of the losses of the targets and the loss that balances experts."""
         read = self._read(inputs)
         weights = read.pop("weight", None)
+        balances = self.aux_loss_enabled and model.training
+        read |= {"output_router_logits": True} if balances else {}
         # Autocast casts the inputs of each matrix product itself. peft would also cast the inputs
         # of adapters to float32 and back.
         cast = torch.is_autocast_enabled(read["input_ids"].device.type)
-        compute = _losses_in_chunks if self._fuses else _losses_at_targets
+        compute = sum_in_chunks if self._fuses else sum_at_targets
         with disable_input_dtype_casting(model, active=cast), self._as_joined(self._packs):
-            return compute(model, read, weights)
+            total, balance = compute(model, read, weights)
+        return total, self.router_aux_loss_coef * balance if balances else 0.0
 
     def _read(self, inputs: Batch) -> dict[str, Any]:
         """Return the inputs of the model, which are one row if the attention takes joined rows."""
@@ -191,32 +210,6 @@ class TokenBudget(SFTTrainer):
         return parts
 
 
-def _losses_at_targets(
-    model: Any, read: dict[str, Any], weights: torch.Tensor | None
-) -> torch.Tensor:
-    """Sum the losses of the targets from the logits of the positions before them."""
-    targets = read.pop("labels")[:, 1:]
-    columns = (targets != IGNORED).any(0).nonzero().squeeze(-1)
-    logits = model(**read, use_cache=False, logits_to_keep=columns).logits
-    kept = targets[:, columns]
-    trained = kept != IGNORED
-    if weights is None:
-        return cross_entropy(logits[trained].float(), kept[trained], reduction="sum")
-    losses = cross_entropy(logits[trained].float(), kept[trained], reduction="none")
-    return (losses * weights[:, 1:][:, columns][trained]).sum()
-
-
-def _losses_in_chunks(
-    model: Any, read: dict[str, Any], weights: torch.Tensor | None
-) -> torch.Tensor:
-    """Sum the losses of the targets without ever holding all their logits, by TRL's fused head.
-
-    Its log-likelihoods are 0 where there is no target.
-    """
-    losses = -model(**read, use_cache=False, fused_lm_head=True).log_probs
-    return (losses if weights is None else losses * weights[:, 1:]).sum()
-
-
 class AnswersTrainer(ResumableTrainerMixin, TokenBudget):
     """The trainer of supervised fine-tuning."""
 
@@ -224,6 +217,8 @@ class AnswersTrainer(ResumableTrainerMixin, TokenBudget):
     def evaluates_training_loss(self) -> bool:
         """Whether training has the loss of evaluations, which is the plain log-likelihood.
 
-        TRL's other losses and label smoothing have another scale.
+        TRL's other losses and label smoothing have another scale, and the loss that balances experts
+        is added in training alone.
         """
-        return self.args.loss_type in LIKELIHOODS and self.label_smoother is None
+        plain = self.args.loss_type in LIKELIHOODS and self.label_smoother is None
+        return plain and not self.aux_loss_enabled

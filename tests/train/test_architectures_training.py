@@ -1,0 +1,271 @@
+"""Training of every architecture of the matrix, from the base model to the registry."""
+
+import gc
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from stages.core.config.schema import Config, parse
+from stages.core.data.records import PREPARED
+from stages.core.models.base_models import ModelFiles, get_base_model
+from stages.core.models.candidates import get_candidate
+from stages.core.models.generation import generate
+from stages.core.models.loading import TUNED, get_model
+from stages.core.storage.files import read_json, write_jsonl
+from stages.core.tracking.tracker import Tracker, track
+from stages.register import registration, registry
+from stages.train import export, loop
+from stages.train.build_trainer import get_trainer
+from stages.train.examples import IGNORED, LeftPadding
+from stages.train.methods import get_method
+from stages.train.monitoring.checkpoints import latest_checkpoint
+from stages.train.trainers.packing import can_pack
+from tests.architectures import MATRIX, Architecture
+from tests.conftest import TINY, chat, compose_config, entered
+
+STEPS = 3
+HALF = 2  # after which a training is interrupted
+SETTINGS = (
+    *TINY,
+    "model=hub",
+    "model.dtype=float32",
+    "train.checkpoint_minutes=0",
+    "train.args.logging_steps=2",
+    f"train.args.max_steps={STEPS}",
+    "train.args.learning_rate=5e-3",
+    "train.args.warmup_steps=0",
+    "train.args.per_device_train_batch_size=2",
+)
+ROWS = [chat(f"{'Say ' * (n % 4)}{n}.", f"number {n}") for n in range(10)]
+SPLITS = {"train": ROWS[:6], "validation": ROWS[6:8], "test": ROWS[8:]}
+
+
+@cache
+def configure(*overrides: str) -> Config:
+    return parse(compose_config(*SETTINGS, "model.source.id=tiny", *overrides))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tiny model of an architecture as a folder, in a workspace with prepared rows."""
+
+    architecture: Architecture
+    folder: Path
+
+    def configure(self, *overrides: str) -> Config:
+        config = configure(*overrides)
+        source = config.model.source.model_copy(update={"id": str(self.folder)})
+        return config.model_copy(
+            update={"model": config.model.model_copy(update={"source": source})}
+        )
+
+    def build(self, checkpoints: Path, *overrides: str) -> tuple[Any, Any]:
+        """Return a trainer and its method."""
+        config = self.configure("tracking=disabled", *overrides)
+        method = get_method(config)
+        trainer = get_trainer(
+            method,
+            SPLITS["train"],
+            SPLITS["validation"],
+            Tracker(config, None),
+            str(checkpoints),
+        )
+        return trainer, method
+
+
+def make(architecture: Architecture, tokenizer: ModelFiles, folder: Path) -> Made:
+    shutil.copytree(tokenizer.path, folder)
+    architecture.build().save_pretrained(folder)
+    return Made(architecture, folder)
+
+
+@pytest.fixture(scope="module")
+def prepared_once(tmp_path_factory) -> Iterator[None]:
+    """One workspace for all architectures, because each would make a store of MLflow."""
+    with entered(tmp_path_factory.mktemp("workspace")):
+        for name, records in SPLITS.items():
+            write_jsonl(PREPARED / f"{name}.jsonl", records)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ModelFiles:
+    return get_base_model(parse(compose_config(*TINY)).model, seed=42)
+
+
+@pytest.fixture(scope="module", params=MATRIX, ids=lambda architecture: architecture.name)
+def made(request, tmp_path_factory, tokenizer, prepared_once) -> Made:
+    gc.freeze()  # each training collects garbage, among all that the libraries have loaded by now
+    return make(request.param, tokenizer, tmp_path_factory.mktemp("architecture") / "model")
+
+
+def get_batch(trainer: Any, method: Any, rows: int) -> dict[str, torch.Tensor]:
+    examples = [trainer.train_dataset[i] for i in range(rows)]
+    return LeftPadding(method.tokenizer.pad_token_id)(examples)
+
+
+def get_gradients(trainer: Any, batch: dict[str, torch.Tensor]) -> tuple[Any, dict[str, Any]]:
+    """Return the loss and the gradients of a step."""
+    trainer.create_optimizer()
+    trainer.current_gradient_accumulation_steps = 1
+    targets = (batch["labels"] != IGNORED).sum()
+    given = batch | {"row": torch.arange(len(batch["labels"]))}
+    loss = trainer.training_step(trainer.model, given, targets)
+    return loss, {name: p.grad for name, p in trainer.model.named_parameters()}
+
+
+def read_alone(method: Any, rows: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the loss and the gradients of rows that transformers reads one at a time."""
+    model = get_model(method.base, "float32").train()
+    total = torch.zeros(())
+    targets = 0
+    for row in rows:
+        labels = torch.tensor(row["labels"][1:])
+        logits = model(torch.tensor([row["input_ids"]]), use_cache=False).logits[0, :-1]
+        total = total + cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        targets += int((labels != IGNORED).sum())
+    loss = total / targets
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+
+def test_rows_of_a_batch_are_learned_as_if_each_were_alone(made, tmp_path):
+    coefficient = "+train.args.router_aux_loss_coef=0.0"  # it balances experts over all rows
+    trainer, method = made.build(tmp_path, "train=full", coefficient)
+    assert trainer._packs == can_pack(made.architecture.build())  # as docs/models.md says
+    batch = get_batch(trainer, method, 4)
+    lengths = batch["attention_mask"].sum(-1)
+    assert len(set(lengths.tolist())) > 2 and int(lengths.sum()) < trainer._micro_batch_tokens
+    loss, gradients = get_gradients(trainer, batch)
+    expected, alone = read_alone(method, [trainer.train_dataset[i] for i in range(4)])
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+    assert gradients.keys() == alone.keys()
+    for name, gradient in alone.items():
+        if gradient is None:
+            assert gradients[name] is None
+        else:
+            largest = float(gradient.abs().max())
+            assert torch.allclose(gradients[name], gradient, atol=1e-4 * largest + 1e-7), name
+
+
+def copy_trained(trainer: Any) -> dict[str, torch.Tensor]:
+    named = trainer.model.named_parameters()
+    return {name: p.detach().clone() for name, p in named if p.requires_grad}
+
+
+def learn_resume_and_save(made: Made, folder: Path, option: str) -> dict[str, torch.Tensor]:
+    """Train to the end, then again from a checkpoint, and save the second model.
+
+    Returns:
+        The trained weights, of which the test has checked that training changed them.
+    """
+    trainer, method = made.build(folder, f"train={option}")
+    before = copy_trained(trainer)
+    numbers = loop.tune(trainer, method, folder)
+    assert numbers["eval_loss"] < numbers["eval_loss_before_training"]
+    weights = copy_trained(trainer)
+    assert not [name for name in weights if torch.equal(weights[name], before[name])]
+    shutil.rmtree(latest_checkpoint(folder))
+    trainer, method = made.build(folder, f"train={option}")
+    loop.tune(trainer, method, folder)
+    assert trainer.progress.resumed_at == [HALF]
+    resumed = copy_trained(trainer)
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+    shutil.rmtree(TUNED, ignore_errors=True)
+    TUNED.mkdir(parents=True)
+    export.save(trainer, method, numbers, "key", TUNED, folder / "measured.json")
+    return weights
+
+
+def read_losses() -> dict[str, float]:
+    return read_json(TUNED / "training.json")["loss_after_reloading"]
+
+
+def test_every_weight_is_learned_resumed_and_saved(made, tmp_path):
+    learn_resume_and_save(made, tmp_path, "full")
+    found = read_losses()
+    assert found["reloaded"] == pytest.approx(found["trained"], rel=1e-5)
+    assert read_json(TUNED / "config.json") == read_json(made.folder / "config.json")
+
+
+def test_an_adapter_is_learned_resumed_merged_and_registered(made, tmp_path, monkeypatch):
+    weights = learn_resume_and_save(made, tmp_path, "lora")
+    assert any("experts" in name for name in weights) == made.architecture.experts
+    found = read_losses()
+    assert found["reloaded"] == pytest.approx(found["trained"], rel=1e-5)
+    assert found["merged"] == pytest.approx(found["trained"], rel=1e-4)
+    check_registered(made, tmp_path, monkeypatch)
+
+
+def check_registered(made: Made, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log the saved model as `register` does, and load it without Tuneproof and MLflow."""
+    import mlflow
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(registry, "lineage_tags", lambda *_: {})
+    monkeypatch.setattr(registry, "get_answers_to_keep", lambda *_: {})
+    config = made.configure()
+    report = {"lineage": {"data_sha256": {"test": "0" * 64}}, "arms": {"tuned": {}}}
+    candidate = get_candidate(config, "tuned")
+    model, tokenizer = registration._load(candidate)
+    with track(config, "register") as tracker:
+        info = registry.log_model(candidate, model, tokenizer, tracker, report)
+    probes = registration._get_probes(config, tokenizer)
+    registry.check_round_trip(info.model_uri, model, tokenizer, probes)
+    logged = mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(folder))
+    back = AutoModelForCausalLM.from_pretrained(Path(logged, "model"))
+    ids = torch.tensor([probes[0]])
+    with torch.inference_mode():
+        assert torch.equal(back(ids).logits, model(ids).logits)
+    [answer] = generate(
+        model, tokenizer, probes[:1], max_new_tokens=4, max_batch_tokens=4096, title=None
+    )
+    served = back.generate(ids, max_new_tokens=4, do_sample=False)[0, ids.shape[1] :]
+    assert list(answer.ids) == served.tolist()
+
+
+@pytest.fixture
+def prepared_model(request, tmp_path, tokenizer, prepared_once) -> Made:
+    """A model by its name in the matrix."""
+    architecture = next(one for one in MATRIX if one.name == request.param)
+    return make(architecture, tokenizer, tmp_path / "model")
+
+
+@pytest.mark.parametrize("fuses", [False, True], ids=["plain head", "fused head"])
+@pytest.mark.parametrize("prepared_model", ["Granite hybrid", "gpt-oss"], indirect=True)
+def test_the_loss_that_balances_experts_counts_once_in_a_step(prepared_model, tmp_path, fuses):
+    """However many micro-batches a step has, which depends on the memory."""
+    one_row = "train.micro_batch_tokens=16"
+    trainer, method = prepared_model.build(tmp_path, "train=full", one_row)
+    trainer._fuses = fuses
+    assert not trainer.evaluates_training_loss
+    coefficient = trainer.router_aux_loss_coef
+    batch = get_batch(trainer, method, 3)
+    rows = [trainer.train_dataset[i] for i in range(3)]
+    loss, _ = get_gradients(trainer, batch)
+    expected, _ = read_alone(method, rows)
+    model = get_model(method.base, "float32").train()
+    balance = [
+        len(row["input_ids"])
+        * model(torch.tensor([row["input_ids"]]), output_router_logits=True).aux_loss
+        for row in rows
+    ]
+    mean = float(sum(balance) / batch["attention_mask"].sum())
+    assert coefficient * mean > 1e-4
+    assert float(loss) == pytest.approx(float(expected) + coefficient * mean, rel=1e-5)
+
+
+@pytest.mark.parametrize("prepared_model", ["Gemma 3 with images"], indirect=True)
+def test_an_image_encoder_is_left_alone(prepared_model, tmp_path):
+    """It has no experts, and text gives its weights no gradient."""
+    encoder = ("vision_tower", "multi_modal_projector")
+    trainer, _ = prepared_model.build(tmp_path, "train=lora", "train.adapter.lora_dropout=0.1")
+    names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
+    assert names and not [name for name in names if any(part in name for part in encoder)]
