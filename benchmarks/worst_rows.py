@@ -138,7 +138,7 @@ def make_checks(
         found.add([record, record])
         found.find(np.zeros(len(ORDER), bool))
 
-    token_check = TokenCheck(settings, tokenizer)
+    token_check = TokenCheck(settings, tokenizer, ends=())
 
     def tokens() -> Any:
         [[kept, _]] = token_check.look("train", [record], [("rows.jsonl", 1)])

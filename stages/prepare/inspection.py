@@ -32,7 +32,7 @@ def inspect(
     files: SplitFiles,
     comparison: Comparison,
     findings: Findings,
-    ends: Collection[int] = (),
+    ends: Collection[int],
 ) -> Inspection:
     """Check every record, report findings, and drop or truncate records as configured.
 

@@ -40,7 +40,7 @@ class TokenCheck:
     """Counts the tokens of all records and checks them."""
 
     def __init__(
-        self, config: Config, tokenizer: "PreTrainedTokenizerBase", ends: Collection[int] = ()
+        self, config: Config, tokenizer: "PreTrainedTokenizerBase", ends: Collection[int]
     ) -> None:
         """Take the end tokens that only the model's generation settings name as `ends`."""
         self._config = config

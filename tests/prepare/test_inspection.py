@@ -34,7 +34,8 @@ class Inspected:
             for line, (split, record) in enumerate(placed, start=1)
         )
         compared = compare_rows(config, files, drawn=())
-        self.tokens, self.preview, _ = inspect(config, self.tokenizer, files, compared, self.all)
+        found = inspect(config, self.tokenizer, files, compared, self.all, ends=())
+        self.tokens, self.preview, _ = found
         self.all.close()
         self.findings = read_findings(folder / "found.jsonl")
         self.records = {

@@ -134,15 +134,15 @@ sys.argv[:] = sys.argv[:1] + sys.argv[3:]
 runpy.run_module("stages.prepare", run_name="__main__")
 """
 POINTS = (  # the size of the output that is made, where that is killed, and the size of the output that is there then
-    (3000, "dump", "1", 60),  # no record is written yet
-    (3000, "dump", "2000", 60),
-    (3000, "rename", r"\.prepared\..*\.aside", 60),  # all are
-    (3000, "replace", "preview.html", 3000),  # they are in their place, but there is no report
+    (600, "dump", "1", 60),  # no record is written yet
+    (600, "dump", "400", 60),
+    (600, "rename", r"\.prepared\..*\.aside", 60),  # all are
+    (600, "replace", "preview.html", 600),  # they are in their place, but there is no report
     (
         60,
         "rename",
         "prepared",
-        3000,
+        600,
     ),  # the earlier ones have stepped aside, and the new ones are not in their place
 )
 
@@ -169,7 +169,7 @@ def test_a_killed_run_leaves_the_earlier_outputs_whole(workspace):
         ).returncode
         return status, state(workspace)
 
-    whole = {size: run(size, "-m", "stages.prepare") for size in (3000, 60)}
+    whole = {size: run(size, "-m", "stages.prepare") for size in (600, 60)}
     assert all(status == 0 for status, _ in whole.values())
     for size, name, point, left in POINTS:
         assert run(size, "-c", KILL, name, point) == (-signal.SIGKILL, whole[left][1]), point

@@ -18,7 +18,7 @@ from tests.prepare.rows import ANSWER, QUESTION
 def look(checked, *records):
     tokenizer = get_tokenizer(get_base_tokenizer(checked.model))
     places = [("rows.jsonl", i) for i, _ in enumerate(records)]
-    check = TokenCheck(checked, tokenizer)
+    check = TokenCheck(checked, tokenizer, ends=())
     return check.look("train", records, places), check
 
 

@@ -1,4 +1,4 @@
-"""Test what counts as the same result. tests/pipeline/test_rivals.py runs the repetition itself."""
+"""Test what counts as the same result. tests/pipeline/test_pipeline.py runs the repetition itself."""
 
 import subprocess
 

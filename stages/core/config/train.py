@@ -7,6 +7,7 @@ from pydantic import Field, PlainValidator, model_validator
 from stages.core.config.adapter import check_adapter
 from stages.core.config.base import Count, Kind, Name, Section, Seed
 from stages.core.config.data import WheelSource
+from stages.core.config.launcher import Accelerate, Single, Slurm
 from stages.core.config.model import HubSource, RandomSource
 from stages.core.config.train_options import (
     InitAdapter,
@@ -112,54 +113,6 @@ class Encoder(Section):
     source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
     max_length: Count
     """How many tokens of a text the encoder reads. Longer texts are cut."""
-
-
-class Single(Section):
-    """One process, on one GPU if there is one."""
-
-    kind: Literal["single"]
-
-
-class Accelerate(Section):
-    """Several processes that `accelerate launch` starts.
-
-    They run on this machine, or on several machines with its own flags.
-    """
-
-    kind: Literal["accelerate"]
-    num_processes: Count
-    """The number of processes on this machine."""
-    config_file: Name | None
-    """A configuration file of accelerate, such as those in `stages/train/distributed/accelerate`.
-    Null uses the one for DDP."""
-    args: list[str]
-    """More flags of `accelerate launch`."""
-
-
-class Slurm(Section):
-    """Several processes in a SLURM job, which submitit submits.
-
-    The job has one task per node, and this process waits for it.
-    """
-
-    kind: Literal["slurm"]
-    cluster: Literal["slurm", "local"]
-    """`local` runs the job on this machine, as a trial."""
-    nodes: Count
-    """The number of nodes."""
-    num_processes: Count
-    """How many processes train on this machine, or on each node of a SLURM job."""
-    config_file: Name | None
-    """A configuration file of accelerate, such as those in `stages/train/distributed/accelerate`.
-    Null uses the one for DDP."""
-    args: list[str]
-    """Further flags of `accelerate launch`."""
-    folder: Name
-    """The folder for the script and the logs of the job. Every node must have access to it."""
-    minutes: Count
-    """The time limit of the job, in minutes."""
-    parameters: dict[str, Any]
-    """More parameters of submitit's executor, such as `slurm_partition` and `gpus_per_node`."""
 
 
 def _check_tokens(value: object) -> object:

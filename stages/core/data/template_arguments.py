@@ -5,10 +5,13 @@ needs no arguments, and none that it passes can change the prompts that were eva
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.core.config.model import PASSED
 from stages.core.errors import UserError
+
+if TYPE_CHECKING:
+    from jinja2 import TemplateSyntaxError
 
 Template = str | dict[str, str]
 """A chat template, or several by name."""
@@ -54,10 +57,7 @@ def list_arguments(template: str) -> set[str]:
     try:
         tree = _compile_jinja_template(template).environment.parse(template)
     except TemplateSyntaxError as error:
-        raise UserError(
-            f"the chat template has an error in line {error.lineno}: {error.message}. Correct it, "
-            "or choose another one."
-        ) from None
+        raise UserError(explain_syntax(error)) from None
     assigned = {name.name for name in tree.find_all(nodes.Name) if name.ctx != "load"}
     asked = {
         place.node.name
@@ -66,6 +66,15 @@ def list_arguments(template: str) -> set[str]:
     }
     free = meta.find_undeclared_variables(tree) - PASSED
     return {name for name in free - (assigned - asked) if not name.endswith("_token")}
+
+
+def explain_syntax(error: "TemplateSyntaxError") -> str:
+    """Say where a template is broken, and what to do."""
+    said = str(error.message).rstrip(".")
+    return (
+        f"the model's chat template is broken in line {error.lineno}: {said}. Choose another model, "
+        "or correct its template."
+    )
 
 
 def _write(arguments: Mapping[str, Any], template: str) -> str:

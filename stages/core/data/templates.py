@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.marks import restore
 from stages.core.data.records import Message
+from stages.core.data.template_arguments import explain_syntax
 from stages.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,8 +97,7 @@ def _guarded() -> Iterator[None]:
         what = f"takes more than {BYTES >> 20} MiB of memory for one chat"
         raise UserError(_explain(what)) from None
     except TemplateSyntaxError as error:
-        said = str(error.message).rstrip(".")
-        raise UserError(_explain(f"is broken in line {error.lineno}: {said}")) from None
+        raise UserError(explain_syntax(error)) from None
     except Exception as error:  # a program from outside may raise anything
         known = isinstance(error, JinjaError)
         said = str(error) if known else f"{type(error).__name__}: {error}"

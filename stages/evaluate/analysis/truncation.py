@@ -86,9 +86,13 @@ def warn_about_cuts(report: Report) -> str | None:
     arms = report["truncation"]["arms"]
     if not arms:
         return None
+    rows = f"prompt.max_new_tokens cut these of the {report['rows']:,} answers of an arm"
+    if not any(found["may_be_right"] for found in arms.values()):
+        counts = ", ".join(f"{found['cut']:,} of {arm}" for arm, found in arms.items())
+        return f"{rows}, none of which could still have become right: {counts}."
     counts = ", ".join(
         f"{found['cut']:,} of {arm} ({found['may_be_right']:,} of them could still have become "
         "right)"
         for arm, found in arms.items()
     )
-    return f"prompt.max_new_tokens cut these of the {report['rows']:,} answers of an arm: {counts}."
+    return f"{rows}: {counts}."

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,16 @@ import orjson
 
 from stages.core.config.schema import Config
 from stages.core.data.markdown import escape_markdown
-from stages.core.errors import printable
+from stages.core.errors import UserError, printable
+from stages.core.storage.cache import cached_folder
+from stages.core.storage.files import atomic_write
 from stages.evaluate.report.intervals import SLICES, Row
 from stages.evaluate.report.plots import fill_template, fold_labels
 
 TEMPLATES = Path(__file__).parent / "templates"
 GITHUB_LIMIT = 65_536  # the most characters of a comment
 _QUOTED = re.compile("“([^“”]*)”")
+BUNDLE = "vega.js"
 MOST = 60  # slices in the Markdown's table; fewer if the text would still be too long
 
 
@@ -85,7 +89,16 @@ def embedded_json(value: Any) -> str:
 
 @cache
 def _vega() -> str:
-    """Bundle Vega, Vega-Lite and Vega-Embed, which takes two seconds."""
+    """Return a bundle of Vega, Vega-Lite and Vega-Embed. To make it takes two seconds."""
+    key = f"vega/{version('vl-convert-python')}"
+    try:
+        folder = cached_folder(key, lambda new: atomic_write(new / BUNDLE, _bundle().encode()))
+    except UserError:  # a report needs no cache
+        return _bundle()
+    return (folder / BUNDLE).read_text("utf-8")
+
+
+def _bundle() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")

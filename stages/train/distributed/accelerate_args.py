@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.core.config.train import Accelerate, Slurm
+from stages.core.config.launcher import Accelerate, Slurm
 from stages.core.environment.processes import count_cores
 from stages.core.errors import UserError
 

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core.config.train import CLASSIFYING, Accelerate, Single, Slurm
+from stages.core.config.launcher import Accelerate, Single, Slurm
+from stages.core.config.train import CLASSIFYING
 from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.train.distributed.workers import run_workers, write_values

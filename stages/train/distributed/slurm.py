@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.config.train import Slurm
+from stages.core.config.launcher import Slurm
 from stages.core.environment.processes import ended_by_sigterm
 from stages.core.errors import UserError
 from stages.train.distributed.accelerate_args import ROOT, Node

@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from stages.core.config.train import Accelerate, Slurm
+from stages.core.config.launcher import Accelerate, Slurm
 from stages.core.environment.processes import RUNS, WORKER
 from stages.core.errors import UserError
 from stages.train.distributed.accelerate_args import ROOT, Node, get_flags

@@ -118,7 +118,7 @@ def test_without_a_file_and_arguments_the_template_stays_as_it_is(config):
     ("text", "said"),
     [
         (None, r"model.chat_template=given.jinja: .*No such file.* or null"),
-        ("{% for %}", r"the chat template has an error in line 1: Expected an expression"),
+        ("{% for %}", r"chat template is broken in line 1: Expected an expression"),
         ("\xff", r"model.chat_template=given.jinja: .*codec can't decode.* or null"),
     ],
 )

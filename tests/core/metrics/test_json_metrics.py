@@ -1,9 +1,9 @@
 import functools
 import json
 
-import evaluate
 import pytest
 
+from stages.core.metrics.library import evaluate
 from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
 
 

@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 
 from stages.core.errors import UserError
 from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +229,12 @@ def test_every_metric_says_its_range():
     assert {name for name in names if metrics.bounds(name) is None} == {"perplexity"}
     assert {metrics.bounds(name) for name in names} == {None, (0.0, 1.0)}
     assert {name for name in names if metrics.best(name) is None} == {"perplexity", "judge"}
+
+
+def test_metrics_load_without_the_packages_of_models():
+    code = (
+        "import sys; from stages.core.metrics.metrics import Metrics; Metrics(['exact_match'], {});"
+        "assert not {'torch', 'transformers', 'scipy.stats'} & set(sys.modules);"
+        "import transformers"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

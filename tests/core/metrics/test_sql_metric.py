@@ -1,7 +1,7 @@
-import evaluate
 import pytest
 
 from stages.core.data.predictions import Prediction
+from stages.core.metrics.library import evaluate
 from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
 from stages.core.metrics.sql_execution.schema import read_schema
 from tests.conftest import chat

@@ -2,13 +2,13 @@ import functools
 import random
 import re
 
-import evaluate
 import numpy as np
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
+from stages.core.metrics.library import evaluate
 from stages.core.metrics.metrics import METRICS_FOLDER, Metrics
 
 

@@ -38,7 +38,7 @@ def test_a_random_model_is_made_from_the_seed(config):
 def test_a_gguf_file_says_to_what_its_weights_were_quantized(tmp_path, kind, name):
     from gguf import GGUFWriter, LlamaFileType
 
-    from stages.core.models.base_models import get_file_type
+    from stages.core.models.made_models import get_file_type
 
     writer = GGUFWriter(tmp_path / "model.gguf", "llama")
     writer.add_file_type(LlamaFileType[kind])

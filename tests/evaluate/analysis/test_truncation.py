@@ -158,4 +158,12 @@ def test_the_report_says_it_at_its_top():
         "prompt.max_new_tokens cut these of the 301 answers of an arm: 301 of zero_shot (300 of them "
         "could still have become right), 1 of tuned (0 of them could still have become right)."
     )
+    report["truncation"]["arms"] = {
+        "zero_shot": {"cut": 301, "may_be_right": 0},
+        "tuned": {"cut": 1, "may_be_right": 0},
+    }
+    assert get_summary(report)[0] == (
+        "prompt.max_new_tokens cut these of the 301 answers of an arm, none of which could still have "
+        "become right: 301 of zero_shot, 1 of tuned."
+    )
     assert "cut these" not in get_summary(make_report() | {"alternative": None})[0]

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from stages.core.errors import UserError
+from stages.evaluate.report import page
 from stages.evaluate.report.plots import (
     TEMPLATE_OF,
 )
@@ -139,3 +141,18 @@ def test_every_class_of_the_style_sheet_is_used_by_a_template():
     classes = set(re.findall(r"\.([a-z][\w-]*)(?=[^{}]*\{)", style))
     unused = {name for name in classes if not re.search(rf"\b{name}\b", pages)}
     assert "facts" in classes and unused == {"vega-embed"}  # which the library sets
+
+
+def test_the_bundle_of_scripts_is_made_once_for_all_reports_and_needs_no_cache(monkeypatch):
+    made = []
+    monkeypatch.setattr(page, "_bundle", lambda: made.append(1) or "bundled")
+    monkeypatch.setattr(page, "version", lambda name: "0.0.0")
+    read = page._vega.__wrapped__
+    assert read() == read() == "bundled"
+    assert len(made) == 1
+
+    def refuse(*args):
+        raise UserError("the cache cannot be written")
+
+    monkeypatch.setattr(page, "cached_folder", refuse)
+    assert read() == "bundled"

@@ -14,7 +14,7 @@ from accelerate.data_loader import BatchSamplerShard
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler
 
-from stages.core.config.train import Accelerate
+from stages.core.config.launcher import Accelerate
 from stages.core.errors import UserError
 from stages.core.models.loading import TUNED
 from stages.train.__main__ import main
@@ -36,7 +36,7 @@ TWO = (*TRAINING, "train.args.per_device_train_batch_size=4")
 
 LAUNCH = """
 from pathlib import Path
-from stages.core.config.train import Accelerate
+from stages.core.config.launcher import Accelerate
 from stages.train.distributed import accelerate_args, workers
 
 accelerate_args.MODULE = "tests.train.distributed.workers.fails"
