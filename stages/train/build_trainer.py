@@ -1,6 +1,7 @@
 """Build the trainer from the method, the configuration and the rows."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from stages.train.init_adapter import load_init_adapter
 from stages.train.monitoring.checkpoints import Checkpoints
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
+from stages.train.stored_examples import read_numbers
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +59,10 @@ def get_trainer(
     from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
-    train = method.get_examples(records)
-    held_out = method.get_examples(validation)
+    # Each process has files of its own, because processes need not share a fast disk.
+    rank = os.environ.get("RANK", "0")
+    train = method.get_examples(records, Path(folder) / f"train-{rank}.arrow")
+    held_out = method.get_examples(validation, Path(folder) / f"validation-{rank}.arrow")
     train, ids = mix_replay(method, train, records, Path(folder))
     wanted = (
         Validation(config, method.tokenizer, validation)
@@ -77,7 +81,9 @@ def get_trainer(
         )
         arguments._n_gpu = 1
     model = method.get_model()
-    attention = choose_attention(config.train, model, max(train["length"]), config.model.dtype)
+    attention = choose_attention(
+        config.train, model, int(read_numbers(train, "length").max()), config.model.dtype
+    )
     try:
         model.set_attn_implementation(attention)
     except ValueError as error:

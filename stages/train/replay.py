@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.end_tokens import get_last_special, get_turn_end
 from stages.core.data.prompts import Segment, encode_segments, split_chat
@@ -18,9 +20,10 @@ from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
-from stages.train.examples import IGNORED, make_example
+from stages.train.examples import make_example
 from stages.train.replay_questions import draw_questions
 from stages.train.replay_rows import SELF, ReplayRow, read_chats
+from stages.train.stored_examples import read_numbers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -66,9 +69,11 @@ def mix_replay(
         time.sleep(POLL_SECONDS)
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
-    repeated = [{"row": len(ids) + i % len(rows), **encoded[i % len(rows)]} for i in range(wanted)]
+    order = np.arange(wanted) % len(rows)
     task, replayed = get_loss_weights(
-        method.config.train.replay.fraction, examples["labels"], [row["labels"] for row in repeated]
+        method.config.train.replay.fraction,
+        int(read_numbers(examples, "targets").sum()),
+        int(np.array([row["targets"] for row in encoded])[order].sum()),
     )
     method.replay = folder / FILE
     method.metadata["replay"] = {
@@ -76,17 +81,18 @@ def mix_replay(
         "sha256": sha256_file(folder / FILE),
         "different_rows": len(rows),
         "rows_an_epoch": wanted,
-        "tokens_an_epoch": sum(example["length"] for example in repeated),
+        "tokens_an_epoch": int(np.array([row["length"] for row in encoded])[order].sum()),
     }
     examples = examples.add_column("weight", [task] * len(examples))
-    weighed = [{**row, "weight": replayed} for row in repeated]
-    mixed = concatenate_datasets([examples, Dataset.from_list(weighed, features=examples.features)])
+    weighed = [{"row": len(ids) + i, **row, "weight": replayed} for i, row in enumerate(encoded)]
+    once = Dataset.from_list(weighed, features=examples.features)
+    # The repetitions share the memory of these rows.
+    whole, rest = divmod(wanted, len(rows))
+    mixed = concatenate_datasets([examples, *[once] * whole, once.select(range(rest))])
     return mixed, [*ids, *(row.id for row in rows)]
 
 
-def get_loss_weights(
-    share: float, task: Sequence[list[int]], replay: Sequence[list[int]]
-) -> tuple[float, float]:
+def get_loss_weights(share: float, task: int, replay: int) -> tuple[float, float]:
     """Compute the loss weights of a target token of the task and of a replay row.
 
     With these weights the replay rows have their share of the loss over an epoch, however long
@@ -95,13 +101,11 @@ def get_loss_weights(
 
     Args:
         share: The share of the replay rows, `train.replay.fraction`.
-        task: The labels of the task's examples.
-        replay: The labels of the replay rows of an epoch.
+        task: The target tokens of the task's examples.
+        replay: The target tokens of the replay rows of an epoch.
     """
-    ours, theirs = (
-        sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay)
-    )
-    return (1 - share) * (ours + theirs) / max(ours, 1), share * (ours + theirs) / max(theirs, 1)
+    both = task + replay
+    return (1 - share) * both / max(task, 1), share * both / max(replay, 1)
 
 
 def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The interface of a training method. The rest of the stage is the same for all methods."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.loading import CAUSAL, get_model, get_tokenizer
+from stages.train.stored_examples import store_examples
 
 LOSS_TOKENS = 512  # of a row, so that the logits of a large vocabulary take little memory
 
@@ -79,12 +80,24 @@ class Method(ABC):
         """Return the arguments that this method sets in addition to those of all methods."""
         return {}
 
+    def get_examples(self, records: Sequence[Record], file: Path | None = None) -> "Dataset":
+        """Create the training examples and store them.
+
+        Args:
+            records: The records.
+            file: The file for the examples. None keeps them in memory.
+
+        Raises:
+            UserError: The method cannot learn from the records, or they exceed the model's limit.
+        """
+        return store_examples(self.make_examples(records), file)
+
     @abstractmethod
-    def get_examples(self, records: Sequence[Record]) -> "Dataset":
-        """Create the training examples, one row for each record or piece of a record.
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield the training examples, one row for each record or piece of a record.
 
         Each row has `row` (the position of the record), `length` (in tokens) and the columns that
-        the trainer needs.
+        the trainer needs. Only `CHUNK` records are encoded at a time.
 
         Raises:
             UserError: The method cannot learn from the records, or they exceed the model's limit.
