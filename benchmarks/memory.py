@@ -53,10 +53,14 @@ def measure(folder: Path, rows: int) -> dict[str, Any]:
     """Write the rows into a folder and train on them there."""
     data = folder / PREPARED
     data.mkdir(parents=True)
+    letters = "".join(
+        random.Random(42).choices(string.ascii_lowercase, k=rows + VALIDATION + QUESTION + ANSWER)
+    )
     with (data / "train.jsonl").open("wb") as file:
-        file.writelines(make_record(i).dump() for i in range(rows))
+        file.writelines(make_record(letters, i).dump() for i in range(rows))
     for split in ("validation", "test"):
-        write_jsonl(data / f"{split}.jsonl", (make_record(-i) for i in range(1, VALIDATION + 1)))
+        held_out = (make_record(letters, rows + i) for i in range(VALIDATION))
+        write_jsonl(data / f"{split}.jsonl", held_out)
     command = [
         *(sys.executable, "-m", "stages.train", "model=tiny-random", "tracking=disabled"),
         *(f"train.args.max_steps={STEPS}", "train.args.eval_strategy=no"),
@@ -90,12 +94,11 @@ def watch(process: subprocess.Popen[bytes]) -> dict[str, int]:
     return {"own_bytes": own, "mapped_bytes": mapped}
 
 
-def make_record(seed: int) -> Record:
-    """Make a chat of random letters."""
-    draws = random.Random(seed)
-    asked, answer = (
-        "".join(draws.choices(string.ascii_lowercase, k=length)) for length in (QUESTION, ANSWER)
-    )
+def make_record(letters: str, start: int) -> Record:
+    """Make a chat of the letters from `start` on, so that no two chats are equal."""
+    middle = start + QUESTION
+    asked = letters[start:middle]
+    answer = letters[middle : middle + ANSWER]
     return Record.of([{"role": "user", "content": asked}, {"role": "assistant", "content": answer}])
 
 

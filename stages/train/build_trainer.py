@@ -59,6 +59,7 @@ def get_trainer(
     from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
+    records = method.get_records(records, Path(folder))
     # Each process has files of its own, because processes need not share a fast disk.
     rank = os.environ.get("RANK", "0")
     train = method.get_examples(records, Path(folder) / f"train-{rank}.arrow")

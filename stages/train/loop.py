@@ -114,6 +114,7 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
         "estimate_ratio": off,
         "tokens_per_second": progress.tokens / seconds,
         "trained_parameters": sum(trained),
+        **method.numbers,
         **({"auto": chosen} if (chosen := _get_chosen_arguments(method)) else {}),
         **({"energy": {"country": energy.country, **asdict(used)}} if energy.measure else {}),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, parse
-from stages.core.data.records import Record, RecordFile
+from stages.core.data.records import PREPARED, Record, RecordFile
 from stages.core.environment.processes import is_main
 from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.storage.files import atomic_directory, read_json, write_json
@@ -114,5 +114,7 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
 
 
 def _read_rows(config: Config) -> tuple[Sequence[Record], Sequence[Record]]:
-    rows = subsample(RecordFile.open("train"), config.train.train_fraction, config.seed)
-    return rows, RecordFile.open("validation")
+    rows = subsample(
+        RecordFile.open(PREPARED / "train.jsonl"), config.train.train_fraction, config.seed
+    )
+    return rows, RecordFile.open(PREPARED / "validation.jsonl")

@@ -67,7 +67,7 @@ def get_peak(method, records, file):
 def test_memory_does_not_grow_with_the_rows(config, workspace, monkeypatch):
     monkeypatch.setattr(stored_examples, "CHUNK", 50)
     write_jsonl(PREPARED / "train.jsonl", (chat("why " * 100, f"{i}") for i in range(1000)))
-    records = RecordFile.open("train")
+    records = RecordFile.open(PREPARED / "train.jsonl")
     method = get_method(config())
     few, _ = get_peak(method, records.select(range(100)), workspace / "few.arrow")
     many, arrow = get_peak(method, records, workspace / "many.arrow")
@@ -78,7 +78,8 @@ def test_memory_does_not_grow_with_the_rows(config, workspace, monkeypatch):
 def test_training_maps_the_file_into_memory(config, prepared, tmp_path):
     checked = config()
     trainer = get_trainer(
-        *(get_method(checked), RecordFile.open("train"), RecordFile.open("validation")),
+        get_method(checked),
+        *(RecordFile.open(PREPARED / f"{split}.jsonl") for split in ("train", "validation")),
         *(Tracker(checked, None), str(tmp_path / "run")),
     )
     files = [

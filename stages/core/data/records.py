@@ -122,14 +122,14 @@ class RecordFile(Sequence[Record]):
         weakref.finalize(self, os.close, self._file)
 
     @classmethod
-    def open(cls, split: str) -> "RecordFile":
-        """Find the records of a prepared split (`train`, `validation`, `test`).
+    def open(cls, path: Path) -> "RecordFile":
+        """Find the records in a file of JSON lines.
 
         Raises:
-            UserError: `prepare` has not run.
+            UserError: The file does not exist, so the stage that writes it has not run.
         """
         places = array("q")
-        with open_output(PREPARED / f"{split}.jsonl") as file:
+        with open_output(path) as file:
             start = 0
             for line in file:
                 if line.strip():

@@ -42,6 +42,8 @@ class Method(ABC):
         self.seed = seed
         self.metadata: dict[str, Any] = {}
         """The facts of this method that `training.json` has in addition to the common ones."""
+        self.numbers: dict[str, Any] = {}
+        """The headline numbers of this method in addition to the common ones."""
         self.replay: Path | None = None
         """The file of the replay rows in the training data, which is saved beside the model."""
         self.base = self.get_base()
@@ -79,6 +81,18 @@ class Method(ABC):
     def fixed_arguments(self) -> dict[str, Any]:
         """Return the arguments that this method sets in addition to those of all methods."""
         return {}
+
+    def get_records(self, records: Sequence[Record], folder: Path) -> Sequence[Record]:
+        """Return the records to learn from. Most methods take those of the data set.
+
+        Args:
+            records: The training records.
+            folder: A folder that all processes of this training see.
+
+        Raises:
+            UserError: The method cannot get the records.
+        """
+        return records
 
     def get_examples(self, records: Sequence[Record], file: Path | None = None) -> "Dataset":
         """Create the training examples and store them.
