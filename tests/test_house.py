@@ -82,10 +82,11 @@ def test_a_room_of_core_imports_only_rooms_below_it(room):
 STAGE_ROOMS = {
     "train": {
         "examples": set(),
+        "stored_examples": set(),
         "monitoring": set(),
         "determinism": set(),
-        "trainers": {"monitoring", "examples"},
-        "methods": {"trainers", "monitoring", "examples"},
+        "trainers": {"monitoring", "examples", "stored_examples"},
+        "methods": {"trainers", "monitoring", "examples", "stored_examples"},
         "libraries": set(),
         "unread_weights": set(),
         "adapter": set(),
@@ -93,7 +94,14 @@ STAGE_ROOMS = {
         "replay_rows": set(),
         "replay_writer": {"methods", "replay_rows"},
         "replay_questions": {"methods", "replay_writer"},
-        "replay": {"methods", "examples", "replay_questions", "replay_rows", "replay_writer"},
+        "replay": {
+            "methods",
+            "examples",
+            "stored_examples",
+            "replay_questions",
+            "replay_rows",
+            "replay_writer",
+        },
         "init_adapter": {"methods"},
         "build_trainer": {
             "adapter",
@@ -104,8 +112,9 @@ STAGE_ROOMS = {
             "monitoring",
             "replay",
             "unread_weights",
+            "stored_examples",
         },
-        "loop": {"methods", "monitoring", "examples"},
+        "loop": {"methods", "monitoring", "stored_examples"},
         "reload_check": {"methods"},
         "export": {"adapter", "methods", "determinism", "reload_check"},
         "run": {

@@ -1,6 +1,7 @@
 """Build the trainer from the method, the configuration and the rows."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from stages.train.init_adapter import load_init_adapter
 from stages.train.monitoring.checkpoints import Checkpoints
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
+from stages.train.stored_examples import read_numbers
 from stages.train.unread_weights import leave_out_unread
 
 log = logging.getLogger(__name__)
@@ -50,17 +52,17 @@ def get_trainer(
     Raises:
         UserError: If a library rejects the configuration.
     """
-    from transformers import ProgressCallback
-
-    from stages.train.monitoring.progress_line import MetricsCallback, ProgressLine
     from stages.train.monitoring.validation import Validation
-    from stages.train.trainers.kernels import take_kernels, use_hub_kernels
+    from stages.train.trainers.kernels import take_kernels
     from stages.train.trainers.served_settings import keep_settings
     from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
-    train = method.get_examples(records)
-    held_out = method.get_examples(validation)
+    records = method.get_records(records, Path(folder))
+    # Each process has files of its own, because processes need not share a fast disk.
+    rank = os.environ.get("RANK", "0")
+    train = method.get_examples(records, Path(folder) / f"train-{rank}.arrow")
+    held_out = method.get_examples(validation, Path(folder) / f"validation-{rank}.arrow")
     train, ids = mix_replay(method, train, records, Path(folder))
     wanted = (
         Validation(config, method.tokenizer, validation)
@@ -79,13 +81,7 @@ def get_trainer(
         arguments._n_gpu = 1
     model = method.get_model()
     restore_settings = keep_settings(model)
-    attention = choose_attention(config.train, model, max(train["length"]), config.model.dtype)
-    try:
-        model.set_attn_implementation(attention)
-    except ValueError as error:
-        raise UserError(f"train.attention={attention}: {error}") from None
-    if kernels:
-        use_hub_kernels(model)
+    _prepare_layers(method, model, int(read_numbers(train, "length").max()), kernels)
     progress = TrainingProgress(ids)
     adapter = get_adapter(config.train, method.task_type)
     leave_out_unread(model, adapter)
@@ -113,14 +109,7 @@ def get_trainer(
     trainer.restore_settings = restore_settings
     trainer.validation = wanted
     trainer.own_optimizer = config.train.optimizer
-    trainer.remove_callback(ProgressCallback)
-    prefix = "" if method.seed == config.seed else f"seed_{method.seed}."
-    for callback in (
-        ProgressLine(progress),
-        MetricsCallback(tracker, progress, prefix),
-        *_get_flow(trainer, config.train),
-    ):
-        trainer.add_callback(callback)
+    _replace_callbacks(trainer, method, tracker)
     return trainer
 
 
@@ -140,6 +129,39 @@ def choose_auto(method: "Method", rows: int) -> dict[str, Any]:
     for key, reason in why.items():
         log.info("train.args.%s: %s (%s)", key, given[key], reason)
     return given
+
+
+def _prepare_layers(method: "Method", model: Any, longest: int, kernels: bool) -> None:
+    """Choose the attention for rows of up to `longest` tokens, and use kernels of the hub.
+
+    Raises:
+        UserError: The model does not have the attention, or the kernels cannot be used.
+    """
+    from stages.train.trainers.kernels import use_hub_kernels
+
+    config = method.config
+    attention = choose_attention(config.train, model, longest, config.model.dtype)
+    try:
+        model.set_attn_implementation(attention)
+    except ValueError as error:
+        raise UserError(f"train.attention={attention}: {error}") from None
+    if kernels:
+        use_hub_kernels(model)
+
+
+def _replace_callbacks(trainer: Any, method: "Method", tracker: "Tracker") -> None:
+    """Show one line of progress, log every number, and save and stop as configured."""
+    from transformers import ProgressCallback
+
+    from stages.train.monitoring.progress_line import MetricsCallback, ProgressLine
+
+    trainer.remove_callback(ProgressCallback)
+    progress = trainer.progress
+    prefix = "" if method.seed == method.config.seed else f"seed_{method.seed}."
+    trainer.add_callback(ProgressLine(progress))
+    trainer.add_callback(MetricsCallback(tracker, progress, prefix))
+    for callback in _get_flow(trainer, method.config.train):
+        trainer.add_callback(callback)
 
 
 def _get_flow(trainer: Any, train: TrainConfig) -> list[Any]:

@@ -1,12 +1,12 @@
 """Training examples, checks of their lengths and their collation into batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from stages.core.data.prompts import Example
-from stages.core.data.records import Record
+from stages.core.data.records import Record, RecordFile
 from stages.core.errors import UserError
 from stages.core.storage.files import sha256_json
 
@@ -14,17 +14,17 @@ IGNORED = -100  # the label that the cross-entropy of PyTorch ignores
 SHOWN = 5  # rows that a message names
 
 
-def check_lengths(records: Sequence[Record], lengths: Sequence[int], limit: int) -> None:
+def check_lengths(rows: Iterable[tuple[str, int]], limit: int) -> None:
     """Check that no record has more than `limit` tokens.
+
+    Args:
+        rows: The id of each record and its length in tokens.
+        limit: The model's limit.
 
     Raises:
         UserError: Some records are longer. The message names the first ones.
     """
-    too_long = [
-        f"{r.id} ({length} tokens)"
-        for r, length in zip(records, lengths, strict=True)
-        if length > limit
-    ]
+    too_long = [f"{name} ({length} tokens)" for name, length in rows if length > limit]
     if too_long:
         raise UserError(
             f"{len(too_long)} training row(s) are longer than model.max_length={limit}: "
@@ -34,25 +34,36 @@ def check_lengths(records: Sequence[Record], lengths: Sequence[int], limit: int)
 
 
 def make_example(example: Example) -> dict[str, Any]:
-    """Return `input_ids`, `labels` and `length` for supervised fine-tuning.
+    """Return `input_ids`, `labels`, `length` and `targets` for supervised fine-tuning.
+
+    `targets` is the number of tokens that are learned.
 
     The first token is not learned, because nothing comes before it. With padding on its left it
     would be predicted from the padding.
     """
     labels = [token if counts else IGNORED for token, counts in zip(*example, strict=True)]
-    return {"input_ids": example.ids, "labels": [IGNORED, *labels[1:]], "length": len(example.ids)}
+    return {
+        "input_ids": example.ids,
+        "labels": [IGNORED, *labels[1:]],
+        "length": len(example.ids),
+        "targets": sum(example.trained[1:]),
+    }
 
 
-def subsample(records: Sequence[Record], share: float, seed: int) -> list[Record]:
+def subsample(records: Sequence[Record], share: float, seed: int) -> Sequence[Record]:
     """Select a share of the records and keep their order.
 
     The selection depends on the ids, so that a smaller share is a subset of a larger one.
     """
-    drawn = sorted(records, key=lambda record: sha256_json([seed, record.id]))[
-        : max(1, round(share * len(records)))
-    ]
-    kept = {record.id for record in drawn}
-    return [record for record in records if record.id in kept]
+    if share == 1:
+        return records
+    ids = [record.id for record in records]
+    drawn = sorted(ids, key=lambda id: sha256_json([seed, id]))[: max(1, round(share * len(ids)))]
+    kept = set(drawn)
+    positions = [i for i, id in enumerate(ids) if id in kept]
+    if isinstance(records, RecordFile):
+        return records.select(positions)
+    return [records[i] for i in positions]
 
 
 class LeftPadding:

@@ -8,6 +8,7 @@ from stages.core.environment.energy import measure
 from stages.core.planning.estimate import estimate_training
 from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.train.monitoring.checkpoints import latest_checkpoint, resume
+from stages.train.stored_examples import read_numbers
 
 log = logging.getLogger(__name__)
 DRY_RUN_STEPS = 2  # The number of steps of a dry run.
@@ -25,10 +26,8 @@ def log_estimate(method: "Method", train: "Dataset") -> dict[str, Any]:
 
     `prepare` logs the same estimate, but perhaps on another machine than the one that trains.
     """
-    from stages.train.examples import IGNORED
-
     config = method.config
-    tokens = sum(train["length"])
+    tokens = int(read_numbers(train, "length").sum())
     # `choose_auto` logged these values when the trainer was built.
     chosen = _get_chosen_arguments(method)
     pieces = (
@@ -45,8 +44,7 @@ def log_estimate(method: "Method", train: "Dataset") -> dict[str, Any]:
             "micro_batch_tokens": pieces,
         }
     )
-    labels = train["labels"] if method.config.train.method == "sft" else []
-    trained = sum(label != IGNORED for row in labels for label in row)
+    trained = int(read_numbers(train, "targets").sum()) if config.train.method == "sft" else 0
     dimensions = get_model_dimensions(config.model, method.base)
     expected = estimate_training(
         resolved,
@@ -116,6 +114,7 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
         "estimate_ratio": off,
         "tokens_per_second": progress.tokens / seconds,
         "trained_parameters": sum(trained),
+        **method.numbers,
         **({"auto": chosen} if (chosen := _get_chosen_arguments(method)) else {}),
         **({"energy": {"country": energy.country, **asdict(used)}} if energy.measure else {}),
     }

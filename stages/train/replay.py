@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stages.core.data.chat_files import SELF, list_chat_files
 from stages.core.data.control_tokens import get_control_tokens
 from stages.core.data.end_tokens import get_last_special, get_turn_end
@@ -20,14 +22,10 @@ from stages.core.environment.processes import is_main
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
-from stages.train.examples import IGNORED, make_example
+from stages.train.examples import make_example
 from stages.train.replay_questions import draw_questions
-from stages.train.replay_rows import (
-    ReplayRow,
-    draw_rows,
-    get_shares,
-    read_chats,
-)
+from stages.train.replay_rows import ReplayRow, draw_rows, get_shares, read_chats
+from stages.train.stored_examples import read_numbers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -75,10 +73,11 @@ def mix_replay(
     facts = read_json(folder / FACTS)
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
-    drawn = draw_rows(rows, facts["shares"], wanted, method.config.seed)
-    repeated = [{"row": len(ids) + number, **encoded[number]} for number in drawn]
+    order = np.array(draw_rows(rows, facts["shares"], wanted, method.config.seed))
     task, replayed = get_loss_weights(
-        settings.fraction, examples["labels"], [row["labels"] for row in repeated]
+        settings.fraction,
+        int(read_numbers(examples, "targets").sum()),
+        int(np.array([row["targets"] for row in encoded])[order].sum()),
     )
     method.replay = folder / FILE
     method.metadata["replay"] = {
@@ -86,17 +85,17 @@ def mix_replay(
         "sha256": sha256_file(folder / FILE),
         "different_rows": len(rows),
         "rows_an_epoch": wanted,
-        "tokens_an_epoch": sum(example["length"] for example in repeated),
+        "tokens_an_epoch": int(np.array([row["length"] for row in encoded])[order].sum()),
     }
     examples = examples.add_column("weight", [task] * len(examples))
-    weighed = [{**row, "weight": replayed} for row in repeated]
-    mixed = concatenate_datasets([examples, Dataset.from_list(weighed, features=examples.features)])
+    weighed = [{"row": len(ids) + i, **row, "weight": replayed} for i, row in enumerate(encoded)]
+    once = Dataset.from_list(weighed, features=examples.features)
+    # Repeated rows share their memory.
+    mixed = concatenate_datasets([examples, once.select(order)])
     return mixed, [*ids, *(row.id for row in rows)]
 
 
-def get_loss_weights(
-    share: float, task: Sequence[list[int]], replay: Sequence[list[int]]
-) -> tuple[float, float]:
+def get_loss_weights(share: float, task: int, replay: int) -> tuple[float, float]:
     """Compute the loss weights of a target token of the task and of a replay row.
 
     With these weights the replay rows have their share of the loss over an epoch, however long
@@ -105,13 +104,11 @@ def get_loss_weights(
 
     Args:
         share: The share of the replay rows, `train.replay.fraction`.
-        task: The labels of the task's examples.
-        replay: The labels of the replay rows of an epoch.
+        task: The target tokens of the task's examples.
+        replay: The target tokens of the replay rows of an epoch.
     """
-    ours, theirs = (
-        sum(label != IGNORED for labels in rows for label in labels) for rows in (task, replay)
-    )
-    return (1 - share) * (ours + theirs) / max(ours, 1), share * (ours + theirs) / max(theirs, 1)
+    both = task + replay
+    return (1 - share) * both / max(task, 1), share * both / max(replay, 1)
 
 
 def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, Any]]:

@@ -32,9 +32,11 @@ def draw_questions(method: "Method", records: Sequence[Record], count: int) -> l
     config = method.config
     limit = config.model.max_length - ANSWER_TOKENS
     asked: list[list[Message]] = []
-    for record in sorted(records, key=lambda record: sha256_json([config.seed, record.id])):
+    ids = [record.id for record in records]
+    for i in sorted(range(len(ids)), key=lambda i: sha256_json([config.seed, ids[i]])):
         if len(asked) == count:
             break
+        record = records[i]
         prompt = build_prompt(record, config.prompt.tuned_system_prompt)
         chat = [message for message in prompt if message["role"] != "system"]
         if not chat or len(chat) == len(prompt) or record.tools:

@@ -3,13 +3,14 @@
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, parse
-from stages.core.data.records import Record, read_records
+from stages.core.data.records import PREPARED, Record, RecordFile
 from stages.core.environment.processes import is_main
 from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.storage.files import atomic_directory, read_json, write_json
@@ -112,7 +113,8 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
         tracker.log_summary(numbers)
 
 
-def _read_rows(config: Config) -> tuple[list[Record], list[Record]]:
-    return subsample(read_records("train"), config.train.train_fraction, config.seed), read_records(
-        "validation"
+def _read_rows(config: Config) -> tuple[Sequence[Record], Sequence[Record]]:
+    rows = subsample(
+        RecordFile.open(PREPARED / "train.jsonl"), config.train.train_fraction, config.seed
     )
+    return rows, RecordFile.open(PREPARED / "validation.jsonl")

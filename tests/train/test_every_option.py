@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stages.core.data.records import PREPARED, Record
+from stages.core.endpoint.client import Reply
 from stages.core.errors import UserError
 from stages.core.models.loading import CAUSAL, TUNED, get_tuned_model
 from stages.core.storage.files import write_jsonl
@@ -16,7 +17,7 @@ from stages.train.__main__ import main
 from stages.train.adapter import get_adapter
 from stages.train.arguments import get_arguments
 from stages.train.build_trainer import choose_auto
-from stages.train.methods import get_method
+from stages.train.methods import distillation, get_method
 from tests.conftest import ROOT, TINY, compose_config
 
 OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "train").glob("*.yaml"))
@@ -67,6 +68,7 @@ RECORDS: dict[str, Callable[[int], Record]] = {
         [{"role": "assistant", "content": f"The number {n} comes after {n - 1}. " * 3}], kind="text"
     ),
 }
+TEACHER = ("prompt/remote=local-server", "prompt.remote.model=big")
 GRPO = (
     "train.grpo_rewards.primary.metric=chrf",
     "train.args.num_generations=4",
@@ -100,6 +102,7 @@ CASES = {
         RECORDS["chat"], overrides=("model.source.hidden_size=64",)
     ),  # the block of bitsandbytes
     "full": Case(RECORDS["chat"], everything),
+    "distill": Case(RECORDS["chat"], overrides=TEACHER),
     "pretrain": Case(RECORDS["text"], everything),
     "dpo": Case(RECORDS["preference"]),
     "orpo": Case(RECORDS["preference"]),
@@ -126,6 +129,16 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
+@pytest.fixture(autouse=True)
+def teacher(monkeypatch):
+    """Answer instead of the teacher. tests/train/methods/test_distillation.py asks a server."""
+
+    def chat(endpoint, requests, section):
+        return [Reply("I say no", 3, 3, 0.1, endpoint.model, None, False) for _ in requests]
+
+    monkeypatch.setattr(distillation, "chat", chat)
+
+
 def test_no_option_is_forgotten():
     assert set(CASES) == set(OPTIONS)
 
@@ -133,7 +146,7 @@ def test_no_option_is_forgotten():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_says_what_it_is_for_and_its_library_takes_it(config, tmp_path, option):
     assert (ROOT / "conf" / "train" / f"{option}.yaml").read_text().startswith("# ")
-    checked = config(f"train={option}")
+    checked = config(f"train={option}", *CASES[option].overrides)
     method = get_method(checked)
     given = choose_auto(method, 100)
     assert get_arguments(method, given, str(tmp_path), lower_is_better=True).seed == checked.seed

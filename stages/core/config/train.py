@@ -16,6 +16,7 @@ from stages.core.config.train_options import (
     Reward,
     RewardModel,
     RewardName,
+    Teacher,
     is_output,
 )
 
@@ -161,6 +162,9 @@ class TrainConfig(Section):
     logged step."""
     grpo_rewards: dict[RewardName, Reward]
     """What method grpo rewards. Each reward has a name of your choice."""
+    teacher: Teacher | None
+    """The larger model whose answers method sft learns instead of the targets. Null learns the
+    targets."""
     encoder: Encoder | None
     """The encoder that is trained. Null puts the classification head on `model`."""
     label_separator: Name | None
@@ -171,7 +175,7 @@ class TrainConfig(Section):
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
     dvc_dependency: Name
     """What the stage depends on in DVC besides its own code: the code of the metrics, if training
-    uses one."""
+    uses one, and of the client of the teacher, if there is one."""
     reward_model_dvc_dependency: Name
     """What the stage depends on in DVC: the folder of the reward model, if there is one."""
     args: dict[str, Any]
@@ -191,6 +195,9 @@ class TrainConfig(Section):
         settings["replay"] = (
             self.replay.model_dump(exclude={"dvc_dependency"}) if self.replay.fraction else None
         )
+        if self.teacher:
+            who = self.teacher.endpoint.model_dump(include={"base_url", "model"})
+            settings["teacher"] = self.teacher.model_dump() | {"endpoint": who}
         settings["init_adapter"] = self.init_adapter.model_dump(exclude={"dvc_dependency"})
         return settings
 
@@ -225,6 +232,15 @@ class TrainConfig(Section):
             raise ValueError(
                 "replay.fraction: replay rows weight the loss, which requires args.loss_type=nll "
                 "and no args.label_smoothing_factor"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> "TrainConfig":
+        if self.teacher and (self.method != "sft" or self.record_types != ["chat"]):
+            raise ValueError(
+                "teacher: a teacher answers chats for method sft; set method to sft and "
+                "record_types to [chat], or teacher to null"
             )
         return self
 

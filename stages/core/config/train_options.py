@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from stages.core.config.base import Name, Section
+from stages.core.config.base import Count, Name, Section
+from stages.core.config.prompt import Endpoint
 
 OUTPUTS = ("models/tuned", "models/rivals")
 """The folders that training writes."""
@@ -47,6 +48,27 @@ class RewardModel(Section):
 
 Reward = Annotated[MetricScore | RewardModel, Field(discriminator="kind")]
 RewardName = Annotated[str, Field(pattern=r"^[\w-]+$")]
+
+
+class Teacher(Section):
+    """A larger model that answers the training prompts, and whose answers are learned."""
+
+    endpoint: Endpoint
+    """The model behind an endpoint."""
+    system_prompt: str | None
+    """The system message of the teacher. Null keeps the one of the row."""
+    max_new_tokens: Count
+    """How many tokens an answer may have. Rows with a longer answer are left out."""
+
+    @field_validator("endpoint", mode="before")
+    @classmethod
+    def _is_given(cls, value: object) -> object:
+        if value is None:
+            raise ValueError(
+                "distillation needs a teacher to ask; choose prompt/remote=openai or "
+                "prompt/remote=local-server"
+            )
+        return value
 
 
 class LoraPlus(Section):

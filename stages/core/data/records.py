@@ -3,14 +3,19 @@
 Its JSON Schema is `record.schema.json`.
 """
 
+import os
+import weakref
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import orjson
 
 from stages.core.config.base import Kind
-from stages.core.storage.files import read_jsonl, sha256_json
+from stages.core.storage.files import open_output, read_jsonl, sha256_json
 
 Message = dict[str, Any]
 PREPARED = Path("data/prepared")
@@ -97,3 +102,63 @@ def read_records(split: str) -> list[Record]:
         UserError: `prepare` has not run.
     """
     return [Record(**row) for row in read_jsonl(PREPARED / f"{split}.jsonl")]
+
+
+class RecordFile(Sequence[Record]):
+    """Records in a file, each of which is read when it is needed.
+
+    A record takes 16 bytes here. As a Python object it takes a kilobyte and its texts.
+    """
+
+    def __init__(self, file: int, places: np.ndarray) -> None:
+        """Name the file and the lines.
+
+        Args:
+            file: The descriptor of the open file, which the caller may close.
+            places: The first byte of each line and its number of bytes, of shape (records, 2).
+        """
+        self._file = os.dup(file)
+        self._places = places
+        weakref.finalize(self, os.close, self._file)
+
+    @classmethod
+    def open(cls, path: Path) -> "RecordFile":
+        """Find the records in a file of JSON lines.
+
+        Raises:
+            UserError: The file does not exist, so the stage that writes it has not run.
+        """
+        places = array("q")
+        with open_output(path) as file:
+            start = 0
+            for line in file:
+                if line.strip():
+                    places.extend((start, len(line)))
+                start += len(line)
+            return cls(file.fileno(), np.array(places, dtype=np.int64).reshape(-1, 2))
+
+    def select(self, positions: Sequence[int]) -> "RecordFile":
+        """Return the records at these positions, in this order."""
+        return RecordFile(self._file, self._places[np.array(positions, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        """Read a record, or the records of a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start, size = self._places[index].tolist()
+        # Unlike `seek`, this also works in processes that share the open file.
+        return Record.load(os.pread(self._file, size, start))
+
+    def __iter__(self) -> Iterator[Record]:
+        """Read the records in the file's order."""
+        return (self[i] for i in range(len(self)))

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -79,16 +79,26 @@ def _replace(target: Path, partial: Path) -> None:
     remove(aside)
 
 
-def atomic_write(target: Path, data: bytes) -> None:
-    """Write `data` to a temporary file and rename it, so that no reader sees a partial file."""
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which is renamed to `target` after the block.
+
+    If the block raises an exception, the temporary file is removed. No reader sees a partial file.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = temporary_path(target, PARTIAL)
     try:
         with _full_disk_named(target):
-            partial.write_bytes(data)
+            yield partial
             partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def atomic_write(target: Path, data: bytes) -> None:
+    """Write `data` to a temporary file and rename it, so that no reader sees a partial file."""
+    with atomic_file(target) as partial:
+        partial.write_bytes(data)
 
 
 def write_json(target: Path, value: Any) -> None:
@@ -107,18 +117,28 @@ def write_jsonl(target: Path, rows: Iterable[Any]) -> None:
     atomic_write(target, lines or b"\n")
 
 
+def open_output(path: Path) -> BinaryIO:
+    """Open a file that a stage wrote, to read its bytes.
+
+    Raises:
+        UserError: The file does not exist.
+    """
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
+        ) from None
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that a stage wrote.
 
     Raises:
         UserError: The file does not exist.
     """
-    try:
-        return orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
-        ) from None
+    with open_output(path) as file:
+        return orjson.loads(file.read())
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -127,12 +147,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: The file does not exist.
     """
-    try:
-        return [orjson.loads(line) for line in path.read_bytes().splitlines() if line]
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
-        ) from None
+    with open_output(path) as file:
+        return [orjson.loads(line) for line in file.read().splitlines() if line]
 
 
 def sha256_file(path: Path) -> str:

@@ -115,14 +115,21 @@ def get_scenario(
 def _training(scenario: str, prices: Prices, numbers: Mapping[str, Any]) -> tuple[float, float]:
     """Price a training by the hour, or by the token if the price list has a price for that.
 
+    The answers of a teacher are paid for at the prices of the arm `remote`.
+
     Returns:
         The amount and its possible error, because the machine is not always equally fast.
     """
+    asked = numbers.get("teacher", {"prompt_tokens": 0, "completion_tokens": 0})
+    answers = (
+        asked["prompt_tokens"] * prices.remote.per_million_input_tokens
+        + asked["completion_tokens"] * prices.remote.per_million_output_tokens
+    ) / 1e6
     million = prices.tokens.per_million_training_tokens
     if scenario == "tokens" and million is not None:
-        return numbers["tokens"] / 1e6 * million, 0.0
+        return answers + numbers["tokens"] / 1e6 * million, 0.0
     amount = numbers["seconds"] / 3600 * prices.training.per_hour
-    return amount, amount * prices.training.relative_error
+    return answers + amount, amount * prices.training.relative_error
 
 
 def get_labelling(prices: Prices, measured: Measurements) -> float:

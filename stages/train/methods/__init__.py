@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 CLASSES = {
     "sft": ("sft", "Answers"),
+    "distillation": ("distillation", "Distillation"),
     "dpo": ("preferences", "Dpo"),
     "orpo": ("preferences", "Orpo"),
     "kto": ("preferences", "Kto"),
@@ -18,7 +19,10 @@ CLASSES = {
     "multi-label": ("classification", "MultiLabelClassification"),
     "token-classification": ("classification", "TokenClassification"),
 }
-"""The module and the class of each method, and of sequence-classification with several labels."""
+"""The module and the class of each method, and of two methods with another class.
+
+They are sequence-classification with several labels and sft with a teacher.
+"""
 
 
 def get_method(config: "Config", seed: int | None = None) -> "Method":
@@ -28,7 +32,14 @@ def get_method(config: "Config", seed: int | None = None) -> "Method":
         config: The whole configuration.
         seed: The seed of training. None stands for the global seed.
     """
-    kind = "multi-label" if config.train.label_separator else config.train.method
+    train = config.train
+    kind = (
+        "multi-label"
+        if train.label_separator
+        else "distillation"
+        if train.teacher
+        else train.method
+    )
     module, name = CLASSES[kind]
     return getattr(import_module(f"{__name__}.{module}"), name)(
         config, config.seed if seed is None else seed

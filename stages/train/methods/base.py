@@ -1,7 +1,7 @@
 """The interface of a training method. The rest of the stage is the same for all methods."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.loading import CAUSAL, get_model, get_tokenizer
+from stages.train.stored_examples import store_examples
 
 LOSS_TOKENS = 512  # of a row, so that the logits of a large vocabulary take little memory
 
@@ -41,6 +42,8 @@ class Method(ABC):
         self.seed = seed
         self.metadata: dict[str, Any] = {}
         """The facts of this method that `training.json` has in addition to the common ones."""
+        self.numbers: dict[str, Any] = {}
+        """The headline numbers of this method in addition to the common ones."""
         self.replay: Path | None = None
         """The file of the replay rows in the training data, which is saved beside the model."""
         self.base = self.get_base()
@@ -79,12 +82,36 @@ class Method(ABC):
         """Return the arguments that this method sets in addition to those of all methods."""
         return {}
 
+    def get_records(self, records: Sequence[Record], folder: Path) -> Sequence[Record]:
+        """Return the records to learn from. Most methods take those of the data set.
+
+        Args:
+            records: The training records.
+            folder: A folder that all processes of this training see.
+
+        Raises:
+            UserError: The method cannot get the records.
+        """
+        return records
+
+    def get_examples(self, records: Sequence[Record], file: Path | None = None) -> "Dataset":
+        """Create the training examples and store them.
+
+        Args:
+            records: The records.
+            file: The file for the examples. None keeps them in memory.
+
+        Raises:
+            UserError: The method cannot learn from the records, or they exceed the model's limit.
+        """
+        return store_examples(self.make_examples(records), file)
+
     @abstractmethod
-    def get_examples(self, records: Sequence[Record]) -> "Dataset":
-        """Create the training examples, one row for each record or piece of a record.
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield the training examples, one row for each record or piece of a record.
 
         Each row has `row` (the position of the record), `length` (in tokens) and the columns that
-        the trainer needs.
+        the trainer needs. Only `CHUNK` records are encoded at a time.
 
         Raises:
             UserError: The method cannot learn from the records, or they exceed the model's limit.

@@ -3,7 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,10 @@ from stages.core.models.classifier import HEADS, MODEL_CLASSES, Reading, get_lim
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import get_model, get_tokenizer
 from stages.train.methods.base import Method
+from stages.train.stored_examples import in_chunks
 from stages.train.trainers.classification import LabelTrainer, add_adapter
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from stages.train.monitoring.training_progress import TrainingProgress
 
 log = logging.getLogger(__name__)
@@ -99,37 +98,38 @@ class Head(Method):
         """Name the column of the labels, which the trainer cannot find under an adapter."""
         return {"label_names": ["labels"]}
 
-    def get_examples(self, records: Sequence[Record]) -> "Dataset":
-        """Create examples with `input_ids`, `attention_mask` and `labels`.
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield examples with `input_ids`, `attention_mask` and `labels`.
 
         The first call must be with the training rows, because it collects the labels.
 
         Raises:
             UserError: The targets are not labels, or no row has a known label.
         """
-        from datasets import Dataset
-
         self.check_kinds(records)
         split = "validation" if self.labels else "training"
         self.labels = self.labels or self.find_labels(records)
         found: Counter[str] = Counter()
-        readings = read_texts(
-            self.tokenizer, [record.question for record in records], get_limit(self.config)
-        )
-        rows: list[dict[str, Any]] = []
-        for row, (record, reading) in enumerate(zip(records, readings, strict=True)):
+        examples = 0
+        for row, (record, reading) in enumerate(self._read_records(records)):
             found["texts_cut"] += reading.cut
             labels = self.get_labels(record, reading, found)
             if labels is not None:
+                examples += 1
                 ids = {"input_ids": reading.ids, "attention_mask": [1] * len(reading.ids)}
-                rows.append({"row": row, **ids, "labels": labels, "length": len(reading.ids)})
-        if not rows:
+                yield {"row": row, **ids, "labels": labels, "length": len(reading.ids)}
+        if not examples:
             raise UserError(
                 f"no {split} row has a label that a training row has. Provide more rows or change "
                 "the split."
             )
         self._tell(split, found)
-        return Dataset.from_list(rows)
+
+    def _read_records(self, records: Sequence[Record]) -> Iterator[tuple[Record, Reading]]:
+        limit = get_limit(self.config)
+        for chunk in in_chunks(records):
+            texts = [record.question for record in chunk]
+            yield from zip(chunk, read_texts(self.tokenizer, texts, limit), strict=True)
 
     @abstractmethod
     def find_labels(self, records: Sequence[Record]) -> list[str]:

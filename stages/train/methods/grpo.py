@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 
@@ -23,6 +22,7 @@ from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt
 from stages.train.methods.rewards import get_rewards
 from stages.train.monitoring.divergence import RUNAWAY
+from stages.train.stored_examples import in_chunks
 from stages.train.trainers.base import EpochOrder, ResumableTrainerMixin
 from stages.train.trainers.kept_weights import kept_weights
 
@@ -41,36 +41,36 @@ class Grpo(Method):
         rewards = self.config.train.grpo_rewards.values()
         return {"reward_weights": [reward.weight for reward in rewards]}
 
-    def get_examples(self, records: Sequence[Record]) -> Dataset:
-        """Create examples with `prompt` and `record`, the whole record for the metric.
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield examples with `prompt` and `record`, the whole record for the metric.
 
         Raises:
             UserError: A record is of another kind, or a prompt leaves no room for the longest
                 answer.
         """
         self.check_kinds(records)
-        segments = [
-            get_prompt(self.tokenizer, r, self.config.prompt.tuned_system_prompt) for r in records
-        ]
-        lengths = [
-            len(e.ids) for e in encode_segments(self.tokenizer, [[segment] for segment in segments])
-        ]
+        limit = self.config.model.max_length
         answer = self.config.train.args.get("max_completion_length") or 0
-        check_lengths(
-            records, [length + answer for length in lengths], self.config.model.max_length
-        )
-        rows = zip(records, segments, lengths, strict=True)
-        return Dataset.from_list(
-            [
-                {
-                    "row": row,
-                    "prompt": segment.text,
-                    "record": record.dump().decode(),
-                    "length": length,
-                }
-                for row, (record, segment, length) in enumerate(rows)
-            ]
-        )
+        too_long: list[tuple[str, int]] = []
+        for row, (record, prompt, length) in enumerate(self._encode(records)):
+            if length + answer > limit:
+                too_long.append((record.id, length + answer))
+            yield {
+                "row": row,
+                "prompt": prompt,
+                "record": record.dump().decode(),
+                "length": length,
+            }
+        check_lengths(too_long, limit)
+
+    def _encode(self, records: Sequence[Record]) -> Iterator[tuple[Record, str, int]]:
+        """Yield each record, the text of its prompt and the number of its tokens."""
+        instruction = self.config.prompt.tuned_system_prompt
+        for chunk in in_chunks(records):
+            segments = [get_prompt(self.tokenizer, record, instruction) for record in chunk]
+            encoded = encode_segments(self.tokenizer, [[segment] for segment in segments])
+            for record, segment, example in zip(chunk, segments, encoded, strict=True):
+                yield record, segment.text, len(example.ids)
 
     def get_row_ids(self, row: dict[str, Any]) -> list[int]:
         """Return the token ids of the prompt."""

@@ -1,6 +1,6 @@
 """Token ids of prompts and their answers, for methods that learn from judged answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from stages.core.data.prompts import (
 from stages.core.data.records import Message, Record
 from stages.train.examples import check_lengths
 from stages.train.methods.base import Method
+from stages.train.stored_examples import in_chunks
 
 Ids = list[int]
 
@@ -49,13 +50,25 @@ class Judged(Method):
 
     def encode(
         self, records: Sequence[Record], answers: Callable[[Record], list[Message]]
-    ) -> list[list[Ids]]:
-        """Return for each record the token ids of its prompt and of each of its answers.
+    ) -> Iterator[tuple[Record, list[Ids]]]:
+        """Yield each record with the token ids of its prompt and of each of its answers.
 
         Raises:
             UserError: A record is of another kind, or is too long with one of its answers.
         """
         self.check_kinds(records)
+        limit = self.config.model.max_length
+        too_long: list[tuple[str, int]] = []
+        for chunk in in_chunks(records):
+            for record, row in zip(chunk, self._encode(chunk, answers), strict=True):
+                if get_length(row) > limit:
+                    too_long.append((record.id, get_length(row)))
+                yield record, row
+        check_lengths(too_long, limit)
+
+    def _encode(
+        self, records: Sequence[Record], answers: Callable[[Record], list[Message]]
+    ) -> list[list[Ids]]:
         tokenizer = self.tokenizer
         instruction = self.config.prompt.tuned_system_prompt
         parts = [
@@ -68,6 +81,4 @@ class Judged(Method):
         encoded = iter(
             encode_segments(tokenizer, [[segment] for part in parts for segment in part])
         )
-        rows = [[next(encoded).ids for _ in part] for part in parts]
-        check_lengths(records, [get_length(row) for row in rows], self.config.model.max_length)
-        return rows
+        return [[next(encoded).ids for _ in part] for part in parts]

@@ -7,12 +7,13 @@ kto learns from single answers.
 import copy
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from datasets import Dataset, disable_progress_bars
+from datasets import disable_progress_bars
 from transformers import set_seed
 from trl import DPOConfig, KTOConfig, RewardConfig
 
@@ -20,6 +21,7 @@ from stages.core.data.records import Record
 from stages.core.models.loading import get_model
 from stages.train.examples import IGNORED
 from stages.train.methods.judged_answers import Ids, Judged, get_length
+from stages.train.stored_examples import read_numbers
 from stages.train.trainers.preferences import (
     DpoTrainer,
     KtoTrainer,
@@ -38,15 +40,11 @@ BALANCE = (1.0, 4 / 3)
 class Pairs(Judged):
     """A method that learns from pairs of answers."""
 
-    def get_examples(self, records: Sequence[Record]) -> Dataset:
-        """Create one example per pair, with the columns that `get_columns` returns."""
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield one example per pair, with the columns that `get_columns` returns."""
         rows = self.encode(records, lambda record: [record.messages[-1], record.rejected or {}])
-        return Dataset.from_list(
-            [
-                {"row": i, **self.get_columns(*row), "length": get_length(row)}
-                for i, row in enumerate(rows)
-            ]
-        )
+        for i, (_, row) in enumerate(rows):
+            yield {"row": i, **self.get_columns(*row), "length": get_length(row)}
 
     @abstractmethod
     def get_columns(self, prompt: Ids, chosen: Ids, rejected: Ids) -> dict[str, Any]:
@@ -184,23 +182,17 @@ class Kto(Judged):
         """
         return {"max_length": None, "precompute_ref_log_probs": False}
 
-    def get_examples(self, records: Sequence[Record]) -> Dataset:
-        """Create examples with the prompt, the answer and whether the answer is wanted."""
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield examples with the prompt, the answer and whether the answer is wanted."""
         rows = self.encode(records, lambda record: record.messages[-1:])
-        return Dataset.from_list(
-            [
-                {
-                    "row": i,
-                    "prompt_ids": row[0],
-                    "completion_ids": row[1],
-                    "label": label,
-                    "length": get_length(row),
-                }
-                for i, (row, label) in enumerate(
-                    zip(rows, [bool(record.desirable) for record in records], strict=True)
-                )
-            ]
-        )
+        for i, (record, row) in enumerate(rows):
+            yield {
+                "row": i,
+                "prompt_ids": row[0],
+                "completion_ids": row[1],
+                "label": bool(record.desirable),
+                "length": get_length(row),
+            }
 
     def get_row_ids(self, row: dict[str, Any]) -> Ids:
         """Return the prompt with its answer."""
@@ -208,7 +200,7 @@ class Kto(Judged):
 
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> KtoTrainer:
         """Create the trainer with the base model as the reference."""
-        warn_about_imbalance(common["train_dataset"]["label"], common["args"])
+        warn_about_imbalance(read_numbers(common["train_dataset"], "label"), common["args"])
         return KtoTrainer(ref_model=get_reference(**common), progress=progress, **common)
 
 
@@ -221,10 +213,10 @@ def get_reference(model: Any, args: Any, peft_config: Any, **_: Any) -> Any:
     return None if peft_config or args.precompute_ref_log_probs else copy.deepcopy(model)
 
 
-def warn_about_imbalance(labels: Sequence[bool], args: KTOConfig) -> None:
+def warn_about_imbalance(labels: np.ndarray, args: KTOConfig) -> None:
     """Warn if wanted and unwanted rows do not have about the same weight, and say what to set."""
-    wanted = sum(labels)
-    unwanted = len(labels) - sum(labels)
+    wanted = int(labels.sum())
+    unwanted = len(labels) - wanted
     even = unwanted * args.undesirable_weight / max(wanted, 1)
     least, most = (round(bound * even, 2) for bound in BALANCE)
     if unwanted and not least <= args.desirable_weight <= most:

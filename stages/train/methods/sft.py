@@ -1,6 +1,6 @@
 """Supervised fine-tuning on the answers of chats or on plain text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,9 @@ from stages.core.planning.auto import AUTO
 from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.train.examples import check_lengths, make_example
 from stages.train.methods.base import Method
+from stages.train.stored_examples import in_chunks
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import Trainer
 
     from stages.train.monitoring.training_progress import TrainingProgress
@@ -37,30 +37,31 @@ class Answers(Method):
         """Skip TRL's tokenization, because `get_examples` tokenizes prompts as generation does."""
         return {"dataset_kwargs": {"skip_prepare_dataset": True}}
 
-    def get_examples(self, records: Sequence[Record]) -> "Dataset":
-        """Create examples with `input_ids` and `labels`.
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield examples with `input_ids` and `labels`.
 
         Plain text is cut into pieces of `model.max_length` tokens.
 
         Raises:
             UserError: A record is of another kind, or a chat is longer than the limit.
         """
-        from datasets import Dataset
-
         self.check_kinds(records)
         limit = self.config.model.max_length
-        instruction = self.config.prompt.tuned_system_prompt
-        chats = [split_record(self.tokenizer, record, instruction) for record in records]
-        rows: list[dict[str, Any]] = []
-        for row, (record, (ids, trained)) in enumerate(
-            zip(records, encode_segments(self.tokenizer, chats), strict=True)
-        ):
+        too_long: list[tuple[str, int]] = []
+        for row, (record, (ids, trained)) in enumerate(self._encode(records)):
             size = limit if record.kind == "text" else len(ids)
+            if size > limit:
+                too_long.append((record.id, size))
             for start in range(0, len(ids), size):
                 piece = Example(ids[start : start + size], trained[start : start + size])
-                rows.append({"row": row, **make_example(piece)})
-        check_lengths([records[row["row"]] for row in rows], [row["length"] for row in rows], limit)
-        return Dataset.from_list(rows)
+                yield {"row": row, **make_example(piece)}
+        check_lengths(too_long, limit)
+
+    def _encode(self, records: Sequence[Record]) -> Iterator[tuple[Record, Example]]:
+        instruction = self.config.prompt.tuned_system_prompt
+        for chunk in in_chunks(records):
+            chats = [split_record(self.tokenizer, record, instruction) for record in chunk]
+            yield from zip(chunk, encode_segments(self.tokenizer, chats), strict=True)
 
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "Trainer":
         """Create TRL's `SFTTrainer`, which runs in micro-batches here."""

@@ -31,9 +31,10 @@ class Validation:
         self._tokenizer = tokenizer
         self._metrics = Metrics([best.metric], {best.metric: best.options})
         self.name = best.metric
-        self._records = random.Random(config.seed).sample(
-            list(records), min(best.eval_rows, len(records))
+        drawn = random.Random(config.seed).sample(
+            range(len(records)), min(best.eval_rows, len(records))
         )
+        self._records = [records[i] for i in drawn]
         instruction = config.prompt.tuned_system_prompt
         self._prompts = [
             encode_prompt(tokenizer, build_prompt(record, instruction), record.tools)

@@ -19,13 +19,14 @@ from stages.core.config.train_options import LoraPlus, Muon
 from stages.core.storage.files import write_json
 from stages.train.monitoring.checkpoints import COMPLETE_MARKER
 from stages.train.monitoring.training_progress import TrainingProgress
+from stages.train.stored_examples import read_numbers
 from stages.train.trainers.optimizers import create_optimizer
 from stages.train.trainers.weight_names import keep_names
 
 if TYPE_CHECKING:
     from stages.train.monitoring.validation import Validation
 
-EXTRA = ("row", "length")  # columns of the examples that are not inputs of a model
+EXTRA = ("row", "length", "targets")  # columns of the examples that are not inputs of a model
 
 
 class EpochOrder(Sampler[int]):
@@ -242,7 +243,7 @@ class ResumableTrainerMixin:
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self.order = EpochOrder(
             len(dataset),
-            list(dataset["length"]) if grouped else None,
+            read_numbers(dataset, "length").tolist() if grouped else None,
             batch,
             args.seed,
             shuffle=args.train_sampling_strategy != "sequential",

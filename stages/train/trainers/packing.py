@@ -9,6 +9,7 @@ would cost a third more tokens. `varlen_attention` attends within the packed row
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from heapq import heapreplace
 from itertools import accumulate
 from typing import Any
 
@@ -137,11 +138,11 @@ def pack(lengths: Sequence[int], limit: int) -> list[list[int]]:
     fewest = -(-sum(min(length, limit) for length in lengths) // limit)
     for count in range(fewest, len(lengths) + 1):
         parts: list[list[int]] = [[] for _ in range(count)]
-        sizes = [0] * count
+        sizes = [(0, part) for part in range(count)]  # a heap
         for i in order:
-            emptiest = sizes.index(min(sizes))
+            size, emptiest = sizes[0]
             parts[emptiest].append(i)
-            sizes[emptiest] += lengths[i]
-        if all(size <= limit or len(part) == 1 for size, part in zip(sizes, parts, strict=True)):
+            heapreplace(sizes, (size + lengths[i], emptiest))
+        if all(size <= limit or len(parts[part]) == 1 for size, part in sizes):
             break
     return parts

@@ -20,6 +20,7 @@ from trl import SFTTrainer
 
 from stages.core.models.generation import batches
 from stages.train.examples import IGNORED
+from stages.train.stored_examples import read_numbers
 from stages.train.trainers.base import ResumableTrainerMixin
 from stages.train.trainers.packing import RowNoise, get_offsets, join, joined_rows, pack
 from stages.train.trainers.row_attention import PER_ROW
@@ -128,8 +129,8 @@ class TokenBudget(SFTTrainer):
         # A schedule-free optimizer then puts the averaged weights in place, as in transformers.
         if callable(getattr(self.optimizer, "eval", None)):
             self.optimizer.eval()
-        rows = [dataloader.dataset[i] for i in range(len(dataloader.dataset))]
-        parts = self._divide([len(row["input_ids"]) for row in rows])
+        rows = dataloader.dataset
+        parts = self._divide(read_numbers(rows, "length").tolist())
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         rank = self.args.process_index
         world = self.args.world_size

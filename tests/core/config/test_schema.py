@@ -20,6 +20,7 @@ REQUIRED = {
     "model=hub": ["model.source.id=org/name"],
     "prompt/remote=openai": ["prompt.remote.model=name"],
     "prompt/remote=local-server": ["prompt.remote.model=name"],
+    "train=distill": ["prompt/remote=local-server", "prompt.remote.model=name"],
     "train/encoder=hub": ["train=sequence-classification", "train.encoder.source.id=org/name"],
     "train/encoder=minilm": ["train=sequence-classification"],
     "train/encoder=tiny-random": ["train=token-classification"],

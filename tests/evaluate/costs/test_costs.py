@@ -142,6 +142,17 @@ def test_break_even_by_hand():
     )
 
 
+def test_the_answers_of_a_teacher_are_paid_before_training():
+    asked = {"prompt_tokens": 2_000_000, "completion_tokens": 500_000}
+    remote = FREE | {"per_million_input_tokens": 1.5, "per_million_output_tokens": 8.0}
+    distilled = {"tuned": TRAINING | {"teacher": asked}}
+    for scenario in ("batches", "tokens"):
+        plain = costs(scenario=scenario, remote=remote).training
+        assert costs(scenario=scenario, remote=remote, training=distilled).training == (
+            pytest.approx(plain + 7.0)
+        )
+
+
 def test_the_break_even_holds_what_training_may_take_at_another_hour():
     measured = Measurements(ARMS, {"tuned": TRAINING}, STEADY, training_rows=200, right=None)
     prices = Prices(**PRICES | {"training": PRICES["training"] | {"relative_error": 0.1}})
