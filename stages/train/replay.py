@@ -75,7 +75,7 @@ def mix_replay(
     encoded = encode_rows(method, rows)
     order = np.array(draw_rows(rows, facts["shares"], wanted, method.config.seed))
     task, replayed = get_loss_weights(
-        settings.fraction,
+        settings.loss_fraction or settings.fraction,
         int(read_numbers(examples, "targets").sum()),
         int(np.array([row["targets"] for row in encoded])[order].sum()),
     )
@@ -103,7 +103,7 @@ def get_loss_weights(share: float, task: int, replay: int) -> tuple[float, float
     The mean weight over all target tokens is 1.
 
     Args:
-        share: The share of the replay rows, `train.replay.fraction`.
+        share: The share of the loss that the replay rows get.
         task: The target tokens of the task's examples.
         replay: The target tokens of the replay rows of an epoch.
     """

@@ -41,10 +41,10 @@ PART = 32  # questions that are sampled together
 TEMPERATURE = 1.0
 TOP_P = 0.95
 QUESTION_TOKENS = 96  # a question that has not ended by then is left out
-# Longer answers are cut here. SmolLM2-135M ended 7 of 27 answers within 192 tokens, and most of
-# these 7 were refusals. Keeping only whole answers would teach the model to refuse, and would take
-# ten times as long.
-ANSWER_TOKENS = 64
+# Longer answers are cut here. The first tokens decide whether a model answers or does the task, and
+# short rows are written and learned faster. SmolLM2-135M ended 7 of 27 answers within 192 tokens, and
+# most of these 7 were refusals. Keeping only whole answers would teach the model to refuse.
+ANSWER_TOKENS = 24
 SHORTEST = 8  # characters; shorter questions are left out
 PATIENCE = 4  # the writer gives up after sampling this many questions per wanted row
 

@@ -77,7 +77,7 @@ def test_the_base_model_writes_questions_and_its_own_answers(method, workspace):
     tokenizer = found.tokenizer
     for row, learned in zip(rows[:3], encode_rows(found, rows), strict=False):
         prompt = torch.tensor([encode_prompt(tokenizer, row.messages[:1])])
-        said = model.generate(prompt, do_sample=False, max_new_tokens=64)[0, prompt.shape[1] :]
+        said = model.generate(prompt, do_sample=False, max_new_tokens=24)[0, prompt.shape[1] :]
         assert learned["input_ids"] == [*prompt[0].tolist(), *said.tolist()]
         assert [token for token in learned["labels"] if token != IGNORED] == said.tolist()
         assert tokenizer.decode(said, skip_special_tokens=True) == row.messages[1]["content"]
@@ -136,11 +136,13 @@ def test_the_share_is_that_of_all_rows_and_few_rows_are_repeated(method, prepare
     assert facts["tokens_an_epoch"] == sum(examples["length"][24:])
 
 
-def test_the_share_is_that_of_the_loss_too_however_long_the_answers_are(
-    method, prepared, workspace
+@pytest.mark.parametrize(("given", "share"), [("null", 0.25), (0.6, 0.6)])
+def test_the_share_of_the_loss_is_right_however_long_the_answers_are(
+    method, prepared, workspace, given, share
 ):
     overrides = (
         "train.replay.fraction=0.25",
+        f"train.replay.loss_fraction={given}",
         "train.replay.rows=4",
         "train.args.learning_rate=1e-3",
         "train=full",
@@ -155,7 +157,8 @@ def test_the_share_is_that_of_the_loss_too_however_long_the_answers_are(
     def mean(part):
         return trainer.evaluate(part.remove_columns("weight"))["eval_loss"]
 
-    expected = 0.75 * mean(rows.select(range(24))) + 0.25 * mean(rows.select(range(24, len(rows))))
+    task = mean(rows.select(range(24)))
+    expected = (1 - share) * task + share * mean(rows.select(range(24, len(rows))))
     trainer.create_optimizer()
     batch = LeftPadding(found.tokenizer.pad_token_id)(
         [{key: row[key] for key in ("input_ids", "labels", "weight")} for row in rows]

@@ -87,8 +87,9 @@ class Replay(Section):
     """
 
     fraction: Annotated[float, Field(ge=0, lt=1)]
-    """The replay rows' share of all rows in an epoch, and of the loss regardless of their lengths.
-    0 means no replay rows."""
+    """The replay rows' share of all rows in an epoch. 0 means no replay rows."""
+    loss_fraction: Annotated[float, Field(gt=0, lt=1)] | None
+    """The replay rows' share of the loss, however long their answers are. Null means `fraction`."""
     source: Name
     """Where the replay rows come from. With `self` the base model writes them. Otherwise it is a
     JSONL file of chats, or a folder of such files. These chats keep their own system messages."""

@@ -29,8 +29,8 @@ CPU_TOKENS = 768  # what `train.micro_batch_tokens=auto` means on a CPU
 RECOMPUTES = ("gradient_checkpointing", "activation_checkpointing")
 # Tokens of a replay row of the default model (`stages/train/replay_writer.py`), and tokens of its
 # answer.
-REPLAY_TOKENS = 125
-REPLAY_TRAINED = 61
+REPLAY_TOKENS = 65
+REPLAY_TRAINED = 24
 # AdamW keeps weight, gradient and two moments in float32 (Rajbhandari et al., "ZeRO", 2020).
 OPTIMIZER_BYTES = 16
 MOMENT_BYTES_8BIT = 2  # of two moments (Dettmers et al., "8-bit optimizers", 2022)
