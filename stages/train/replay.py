@@ -5,7 +5,6 @@ Unlike the rows of the task they keep their own system messages. No instruction 
 """
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from stages.core.data.end_tokens import get_last_special, get_turn_end
 from stages.core.data.prompts import Segment, encode_segments, split_chat
 from stages.core.data.records import Record
 from stages.core.data.templates import TemplateError, render
-from stages.core.environment.processes import is_main
+from stages.core.environment.processes import write_once
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 FILE = "replay.jsonl"
 FACTS = "replay.json"
-POLL_SECONDS = 0.5  # between checks whether the first process has written the rows
 
 
 def mix_replay(
@@ -63,12 +61,12 @@ def mix_replay(
         return examples, ids
     from datasets import Dataset, concatenate_datasets
 
-    if is_main() and not (folder / FILE).exists():
+    def write() -> None:
         rows, facts = _get_rows(method, records, wanted)
         write_json(folder / FACTS, facts)
         write_jsonl(folder / FILE, rows)  # written last, because the other processes wait for it
-    while not (folder / FILE).exists():  # if the first process fails, the launcher ends this one
-        time.sleep(POLL_SECONDS)
+
+    write_once(folder / FILE, write)
     settings = method.config.train.replay
     facts = read_json(folder / FACTS)
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]

@@ -12,13 +12,14 @@ from safetensors.torch import load_file
 
 from stages.core.config.schema import parse
 from stages.core.data.prompts import encode_prompt
+from stages.core.environment import processes
 from stages.core.errors import UserError
 from stages.core.models.base_models import get_base_model
 from stages.core.models.loading import TUNED, get_model, get_tokenizer
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_jsonl
 from stages.core.tracking.tracker import Tracker
-from stages.train import replay, replay_writer
+from stages.train import replay_writer
 from stages.train.__main__ import main
 from stages.train.build_trainer import get_trainer
 from stages.train.examples import IGNORED, LeftPadding
@@ -369,7 +370,7 @@ def test_a_second_process_waits_for_the_first_ones_rows(config, prepared, worksp
         target=lambda: found.append(mixed(second, prepared["train"], workspace))
     )
     looked = threading.Event()
-    monkeypatch.setattr(replay, "time", SimpleNamespace(sleep=lambda _: looked.set()))
+    monkeypatch.setattr(processes, "time", SimpleNamespace(sleep=lambda _: looked.set()))
     waiting.start()
     assert looked.wait(30) and not (workspace / FILE).exists()
     os.environ["RANK"] = "0"

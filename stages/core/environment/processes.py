@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ WORKER = "TUNEPROOF_WORKER"
 RUNS = "TUNEPROOF_RUNS"
 # accelerate sets these to `true` in the workers that it starts if they share the weights.
 SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-SECOND = 1  # between two looks at whether DVC still runs
+SECOND = 1  # between two looks at whether DVC still runs, or a file is there
 WORKER_COMMAND = "queue-worker"  # of dvc exp; the name of the worker follows
 
 
@@ -42,6 +42,21 @@ def is_worker() -> bool:
 def is_main() -> bool:
     """Return whether this process writes files, tracks and logs; all others only compute."""
     return not is_worker() or os.environ.get("RANK", "0") == "0"
+
+
+def write_once(file: Path, write: Callable[[], None]) -> None:
+    """Let the first process write a file that all of them read, and the others wait for it.
+
+    If the first process fails, the launcher ends the waiting ones.
+
+    Args:
+        file: The file. If it exists, nothing is written.
+        write: Writes the file, whole or not at all.
+    """
+    if is_main() and not file.exists():
+        write()
+    while not file.exists():
+        time.sleep(SECOND)
 
 
 def get_runs() -> list[str]:

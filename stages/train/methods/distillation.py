@@ -6,7 +6,6 @@ targets of validation and test rows stay those of the data set. This is distilla
 """
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from stages.core.data.prompts import build_prompt
 from stages.core.data.records import Message, Record, RecordFile
 from stages.core.data.thoughts import drop_thought
 from stages.core.endpoint.requests import Reply, Request, chat
-from stages.core.environment.processes import is_main
+from stages.core.environment.processes import write_once
 from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.files import read_json, sha256_file, write_json, write_jsonl
 from stages.train.methods.sft import Answers
@@ -28,7 +27,6 @@ log = logging.getLogger(__name__)
 FILE = "teacher.jsonl"
 FACTS = "teacher.json"
 SECTION = "train.teacher.endpoint"
-POLL_SECONDS = 0.5  # between checks whether the first process has written the rows
 
 
 class Distillation(Answers):
@@ -52,12 +50,13 @@ class Distillation(Answers):
             log.info("The dry run asks no teacher and takes the targets of the data set.")
             return records
         file = folder / FILE
-        if is_main() and not file.exists():
+
+        def write() -> None:
             learned, facts = self._ask(records)
             write_json(folder / FACTS, facts)
             write_jsonl(file, learned)  # written last, because the other processes wait for it
-        while not file.exists():  # if the first process fails, the launcher ends this one
-            time.sleep(POLL_SECONDS)
+
+        write_once(file, write)
         facts = read_json(folder / FACTS)
         self.metadata["teacher"] = {**facts, "sha256": sha256_file(file)}
         self.numbers["teacher"] = {
