@@ -2,13 +2,11 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 
 import pytest
-from omegaconf import OmegaConf
 
 from stages.core.tracking.tracker import STAGES
 from stages.core.tracking.view import DECISIVE
@@ -16,17 +14,6 @@ from tests.pipeline.runs import get_files, get_runs
 
 SMOKE = ("dvc", "exp", "run", "-S", "experiment=smoke")
 pytestmark = pytest.mark.pipeline
-
-MINE = """# A person's own file of rivals: a classifier, and every weight of the base model.
-defaults:
-  - /train@classifier: sequence-classification
-  - /train/encoder@classifier: tiny-random
-  - /train/launcher@classifier.launcher: single
-  - /train@whole: full
-  - /train/launcher@whole.launcher: single
-classifier: { args: { num_train_epochs: 1 } }
-whole: { args: { max_steps: 2, logging_steps: 1, warmup_steps: 0 } }
-"""
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +25,6 @@ def run(clone):
 
 def looks(folder):
     return {path.name: path.read_bytes() for path in (folder / "data/test_looks").glob("*/*.json")}
-
-
-def list_changed(clone, key, value):
-    """Return the stages that DVC would run because of another value in `params.yaml`."""
-    path = clone.folder / "params.yaml"
-    before = path.read_text()
-    params = OmegaConf.create(before)
-    OmegaConf.update(params, key, value)
-    OmegaConf.save(params, path)
-    said = clone("dvc", "status")
-    path.write_text(before)
-    return {line[:-1] for line in said.splitlines() if re.match(r"\S+:$", line)}
 
 
 def test_everything_is_there_and_one_mlflow_run_carries_it(run):
@@ -183,34 +158,6 @@ def test_a_queued_sweep_runs_what_changed_in_copies_and_shares_the_store_and_the
     assert after.items() > before.items() and len(after) == len(before) + 2
     run("dvc", "exp", "apply", "first")
     assert looks(run.folder) == after
-
-
-def test_rivals_are_stages_of_their_own_and_everything_can_be_repeated(run):
-    (run.folder / "conf/rivals/mine.yaml").write_text(MINE)
-    said = run(*SMOKE, "-S", "rivals=mine", "-S", "train.seeds=[43]", "-n", "rivals")
-    ran = {stage for stage in STAGES if f"Running stage '{stage}'" in said}
-    assert ran == {"train", "evaluate", "register"}
-    names = set(json.loads((run.folder / "reports/verdict.json").read_text())["arms"])
-    assert {"tuned", "classifier", "whole"} <= names
-    assert (run.folder / "predictions/seeds/tuned/43.jsonl").exists()
-    assert "metrics/whole.json" in get_files(run.folder, get_runs(run.folder)["rivals"])
-    assert "Data and pipelines are up to date" in run("dvc", "repro")
-    assert list_changed(run, "rivals.whole.args.learning_rate", 1e-4) == {
-        "rivals@whole",
-        "evaluate",
-        "register",
-    }
-    said = run(sys.executable, "-m", "tools.repeat", "rivals")
-    assert (
-        "models/rivals/whole/model.safetensors" in said
-        and " files are the same." in said
-        and "different" not in said
-    )
-    (run.folder / "conf/rivals/mine.yaml").unlink()
-    said = run(*SMOKE)  # the first experiment again
-    assert not [stage for stage in STAGES if f"Running stage '{stage}'" in said]
-    assert not list((run.folder / "models/rivals").iterdir())
-    assert "Data and pipelines are up to date" in run("dvc", "repro")
 
 
 def test_a_server_that_is_away_is_a_warning(run):
