@@ -14,6 +14,7 @@ good one of them is.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,14 @@ DATA = ("question-types", "food")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "none": (),
     **{f"replay {n} %": (f"train.replay.fraction={n / 100}",) for n in (5, 10, 20, 40)},
+    "replay 25 %, 60 % of the loss": (
+        "train.replay.fraction=0.25",
+        "train.replay.loss_fraction=0.6",
+    ),
+    "replay 40 %, 70 % of the loss": (
+        "train.replay.fraction=0.4",
+        "train.replay.loss_fraction=0.7",
+    ),
     "half the rate": ("train.args.learning_rate=5e-4",),
     "a tenth of the rate": ("train.args.learning_rate=1e-4",),
     "attention alone": ("train.adapter.target_modules=[q_proj,k_proj,v_proj,o_proj]",),
@@ -70,7 +79,8 @@ def main() -> None:
 
 def get_file(data: str, variant: str) -> Path:
     """Return the file with the result of a variant."""
-    return RESULTS / data / f"{variant.replace(' ', '-').replace('%', 'percent')}.json"
+    name = re.sub(r"\W+", "-", variant)
+    return RESULTS / data / f"{name}.json"
 
 
 def measure(data: str, variant: str, seeds: Sequence[int]) -> None:
