@@ -121,7 +121,7 @@ def summarize(name: str, result: dict[str, Any], none: dict[str, Any]) -> dict[s
         "variant": name,
         "seeds": str(len(quality)),
         "quality": f"{value.value:.3f} ({value.ci_low:.3f} to {value.ci_high:.3f})",
-        "of the gain": f"{(value.value - none['prompt']) / gain:.0%}",
+        "of the gain": f"{(value.value - none['prompt']) / gain:.0%}" if gain > 0 else "no gain",
         "suite": f"{estimate_metric(suite, CONFIDENCE).value:.3f}",
         "change": f"{lost.value:+.3f} ({lost.ci_low:+.3f} to {lost.ci_high:+.3f})",
         "without system": f"{np.mean(without_system):.3f}",
