@@ -115,7 +115,10 @@ def summarize(name: str, result: dict[str, Any], none: dict[str, Any]) -> dict[s
     value = estimate_metric(quality, CONFIDENCE)
     gain = estimate_metric(_read(none, "quality"), CONFIDENCE).value - none["prompt"]
     after = np.mean([model["nats"] for model in result["seeds"].values()])
-    without_system = [model["without_system"] for model in result["seeds"].values()]
+    # It is empty if the chat template adds no system message of its own.
+    without_system = [
+        right for model in result["seeds"].values() for right in model["without_system"]
+    ]
     seconds = np.mean([model["seconds"] for model in result["seeds"].values()])
     return {
         "variant": name,
@@ -124,7 +127,7 @@ def summarize(name: str, result: dict[str, Any], none: dict[str, Any]) -> dict[s
         "of the gain": f"{(value.value - none['prompt']) / gain:.0%}" if gain > 0 else "no gain",
         "suite": f"{estimate_metric(suite, CONFIDENCE).value:.3f}",
         "change": f"{lost.value:+.3f} ({lost.ci_low:+.3f} to {lost.ci_high:+.3f})",
-        "without system": f"{np.mean(without_system):.3f}",
+        "without system": f"{np.mean(without_system):.3f}" if without_system else "the same",
         "perplexity": f"times {np.exp(after - result['base']['nats']):.2f}",
         "training": f"{seconds:.0f} s",
     }
