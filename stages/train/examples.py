@@ -1,6 +1,6 @@
 """Training examples, checks of their lengths and their collation into batches."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,22 +14,21 @@ IGNORED = -100  # the label that the cross-entropy of PyTorch ignores
 SHOWN = 5  # rows that a message names
 
 
-def check_lengths(rows: Iterable[tuple[str, int]], limit: int) -> None:
-    """Check that no record has more than `limit` tokens.
+def refuse_too_long(rows: Sequence[tuple[str, int]], limit: int) -> None:
+    """Refuse records that have more than `limit` tokens.
 
     Args:
-        rows: The id of each record and its length in tokens.
+        rows: The id and the number of tokens of each record that is too long.
         limit: The model's limit.
 
     Raises:
-        UserError: Some records are longer. The message names the first ones.
+        UserError: There are such records. The message names the first ones.
     """
-    too_long = [f"{name} ({length} tokens)" for name, length in rows if length > limit]
-    if too_long:
+    if rows:
+        shown = ", ".join(f"{name} ({length} tokens)" for name, length in rows[:SHOWN])
         raise UserError(
-            f"{len(too_long)} training row(s) are longer than model.max_length={limit}: "
-            f"{', '.join(too_long[:SHOWN])}. Run `dvc repro prepare`, which finds these rows and "
-            "says what to do."
+            f"{len(rows)} training row(s) are longer than model.max_length={limit}: {shown}. Run "
+            "`dvc repro prepare`, which finds these rows and says what to do."
         )
 
 

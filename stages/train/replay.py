@@ -110,7 +110,7 @@ def get_loss_weights(share: float, task: int, replay: int) -> tuple[float, float
 
 
 def encode_rows(method: "Method", rows: Sequence[ReplayRow]) -> list[dict[str, Any]]:
-    """Create an example with `input_ids`, `labels` and `length` for each row.
+    """Create an example with `input_ids`, `labels`, `length` and `targets` for each row.
 
     Raises:
         UserError: The chat template rejects a row, or a row is longer than the model's limit.
@@ -133,8 +133,8 @@ def _get_rows(
     method: "Method", records: Sequence[Record], count: int
 ) -> tuple[list[ReplayRow], dict[str, Any]]:
     settings = method.config.train.replay
-    shares = get_shares(settings.source, settings.weights)
     files = list_chat_files(settings.source)
+    shares = get_shares(files, settings.weights)
     facts: dict[str, Any] = {
         "source": settings.source,
         "fraction": settings.fraction,

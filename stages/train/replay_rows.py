@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from stages.core.data.chat_files import SELF, list_chat_files
+from stages.core.data.chat_files import SELF
 from stages.core.data.records import Message
 from stages.core.errors import UserError
 from stages.core.storage.files import sha256_json
@@ -26,11 +26,11 @@ class ReplayRow:
     """`self`, or the name of the file that the row comes from, without its suffix."""
 
 
-def get_shares(source: str, weights: Mapping[str, float]) -> dict[str, float]:
+def get_shares(files: Mapping[str, Path], weights: Mapping[str, float]) -> dict[str, float]:
     """Return the share of all replay rows that each source has.
 
     Args:
-        source: `train.replay.source`.
+        files: The files from `list_chat_files`.
         weights: `train.replay.weights`. Without weights all files have the same share.
 
     Returns:
@@ -39,7 +39,6 @@ def get_shares(source: str, weights: Mapping[str, float]) -> dict[str, float]:
     Raises:
         UserError: The weights do not name all files, name a file that does not exist, or are all 0.
     """
-    files = list_chat_files(source)
     given = weights or dict.fromkeys(files or [SELF], 1.0)
     total = sum(given.values())
     if not files.keys() <= given.keys() or not given.keys() <= {*files, SELF} or not total:

@@ -17,7 +17,7 @@ from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.models.generation import add_end_tokens
-from stages.train.examples import check_lengths
+from stages.train.examples import refuse_too_long
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_prompt
 from stages.train.methods.rewards import get_rewards
@@ -61,7 +61,7 @@ class Grpo(Method):
                 "record": record.dump().decode(),
                 "length": length,
             }
-        check_lengths(too_long, limit)
+        refuse_too_long(too_long, limit)
 
     def _encode(self, records: Sequence[Record]) -> Iterator[tuple[Record, str, int]]:
         """Yield each record, the text of its prompt and the number of its tokens."""

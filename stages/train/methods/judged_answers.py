@@ -12,7 +12,7 @@ from stages.core.data.prompts import (
     split_record,
 )
 from stages.core.data.records import Message, Record
-from stages.train.examples import check_lengths
+from stages.train.examples import refuse_too_long
 from stages.train.methods.base import Method
 from stages.train.stored_examples import in_chunks
 
@@ -64,7 +64,7 @@ class Judged(Method):
                 if get_length(row) > limit:
                     too_long.append((record.id, get_length(row)))
                 yield record, row
-        check_lengths(too_long, limit)
+        refuse_too_long(too_long, limit)
 
     def _encode(
         self, records: Sequence[Record], answers: Callable[[Record], list[Message]]

@@ -8,7 +8,7 @@ from stages.core.data.prompts import Example, encode_segments, split_record
 from stages.core.data.records import Record
 from stages.core.planning.auto import AUTO
 from stages.core.planning.model_dimensions import get_model_dimensions
-from stages.train.examples import check_lengths, make_example
+from stages.train.examples import make_example, refuse_too_long
 from stages.train.methods.base import Method
 from stages.train.stored_examples import in_chunks
 
@@ -55,7 +55,7 @@ class Answers(Method):
             for start in range(0, len(ids), size):
                 piece = Example(ids[start : start + size], trained[start : start + size])
                 yield {"row": row, **make_example(piece)}
-        check_lengths(too_long, limit)
+        refuse_too_long(too_long, limit)
 
     def _encode(self, records: Sequence[Record]) -> Iterator[tuple[Record, Example]]:
         instruction = self.config.prompt.tuned_system_prompt
