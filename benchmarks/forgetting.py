@@ -5,15 +5,15 @@
     python -m benchmarks.forgetting --variants none "replay 20 %"
 
 Each data set is prepared and prompted once in a clone of HEAD. Each variant then trains one model for
-each seed. Every model answers the test rows and the general suite. A variant that has a result in
-`benchmarks/results/forgetting` does not run again, so a killed benchmark continues where it was.
+each seed. Every model answers the test rows and the general suite. A seed of a variant that has a
+result in `benchmarks/results/forgetting` does not run again, so a killed benchmark continues where it
+was.
 
 All variants answer the same test rows. So use the table to compare them, and not to conclude how
 good one of them is.
 """
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -25,10 +25,12 @@ import numpy as np
 
 from benchmarks.table import show
 from stages.core.entrypoint import tool_main
-from stages.core.statistics.bounds import compare, estimate_metric
+from stages.core.statistics.bounds import Estimate, compare, estimate_metric
 from stages.core.statistics.scores import Scores
+from stages.core.storage.files import read_json
 
 RESULTS = Path("benchmarks/results/forgetting").resolve()
+BASE = "base.json"
 CONFIDENCE = 0.95
 DATA = ("question-types", "food")
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -62,40 +64,37 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     asked = parser.parse_args()
     for data in asked.data:
-        folder = RESULTS / data
-        folder.mkdir(parents=True, exist_ok=True)
-        for variant in asked.variants:
-            if not get_file(data, variant).exists():
-                measure(data, variant, asked.seeds)
-        found = {name: get_file(data, name) for name in VARIANTS if get_file(data, name).exists()}
-        results = {name: json.loads(path.read_text()) for name, path in found.items()}
-        if "none" in results:
-            show([summarize(name, result, results["none"]) for name, result in results.items()])
-            off = np.mean(results["none"]["switched_off"]["suite"])
-            base = np.mean(results["none"]["base"]["suite"])
-            # The report of a benchmark is its output.
-            print(f"{data}: suite {base:.3f} before, {off:.3f} with the adapter switched off")  # noqa: T201
+        for seed in asked.seeds:  # every variant has a result of one seed before the next begins
+            for variant in asked.variants:
+                if not get_file(data, variant, seed).exists():
+                    measure(data, variant, seed)
+        print_table(data)
 
 
-def get_file(data: str, variant: str) -> Path:
-    """Return the file with the result of a variant."""
+def get_file(data: str, variant: str, seed: int | str) -> Path:
+    """Return the file with the result of a variant and a seed."""
     name = re.sub(r"\W+", "-", variant)
-    return RESULTS / data / f"{name}.json"
+    return RESULTS / data / f"{name}.{seed}.json"
 
 
-def measure(data: str, variant: str, seeds: Sequence[int]) -> None:
-    """Train a variant with each seed, ask its models, and write the result."""
-    clone = RESULTS / data / "tuneproof"
+def measure(data: str, variant: str, seed: int) -> None:
+    """Train a variant with a seed, ask its model, and write the result.
+
+    The first training of a data set also measures what is the same for all of them.
+    """
+    folder = RESULTS / data
+    clone = folder / "tuneproof"
+    folder.mkdir(parents=True, exist_ok=True)
     if not (clone / "predictions/choices.json").exists():
         subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
         for stage in ("prepare", "baseline"):
             run(clone, f"stages.{stage}", f"data={data}")
-    first, *others = seeds
-    overrides = (f"data={data}", f"seed={first}", f"train.seeds={others}", *VARIANTS[variant])
+    overrides = (f"data={data}", f"seed={seed}", *VARIANTS[variant])
     run(clone, "stages.train", *overrides)
-    partial = get_file(data, variant).with_suffix(".partial")
-    run(clone, "benchmarks.forgetting_worker", str(partial), *overrides)
-    partial.rename(get_file(data, variant))
+    if not (folder / BASE).exists():
+        run(clone, "benchmarks.forgetting_worker", "base", str(folder / BASE), *overrides)
+    file = get_file(data, variant, seed)
+    run(clone, "benchmarks.forgetting_worker", "tuned", str(file), *overrides)
 
 
 def run(clone: Path, module: str, *arguments: str) -> None:
@@ -103,39 +102,60 @@ def run(clone: Path, module: str, *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", module, *arguments], cwd=clone, check=True)
 
 
-def summarize(name: str, result: dict[str, Any], none: dict[str, Any]) -> dict[str, str]:
+def print_table(data: str) -> None:
+    """Print the table of a data set from the results that are there."""
+    found = {variant: read_results(data, variant) for variant in VARIANTS}
+    if not found["none"]:
+        return
+    base = read_json(RESULTS / data / BASE)
+    gain = estimate(found["none"], "quality").value - base["prompt"]
+    show([summarize(name, seeds, base, gain) for name, seeds in found.items() if seeds])
+    before = np.mean(base["before"]["suite"])
+    off = np.mean(base["switched_off"]["suite"])
+    # The report of a benchmark is its output.
+    print(f"{data}: suite {before:.3f} before, {off:.3f} with the adapter switched off")  # noqa: T201
+
+
+def read_results(data: str, variant: str) -> list[dict[str, Any]]:
+    """Read the results of all seeds of a variant."""
+    files = sorted((RESULTS / data).glob(get_file(data, variant, "*").name))
+    return [read_json(file) for file in files]
+
+
+def summarize(
+    name: str, seeds: Sequence[dict[str, Any]], base: dict[str, Any], gain: float
+) -> dict[str, str]:
     """Return one line of the table.
 
-    The share of the gain is that of the gain of `none` over the best prompted arm.
+    Args:
+        name: The variant.
+        seeds: The result of each seed.
+        base: The results before training.
+        gain: What `none` gains over the best prompted arm.
     """
-    quality = _read(result, "quality")
-    suite = _read(result, "suite")
-    base = _as_scores(result["base"]["suite"])
-    lost = compare(suite, base).interval(CONFIDENCE)
-    value = estimate_metric(quality, CONFIDENCE)
-    gain = estimate_metric(_read(none, "quality"), CONFIDENCE).value - none["prompt"]
-    after = np.mean([model["nats"] for model in result["seeds"].values()])
+    suite = estimate(seeds, "suite")
+    before = _as_scores(base["before"]["suite"])
+    lost = compare([_as_scores(seed["suite"]) for seed in seeds], before).interval(CONFIDENCE)
+    quality = estimate(seeds, "quality")
+    nats = np.mean([seed["nats"] for seed in seeds])
     # It is empty if the chat template adds no system message of its own.
-    without_system = [
-        right for model in result["seeds"].values() for right in model["without_system"]
-    ]
-    seconds = np.mean([model["seconds"] for model in result["seeds"].values()])
+    without_system = [right for seed in seeds for right in seed["without_system"]]
     return {
         "variant": name,
-        "seeds": str(len(quality)),
-        "quality": f"{value.value:.3f} ({value.ci_low:.3f} to {value.ci_high:.3f})",
-        "of the gain": f"{(value.value - none['prompt']) / gain:.0%}" if gain > 0 else "no gain",
-        "suite": f"{estimate_metric(suite, CONFIDENCE).value:.3f}",
+        "seeds": str(len(seeds)),
+        "quality": f"{quality.value:.3f} ({quality.ci_low:.3f} to {quality.ci_high:.3f})",
+        "of the gain": f"{(quality.value - base['prompt']) / gain:.0%}" if gain > 0 else "no gain",
+        "suite": f"{suite.value:.3f}",
         "change": f"{lost.value:+.3f} ({lost.ci_low:+.3f} to {lost.ci_high:+.3f})",
         "without system": f"{np.mean(without_system):.3f}" if without_system else "the same",
-        "perplexity": f"times {np.exp(after - result['base']['nats']):.2f}",
-        "training": f"{seconds:.0f} s",
+        "perplexity": f"times {np.exp(nats - base['before']['nats']):.2f}",
+        "training": f"{np.mean([seed['seconds'] for seed in seeds]):.0f} s",
     }
 
 
-def _read(result: dict[str, Any], key: str) -> list[Scores]:
-    """Read the scores of each seed's model."""
-    return [_as_scores(model[key]) for model in result["seeds"].values()]
+def estimate(seeds: Sequence[dict[str, Any]], key: str) -> Estimate:
+    """Estimate the mean of a score over rows and seeds."""
+    return estimate_metric([_as_scores(seed[key]) for seed in seeds], CONFIDENCE)
 
 
 def _as_scores(values: Sequence[float]) -> Scores:

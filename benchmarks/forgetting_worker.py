@@ -1,13 +1,13 @@
-"""Ask the models of one training for `benchmarks.forgetting`, in its clone.
+"""Ask models for `benchmarks.forgetting`, in its clone.
 
-    python -m benchmarks.forgetting_worker FILE [overrides]
+    python -m benchmarks.forgetting_worker base FILE [overrides]
+    python -m benchmarks.forgetting_worker tuned FILE [overrides]
 
-The file gets the value of the best prompted arm, and the scores of each row of the test split and
-of each item of the general suite: of the base model, of each seed's model, and of the first one with
-its adapter switched off.
+`base` writes the value of the best prompted arm, and what the base model knows: as it is, and with the
+tuned model's adapter in it, but switched off. `tuned` writes the scores of each row of the test split
+and of each item of the general suite.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,37 +25,50 @@ from stages.core.metrics.metrics import Metrics
 from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.candidates import Candidate, tuned_candidates
 from stages.core.models.loading import get_model, get_tokenizer
+from stages.core.storage.files import write_json
 from stages.evaluate.analysis.evidence import score_arms
 from stages.evaluate.analysis.general import passes
 
 
 @tool_main("forgetting_worker")
 def main() -> None:
-    """Measure the base model and the tuned model of each seed."""
-    file, *overrides = sys.argv[1:]
+    """Measure the base model or a tuned model."""
+    what, file, *overrides = sys.argv[1:]
     with initialize_config_dir(str(Path("conf").resolve()), version_base="1.3"):
         config = parse(compose("config", overrides=overrides))
     tuned = tuned_candidates(config)[0]
-    records = read_records("test")
     metrics = Metrics(
         config.evaluate.metrics, config.evaluate.options, config.evaluate.primary_metric
     )
-    primary = config.evaluate.primary_metric
+    records = read_records("test")
+    write_json(Path(file), WORK[what](tuned, metrics, records))
+
+
+def measure_base(tuned: Candidate, metrics: Metrics, records: list[Record]) -> dict[str, Any]:
+    """Measure what does not depend on the variant."""
+    config = tuned.config
     scores = score_arms(metrics, records, read_arms(config))
-    result = {
-        "prompt": max(scores[arm][primary].value for arm in prompted_arms(config) if arm in scores),
-        "base": _ask_base(config),
-        "switched_off": _ask_switched_off(tuned),
-        "seeds": {seed: _ask_tuned(tuned, seed, metrics, records) for seed in tuned.seeds},
-    }
-    Path(file).write_text(json.dumps(result))
-
-
-def _ask_base(config: Config) -> dict[str, Any]:
+    primary = config.evaluate.primary_metric
+    prompted = [scores[arm][primary].value for arm in prompted_arms(config) if arm in scores]
     base = get_base_model(config.model, config.seed)
     tokenizer = get_tokenizer(base)
     with get_engine(config, base, tokenizer) as engine:
-        return _ask_suite(engine, tokenizer, config)
+        before = _ask_suite(engine, tokenizer, config)
+    return {"prompt": max(prompted), "before": before, "switched_off": _ask_switched_off(tuned)}
+
+
+def measure_tuned(tuned: Candidate, metrics: Metrics, records: list[Record]) -> dict[str, Any]:
+    """Measure the tuned model."""
+    config = tuned.config
+    folder = tuned.get_folder()
+    tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
+    with get_engine(config, tuned.get_base(), tokenizer, folder) as engine:
+        system = config.prompt.tuned_system_prompt
+        answers = ask("tuned", engine, tokenizer, config, records, system)
+        suite = _ask_suite(engine, tokenizer, config)
+    scores = metrics.score_records(answers, records)[config.evaluate.primary_metric]
+    seconds = tuned.read_training(config.seed)["numbers"]["seconds"]
+    return {"quality": scores.values.tolist(), **suite, "seconds": seconds}
 
 
 def _ask_switched_off(tuned: Candidate) -> dict[str, Any]:
@@ -74,23 +87,6 @@ def _ask_switched_off(tuned: Candidate) -> dict[str, Any]:
         return _ask_suite(engine, tokenizer, config)
 
 
-def _ask_tuned(
-    tuned: Candidate, seed: int, metrics: Metrics, records: list[Record]
-) -> dict[str, Any]:
-    folder = tuned.get_folder(seed)
-    config = tuned.config
-    tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
-    with get_engine(config, tuned.get_base(seed), tokenizer, folder) as engine:
-        answers = ask(
-            "tuned", engine, tokenizer, config, records, config.prompt.tuned_system_prompt
-        )
-        suite = _ask_suite(engine, tokenizer, config)
-    scores = metrics.score_records(answers, records)[config.evaluate.primary_metric]
-    training = tuned.read_training(seed)
-    seconds = training["numbers"]["seconds"]
-    return {"quality": scores.values.tolist(), **suite, "seconds": seconds}
-
-
 def _ask_suite(engine: Any, tokenizer: Any, config: Config) -> dict[str, Any]:
     found = ask_general(engine, tokenizer, config)
     other = found.get("answers_without_system", {})
@@ -101,6 +97,8 @@ def _ask_suite(engine: Any, tokenizer: Any, config: Config) -> dict[str, Any]:
         "nats": sum(found["prose"]["nats"]) / sum(found["prose"]["tokens"]),
     }
 
+
+WORK = {"base": measure_base, "tuned": measure_tuned}
 
 if __name__ == "__main__":
     main()

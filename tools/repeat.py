@@ -21,17 +21,19 @@ from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
+from stages.core.data.looks import LEDGER
 from stages.core.entrypoint import tool_main
 from stages.core.errors import UserError
 from stages.core.storage.files import read_json, sha256_file
 
+VERDICT = "reports/verdict.json"
 COMPARED = (
     "data/prepared/*.jsonl",
     "models/tuned/**/*",
     "models/rivals/**/*",
     "predictions/**/*.jsonl",
     "predictions/**/*.json",
-    "reports/verdict.json",
+    VERDICT,
 )
 FOLDERS = ("data/prepared", "models", "predictions", "reports")
 SHOWN = 12  # digits of a digest
@@ -60,8 +62,9 @@ def main() -> None:
         else:
             first = Path.cwd()
             copy_workspace(again)
-        if not get_digests(first):
+        if not (first / VERDICT).exists():
             raise UserError("there is nothing to compare with: run `dvc repro` first")
+        restore_looks(first, again)
         rerun(again)
         differing = show(console, get_digests(first), get_digests(again))
         if differing:
@@ -123,6 +126,19 @@ def copy_workspace(to: Path) -> None:
         if Path(name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, to / name)
+
+
+def restore_looks(first: Path, to: Path) -> None:
+    """Copy the looks at test rows up to those of the first verdict into another folder.
+
+    So the same models have the same places, whatever was judged later.
+    """
+    last = read_json(first / VERDICT)["looks"]["place"] or 0
+    shutil.rmtree(to / LEDGER, ignore_errors=True)
+    for file in LEDGER.rglob("*.json"):
+        if read_json(file)["place"] <= last:
+            (to / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, to / file)
 
 
 def rerun(folder: Path) -> None:

@@ -1,23 +1,26 @@
-"""Test what counts as the same result. tests/pipeline/test_pipeline.py runs the repetition itself."""
+"""Test what counts as the same result. tests/pipeline/test_rivals.py runs the repetition itself."""
 
 import subprocess
 
 import pytest
 from rich.console import Console
 
+from stages.core.data.looks import LEDGER
 from stages.core.data.verdict import split_report
 from stages.core.errors import UserError
 from stages.core.storage.files import write_json, write_jsonl
 from tests.conftest import ROOT
 from tools import repeat
-from tools.repeat import find_revision, get_digests, show
+from tools.repeat import find_revision, get_digests, restore_looks, show
 
 
 def results(folder, text="yes", seconds=1.0, value=0.5, weights=b"w"):
     write_jsonl(folder / "predictions/seeds/tuned/43.jsonl", [{"text": text}])
     write_json(folder / "predictions/measured/evaluate/seeds/tuned/43.json", {"seconds": seconds})
     arms = {"tuned": {"value": value, "seconds_per_request": seconds}}
-    stable, measured = split_report({"arms": arms, "costs": {"training": seconds}})
+    stable, measured = split_report(
+        {"arms": arms, "costs": {"training": seconds}, "looks": {"place": None}}
+    )
     write_json(folder / "reports/verdict.json", stable)
     write_json(folder / "reports/measured.json", measured)
     (folder / "models/tuned").mkdir(parents=True, exist_ok=True)
@@ -82,3 +85,17 @@ def test_the_workspace_is_repeated_with_its_edits_and_a_difference_is_an_error(
     with pytest.raises(SystemExit, match="1"):
         repeat.main()
     assert "missing" in capsys.readouterr().out
+
+
+def test_a_repetition_has_the_looks_up_to_those_of_the_verdict(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in (1, 2, 3):
+        write_json(LEDGER / f"split/{place}.json", {"place": place})
+    write_json(tmp_path / "first/reports/verdict.json", {"looks": {"place": 2}})
+    # The commit of the experiment has a look of a later model.
+    write_json(tmp_path / "again" / LEDGER / "split/9.json", {"place": 9})
+    restore_looks(tmp_path / "first", tmp_path / "again")
+    assert sorted(path.name for path in (tmp_path / "again").rglob("*.json")) == [
+        "1.json",
+        "2.json",
+    ]
