@@ -19,14 +19,9 @@ from stages.core.config.data import ChecksConfig, DataConfig
 from stages.core.config.evaluate import EvaluateConfig
 
 # These modules register the resolvers that a stage needs to compose the configuration.
-from stages.core.config.hydra_plugins import adapter_folder as _adapter  # noqa: F401
 from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401
 from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
-from stages.core.config.hydra_plugins import metric_code as _code  # noqa: F401
-from stages.core.config.hydra_plugins import replay_file as _replay  # noqa: F401
-from stages.core.config.hydra_plugins import reward_model_folder as _reward  # noqa: F401
-from stages.core.config.hydra_plugins import rivals_dependency as _dependency  # noqa: F401
-from stages.core.config.hydra_plugins import template_file as _template  # noqa: F401
+from stages.core.config.hydra_plugins import optional_dependencies as _dependencies  # noqa: F401
 from stages.core.config.hydra_plugins.refused_secrets import RefusedSecrets
 from stages.core.config.hydra_plugins.renamed import SEE_DOCS, FormerNames, find_new_key
 from stages.core.config.model import ModelConfig, TransformersEngineConfig, VllmEngineConfig

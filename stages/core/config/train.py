@@ -51,6 +51,7 @@ WITHOUT_EFFECT = {
     "checkpoint_minutes",
     "dvc_dependency",
     "reward_model_dvc_dependency",
+    "teacher_dvc_dependency",
     "launcher",
 }
 """Keys of the section on which the weights of one seed do not depend."""
@@ -175,8 +176,9 @@ class TrainConfig(Section):
     """An optimizer that `train.args.optim` does not have. Null uses the one that it names."""
     launcher: Annotated[Single | Accelerate | Slurm, Field(discriminator="kind")]
     dvc_dependency: Name
-    """What the stage depends on in DVC besides its own code: the code of the metrics, if training
-    uses one, and of the client of the teacher, if there is one."""
+    """What the stage depends on in DVC: the code of the metrics, if training uses one."""
+    teacher_dvc_dependency: Name
+    """What the stage depends on in DVC: the code of the teacher's client, if there is a teacher."""
     reward_model_dvc_dependency: Name
     """What the stage depends on in DVC: the folder of the reward model, if there is one."""
     args: dict[str, Any]

@@ -178,9 +178,8 @@ def test_training_is_repeated_only_for_other_answers(config, server):
 
 
 def test_dvc_depends_on_the_client_if_there_is_a_teacher(config, server):
-    assert config(*get_overrides(server)).train.dvc_dependency == "stages/core/endpoint"
-    both = config(*get_overrides(server, "train.best.metric=chrf"))
-    assert both.train.dvc_dependency == "stages/core"
+    assert config(*get_overrides(server)).train.teacher_dvc_dependency == "stages/core/endpoint"
+    assert config().train.teacher_dvc_dependency != "stages/core/endpoint"
 
 
 def test_without_a_teacher_the_targets_are_learned(config, prepared):
