@@ -29,6 +29,8 @@ from stages.train.unread_weights import leave_out_unread
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from stages.core.tracking.tracker import Tracker
     from stages.train.methods.base import Method
 
@@ -55,15 +57,9 @@ def get_trainer(
     from stages.train.monitoring.validation import Validation
     from stages.train.trainers.kernels import take_kernels
     from stages.train.trainers.served_settings import keep_settings
-    from stages.train.trainers.sharding import reduce_in_float32
 
     config = method.config
-    records = method.get_records(records, Path(folder))
-    # Each process has files of its own, because processes need not share a fast disk.
-    rank = os.environ.get("RANK", "0")
-    train = method.get_examples(records, Path(folder) / f"train-{rank}.arrow")
-    held_out = method.get_examples(validation, Path(folder) / f"validation-{rank}.arrow")
-    train, ids = mix_replay(method, train, records, Path(folder))
+    train, held_out, ids = _get_examples(method, records, validation, Path(folder))
     wanted = (
         Validation(config, method.tokenizer, validation)
         if config.train.best.metric != "loss"
@@ -71,39 +67,20 @@ def get_trainer(
     )
     given, kernels = take_kernels(choose_auto(method, len(train)))
     arguments = get_arguments(method, given, folder, wanted.lower_is_better if wanted else True)
-    # Otherwise transformers would wrap the model in `DataParallel`, which TRL rejects.
-    if arguments.n_gpu > 1:
-        log.warning(
-            "This machine has %d GPUs, but train/launcher=single uses only one. "
-            "Set train/launcher=ddp to use all of them.",
-            arguments.n_gpu,
-        )
-        arguments._n_gpu = 1
+    _use_one_gpu(arguments)
     model = method.get_model()
     restore_settings = keep_settings(model)
     _prepare_layers(method, model, int(read_numbers(train, "length").max()), kernels)
-    progress = TrainingProgress(ids)
-    adapter = get_adapter(config.train, method.task_type)
-    leave_out_unread(model, adapter)
-    if adapter and config.train.adapter is not None:
-        target_experts(adapter, config.train.adapter, model)
-    common = {"model": model, "args": arguments, "train_dataset": train, "eval_dataset": held_out}
-    try:
-        trainer: Any = method.make_trainer(
-            progress, processing_class=method.tokenizer, peft_config=adapter, **common
-        )
-    # TRL and peft check their own arguments.
-    except ValueError as error:
-        raise UserError(
-            f"train.method={config.train.method}: TRL or peft rejects this configuration: {error}"
-        ) from error
-    # DeepSpeed needs adapters of the type of the frozen weights, and keeps float32 copies itself.
-    if not trainer.is_deepspeed_enabled and config.train.trained_dtype == "float32":
-        train_in_float32(trainer.model)
-    load_init_adapter(trainer, method)
-    check_mergeable(trainer.model)
-    trainer.initial_adapter = copy_initial(config.train.adapter, trainer.model)
-    reduce_in_float32(trainer.accelerator)
+    trainer = _make_trainer(
+        method,
+        TrainingProgress(ids),
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=held_out,
+        peft_config=_get_adapter(method, model),
+    )
+    _prepare_weights(trainer, method)
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.restore_settings = restore_settings
@@ -129,6 +106,70 @@ def choose_auto(method: "Method", rows: int) -> dict[str, Any]:
     for key, reason in why.items():
         log.info("train.args.%s: %s (%s)", key, given[key], reason)
     return given
+
+
+def _get_examples(
+    method: "Method", records: Sequence[Record], validation: Sequence[Record], folder: Path
+) -> tuple["Dataset", "Dataset", list[str]]:
+    """Return the examples of training and validation, and the ids of what training learns from."""
+    learned = method.get_records(records, folder)
+    # Each process has files of its own, because processes need not share a fast disk.
+    rank = os.environ.get("RANK", "0")
+    train = method.get_examples(learned, folder / f"train-{rank}.arrow")
+    held_out = method.get_examples(validation, folder / f"validation-{rank}.arrow")
+    mixed, ids = mix_replay(method, train, learned, folder)
+    return mixed, held_out, ids
+
+
+def _use_one_gpu(arguments: Any) -> None:
+    """Use one GPU in a process, where transformers would use `DataParallel`, which TRL rejects."""
+    if arguments.n_gpu > 1:
+        log.warning(
+            "This machine has %d GPUs, but train/launcher=single uses only one. "
+            "Set train/launcher=ddp to use all of them.",
+            arguments.n_gpu,
+        )
+        arguments._n_gpu = 1
+
+
+def _get_adapter(method: "Method", model: Any) -> Any:
+    """Return the arguments of the adapter that fit the model; None trains every weight."""
+    train = method.config.train
+    adapter = get_adapter(train, method.task_type)
+    leave_out_unread(model, adapter)
+    if adapter and train.adapter is not None:
+        target_experts(adapter, train.adapter, model)
+    return adapter
+
+
+def _make_trainer(method: "Method", progress: TrainingProgress, **arguments: Any) -> Any:
+    """Make the method's trainer.
+
+    Raises:
+        UserError: TRL or peft rejects the configuration.
+    """
+    try:
+        return method.make_trainer(progress, processing_class=method.tokenizer, **arguments)
+    # TRL and peft check their own arguments.
+    except ValueError as error:
+        raise UserError(
+            f"train.method={method.config.train.method}: TRL or peft rejects this configuration: "
+            f"{error}"
+        ) from error
+
+
+def _prepare_weights(trainer: Any, method: "Method") -> None:
+    """Set the types and the first values of the trained weights."""
+    from stages.train.trainers.sharding import reduce_in_float32
+
+    train = method.config.train
+    # DeepSpeed needs adapters of the type of the frozen weights, and keeps float32 copies itself.
+    if not trainer.is_deepspeed_enabled and train.trained_dtype == "float32":
+        train_in_float32(trainer.model)
+    load_init_adapter(trainer, method)
+    check_mergeable(trainer.model)
+    trainer.initial_adapter = copy_initial(train.adapter, trainer.model)
+    reduce_in_float32(trainer.accelerator)
 
 
 def _prepare_layers(method: "Method", model: Any, longest: int, kernels: bool) -> None:

@@ -137,7 +137,7 @@ def test_an_adapter_on_the_hub_is_named_by_its_commit(losses, tmp_path, monkeypa
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     hub = ("train.init_adapter.source=owner/adapter", "train.init_adapter.revision=main")
     trainer_of(tmp_path, *hub)
-    assert composed(*hub).train.init_adapter.dvc_dependency == "LICENSE"
+    assert composed(*hub).train.init_adapter.dvc_dependency == "SECURITY.md"
     assert composed(START).train.init_adapter.dvc_dependency == "models/start"
 
 
