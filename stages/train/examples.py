@@ -77,8 +77,8 @@ class LeftPadding:
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Return tensors of shape (rows, length of the longest row).
 
-        They are `input_ids`, `labels`, `attention_mask`, `position_ids` and, if the examples have
-        weights, `weight`.
+        They are `input_ids`, `labels`, `attention_mask`, `position_ids`, and `weight` and
+        `replayed` if the examples have them.
         """
         width = max(len(example["input_ids"]) for example in examples)
 
@@ -88,9 +88,13 @@ class LeftPadding:
         mask = torch.tensor(
             [[0] * (width - len(e["input_ids"])) + [1] * len(e["input_ids"]) for e in examples]
         )
-        weights = [[e["weight"]] * width for e in examples if "weight" in e]
+        of_rows: dict[str, torch.Tensor] = {
+            key: torch.tensor([[example[key]] * width for example in examples])
+            for key in ("weight", "replayed")
+            if key in examples[0]
+        }
         return {
-            **({"weight": torch.tensor(weights)} if weights else {}),
+            **of_rows,
             "input_ids": pad("input_ids", self._pad),
             "labels": pad("labels", IGNORED),
             "attention_mask": mask,

@@ -17,7 +17,7 @@ from stages.core.data.end_tokens import get_last_special, get_turn_end
 from stages.core.data.prompts import Segment, encode_segments, split_chat
 from stages.core.data.records import Record
 from stages.core.data.templates import TemplateError, render
-from stages.core.environment.processes import write_once
+from stages.core.environment.processes import is_sharded, write_once
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
@@ -53,7 +53,8 @@ def mix_replay(
         (`train.replay.fraction` of 0) the examples are unchanged.
 
     Raises:
-        UserError: The file of chats cannot be read, or the base model writes too few useful rows.
+        UserError: The file of chats cannot be read, the base model writes too few useful rows, or
+            several processes share the weights that `train.replay.loss=kl` needs whole.
     """
     ids = [record.id for record in records]
     wanted = count_replay_rows(method.config.train, len(examples))
@@ -61,13 +62,19 @@ def mix_replay(
         return examples, ids
     from datasets import Dataset, concatenate_datasets
 
+    settings = method.config.train.replay
+    if settings.loss == "kl" and is_sharded():
+        raise UserError(
+            "train.replay.loss=kl asks the model without its adapter, and this launcher gives each "
+            "process a part of the weights. Choose train/launcher=ddp or train.replay.loss=nll."
+        )
+
     def write() -> None:
         rows, facts = _get_rows(method, records, wanted)
         write_json(folder / FACTS, facts)
         write_jsonl(folder / FILE, rows)  # written last, because the other processes wait for it
 
     write_once(folder / FILE, write)
-    settings = method.config.train.replay
     facts = read_json(folder / FACTS)
     rows = [ReplayRow(**row) for row in read_jsonl(folder / FILE)]
     encoded = encode_rows(method, rows)
@@ -86,7 +93,11 @@ def mix_replay(
         "tokens_an_epoch": int(np.array([row["length"] for row in encoded])[order].sum()),
     }
     examples = examples.add_column("weight", [task] * len(examples))
-    weighed = [{"row": len(ids) + i, **row, "weight": replayed} for i, row in enumerate(encoded)]
+    marks = {"weight": replayed}
+    if settings.loss == "kl":
+        examples = examples.add_column("replayed", [False] * len(examples))
+        marks["replayed"] = True
+    weighed = [{"row": len(ids) + i, **row, **marks} for i, row in enumerate(encoded)]
     once = Dataset.from_list(weighed, features=examples.features)
     # Repeated rows share their memory.
     mixed = concatenate_datasets([examples, once.select(order)])

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECIPE = 2  # part of the cache key; increase it if the code below would write other rows
-PART = 32  # questions that are sampled together
+RECIPE = 3  # part of the cache key; increase it if the code below would write other rows
 # Questions are sampled from the model's own distribution, without the tail in which a small model
 # becomes incoherent.
 TEMPERATURE = 1.0
@@ -45,6 +44,13 @@ QUESTION_TOKENS = 96  # a question that has not ended by then is left out
 # short rows are written and learned faster. SmolLM2-135M ended 7 of 27 answers within 192 tokens, and
 # most of these 7 were refusals. Keeping only whole answers would teach the model to refuse.
 ANSWER_TOKENS = 24
+# Words with which every second question begins. A model seldom begins with them itself, so it would
+# not learn that short orders, too, are not the task. On the default, ...
+OPENINGS = (
+    *("Write", "Give", "Explain", "List", "Describe", "Name", "Answer", "Tell"),
+    *("Create", "Find", "Make", "Count", "Translate", "Say", "Identify", "How many"),
+)
+PART = 2 * len(OPENINGS)  # questions that are sampled together
 SHORTEST = 8  # characters; shorter questions are left out
 PATIENCE = 4  # the writer gives up after sampling this many questions per wanted row
 
@@ -130,7 +136,16 @@ class _Writer:
         base = method.base
         dtype = str(get_dtype(self._config.model.dtype))
         weights = base.sha256 or base.revision or base.path
-        recipe = [RECIPE, PART, TEMPERATURE, TOP_P, QUESTION_TOKENS, ANSWER_TOKENS, SHORTEST]
+        recipe = [
+            RECIPE,
+            PART,
+            TEMPERATURE,
+            TOP_P,
+            QUESTION_TOKENS,
+            ANSWER_TOKENS,
+            SHORTEST,
+            OPENINGS,
+        ]
         made_of = [
             weights,
             dtype,
@@ -181,11 +196,13 @@ class _Writer:
         """Sample questions and keep those that ended, are long enough and do not repeat others."""
         seed = (self._config.seed << 20) + number
         title = f"replay questions, part {number + 1}"
-        drawn = self._generate(
-            [self._encode(self._opening)] * PART, QUESTION_TOKENS, title, choose=sample(seed)
-        )
+        given = [*[""] * len(OPENINGS), *OPENINGS]
+        prompts = [self._encode(self._opening + text) for text in given]
+        drawn = self._generate(prompts, QUESTION_TOKENS, title, choose=sample(seed))
         texts = [
-            answer.text.strip() for answer in drawn if answer.completion_tokens < QUESTION_TOKENS
+            (text + answer.text).strip()
+            for text, answer in zip(given, drawn, strict=True)
+            if answer.completion_tokens < QUESTION_TOKENS
         ]
         return list(dict.fromkeys(text for text in texts if len(text) >= SHORTEST))
 

@@ -9,6 +9,7 @@ from stages.core.config.base import Count, Kind, Name, Section, Seed
 from stages.core.config.data import WheelSource
 from stages.core.config.launcher import Accelerate, Single, Slurm
 from stages.core.config.model import HubSource, RandomSource
+from stages.core.config.replay import Replay, check_replay
 from stages.core.config.train_options import (
     InitAdapter,
     LoraPlus,
@@ -79,34 +80,6 @@ class Best(Section):
     patience: Count | None
     """The number of evaluations without a better value after which training stops. Null trains to
     the end."""
-
-
-class Replay(Section):
-    """General chats among the rows of the task, so that the model forgets less.
-
-    See `stages/train/replay.py`.
-    """
-
-    fraction: Annotated[float, Field(ge=0, lt=1)]
-    """The replay rows' share of all rows in an epoch. 0 means no replay rows."""
-    loss_fraction: Annotated[float, Field(gt=0, lt=1)] | None
-    """The replay rows' share of the loss, however long their answers are. Null means `fraction`."""
-    source: Name
-    """Where the replay rows come from. With `self` the base model writes them. Otherwise it is a
-    JSONL file of chats, or a folder of such files. These chats keep their own system messages."""
-    weights: dict[Name, Annotated[float, Field(ge=0)]]
-    """How often each file is drawn, relative to the others. The names are those of the files
-    without `.jsonl`, and `self`, which adds rows that the base model writes. Without weights all
-    files are drawn equally often."""
-    task_questions: Annotated[float, Field(ge=0, le=1)]
-    """The share of the rows that the base model writes by answering questions of the task, asked
-    without the task's system message. From them the model learns to do the task only when it is
-    asked to. It applies to the source `self`, and to rows that are trained with a system message."""
-    rows: Count
-    """The largest number of different replay rows of each file, and of those that the base model
-    writes. An epoch that needs more repeats them."""
-    dvc_dependency: Name
-    """What the stage depends on in DVC: the file of chats, if there is one."""
 
 
 class Encoder(Section):
@@ -224,18 +197,13 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check_replay(self) -> "TrainConfig":
-        if self.replay.fraction and (self.method != "sft" or "chat" not in self.record_types):
-            raise ValueError(
-                "replay.fraction: must be 0, because replay rows can only be mixed into chats, "
-                "with method sft"
-            )
-        if self.replay.fraction and (
-            self.args.get("loss_type", "nll") != "nll" or self.args.get("label_smoothing_factor")
-        ):
-            raise ValueError(
-                "replay.fraction: replay rows weight the loss, which requires args.loss_type=nll "
-                "and no args.label_smoothing_factor"
-            )
+        if self.replay.fraction:
+            if self.method != "sft" or "chat" not in self.record_types:
+                raise ValueError(
+                    "replay.fraction: must be 0, because replay rows can only be mixed into chats, "
+                    "with method sft"
+                )
+            check_replay(self.replay, self.args, self.adapter)
         return self
 
     @model_validator(mode="after")

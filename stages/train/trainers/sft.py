@@ -24,10 +24,16 @@ from stages.train.stored_examples import read_numbers
 from stages.train.trainers.base import ResumableTrainerMixin
 from stages.train.trainers.packing import RowNoise, get_offsets, join, joined_rows, pack
 from stages.train.trainers.row_attention import PER_ROW
-from stages.train.trainers.target_losses import name_experts, sum_at_targets, sum_in_chunks
+from stages.train.trainers.target_losses import (
+    get_target_logits,
+    name_experts,
+    sum_at_targets,
+    sum_in_chunks,
+)
 from stages.train.trainers.varlen_attention import VARLEN
 
 Batch = dict[str, torch.Tensor]
+REPLAY_COLUMNS = ("weight", "replayed")  # of a batch, and no inputs of a model
 LIKELIHOODS = ("nll", "chunked_nll")  # TRL's names of the plain loss
 
 
@@ -153,17 +159,37 @@ class TokenBudget(SFTTrainer):
         self, model: Any, inputs: Batch
     ) -> tuple[torch.Tensor, torch.Tensor | float]:
         """Return the sum of the losses of the targets and the loss that balances experts."""
+        base = self._ask_base(inputs) if "replayed" in inputs and model.training else None
         read = self._read(inputs)
         weights = read.pop("weight", None)
+        replayed = read.pop("replayed", None)
         balances = self.aux_loss_enabled and model.training
         read |= {"output_router_logits": True} if balances else {}
         # Autocast casts the inputs of each matrix product itself. peft would also cast the inputs
         # of adapters to float32 and back.
         cast = torch.is_autocast_enabled(read["input_ids"].device.type)
-        compute = sum_in_chunks if self._fuses else sum_at_targets
         with disable_input_dtype_casting(model, active=cast), self._as_joined(self._packs):
-            total, balance = compute(model, read, weights)
+            if self._fuses and base is None:
+                total, balance = sum_in_chunks(model, read, weights)
+            else:
+                total, balance = sum_at_targets(model, read, weights, replayed, base)
         return total, self.router_aux_loss_coef * balance if balances else 0.0
+
+    @torch.no_grad()
+    def _ask_base(self, inputs: Batch) -> torch.Tensor | None:
+        """Return the base model's logits of the targets of the replay rows, if there are any."""
+        rows = inputs["replayed"][:, -1]
+        if not rows.any():
+            return None
+        asked = {key: value[rows] for key, value in inputs.items() if key not in REPLAY_COLUMNS}
+        model: Any = self.accelerator.unwrap_model(self.model).eval()
+        try:
+            with model.disable_adapter(), self._as_joined(self._packs):
+                read = self._read(asked)
+                trained = read.pop("labels")[:, 1:] != IGNORED
+                return get_target_logits(model, read, trained)[0]
+        finally:
+            model.train()
 
     def _read(self, inputs: Batch) -> dict[str, Any]:
         """Return the inputs of the model, which are one row if the attention takes joined rows."""
