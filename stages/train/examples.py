@@ -78,7 +78,7 @@ class LeftPadding:
         """Return tensors of shape (rows, length of the longest row).
 
         They are `input_ids`, `labels`, `attention_mask`, `position_ids`, and `weight` and
-        `replayed` if the examples have them.
+        `of_base` if the examples have them.
         """
         width = max(len(example["input_ids"]) for example in examples)
 
@@ -90,7 +90,7 @@ class LeftPadding:
         )
         of_rows: dict[str, torch.Tensor] = {
             key: torch.tensor([[example[key]] * width for example in examples])
-            for key in ("weight", "replayed")
+            for key in ("weight", "of_base")
             if key in examples[0]
         }
         return {

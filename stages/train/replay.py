@@ -93,11 +93,13 @@ def mix_replay(
         "tokens_an_epoch": int(np.array([row["length"] for row in encoded])[order].sum()),
     }
     examples = examples.add_column("weight", [task] * len(examples))
-    marks = {"weight": replayed}
+    weighed = [{"row": len(ids) + i, **row, "weight": replayed} for i, row in enumerate(encoded)]
     if settings.loss == "kl":
-        examples = examples.add_column("replayed", [False] * len(examples))
-        marks["replayed"] = True
-    weighed = [{"row": len(ids) + i, **row, **marks} for i, row in enumerate(encoded)]
+        examples = examples.add_column("of_base", [False] * len(examples))
+        weighed = [
+            {**example, "of_base": row.source == SELF}
+            for example, row in zip(weighed, rows, strict=True)
+        ]
     once = Dataset.from_list(weighed, features=examples.features)
     # Repeated rows share their memory.
     mixed = concatenate_datasets([examples, once.select(order)])

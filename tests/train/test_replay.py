@@ -14,8 +14,7 @@ from stages.core.config.schema import parse
 from stages.core.data.prompts import encode_prompt
 from stages.core.environment import processes
 from stages.core.errors import UserError
-from stages.core.models.base_models import get_base_model
-from stages.core.models.loading import TUNED, get_model, get_tokenizer
+from stages.core.models.loading import TUNED, get_model
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_jsonl
 from stages.core.tracking.tracker import Tracker
@@ -29,29 +28,7 @@ from stages.train.replay_writer import write_rows
 from tests.conftest import TINY, compose_config
 from tests.train.monitoring.test_resume import SMALL, Killed, read, run, same, stop_at
 
-CHAT = "<|im_start|>user\nSay {n} {noun}.<|im_end|>\n<|im_start|>assistant\n{n} {noun}{end}<|im_end|>\n"
-NOUNS = ("apples", "pears", "plums", "figs")
 REPLAY = ("train.replay.fraction=0.2", "train.replay.rows=4")
-
-
-@pytest.fixture(scope="module")
-def talker(tmp_path_factory, cache):
-    """A folder with a tiny model that has learned the form of chats: it asks and answers, and comes to an end."""
-    base = get_base_model(parse(compose_config(*TINY)).model, seed=42)
-    model = get_model(base, "float32").train()
-    tokenizer = get_tokenizer(base)
-    texts = [CHAT.format(n=n, noun=NOUNS[n % 4], end="!" * (n % 3)) for n in range(10, 74)]
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
-    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
-    for _ in range(120):
-        model(**batch, labels=labels).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    folder = tmp_path_factory.mktemp("talker")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return ("model=hub", "model.dtype=float32", f"model.source.id={folder}")
 
 
 @pytest.fixture

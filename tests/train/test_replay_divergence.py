@@ -15,25 +15,19 @@ from stages.train.methods import get_method
 from tests.conftest import TINY, compose_config
 from tests.train.test_replay import chats
 
-REPLAY = (
-    *TINY,
-    "model.dtype=float32",
-    "train.replay.fraction=0.25",
-    "train.replay.source=general.jsonl",
-)
-COLUMNS = ("input_ids", "labels", "weight", "replayed")
+REPLAY = ("train.replay.fraction=0.25", "train.replay.rows=8")
+COLUMNS = ("input_ids", "labels", "weight", "of_base")
 
 
 @pytest.fixture
-def general(workspace):
-    turns = [(f"Say {n * '7'}!", n * "7" + ".") for n in range(1, 9)]
-    chats(workspace / "general.jsonl", *[[("user", q), ("assistant", a)] for q, a in turns])
+def trainer_of(talker, prepared, workspace):
+    def make(*overrides):
+        method = get_method(parse(compose_config(*TINY, *talker, *REPLAY, *overrides)))
+        tracker = Tracker(method.config, None)
+        folder = str(workspace / "trl")
+        return get_trainer(method, prepared["train"], prepared["validation"], tracker, folder)
 
-
-def trainer_of(prepared, folder, *overrides):
-    method = get_method(parse(compose_config(*REPLAY, *overrides)))
-    tracker = Tracker(method.config, None)
-    return get_trainer(method, prepared["train"], prepared["validation"], tracker, str(folder))
+    return make
 
 
 def get_losses(trainer, rows):
@@ -44,7 +38,7 @@ def get_losses(trainer, rows):
         ids = torch.tensor([row["input_ids"]])
         targets = torch.tensor(row["labels"][1:])
         own = model(ids).logits[0, :-1][targets != IGNORED].float().log_softmax(-1)
-        if row["replayed"]:
+        if row["of_base"]:
             with torch.no_grad(), model.disable_adapter():
                 base = model(ids).logits[0, :-1][targets != IGNORED].float().log_softmax(-1)
             found.append((base.exp() * (base - own)).sum())
@@ -55,12 +49,10 @@ def get_losses(trainer, rows):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "per_row"])
-def test_the_loss_is_the_divergence_from_the_base_model(general, prepared, tmp_path, attention):
-    trainer = trainer_of(
-        prepared, tmp_path, f"train.attention={attention}", "train.micro_batch_tokens=150"
-    )
+def test_the_loss_is_the_divergence_from_the_base_model(trainer_of, attention):
+    trainer = trainer_of(f"train.attention={attention}", "train.micro_batch_tokens=150")
     rows = [trainer.train_dataset[i] for i in (0, 1, 24, 25, 26)]
-    assert [row["replayed"] for row in rows] == [False, False, True, True, True]
+    assert [row["of_base"] for row in rows] == [False, False, True, True, True]
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     before = get_losses(trainer, rows)
     assert before[2:].abs().max() < 1e-5 < before[:2].min()  # an adapter begins with no change
@@ -83,10 +75,8 @@ def test_the_loss_is_the_divergence_from_the_base_model(general, prepared, tmp_p
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
 
 
-def test_the_base_model_is_still_frozen_after_training(general, prepared, tmp_path):
-    trainer = trainer_of(
-        prepared, tmp_path, "train.args.max_steps=3", "train.args.eval_strategy=no"
-    )
+def test_the_base_model_is_still_frozen_after_training(trainer_of):
+    trainer = trainer_of("train.args.max_steps=3", "train.args.eval_strategy=no")
     names = {name for name, p in trainer.model.named_parameters() if p.requires_grad}
     base = copy.deepcopy(
         {name: p for name, p in trainer.model.named_parameters() if name not in names}
@@ -107,11 +97,24 @@ def test_the_base_model_is_still_frozen_after_training(general, prepared, tmp_pa
 )
 def test_without_the_base_model_there_is_no_divergence(overrides, said):
     with pytest.raises(UserError, match=rf"train\.replay\.loss: kl compares .*{said}"):
-        parse(compose_config(*REPLAY, *overrides))
-    parse(compose_config(*REPLAY, *overrides, "train.replay.loss=nll"))
+        parse(compose_config(*TINY, *REPLAY, *overrides))
+    parse(compose_config(*TINY, *REPLAY, *overrides, "train.replay.loss=nll"))
 
 
-def test_processes_that_share_the_weights_are_refused(general, prepared, tmp_path, monkeypatch):
+def test_processes_that_share_the_weights_are_refused(trainer_of, monkeypatch):
     monkeypatch.setattr(replay, "is_sharded", lambda: True)
     with pytest.raises(UserError, match=r"train\.replay\.loss=nll"):
-        trainer_of(prepared, tmp_path)
+        trainer_of()
+
+
+def test_answers_of_a_file_are_learned(talker, prepared, workspace):
+    turns = [[("user", f"Say {n}!"), ("assistant", str(n))] for n in range(4)]
+    chats(workspace / "general.jsonl", *turns)
+    weights = "+train.replay.weights={general: 1, self: 1}"
+    more = ("train.replay.source=general.jsonl", weights)
+    method = get_method(parse(compose_config(*TINY, *talker, *REPLAY, *more)))
+    examples = method.get_examples(prepared["train"])
+    rows, ids = replay.mix_replay(method, examples, prepared["train"], workspace)
+    found = {(ids[row["row"]].startswith("replay-general"), row["of_base"]) for row in rows}
+    assert found == {(False, False), (False, True), (True, False)}
+    assert not any(row["of_base"] for row in rows.select(range(24)))

@@ -20,9 +20,10 @@ class Replay(Section):
     loss_fraction: Annotated[float, Field(gt=0, lt=1)] | None
     """The replay rows' share of the loss, however long their answers are. Null means `fraction`."""
     loss: Literal["nll", "kl"]
-    """What the replay rows teach. With `nll` the model learns their answers. With `kl` it keeps the
-    probabilities that the base model gives to each next token of them, which needs an adapter,
-    because the base model is the model with the adapter switched off."""
+    """What the rows that the base model wrote teach. With `nll` the model learns their answers. With
+    `kl` it keeps the probabilities that the base model gives to each token of them. This needs an
+    adapter, because the base model is the model with the adapter switched off. The answers of files
+    are always learned."""
     source: Name
     """Where the replay rows come from. With `self` the base model writes them. Otherwise it is a
     JSONL file of chats, or a folder of such files. These chats keep their own system messages."""

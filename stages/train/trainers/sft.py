@@ -33,7 +33,7 @@ from stages.train.trainers.target_losses import (
 from stages.train.trainers.varlen_attention import VARLEN
 
 Batch = dict[str, torch.Tensor]
-REPLAY_COLUMNS = ("weight", "replayed")  # of a batch, and no inputs of a model
+REPLAY_COLUMNS = ("weight", "of_base")  # of a batch, and no inputs of a model
 LIKELIHOODS = ("nll", "chunked_nll")  # TRL's names of the plain loss
 
 
@@ -159,10 +159,10 @@ class TokenBudget(SFTTrainer):
         self, model: Any, inputs: Batch
     ) -> tuple[torch.Tensor, torch.Tensor | float]:
         """Return the sum of the losses of the targets and the loss that balances experts."""
-        base = self._ask_base(inputs) if "replayed" in inputs and model.training else None
+        base = self._ask_base(inputs) if "of_base" in inputs and model.training else None
         read = self._read(inputs)
         weights = read.pop("weight", None)
-        replayed = read.pop("replayed", None)
+        of_base = read.pop("of_base", None)
         balances = self.aux_loss_enabled and model.training
         read |= {"output_router_logits": True} if balances else {}
         # Autocast casts the inputs of each matrix product itself. peft would also cast the inputs
@@ -172,13 +172,13 @@ class TokenBudget(SFTTrainer):
             if self._fuses and base is None:
                 total, balance = sum_in_chunks(model, read, weights)
             else:
-                total, balance = sum_at_targets(model, read, weights, replayed, base)
+                total, balance = sum_at_targets(model, read, weights, of_base, base)
         return total, self.router_aux_loss_coef * balance if balances else 0.0
 
     @torch.no_grad()
     def _ask_base(self, inputs: Batch) -> torch.Tensor | None:
-        """Return the base model's logits of the targets of the replay rows, if there are any."""
-        rows = inputs["replayed"][:, -1]
+        """Return the base model's logits of the targets of the rows that it wrote, if there are any."""
+        rows = inputs["of_base"][:, -1]
         if not rows.any():
             return None
         asked = {key: value[rows] for key, value in inputs.items() if key not in REPLAY_COLUMNS}

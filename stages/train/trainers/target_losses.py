@@ -1,6 +1,6 @@
 """The losses of target tokens, without the logits of the other positions.
 
-A target of a replay row may have another loss than its negative log-likelihood: how far the model's
+A target of a row that the base model wrote may have another loss than its negative log-likelihood: how far the model's
 probabilities are from those of the base model (`get_divergence`).
 """
 
@@ -16,7 +16,7 @@ def sum_at_targets(
     model: Any,
     read: dict[str, Any],
     weights: torch.Tensor | None,
-    replayed: torch.Tensor | None = None,
+    of_base: torch.Tensor | None = None,
     base: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Any]:
     """Sum the losses of the targets from the logits of the positions before them.
@@ -25,8 +25,8 @@ def sum_at_targets(
         model: The model.
         read: Its inputs, with `labels`. All of them have the shape (rows, tokens).
         weights: The weight of each token's loss.
-        replayed: Which tokens are of replay rows.
-        base: The base model's logits of the targets of the replay rows, of shape (targets,
+        of_base: Which tokens are of rows that the base model wrote.
+        base: The base model's logits of the targets of these rows, of shape (targets,
             vocabulary). The losses of these targets are then the divergence from it.
 
     Returns:
@@ -38,8 +38,8 @@ def sum_at_targets(
     if weights is None:
         return cross_entropy(logits, targets[trained], reduction="sum"), balance
     losses = cross_entropy(logits, targets[trained], reduction="none")
-    if replayed is not None and base is not None:
-        here = replayed[:, 1:][trained]
+    if of_base is not None and base is not None:
+        here = of_base[:, 1:][trained]
         losses = losses.masked_scatter(here, get_divergence(logits[here], base))
     return (losses * weights[:, 1:][trained]).sum(), balance
 
