@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -366,6 +367,18 @@ def test_the_estimate_counts_the_replay_rows(config):
     )
     assert one["steps"] == 2 * 5 and other["steps"] == 2 * 7  # 80 and 100 rows in batches of 16
     assert other["tokens_per_epoch"] == 8000 + 20 * REPLAY_TOKENS
+
+
+def test_the_estimate_counts_what_the_base_model_reads_for_its_probabilities(config):
+    from stages.core.planning.estimate import REPLAY_TOKENS, base_operations, operations
+    from stages.core.planning.model_dimensions import ModelDimensions
+
+    sizes = {field.name: 8 for field in fields(ModelDimensions)}
+    dimensions = ModelDimensions(**sizes)
+    kl, nll = (config(f"train.replay.loss={loss}").train for loss in ("kl", "nll"))
+    forward = operations(config("train=full").train, dimensions, 5 * REPLAY_TOKENS, 5 * 24) / 3
+    assert base_operations(kl, dimensions, 5) == forward
+    assert base_operations(nll, dimensions, 5) == 0
 
 
 def test_replay_is_for_answers_to_chats():

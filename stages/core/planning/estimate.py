@@ -92,7 +92,9 @@ def estimate_training(
         }
     fast = dtype == "bfloat16" or (dtype == "auto" and has_bfloat16())
     speed = matrix_product_speed() * (BFLOAT16_GAIN if fast else 1)
-    seconds = seen * operations(train, dimensions, tokens, trained) / (speed * EFFICIENCY)
+    work = operations(train, dimensions, tokens, trained)
+    work += base_operations(train, dimensions, replayed)
+    seconds = seen * work / (speed * EFFICIENCY)
     # Here is no GPU, so `auto` is the number of a CPU.
     pieces = CPU_TOKENS if train.micro_batch_tokens == "auto" else train.micro_batch_tokens
     peak = memory(train, dimensions, min(limit, pieces), 2 if fast else 4)
@@ -177,6 +179,18 @@ def operations(train: TrainConfig, dimensions: ModelDimensions, tokens: int, tra
         return 6.0 * body * tokens + 6.0 * head * trained
     adapters = dimensions.adapter_parameters(train.adapter.get("r", 8))
     return (4.0 * body + 6.0 * adapters) * tokens + 4.0 * head * trained
+
+
+def base_operations(train: TrainConfig, dimensions: ModelDimensions, replayed: int) -> float:
+    """Count the operations of an epoch in which the base model is asked for its probabilities.
+
+    It reads every replay row once more if `train.replay.loss` is `kl`.
+    """
+    if train.replay.loss != "kl":
+        return 0.0
+    body = dimensions.layers * dimensions.layer_parameters
+    head = dimensions.vocabulary * dimensions.hidden
+    return 2.0 * replayed * (body * REPLAY_TOKENS + head * REPLAY_TRAINED)
 
 
 def memory(
