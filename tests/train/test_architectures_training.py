@@ -155,6 +155,28 @@ def test_rows_of_a_batch_are_learned_as_if_each_were_alone(made, tmp_path):
             assert torch.allclose(gradients[name], gradient, atol=1e-4 * largest + 1e-7), name
 
 
+def test_without_its_adapter_the_model_is_the_base_model(made, tmp_path):
+    """`train.replay.loss=kl` asks it for the probabilities of the rows that it wrote."""
+    trainer, method = made.build(tmp_path, "train=lora")
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1)
+    trained = copy_trained(trainer)
+    batch = get_batch(trainer, method, 4)
+    chosen = torch.tensor([False, True, True, False])
+    batch["of_base"] = chosen[:, None].expand(batch["labels"].shape)
+    found = trainer._ask_base(batch)
+    model = get_model(method.base, "float32")
+    expected = []
+    for row in (trainer.train_dataset[1], trainer.train_dataset[2]):
+        with torch.inference_mode():
+            logits = model(torch.tensor([row["input_ids"]]), use_cache=False).logits[0, :-1]
+        expected.append(logits[torch.tensor(row["labels"][1:]) != IGNORED])
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
+    assert copy_trained(trainer).keys() == trained.keys()
+
+
 def copy_trained(trainer: Any) -> dict[str, torch.Tensor]:
     named = trainer.model.named_parameters()
     return {name: p.detach().clone() for name, p in named if p.requires_grad}
