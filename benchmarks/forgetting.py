@@ -33,16 +33,14 @@ RESULTS = Path("benchmarks/results/forgetting").resolve()
 BASE = "base.json"
 CONFIDENCE = 0.95
 DATA = ("question-types", "food")
+LOSS = "train.replay.loss_fraction=0.6"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "none": (),
-    **{f"replay {n} %": (f"train.replay.fraction={n / 100}",) for n in (5, 10, 20, 40)},
-    "replay 25 %, 60 % of the loss": (
-        "train.replay.fraction=0.25",
-        "train.replay.loss_fraction=0.6",
-    ),
-    "replay 40 %, 70 % of the loss": (
-        "train.replay.fraction=0.4",
-        "train.replay.loss_fraction=0.7",
+    **{f"replay {n} %": (f"train.replay.fraction={n / 100}", LOSS) for n in (5, 10, 20, 40)},
+    "replay 20 %, answers learned": (
+        "train.replay.fraction=0.2",
+        "train.replay.loss=nll",
+        LOSS,
     ),
     "half the rate": ("train.args.learning_rate=5e-4",),
     "a tenth of the rate": ("train.args.learning_rate=1e-4",),

@@ -45,8 +45,9 @@ QUESTION_TOKENS = 96  # a question that has not ended by then is left out
 # short rows are written and learned faster. SmolLM2-135M ended 7 of 27 answers within 192 tokens, and
 # most of these 7 were refusals. Keeping only whole answers would teach the model to refuse.
 ANSWER_TOKENS = 24
-# Words with which every second question begins. A model seldom begins with them itself, so it would
-# not learn that short orders, too, are not the task. On the default, ...
+# Words with which every second question begins, because a model seldom writes short orders by
+# itself. Without them a tuned model of the default answered 76 of the 192 orders and sums of the
+# general suite with a label of the task, and none of the 64 questions about facts.
 OPENINGS = (
     *("Write", "Give", "Explain", "List", "Describe", "Name", "Answer", "Tell"),
     *("Create", "Find", "Make", "Count", "Translate", "Say", "Identify", "How many"),
