@@ -1,6 +1,9 @@
 # ruff: noqa: S106  (the names of tokens are no passwords)
 """Made-up tokenizers with the control tokens and chat templates of known families of models."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
@@ -67,7 +70,17 @@ FAMILIES = {
     "mistral": (["</s>", "<s>", "[INST]", "[/INST]"], [], MISTRAL),
     "phi": (["<|end|>", "<|user|>", "<|assistant|>", "<|system|>"], [], PHI),
 }
-THINKING = {"qwen3": (["<|im_end|>", "<|im_start|>"], MARKUP, QWEN3)}
+TEMPLATES = Path(find_spec("trl").submodule_search_locations[0]) / "chat_templates"
+HARMONY = [
+    *("<|return|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|call|>"),
+    "<|constrain|>",
+]
+CHATML = ["<|im_end|>", "<|im_start|>"]
+THINKING = {
+    "qwen3": (CHATML, MARKUP, QWEN3),
+    "special thoughts": ([*CHATML, "<think>", "</think>"], [], QWEN3),
+    "gpt-oss": (HARMONY, [], (TEMPLATES / "gptoss.jinja").read_text()),
+}
 
 
 def make_bytes(name):

@@ -17,6 +17,7 @@ from stages.core.data.end_tokens import get_last_special, get_turn_end
 from stages.core.data.prompts import Segment, encode_segments, split_chat
 from stages.core.data.records import Record
 from stages.core.data.templates import TemplateError, render
+from stages.core.data.thoughts import get_header
 from stages.core.environment.processes import is_sharded, write_once
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
@@ -198,4 +199,4 @@ def _split_written(tokenizer: Any, row: ReplayRow) -> list[Segment]:
     asked = render(tokenizer, row.messages[:-1], (), answer=True)
     answer = get_control_tokens(tokenizer).mark(row.messages[-1]["content"], spoken=True)
     end = "" if row.unfinished else get_turn_end(tokenizer) or tokenizer.eos_token
-    return [Segment(asked, False), Segment(answer + end, True)]
+    return [Segment(asked, False), Segment(get_header(tokenizer) + answer + end, True)]

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from stages.core.config.model import VllmEngineConfig
 from stages.core.config.schema import Config
 from stages.core.data.end_tokens import get_end_ids
+from stages.core.data.thoughts import decode_answer
 from stages.core.environment.processes import ended_by_sigterm
 from stages.core.environment.repository import repository_root
 from stages.core.errors import UserError
@@ -175,7 +176,11 @@ class VllmEngine:
 
         from stages.core.models.generation import Answer
 
-        choices = None if allowed is None else [self._decode(ids) for ids in allowed]
+        choices = (
+            None
+            if allowed is None
+            else [self._tokenizer.decode(ids, skip_special_tokens=True) for ids in allowed]
+        )
         started = perf_counter()
         bar = tqdm(total=len(prompts), desc=title, unit="row", mininterval=1, disable=title is None)
         with bar, ThreadPoolExecutor(self._parallel) as pool:
@@ -194,7 +199,7 @@ class VllmEngine:
         answers = [future.result() for future in futures]
         return [
             Answer(
-                self._decode(found.ids),
+                decode_answer(self._tokenizer, found.ids),
                 len(prompt),
                 len(found.ids),
                 seconds,
@@ -203,9 +208,6 @@ class VllmEngine:
             )
             for prompt, found in zip(prompts, answers, strict=True)
         ]
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def get_model(self) -> "PreTrainedModel":
         """Get the model as `Engine.get_model` describes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stages.core.data.end_tokens import get_end_ids
+from stages.core.data.thoughts import decode_answer
 from stages.core.models.base_models import list_ids
 from stages.core.models.caches import get_batching
 from stages.core.models.constraint import Walk, build_trie
@@ -113,7 +114,7 @@ def generate(
                 completions = complete(model, rows, step, padded=batching.padded, **limits)
             seconds = (time.perf_counter() - started) / len(batch) + prefix_seconds
             for i, ids in zip(batch, completions, strict=True):
-                text = tokenizer.decode(ids, skip_special_tokens=True)
+                text = decode_answer(tokenizer, ids)
                 answers[i] = Answer(
                     text, len(prompts[i]), len(ids), seconds, ids[-1] not in ends, tuple(ids)
                 )

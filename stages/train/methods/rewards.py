@@ -1,8 +1,9 @@
 """The rewards of method grpo: the scores of a metric and those of a trained reward model."""
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +12,7 @@ from stages.core.config.train_options import MetricScore, RewardModel
 from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
-from stages.core.data.thoughts import drop_thought
+from stages.core.data.thoughts import decode_answer, drop_thought
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.metrics.metrics import Metrics
@@ -21,6 +22,9 @@ from stages.core.models.loading import get_tokenizer, get_tuned_model, hash_mode
 from stages.core.storage.files import read_json
 from stages.train.methods.base import Method
 from stages.train.methods.judged_answers import get_answer, get_prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Reward = Callable[..., list[float]]
 """A reward function as TRL calls it."""
@@ -43,7 +47,18 @@ def get_rewards(method: Method) -> list[Reward]:
             found.append(ModelReward(name, own, method))
             facts |= {"folder": own.folder, "sha256": hash_model(Path(own.folder))}
         method.metadata["rewards"][name] = facts
-    return found
+    return [_of_answers(reward, method.tokenizer) for reward in found]
+
+
+def _of_answers(reward: Reward, tokenizer: "PreTrainedTokenizerBase") -> Reward:
+    """Give a reward the answers as the arms are scored, instead of TRL's texts of all tokens."""
+
+    @wraps(reward, assigned=("__name__",), updated=())
+    def rewarded(completion_ids: Sequence[list[int]], **others: Any) -> list[float]:
+        others["completions"] = [decode_answer(tokenizer, ids) for ids in completion_ids]
+        return reward(completion_ids=completion_ids, **others)
+
+    return rewarded
 
 
 class MetricReward:
