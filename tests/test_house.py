@@ -92,8 +92,9 @@ STAGE_ROOMS = {
         "adapter": set(),
         "arguments": {"methods", "trainers"},
         "replay_rows": set(),
-        "replay_writer": {"methods", "replay_rows"},
-        "replay_questions": {"methods", "replay_writer"},
+        "replay_chats": set(),
+        "replay_writer": {"methods", "replay_chats", "replay_rows"},
+        "replay_questions": {"methods", "replay_chats", "replay_writer"},
         "replay": {
             "methods",
             "examples",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from stages.core.data.prompts import build_prompt, encode_prompt
 from stages.core.data.records import Message, Record
 from stages.core.storage.files import sha256_json
-from stages.train.replay_writer import ANSWER_TOKENS, alternate_system
+from stages.train.replay_chats import alternate_system
+from stages.train.replay_writer import ANSWER_TOKENS
 
 if TYPE_CHECKING:
     from stages.train.methods.base import Method

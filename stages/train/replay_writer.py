@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.core.data.encoding import encode_texts
-from stages.core.data.prompts import EMPTY, encode_prompt, replaces_system, split_user_turn
+from stages.core.data.prompts import encode_prompt, split_user_turn
 from stages.core.data.records import Message
 from stages.core.errors import UserError
 from stages.core.models.loading import get_dtype, get_model
 from stages.core.storage.cache import cached_folder
 from stages.core.storage.files import read_json, read_jsonl, sha256_json, write_json, write_jsonl
+from stages.train.replay_chats import add_orders, alternate_system
 from stages.train.replay_rows import ReplayRow
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from stages.core.models.generation import Choosing
     from stages.train.methods.base import Method
 
@@ -66,8 +65,10 @@ def write_rows(
 
     Args:
         method: The training method, whose base model writes the rows.
-        chats: Chats to answer. The model writes the questions of the other rows itself.
-        count: The number of rows in all. The questions that the model writes are all different.
+        chats: Chats to answer, some of which get an order of the model before their question. The
+            model writes the questions of the other rows itself.
+        count: The number of rows in all, without the chats to which the model says nothing. The
+            questions that it writes are all different.
 
     Returns:
         The rows and the seconds that writing them took at the time.
@@ -77,39 +78,33 @@ def write_rows(
             questions are useful.
     """
     writer = _Writer(method)
-    parts = [writer.answer(chats[i : i + PART]) for i in range(0, len(chats), PART)]
-    answered = [row for folder in parts for row in read_jsonl(folder / "rows.jsonl")]
-    seconds = sum(read_json(folder / "facts.json")["seconds"] for folder in parts)
+    own = _write_own(writer, method.name, count - len(chats))
+    texts = [row["messages"][-2]["content"] for row in own]
+    orders = [text for text in texts if text.startswith(OPENINGS)]
+    room = method.config.model.max_length - ANSWER_TOKENS
+    asked = add_orders(method.tokenizer, chats, orders, room)
+    answered = [
+        row for i in range(0, len(asked), PART) for row in writer.answer(asked[i : i + PART])
+    ]
+    rows = [ReplayRow(f"replay-{n}", **row) for n, row in enumerate([*answered, *own], 1)]
+    return rows, writer.seconds
+
+
+def _write_own(writer: "_Writer", name: str, count: int) -> list[dict[str, Any]]:
     own: dict[str, dict[str, Any]] = {}
-    wanted = count - len(answered)
-    most = -(-PATIENCE * wanted // PART)
+    most = -(-PATIENCE * count // PART)
     for number in range(most):
-        folder = writer.get_part(number)
-        seconds += read_json(folder / "facts.json")["seconds"]
-        for row in read_jsonl(folder / "rows.jsonl"):
+        for row in writer.get_part(number):
             own.setdefault(" ".join(row["messages"][-2]["content"].casefold().split()), row)
-        if len(own) >= wanted:
+        if len(own) >= count:
             break
-    if len(own) < wanted:
+    if len(own) < count:
         raise UserError(
-            f"train.replay.source=self: {method.name} wrote {len(own)} useful rows in "
-            f"{most * PART} attempts, but {wanted} are wanted. Lower train.replay.rows, or set "
+            f"train.replay.source=self: {name} wrote {len(own)} useful rows in {most * PART} "
+            f"attempts, but {count} are wanted. Lower train.replay.rows, or set "
             "train.replay.source to a JSONL file of chats."
         )
-    rows = [*answered, *list(own.values())[:wanted]]
-    return [ReplayRow(f"replay-{n}", **row) for n, row in enumerate(rows, 1)], seconds
-
-
-def alternate_system(
-    tokenizer: "PreTrainedTokenizerBase", chats: Sequence[list[Message]]
-) -> list[list[Message]]:
-    """Put an empty system message before every second chat, so that the model learns both kinds.
-
-    Nothing changes if the template adds no system message of its own to a chat that has none.
-    """
-    if not replaces_system(tokenizer):
-        return list(chats)
-    return [[EMPTY, *chat] if number % 2 else chat for number, chat in enumerate(chats)]
+    return list(own.values())[:count]
 
 
 def sample(seed: int) -> "Choosing":
@@ -137,6 +132,8 @@ class _Writer:
         self._tokenizer = method.tokenizer
         self._opening, self._closing = split_user_turn(self._tokenizer)
         self._model: Any = None
+        self.seconds = 0.0
+        """The time that the rows took when they were written."""
         base = method.base
         dtype = str(get_dtype(self._config.model.dtype))
         weights = base.sha256 or base.revision or base.path
@@ -149,8 +146,8 @@ class _Writer:
         ]
         self._key = sha256_json([*made_of, self._config.model.max_length, self._config.seed])[:24]
 
-    def get_part(self, number: int) -> Path:
-        """Return the folder with `rows.jsonl` and `facts.json` of questions of the model's own."""
+    def get_part(self, number: int) -> list[dict[str, Any]]:
+        """Return the rows of some questions of the model's own."""
 
         def chats() -> list[list[Message]]:
             asked = [[{"role": "user", "content": text}] for text in self._ask(number)]
@@ -158,14 +155,18 @@ class _Writer:
 
         return self._keep(str(number), chats, f"replay answers, part {number + 1}")
 
-    def answer(self, chats: Sequence[list[Message]]) -> Path:
-        """Return the folder with the `rows.jsonl` and `facts.json` of given chats."""
+    def answer(self, chats: Sequence[list[Message]]) -> list[dict[str, Any]]:
+        """Return the rows of given chats."""
         return self._keep(sha256_json(chats)[:24], lambda: list(chats), "replay answers, task")
 
-    def _keep(self, name: str, ask: Callable[[], list[list[Message]]], title: str) -> Path:
-        return cached_folder(
+    def _keep(
+        self, name: str, ask: Callable[[], list[list[Message]]], title: str
+    ) -> list[dict[str, Any]]:
+        folder = cached_folder(
             f"replay/{self._key}-{name}", lambda folder: self._write(ask, title, folder)
         )
+        self.seconds += read_json(folder / "facts.json")["seconds"]
+        return read_jsonl(folder / "rows.jsonl")
 
     def _write(self, ask: Callable[[], list[list[Message]]], title: str, folder: Path) -> None:
         started = time.perf_counter()

@@ -8,6 +8,7 @@ from stages.core.models.loading import get_model
 from stages.core.storage.files import read_jsonl
 from stages.train.methods import get_method
 from stages.train.replay import FILE, mix_replay
+from stages.train.replay_chats import add_orders
 from stages.train.replay_questions import draw_questions
 from stages.train.replay_writer import ANSWER_TOKENS, write_rows
 
@@ -87,3 +88,18 @@ def test_the_answers_come_from_the_cache(config, prepared, workspace, monkeypatc
     monkeypatch.setattr("stages.train.replay_writer.get_model", None)
     assert write_rows(found, chats, 3) == first
     assert len(first[0]) == 3
+
+
+def test_half_of_the_questions_come_after_an_order_if_there_is_room(config, prepared):
+    found = get_method(config("prompt.tuned_system_prompt=Brief."))
+    chats = draw_questions(found, prepared["train"], 8)
+    asked = add_orders(found.tokenizer, chats, ["Write a poem.", "Say why."], room=10_000)
+    texts = [chat[-1]["content"] for chat in asked]
+    plain = [chat[-1]["content"] for chat in chats]
+    assert [texts[i] for i in (0, 1, 4, 5)] == [plain[i] for i in (0, 1, 4, 5)]
+    orders = ["Write a poem.", "Say why.", "Write a poem.", "Say why."]
+    assert [texts[i] for i in (2, 3, 6, 7)] == [
+        f"{order}\n{plain[i]}" for order, i in zip(orders, (2, 3, 6, 7), strict=True)
+    ]
+    assert add_orders(found.tokenizer, chats, ["Say why."], room=10) == chats
+    assert add_orders(found.tokenizer, chats, [], room=10_000) == chats
