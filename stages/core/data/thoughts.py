@@ -45,8 +45,10 @@ def get_header(tokenizer: "PreTrainedTokenizerBase") -> str:
 
     That of gpt-oss is `<|channel|>final<|message|>`, before which the model may think in another
     channel. It is the end of a thought if the tokenizer takes that for a control token. It is empty
-    for most models.
+    for most models, and without a template.
     """
+    if not tokenizer.chat_template:
+        return ""
     known = _headers.get(tokenizer)
     if known is None or known[0] != tokenizer.chat_template:
         known = _headers[tokenizer] = (tokenizer.chat_template, _find_header(tokenizer))

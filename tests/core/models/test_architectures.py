@@ -13,7 +13,10 @@ from stages.core.models.likelihood import get_nats
 from tests.architectures import END, MATRIX, VOCABULARY
 
 TOKENIZER = SimpleNamespace(
-    eos_token_id=END, pad_token_id=END, decode=lambda ids, skip_special_tokens: str(ids)
+    chat_template=None,
+    eos_token_id=END,
+    pad_token_id=END,
+    decode=lambda ids, skip_special_tokens: str(ids),
 )
 STEPS = 6
 
