@@ -1,7 +1,7 @@
 """Prompts of many other data sets, to see what a model makes of requests that nobody tuned it for.
 
-They come from OpenAI's evals, a wheel with the data sets of some hundred contributors, from which some
-options of `data` take theirs too. The general suite is no such test of replay, because replay was
+They come from OpenAI's evals, a wheel with the data sets of many contributors, from which some options
+of `data` take theirs too. The general suite is no such test of replay, because replay was
 improved by looking at the suite.
 """
 
