@@ -64,7 +64,7 @@ def mix_replay(
     from datasets import Dataset, concatenate_datasets
 
     settings = method.config.train.replay
-    if settings.loss == "kl" and is_sharded():
+    if settings.asks_base and is_sharded():
         raise UserError(
             "train.replay.loss=kl asks the model without its adapter, and this launcher gives each "
             "process a part of the weights. Choose train/launcher=ddp or train.replay.loss=nll."
@@ -95,7 +95,7 @@ def mix_replay(
     }
     examples = examples.add_column("weight", [task] * len(examples))
     weighed = [{"row": len(ids) + i, **row, "weight": replayed} for i, row in enumerate(encoded)]
-    if settings.loss == "kl":
+    if settings.asks_base:
         examples = examples.add_column("of_base", [False] * len(examples))
         weighed = [
             {**example, "of_base": row.source == SELF}

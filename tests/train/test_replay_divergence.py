@@ -99,6 +99,7 @@ def test_without_the_base_model_there_is_no_divergence(overrides, said):
     with pytest.raises(UserError, match=rf"train\.replay\.loss: kl compares .*{said}"):
         parse(compose_config(*TINY, *REPLAY, *overrides))
     parse(compose_config(*TINY, *REPLAY, *overrides, "train.replay.loss=nll"))
+    parse(compose_config(*TINY, *REPLAY, *overrides, "train.replay.source=chats.jsonl"))
 
 
 def test_processes_that_share_the_weights_are_refused(trainer_of, monkeypatch):

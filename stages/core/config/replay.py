@@ -41,6 +41,11 @@ class Replay(Section):
     dvc_dependency: Name
     """What the stage depends on in DVC: the file of chats, if there is one."""
 
+    @property
+    def asks_base(self) -> bool:
+        """Whether training asks the base model for its probabilities of rows that it wrote."""
+        return self.loss == "kl" and (self.source == "self" or self.weights.get("self", 0) > 0)
+
 
 def check_replay(replay: Replay, args: Mapping[str, Any], adapter: dict[str, Any] | None) -> None:
     """Check that training can weight its loss, and has the base model at hand for the loss `kl`.
@@ -58,7 +63,7 @@ def check_replay(replay: Replay, args: Mapping[str, Any], adapter: dict[str, Any
             "replay.fraction: replay rows weight the loss, which requires args.loss_type=nll "
             "and no args.label_smoothing_factor"
         )
-    if replay.loss == "nll":
+    if not replay.asks_base:
         return
     if adapter is None:
         obstacle = "has no adapter"

@@ -186,7 +186,7 @@ def base_operations(train: TrainConfig, dimensions: ModelDimensions, replayed: i
 
     It reads every replay row once more if `train.replay.loss` is `kl`.
     """
-    if train.replay.loss != "kl":
+    if not train.replay.asks_base:
         return 0.0
     body = dimensions.layers * dimensions.layer_parameters
     head = dimensions.vocabulary * dimensions.hidden

@@ -159,6 +159,7 @@ class TokenBudget(SFTTrainer):
         self, model: Any, inputs: Batch
     ) -> tuple[torch.Tensor, torch.Tensor | float]:
         """Return the sum of the losses of the targets and the loss that balances experts."""
+        # Asked first, because the noise on embeddings takes the lengths of the rows read last.
         base = self._ask_base(inputs) if "of_base" in inputs and model.training else None
         read = self._read(inputs)
         weights = read.pop("weight", None)

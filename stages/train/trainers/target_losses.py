@@ -1,7 +1,7 @@
 """The losses of target tokens, without the logits of the other positions.
 
-A target of a row that the base model wrote may have another loss than its negative log-likelihood: how far the model's
-probabilities are from those of the base model (`get_divergence`).
+A target of a row that the base model wrote may have another loss than its negative log-likelihood:
+how far the model's probabilities are from those of the base model (`get_divergence`).
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 DVC and the stages import them like `conf_digest`. DVC needs a path that exists, so each resolver has
 a stand-in: a file that is no code and rarely changes. The stand-ins of one stage are different,
-because DVC rejects a dependency that is listed twice.
+because DVC would otherwise list one path twice.
 """
 
 from pathlib import Path
