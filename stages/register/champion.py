@@ -24,6 +24,7 @@ from stages.core.models.loading import get_device
 from stages.core.models.measured import hash_served
 from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
+from stages.core.tracking.versions import read_asked
 from stages.register.gate import Condition
 
 ANSWERS = "test_answers.json"
@@ -46,20 +47,25 @@ class Champion:
     of Tuneproof."""
 
 
-def get_answers_to_keep(candidate: Candidate) -> dict[str, Any]:
-    """Build the content of `ANSWERS`: the test answers and the settings that produced them."""
+def describe_asking(candidate: Candidate) -> dict[str, Any]:
+    """Describe how the candidate was asked for its test answers.
+
+    Whoever serves the model asks it alike. The chat template is saved with the tokenizer, with its
+    arguments in it.
+
+    Returns:
+        - `method`: The training method.
+        - `system_prompt`: The evaluated system prompt. None is the one of each row.
+        - `max_new_tokens`: The limit of an answer.
+        - `max_length`: The limit of a prompt with its answer, or of a classifier's text, in tokens.
+    """
     config = candidate.config
-    asked = {
-        "method": config.train.method,
-        "instruction": config.prompt.tuned_system_prompt,
-        "max_new_tokens": config.prompt.max_new_tokens,
-        "max_length": get_limit(config)
-        if config.train.method in CLASSIFYING
-        else config.model.max_length,
-    }
+    classifies = config.train.method in CLASSIFYING
     return {
-        "asked": asked,
-        "answers": {answer.id: answer.text for answer in candidate.read_predictions()[0]},
+        "method": config.train.method,
+        "system_prompt": config.prompt.tuned_system_prompt,
+        "max_new_tokens": config.prompt.max_new_tokens,
+        "max_length": get_limit(config) if classifies else config.model.max_length,
     }
 
 
@@ -132,27 +138,22 @@ def _get_answers(
     import mlflow
 
     kept = read_json(Path(mlflow.artifacts.download_artifacts(f"{champion.uri}/{ANSWERS}")))
-    missing = [record for record in records if record.id not in kept["answers"]]
-    texts = kept["answers"] | (
-        ask_champion(config, champion, kept["asked"], missing) if missing else {}
-    )
+    missing = [record for record in records if record.id not in kept]
+    texts = kept | (ask_champion(config, champion, missing) if missing else {})
     silent = [record.id for record in records if not isinstance(texts.get(record.id), str)]
     if silent:
         raise ValueError(f"{len(silent)} of its answers are missing, the first for row {silent[0]}")
     return [Prediction(r.id, CHAMPION_ARM, texts[r.id], 0, 0, 0.0) for r in records], len(missing)
 
 
-def ask_champion(
-    config: Config, champion: Champion, asked: Mapping[str, Any], records: Sequence[Record]
-) -> dict[str, str]:
-    """Load the registered model and ask it with the settings with which it was judged.
+def ask_champion(config: Config, champion: Champion, records: Sequence[Record]) -> dict[str, str]:
+    """Load the registered model and ask it as it was asked when it was judged.
 
     It always runs on transformers, whatever the configured engine is.
 
     Args:
         config: The configuration, which gives the batch limits.
         champion: The registered model.
-        asked: The settings from `get_answers_to_keep`.
         records: The rows to answer.
 
     Returns:
@@ -165,12 +166,13 @@ def ask_champion(
     loaded = mlflow.transformers.load_model(champion.uri, return_type="components")
     model = loaded["model"].to(get_device()).eval()  # in the dtype in which it was saved
     tokenizer = loaded["tokenizer"]
+    asked = read_asked(champion.uri)
     settings = _as_asked(config, asked)
     if asked["method"] in CLASSIFYING:
         answers = ask_classifier(CHAMPION_ARM, model, tokenizer, settings, records)
     else:
         engine = TransformersEngine(model, tokenizer, config.model.max_batch_tokens)
-        answers = ask(CHAMPION_ARM, engine, tokenizer, settings, records, asked["instruction"])
+        answers = ask(CHAMPION_ARM, engine, tokenizer, settings, records, asked["system_prompt"])
     return {answer.id: answer.text for answer in answers}
 
 

@@ -55,7 +55,12 @@ def promote(
             return None
         if get_database(store):  # on a server it may be the version of a process that still runs
             _remove_unfinished(client, name)
-        tags = {**lineage_tags(candidate, report), UNFINISHED: "true"}
+        logged = {
+            key: value
+            for key, value in client.get_logged_model(model_id).tags.items()
+            if key.startswith(PREFIX)
+        }
+        tags = {**logged, **lineage_tags(candidate, report), UNFINISHED: "true"}
         version = str(mlflow.register_model(f"models:/{model_id}", name, tags=tags).version)
         try:
             client.update_model_version(name, version, description)

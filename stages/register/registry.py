@@ -15,8 +15,12 @@ from stages.core.models.measured import hash_served
 from stages.core.storage.files import sha256_file, write_json
 from stages.core.tracking.runs import PREFIX, data_set, flatten
 from stages.core.tracking.tracker import Tracker
-from stages.register.champion import ANSWERS, Champion, get_answers_to_keep
+from stages.core.tracking.versions import MISSING, fetch_model, hash_artifact
+from stages.register.champion import ANSWERS, Champion, describe_asking
 from stages.register.gate import describe_purpose
+
+ARTIFACT_SHA256 = PREFIX + "artifact_sha256"
+"""The tag with the result of `stages.core.tracking.versions.hash_artifact`."""
 
 
 def find_champion(config: Config) -> Champion | None:
@@ -29,7 +33,7 @@ def find_champion(config: Config) -> Champion | None:
             config.register_.name, config.register_.alias
         )
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code in MISSING:
             return None
         raise
     uri = f"models:/{version.name}/{version.version}"
@@ -47,6 +51,7 @@ def log_model(
     import mlflow
 
     config = candidate.config
+    asked = describe_asking(candidate)
     pins = [
         f"{name}=={versions()[name].split('+')[0]}"
         for name in ("mlflow", "torch", "transformers", "accelerate")
@@ -59,14 +64,19 @@ def log_model(
             torch_dtype=model.dtype,  # else the model loads in float32, unlike the measured one
             pip_requirements=pins,
             tags=lineage_tags(candidate, report),
+            metadata={"asked": asked},
         )
         test = data_set(config.data.name, "test", report["lineage"]["data_sha256"]["test"])
         values = flatten({"arms": report["arms"][candidate.name]})
         mlflow.log_metrics(values, model_id=info.model_id, dataset=test)
+    client = mlflow.MlflowClient()
+    sha256 = hash_artifact(fetch_model(info.model_uri), asked)
+    client.set_logged_model_tags(info.model_id, {ARTIFACT_SHA256: sha256})
+    answers = {answer.id: answer.text for answer in candidate.read_predictions()[0]}
     with TemporaryDirectory() as folder:
         path = Path(folder, ANSWERS)
-        write_json(path, get_answers_to_keep(candidate))
-        mlflow.MlflowClient().log_model_artifact(info.model_id, str(path))
+        write_json(path, answers)
+        client.log_model_artifact(info.model_id, str(path))
     return info
 
 

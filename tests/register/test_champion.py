@@ -169,7 +169,7 @@ def test_a_champion_without_some_of_its_answers_closes_the_gate(compare, registe
     (path,) = (registered / "mlartifacts").rglob("artifacts/test_answers.json")
     whole = path.read_text()
     kept = json.loads(whole)
-    kept["answers"][read_records("test")[1].id] = None
+    kept[read_records("test")[1].id] = None
     path.write_text(json.dumps(kept))
     (found,) = compare(10)
     path.write_text(whole)
@@ -201,14 +201,16 @@ def test_the_champion_is_asked_only_for_rows_that_it_has_not_answered(
     assert found.passed and "had not answered 2 of the rows before" in found.sentence
 
 
-def test_the_loaded_champion_answers_as_the_tuned_model_did(champion, monkeypatch):
+def test_the_loaded_champion_answers_as_the_tuned_model_did(champion):
+    import mlflow
+
     from stages.register import champion as module
 
     config = parse(compose_config(*TINY, *OPEN))
     judged = {answer.id: answer.text for answer in read_predictions(TUNED_ARM)}
-    kept = module.get_answers_to_keep(get_candidate(config, TUNED_ARM))
-    assert kept["answers"] == judged
-    assert module.ask_champion(config, champion, kept["asked"], read_records("test")) == judged
+    kept = mlflow.artifacts.load_dict(f"{champion.uri}/{module.ANSWERS}")
+    assert kept == judged
+    assert module.ask_champion(config, champion, read_records("test")) == judged
 
 
 @pytest.mark.parametrize("removed", ["test_answers.json", "model"])
@@ -255,7 +257,7 @@ def test_the_gate_compares_and_a_replacement_becomes_version_two(prepared):
     register(compose_config(*other, "register.gate.require_beating_champion=false"))
     assert find_champion(parse(settings)).version == "2"
     kept = mlflow.artifacts.load_dict("models:/tuneproof-chat-jsonl/2/test_answers.json")
-    assert kept["answers"].keys() == {record.id for record in read_records("test")}
+    assert kept.keys() == {record.id for record in read_records("test")}
 
 
 def test_bounds_cover_and_have_a_width_where_all_rows_agree():

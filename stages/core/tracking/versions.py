@@ -1,0 +1,200 @@
+"""Versions of registered models: how to find one, its files, and what it was asked with.
+
+A version is named as MLflow names it: `<name>@<alias>` or `<name>/<version>`, with or without
+`models:/` in front.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from stages.core.config.schema import TrackingConfig
+from stages.core.errors import UserError, hide_secrets
+from stages.core.storage.files import sha256_file, sha256_json
+from stages.core.tracking.runs import PREFIX, tracking_uri
+from stages.core.tracking.store import get_database
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL = "model"
+"""The folder of a registered model with its weights and its configuration."""
+TOKENIZER = "components/tokenizer"
+"""The folder of a registered model with its tokenizer and its chat template."""
+REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""The codes of MLflow's exceptions for a model, a version or an alias that does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version of a model."""
+
+    name: str
+    number: str
+    aliases: tuple[str, ...]
+    model_id: str
+    """The id of the logged model."""
+    created: int
+    """When it was registered, in milliseconds since 1970."""
+    tags: Mapping[str, str]
+    """The tags of Tuneproof, without their prefix."""
+
+    @property
+    def uri(self) -> str:
+        """The MLflow URI, `models:/<name>/<version>`."""
+        return f"models:/{self.name}/{self.number}"
+
+
+def connect(tracking: TrackingConfig) -> "MlflowClient":
+    """Set the tracking store and registry of this process, and return a client of them.
+
+    Raises:
+        UserError: The store is a SQLite file that does not exist. MLflow would create it.
+    """
+    import mlflow
+
+    uri = tracking_uri(tracking)
+    database = get_database(uri)
+    if database and not database.exists():
+        raise UserError(
+            f"there is no registry at {hide_secrets(uri)}. Run `dvc repro`, which registers the "
+            "model if it passes the gate, or set MLFLOW_TRACKING_URI"
+        )
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient()
+
+
+def find_version(client: "MlflowClient", reference: str) -> Version:
+    """Find the version that a reference names.
+
+    Args:
+        client: The client of the registry.
+        reference: `<name>@<alias>` or `<name>/<version>`, with or without `models:/` in front.
+
+    Raises:
+        UserError: The reference has another form, or nothing has this name. The message lists what
+            there is.
+    """
+    from mlflow.exceptions import MlflowException
+
+    parts = REFERENCE.fullmatch(reference)
+    if parts is None:
+        raise UserError(
+            f"{reference!r} names no registered version. Write <name>@<alias>, such as "
+            "tuneproof-food@champion, or <name>/<version>, such as tuneproof-food/3"
+        )
+    name = parts["name"]
+    try:
+        if parts["alias"]:
+            found = client.get_model_version_by_alias(name, parts["alias"])
+        else:
+            found = client.get_model_version(name, parts["version"])
+    except MlflowException as error:
+        if error.error_code in MISSING:
+            raise UserError(f"{reference}: {_list_known(client, name)}") from None
+        raise
+    return as_version(client.get_model_version(name, found.version))
+
+
+def as_version(found: "ModelVersion") -> Version:
+    """Return MLflow's entity of a version as a `Version`.
+
+    The entity must come from `get_model_version`, because other calls leave out the aliases.
+    """
+    tags = {
+        key.removeprefix(PREFIX): value
+        for key, value in found.tags.items()
+        if key.startswith(PREFIX)
+    }
+    model_id = found.model_id or str(found.source).removeprefix("models:/")
+    number = str(found.version)
+    created = int(found.creation_timestamp)
+    return Version(found.name, number, tuple(found.aliases), model_id, created, tags)
+
+
+def read_asked(uri: str) -> dict[str, Any]:
+    """Read what a registered model was asked with when it was evaluated.
+
+    Args:
+        uri: The MLflow URI of the version or of the logged model.
+
+    Returns:
+        See `stages.register.champion.describe_asking`.
+
+    Raises:
+        UserError: An earlier version of Tuneproof registered it, which did not record this.
+    """
+    from mlflow.models import Model
+
+    metadata = Model.load(uri).metadata or {}
+    if "asked" not in metadata:
+        raise UserError(
+            f"{uri} does not say how it was asked, because an earlier version of Tuneproof "
+            "registered it. Run `dvc repro --force --single-item register` to register it again"
+        )
+    return dict(metadata["asked"])
+
+
+def fetch_model(uri: str) -> Path:
+    """Return the folder with the files of a registered or logged model.
+
+    Those of a server are downloaded. Those of a local store are not copied, so nothing in the folder
+    may be changed.
+    """
+    import mlflow
+
+    return Path(mlflow.artifacts.download_artifacts(uri))
+
+
+def hash_artifact(folder: Path, asked: Mapping[str, Any]) -> str:
+    """Compute the SHA-256 of everything in a registered model that decides its answers.
+
+    Args:
+        folder: The folder with the files of the version.
+        asked: See `read_asked`.
+    """
+    files = [path for part in (MODEL, TOKENIZER) for path in (folder / part).rglob("*")]
+    digests = {
+        path.relative_to(folder).as_posix(): sha256_file(path) for path in files if path.is_file()
+    }
+    return sha256_json([digests, orjson.loads(orjson.dumps(asked))])
+
+
+def check_artifact(version: Version, folder: Path) -> None:
+    """Check that the files of a version are those that were registered.
+
+    Raises:
+        UserError: They differ, or the version does not have their hash.
+    """
+    expected = version.tags.get("artifact_sha256")
+    found = hash_artifact(folder, read_asked(version.uri))
+    if found != expected:
+        what = f"its tag says {expected[:12]}" if expected else "the version has no such tag"
+        raise UserError(
+            f"{version.uri}: the SHA-256 of its files is {found[:12]}, but {what}. The files were "
+            "changed after the registration, so it is not what was measured. Restore them, or "
+            "register the model again with `dvc repro --force --single-item register`"
+        )
+
+
+def _list_known(client: "MlflowClient", name: str) -> str:
+    """Say which versions and aliases of a model there are, or which models."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise
+        names = ", ".join(found.name for found in client.search_registered_models()) or "none"
+        return f"no registered model has the name {name}. There are: {names}"
+    versions = client.search_model_versions(f"name = '{name}'")
+    numbers = ", ".join(sorted((str(found.version) for found in versions), key=int)) or "none"
+    aliases = ", ".join(f"{alias} (version {number})" for alias, number in model.aliases.items())
+    return f"there is no such version of {name}. Versions: {numbers}. Aliases: {aliases or 'none'}"

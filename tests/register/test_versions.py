@@ -1,0 +1,74 @@
+"""Registered versions are found by their names, and changed files are noticed."""
+
+import shutil
+
+import pytest
+
+from stages.core.config.schema import parse
+from stages.core.errors import UserError
+from stages.core.tracking.versions import (
+    check_artifact,
+    connect,
+    fetch_model,
+    find_version,
+    hash_artifact,
+    read_asked,
+)
+from stages.register.__main__ import main as register
+from tests.conftest import TINY, compose_config
+from tests.register.conftest import OPEN
+
+NAME = "tuneproof-chat-jsonl"
+
+
+@pytest.fixture
+def client(evaluated):
+    settings = compose_config(*TINY, *OPEN)
+    register(settings)
+    return connect(parse(settings).tracking)
+
+
+def test_a_version_is_found_and_its_files_are_what_was_registered(client, tmp_path):
+    version = find_version(client, f"{NAME}@champion")
+    assert find_version(client, f"models:/{NAME}/1") == version
+    assert (version.number, version.aliases, version.uri) == (
+        "1",
+        ("champion",),
+        f"models:/{NAME}/1",
+    )
+    asked = read_asked(version.uri)
+    assert (asked["method"], asked["system_prompt"], asked["max_new_tokens"]) == ("sft", None, 8)
+    folder = fetch_model(version.uri)
+    check_artifact(version, folder)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    assert hash_artifact(copy, asked) == version.tags["artifact_sha256"]
+    assert (
+        hash_artifact(copy, asked | {"system_prompt": "Other."}) != version.tags["artifact_sha256"]
+    )
+    with (copy / "components/tokenizer/chat_template.jinja").open("a") as file:
+        file.write(" ")
+    with pytest.raises(UserError, match=r"were\s+changed after the registration"):
+        check_artifact(version, copy)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("nobody@champion", f"no registered model has the name nobody. There are: {NAME}"),
+        (f"{NAME}@other", r"Versions: 1. Aliases: champion \(version 1\)"),
+        (f"{NAME}/7", "there is no such version"),
+        (NAME, "Write <name>@<alias>"),
+        (f"{NAME}@a@b", "Write <name>@<alias>"),
+    ],
+)
+def test_what_does_not_exist_is_said_with_what_there_is(client, reference, said):
+    with pytest.raises(UserError, match=said):
+        find_version(client, reference)
+
+
+def test_a_missing_database_is_not_created(workspace):
+    config = parse(compose_config(*TINY, *OPEN))
+    with pytest.raises(UserError, match="there is no registry at"):
+        connect(config.tracking)
+    assert not (workspace / "mlflow.db").exists()
