@@ -9,7 +9,6 @@ which are in files of their own. The exit status is 1 if anything differs.
 """
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -17,14 +16,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dvc.api import DVCFileSystem
-from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
-from stages.core.data.looks import LEDGER
 from stages.core.entrypoint import tool_main
 from stages.core.errors import UserError
 from stages.core.storage.files import read_json, sha256_file
+from tools.reruns import rerun, restore_looks, unpack
 
 VERDICT = "reports/verdict.json"
 COMPARED = (
@@ -64,7 +62,7 @@ def main() -> None:
             copy_workspace(again)
         if not (first / VERDICT).exists():
             raise UserError("there is nothing to compare with: run `dvc repro` first")
-        restore_looks(first, again)
+        restore_looks(read_json(first / VERDICT)["looks"]["place"], again)
         rerun(again)
         differing = show(console, get_digests(first), get_digests(again))
         if differing:
@@ -113,63 +111,12 @@ def fetch_results(name: str, revision: str, to: Path) -> None:
             ) from None
 
 
-def unpack(revision: str, to: Path) -> None:
-    """Extract the files of a commit into a folder."""
-    to.mkdir(parents=True)
-    archive = subprocess.run(["git", "archive", revision], capture_output=True, check=True).stdout
-    subprocess.run(["tar", "-x", "-C", str(to)], input=archive, check=True)
-
-
 def copy_workspace(to: Path) -> None:
     """Copy the files of the workspace into a folder, except those that git ignores."""
     for name in _git("ls-files", "--cached", "--others", "--exclude-standard").splitlines():
         if Path(name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, to / name)
-
-
-def restore_looks(first: Path, to: Path) -> None:
-    """Copy the looks at test rows up to those of the first verdict into another folder.
-
-    So the same models have the same places, whatever was judged later.
-    """
-    last = read_json(first / VERDICT)["looks"]["place"] or 0
-    shutil.rmtree(to / LEDGER, ignore_errors=True)
-    for file in LEDGER.rglob("*.json"):
-        if read_json(file)["place"] <= last:
-            (to / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, to / file)
-
-
-def rerun(folder: Path) -> None:
-    """Run the stages up to `evaluate` in a copy of the repository.
-
-    Raises:
-        UserError: A command failed.
-    """
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith("DVC_EXP_")
-    }
-    # The repetition is not a new result, so its runs stay out of the usual MLflow store.
-    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    person = {"GIT_AUTHOR_NAME": "repeat", "GIT_AUTHOR_EMAIL": "repeat@localhost"}
-    person |= {name.replace("AUTHOR", "COMMITTER"): value for name, value in person.items()}
-
-    def execute(*command: str) -> None:
-        done = subprocess.run(command, cwd=folder, env=environment | person, check=False)
-        if done.returncode:
-            raise UserError(f"`{' '.join(command)}` failed in the temporary copy, see above")
-
-    execute("git", "init", "-q")
-    execute("git", "add", "-A")
-    execute("git", "commit", "-q", "-m", "A copy to repeat")
-    execute("dvc", "config", "--local", "cache.dir", str(Path(Repo().cache.local.path).parents[1]))
-    data = [
-        str(path.relative_to(folder)) for path in sorted(folder.rglob("*.dvc")) if path.is_file()
-    ]
-    if data:
-        execute("dvc", "checkout", "-q", *data)
-    execute("dvc", "repro", "--force", "--no-run-cache", "--no-commit", "evaluate")
 
 
 def get_digests(folder: Path) -> dict[str, str]:

@@ -18,9 +18,12 @@ from stages.core.tracking.tracker import Tracker
 from stages.core.tracking.versions import MISSING, fetch_model, hash_artifact
 from stages.register.champion import ANSWERS, Champion, describe_asking
 from stages.register.gate import describe_purpose
+from stages.register.origin import ORIGIN, hash_origin, write_origin
 
 ARTIFACT_SHA256 = PREFIX + "artifact_sha256"
 """The tag with the result of `stages.core.tracking.versions.hash_artifact`."""
+ORIGIN_SHA256 = PREFIX + "origin_sha256"
+"""The tag with the result of `stages.register.origin.hash_origin`."""
 
 
 def find_champion(config: Config) -> Champion | None:
@@ -46,7 +49,8 @@ def log_model(
 ) -> Any:
     """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data.
 
-    Its test answers are logged as an artifact, so that a later model can be compared with them.
+    Its test answers are logged as an artifact, so that a later model can be compared with them. So
+    are the files of its origin.
     """
     import mlflow
 
@@ -70,13 +74,18 @@ def log_model(
         values = flatten({"arms": report["arms"][candidate.name]})
         mlflow.log_metrics(values, model_id=info.model_id, dataset=test)
     client = mlflow.MlflowClient()
-    sha256 = hash_artifact(fetch_model(info.model_uri), asked)
-    client.set_logged_model_tags(info.model_id, {ARTIFACT_SHA256: sha256})
     answers = {answer.id: answer.text for answer in candidate.read_predictions()[0]}
     with TemporaryDirectory() as folder:
-        path = Path(folder, ANSWERS)
-        write_json(path, answers)
-        client.log_model_artifact(info.model_id, str(path))
+        write_json(Path(folder, ANSWERS), answers)
+        origin = Path(folder, ORIGIN)
+        origin.mkdir()
+        write_origin(origin, candidate, report["lineage"]["git_commit"])
+        client.log_model_artifacts(info.model_id, folder)
+        tags = {
+            ARTIFACT_SHA256: hash_artifact(fetch_model(info.model_uri), asked),
+            ORIGIN_SHA256: hash_origin(origin),
+        }
+    client.set_logged_model_tags(info.model_id, tags)
     return info
 
 

@@ -11,7 +11,8 @@ from stages.core.errors import UserError
 from stages.core.storage.files import write_json, write_jsonl
 from tests.conftest import ROOT
 from tools import repeat
-from tools.repeat import find_revision, get_digests, restore_looks, show
+from tools.repeat import find_revision, get_digests, show
+from tools.reruns import restore_looks
 
 
 def results(folder, text="yes", seconds=1.0, value=0.5, weights=b"w"):
@@ -91,10 +92,9 @@ def test_a_repetition_has_the_looks_up_to_those_of_the_verdict(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     for place in (1, 2, 3):
         write_json(LEDGER / f"split/{place}.json", {"place": place})
-    write_json(tmp_path / "first/reports/verdict.json", {"looks": {"place": 2}})
     # The commit of the experiment has a look of a later model.
     write_json(tmp_path / "again" / LEDGER / "split/9.json", {"place": 9})
-    restore_looks(tmp_path / "first", tmp_path / "again")
+    restore_looks(2, tmp_path / "again")
     assert sorted(path.name for path in (tmp_path / "again").rglob("*.json")) == [
         "1.json",
         "2.json",

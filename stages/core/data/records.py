@@ -95,13 +95,17 @@ class Record:
         return cls(**orjson.loads(line))
 
 
-def read_records(split: str) -> list[Record]:
+def read_records(split: str, path: Path | None = None) -> list[Record]:
     """Read the records of a prepared split (`train`, `validation`, `test`) in the file's order.
+
+    Args:
+        split: The split.
+        path: The file of the split if it is not in `data/prepared`, such as in DVC's cache.
 
     Raises:
         UserError: `prepare` has not run.
     """
-    return [Record(**row) for row in read_jsonl(PREPARED / f"{split}.jsonl")]
+    return [Record(**row) for row in read_jsonl(path or PREPARED / f"{split}.jsonl")]
 
 
 class RecordFile(Sequence[Record]):

@@ -28,7 +28,7 @@ def get_digests(paths: Iterable[Path]) -> dict[str, str]:
         The digest in hex of the syntax tree without docstrings, by path relative to the repository.
     """
     return {
-        path.relative_to(ROOT).as_posix(): _digest(path.read_text(encoding="utf-8"))
+        path.relative_to(ROOT).as_posix(): digest_text(path.read_text(encoding="utf-8"))
         for path in paths
     }
 
@@ -42,7 +42,8 @@ def _list_folders(stage: str) -> list[Path]:
 
 # Every training of a process asks again. All files together take half a second.
 @cache
-def _digest(text: str) -> str:
+def digest_text(text: str) -> str:
+    """Compute the digest of the text of a Python file, see `get_digests`."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

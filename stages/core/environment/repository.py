@@ -2,7 +2,12 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+CODE = ("stages", "conf", "dvc.yaml", "constraints.txt", "pyproject.toml", "requirements-vllm.txt")
+"""The files on which the outputs of the pipeline depend, besides data and `params.yaml`."""
 
 
 def repository_root() -> Path:
@@ -12,13 +17,16 @@ def repository_root() -> Path:
 
 def git_commit() -> str:
     """Return the commit that the experiment started from, or `unknown` outside a git repository."""
-    return os.environ.get("DVC_EXP_BASELINE_REV") or _git("rev-parse", "HEAD") or "unknown"
+    return (
+        os.environ.get("DVC_EXP_BASELINE_REV")
+        or (run_git("rev-parse", "HEAD") or "unknown").strip()
+    )
 
 
 def git_dirty() -> bool:
     """Return whether tracked files differ from the commit, ignoring what the pipeline writes."""
     return bool(
-        _git(
+        run_git(
             "status",
             "--porcelain",
             "--untracked-files=no",
@@ -30,6 +38,29 @@ def git_dirty() -> bool:
     )
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
+def get_changes(commit: str) -> str:
+    """Return the changes of the code and of `conf/` since a commit, as a patch for `git apply`.
+
+    New files count too. The text is empty if there are none, or outside a git repository.
+    """
+    present = [name for name in CODE if Path(name).exists()]
+    with TemporaryDirectory() as folder:
+        # A copy of the index, so that that of the user stays as it is.
+        environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        if run_git("read-tree", commit, env=environment) is None:
+            return ""
+        run_git("add", "--all", "--", *present, env=environment)
+        return run_git("diff", "--cached", "--binary", commit, "--", *CODE, env=environment) or ""
+
+
+def run_git(*arguments: str, env: Mapping[str, str] | None = None) -> str | None:
+    """Return what a git command prints, or None if it fails."""
+    done = subprocess.run(
+        ["git", *arguments],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+        env=env,
+    )
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,64 @@
+"""Record what a registered model came from, as files beside it.
+
+`tools.verify` computes them again, and `tools.verify --rerun` trains again from them.
+"""
+
+from collections.abc import Iterable
+from importlib.metadata import distributions
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+from stages.core.data.verdict import MEASURED, VERDICT
+from stages.core.environment.repository import get_changes
+from stages.core.errors import hide_secrets
+from stages.core.models.candidates import Candidate
+from stages.core.storage.files import atomic_write, sha256_file, sha256_json, write_json
+from stages.core.storage.summaries import get_summary_file
+
+ORIGIN = "origin"
+"""The folder of the files among the artifacts of a registered model."""
+CONFIG = "config.json"
+LOCK = "dvc.lock"
+PACKAGES = "packages.txt"
+CHANGES = "changes.diff"
+
+
+def write_origin(folder: Path, candidate: Candidate, commit: str) -> None:
+    """Write the files into a folder.
+
+    These are the verdict with its measured part, the numbers of `prepare` with the hashes of the raw
+    data, DVC's lock file, the resolved configuration, the installed packages, and the changes of the
+    code since the commit, if there are any.
+
+    Args:
+        folder: An existing folder.
+        candidate: The model.
+        commit: The commit at which the model was judged.
+    """
+    copied = (VERDICT, MEASURED, get_summary_file("prepare"), Path(LOCK))
+    for path in copied:
+        if path.exists():
+            copyfile(path, folder / path.name)
+    write_json(folder / CONFIG, dump_config(candidate))
+    atomic_write(folder / PACKAGES, "".join(f"{line}\n" for line in list_packages()).encode())
+    changes = get_changes(commit)
+    if changes:
+        atomic_write(folder / CHANGES, hide_secrets(changes).encode("utf-8", "surrogateescape"))
+
+
+def dump_config(candidate: Candidate) -> dict[str, Any]:
+    """Return the resolved configuration as `config_sha256` reads it."""
+    return candidate.run.model_dump(by_alias=True, exclude={"tracking", "candidate"})
+
+
+def list_packages() -> list[str]:
+    """List the installed packages as `name==version`, sorted."""
+    found = {(found.metadata["Name"], found.version) for found in distributions()}
+    return sorted({f"{name.lower().replace('_', '-')}=={version}" for name, version in found})
+
+
+def hash_origin(folder: Path) -> str:
+    """Compute the SHA-256 of all files of an origin."""
+    files: Iterable[Path] = sorted(path for path in folder.iterdir() if path.is_file())
+    return sha256_json({path.name: sha256_file(path) for path in files})

@@ -1,0 +1,172 @@
+"""Verification of a registered version, on the tiny model in a git repository of its own."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stages.core.config.schema import parse
+from stages.core.data.records import read_records
+from stages.core.environment.repository import git_commit
+from stages.core.storage.files import write_json
+from stages.core.tracking.versions import connect, fetch_model, find_version
+from stages.register.__main__ import main as register
+from tests.conftest import TINY, compose_config
+from tests.register.conftest import OPEN
+from tools.verify.checks import CHECKS, check_all
+from tools.verify.outcome import Status
+from tools.verify.recorded import Places, Recorded
+
+REFERENCE = "tuneproof-chat-jsonl@champion"
+CODE = "code of the metric"  # the repository of these tests has no code
+
+
+def git(*arguments):
+    person = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    subprocess.run(["git", *person, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def verify(evaluated, tmp_path):
+    """Register the model and return a function that verifies it, with its artifacts in a copy."""
+    Path(".gitignore").write_text("*\n!stages/**\n!stages/\n")
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "Start")
+    measured = json.loads(Path("reports/measured.json").read_text())
+    measured["lineage"]["git_commit"] = git_commit()
+    write_json(Path("reports/measured.json"), measured)
+    Path("stages").mkdir()
+    Path("stages/mine.py").write_text("EDITED = True\n")
+    settings = compose_config(*TINY, *OPEN)
+    register(settings)
+    config = parse(settings)
+    version = find_version(connect(config.tracking), REFERENCE)
+    copy = tmp_path / "artifacts"
+    shutil.copytree(fetch_model(version.uri), copy)
+
+    def verify(**tags):
+        changed = replace(version, tags={**version.tags, **tags})
+        return dict(check_all(Recorded(changed, copy, config)))
+
+    verify.folder = copy
+    return verify
+
+
+def status_of(outcomes):
+    return {what: outcome.status for what, outcome in outcomes.items()}
+
+
+def test_all_holds_right_after_the_registration(verify):
+    outcomes = verify()
+    assert outcomes.keys() == CHECKS.keys()
+    known = {CODE: Status.UNKNOWN, "raw data": Status.UNKNOWN}
+    assert status_of(outcomes) == dict.fromkeys(CHECKS, Status.HOLDS) | known, outcomes
+    assert "stages/mine.py" in outcomes["changes since the commit"].sentence
+    assert "it was not committed" in outcomes[CODE].sentence
+
+
+def change_text(path):
+    path.write_text(path.read_text().replace("a", "b", 1))
+
+
+def improve_an_answer(folder):
+    kept = json.loads((folder / "test_answers.json").read_text())
+    row = read_records("test")[0]
+    write_json(folder / "test_answers.json", kept | {row.id: row.target})
+
+
+def change_a_value(folder):
+    verdict = json.loads((folder / "origin/verdict.json").read_text())
+    write_json(folder / "origin/verdict.json", verdict | {"rows": 11})
+
+
+CHANGES = {
+    "served files": lambda folder: change_text(folder / "model/config.json"),
+    "chat template": lambda folder: change_text(
+        folder / "components/tokenizer/chat_template.jinja"
+    ),
+    "recorded origin": lambda folder: change_text(folder / "origin/packages.txt"),
+    "packages": lambda folder: change_text(folder / "origin/packages.txt"),
+    "configuration": lambda folder: change_text(folder / "origin/config.json"),
+    "verdict": change_a_value,
+    "value of the model": improve_an_answer,
+    "changes since the commit": lambda folder: (folder / "origin/changes.diff").write_text("x"),
+    "answers of all arms": lambda _: Path("predictions/tuned.jsonl").write_text("{}"),
+    "prepared data": lambda _: change_text(Path("data/prepared/train.jsonl")),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_was_changed_has_drifted(verify, what):
+    CHANGES[what](verify.folder)
+    assert verify()[what].status is Status.DRIFTED
+
+
+@pytest.mark.parametrize(
+    ("what", "tags"),
+    [
+        ("seeds", {"seed": "43"}),
+        ("base model", {"base_model_sha256": "0" * 64}),
+        ("verdict", {"verdict": "fine-tune"}),
+        ("value of the model", {"primary_value": "0.987"}),
+    ],
+)
+def test_tags_that_were_changed_have_drifted(verify, what, tags):
+    assert verify(**tags)[what].status is Status.DRIFTED
+
+
+@pytest.mark.parametrize(
+    ("what", "path"),
+    [
+        ("answers of all arms", "predictions/tuned.jsonl"),
+        ("weights and tokenizer", "models/tuned/adapter_model.safetensors"),
+        ("prepared data", "data/prepared/train.jsonl"),
+        ("value of the model", "data/prepared/test.jsonl"),
+    ],
+)
+def test_what_is_not_here_is_unknown_and_not_drifted(verify, what, path):
+    Path(path).unlink()
+    assert verify()[what].status is Status.UNKNOWN
+
+
+def test_damaged_files_leave_unknown_what_they_would_say(verify):
+    (verify.folder / "origin/verdict.json").write_text("{}")
+    outcomes = verify()
+    assert outcomes["recorded origin"].status is Status.DRIFTED
+    assert outcomes["value of the model"].status is Status.UNKNOWN
+
+
+def test_a_commit_that_is_not_here_is_unknown(verify):
+    found = verify(git_commit="0" * 40)["git commit"]
+    assert found.status is Status.UNKNOWN and "git fetch" in found.sentence
+
+
+def test_a_file_is_found_in_the_cache_of_dvc(workspace):
+    from dvc.repo import Repo
+
+    git("init", "-q")
+    repo = Repo.init()
+    Path("models").mkdir()
+    Path("models/weights").write_text("recorded")
+    Path("one").write_text("recorded alone")
+    for name in ("models", "one"):
+        repo.add(name)
+    import hashlib
+
+    from omegaconf import OmegaConf
+
+    outs = [
+        OmegaConf.to_container(OmegaConf.load(f"{n}.dvc"))["outs"][0] for n in ("models", "one")
+    ]
+    places = Places({"train": {"outs": outs}})
+    for name, text in (("models/weights", b"recorded"), ("one", b"recorded alone")):
+        digest = hashlib.sha256(text).hexdigest()
+        assert places.find(name, digest) == Path(name)
+        Path(name).unlink()
+        Path(name).write_text("other")
+        found = places.find(name, digest)
+        assert found is not None and found.read_bytes() == text
+        assert places.find(name, "0" * 64) is None

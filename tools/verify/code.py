@@ -1,0 +1,83 @@
+"""Checks of the code, the configuration and the packages that made a version."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stages.core.environment.code import digest_text
+from stages.core.environment.repository import run_git
+from stages.core.storage.files import sha256_json
+from stages.register.origin import CHANGES, PACKAGES, list_packages
+from tools.verify.outcome import Outcome, compare, drifted, holds, unknown
+from tools.verify.recorded import Recorded, join
+
+
+def check_configuration(recorded: Recorded) -> Outcome:
+    """Compute the hash of the recorded configuration, and say what the workspace has changed."""
+    found = sha256_json(recorded.settings)
+    now = recorded.current.model_dump(by_alias=True)
+    changed = sorted(key for key, value in recorded.settings.items() if now.get(key) != value)
+    others = f"; params.yaml now has another {join(changed)}" if changed else ""
+    sentence = f"SHA-256 {found[:12]}, kept in full{others}"
+    return compare(found, recorded.version.tags.get("config_sha256"), sentence)
+
+
+def check_seeds(recorded: Recorded) -> Outcome:
+    """Compare the seed in the tags with the configuration."""
+    seeds = ", ".join(str(seed) for seed in recorded.candidate.seeds)
+    found = str(recorded.settings["seed"])
+    return compare(found, recorded.version.tags.get("seed"), f"training seeds {seeds}")
+
+
+def check_commit(recorded: Recorded) -> Outcome:
+    """Look for the commit in this repository."""
+    commit = recorded.version.tags["git_commit"]
+    if run_git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        return unknown(f"this repository does not have {commit[:12]}; try `git fetch --all`")
+    head = (run_git("rev-parse", "HEAD") or "").strip()
+    where = "checked out" if head == commit else f"in this repository, which is at {head[:12]}"
+    return holds(f"{commit[:12]} is {where}")
+
+
+def check_changes(recorded: Recorded) -> Outcome:
+    """Apply the recorded changes of the code to the commit, in an index of its own."""
+    patch = recorded.origin / CHANGES
+    if not patch.exists():
+        return holds("none: all code was committed")
+    with TemporaryDirectory() as folder:
+        environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        read = run_git("read-tree", recorded.version.tags["git_commit"], env=environment)
+        applied = run_git("apply", "--cached", "--check", str(patch.resolve()), env=environment)
+    if read is None:
+        return unknown(f"{CHANGES} has them, but the commit is not here")
+    if applied is None:
+        return drifted(f"{CHANGES} does not apply to the commit")
+    lines = patch.read_text(errors="replace").splitlines()
+    files = [line.rsplit(" b/", 1)[-1] for line in lines if line.startswith("diff --git ")]
+    return holds(f"{CHANGES} has them and applies: {join(files)}")
+
+
+def check_code(recorded: Recorded) -> Outcome:
+    """Compute the hashes of the code that scored the answers, at the recorded commit."""
+    commit = recorded.version.tags["git_commit"]
+    if (recorded.origin / CHANGES).exists():
+        return unknown(f"it was not committed; apply {CHANGES} to {commit[:12]} to compare it")
+    expected = recorded.get_measured("stages/")
+    texts = {path: run_git("show", f"{commit}:{path}") for path in expected}
+    missing = [path for path, text in texts.items() if text is None]
+    if missing:
+        return unknown(f"git has no {join(missing)} at {commit[:12]}")
+    differ = [path for path, text in texts.items() if digest_text(text or "") != expected[path]]
+    if differ:
+        return drifted(f"another {join(differ)} at {commit[:12]}")
+    return holds(f"{len(expected)} files are those of {commit[:12]}")
+
+
+def check_packages(recorded: Recorded) -> Outcome:
+    """Compare the installed packages with the recorded ones."""
+    before = set((recorded.origin / PACKAGES).read_text().split())
+    now = set(list_packages())
+    if before == now:
+        return holds(f"{len(now)} packages in the same versions")
+    changed = [*sorted(before - now), *(f"{name} (not recorded)" for name in sorted(now - before))]
+    return drifted(f"not as recorded: {join(changed)}; constraints.txt of the commit has the pins")
