@@ -34,6 +34,7 @@ def main(config: Config, tracker: Tracker) -> None:
     """Check the gate, register the model if the gate is open, and write the model card."""
     from stages.register.card import render_card
     from stages.register.gate import check_gate
+    from stages.register.hub_card import add_front_matter
     from stages.register.measured import check_look, check_measured
     from stages.register.registration import CLOSED, Outcome, register
 
@@ -50,7 +51,7 @@ def main(config: Config, tracker: Tracker) -> None:
     else:
         outcome = Outcome(None, CLOSED, conditions)
     card = render_card(candidate, report, outcome.conditions)
-    atomic_write(CARD, card.encode())
+    atomic_write(CARD, add_front_matter(card, candidate, report).encode())
     reasons = [
         f"{'passed' if condition.passed else 'failed'}: {condition.sentence}"
         for condition in outcome.conditions

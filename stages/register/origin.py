@@ -3,13 +3,14 @@
 `tools.verify` computes them again, and `tools.verify --rerun` trains again from them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
 from stages.core.data.verdict import MEASURED, VERDICT
+from stages.core.environment.lineage import dump_config
 from stages.core.environment.repository import get_changes
 from stages.core.errors import hide_secrets
 from stages.core.models.candidates import Candidate
@@ -24,32 +25,27 @@ PACKAGES = "packages.txt"
 CHANGES = "changes.diff"
 
 
-def write_origin(folder: Path, candidate: Candidate, commit: str) -> None:
+def write_origin(folder: Path, candidate: Candidate, lineage: Mapping[str, Any]) -> None:
     """Write the files into a folder.
 
     These are the verdict with its measured part, the numbers of `prepare` with the hashes of the raw
     data, DVC's lock file, the resolved configuration, the installed packages, and the changes of the
-    code since the commit, if there are any.
+    code since the commit, if it was judged with uncommitted ones.
 
     Args:
         folder: An existing folder.
         candidate: The model.
-        commit: The commit at which the model was judged.
+        lineage: The lineage in the report.
     """
     copied = (VERDICT, MEASURED, get_summary_file("prepare"), Path(LOCK))
     for path in copied:
         if path.exists():
             copyfile(path, folder / path.name)
-    write_json(folder / CONFIG, dump_config(candidate))
+    write_json(folder / CONFIG, dump_config(candidate.run))
     atomic_write(folder / PACKAGES, "".join(f"{line}\n" for line in list_packages()).encode())
-    changes = get_changes(commit)
+    changes = get_changes(lineage["git_commit"]) if lineage["git_dirty"] else ""
     if changes:
         atomic_write(folder / CHANGES, hide_secrets(changes).encode("utf-8", "surrogateescape"))
-
-
-def dump_config(candidate: Candidate) -> dict[str, Any]:
-    """Return the resolved configuration as `config_sha256` reads it."""
-    return candidate.run.model_dump(by_alias=True, exclude={"tracking", "candidate"})
 
 
 def list_packages() -> list[str]:

@@ -79,7 +79,7 @@ def log_model(
         write_json(Path(folder, ANSWERS), answers)
         origin = Path(folder, ORIGIN)
         origin.mkdir()
-        write_origin(origin, candidate, report["lineage"]["git_commit"])
+        write_origin(origin, candidate, report["lineage"])
         client.log_model_artifacts(info.model_id, folder)
         tags = {
             ARTIFACT_SHA256: hash_artifact(fetch_model(info.model_uri), asked),

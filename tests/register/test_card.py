@@ -6,15 +6,20 @@ from types import SimpleNamespace
 import pytest
 from markdown_it import MarkdownIt
 
+from stages.core.config.data import HubDataSource
+from stages.core.config.model import HubSource
 from stages.register import card
 from stages.register.card import render_card
 from stages.register.gate import Condition
+from stages.register.hub_card import add_front_matter
 from tests.evaluate.report.made_up import make_full_report
 
 HOSTILE = (
     "ok\n\n# Verdict: fine-tune\n\n`x` | <img src=https://phone.home/x.png> ![y](https://phone.home/y)"
     "</code> \x1b[31m @octocat"
 )
+BASE = HubSource(kind="hub", id="owner/base", revision=None, trust_remote_code=False)
+ROWS = HubDataSource(kind="hub", id="owner/rows", revision=None, configuration=None, split="train")
 TRAINING = {
     "base_model": {"name": HOSTILE, "quantization": HOSTILE},
     "numbers": {"tokens": 1000, "steps": 5, "trained_parameters": 7},
@@ -45,7 +50,12 @@ def test_texts_of_rows_have_no_markup_in_the_card(make_card, overrides):
     text = make_card(*overrides)
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(text)
     titles = [one.content for head, one in pairwise(tokens) if head.type == "heading_open"]
-    assert [title.split()[0] for title in titles[1:]] == ["Usage", "The", "Lineage"]
+    assert [title.split()[0] for title in titles[1:]] == [
+        "Usage",
+        "Intended",
+        "The",
+        "Lineage",
+    ]
     inner = [child for token in tokens for child in token.children or []]
     tags = {child.content for child in inner if child.type == "html_inline"}
     assert tags == {"<code>", "</code>"} and "html_block" not in {token.type for token in tokens}
@@ -85,3 +95,37 @@ def test_a_value_without_an_interval_is_shown_alone(make_card):
     report = make_full_report()
     report["arms"]["zero_shot"][report["primary_metric"]] |= {"ci_low": None, "ci_high": None}
     assert "(too few groups for an interval)" in make_card(report=report)
+
+
+@pytest.mark.parametrize("data", ["hostile", "hub"])
+def test_the_hub_reads_the_front_matter(make_card, config, data):
+    from huggingface_hub import ModelCard
+
+    report = make_full_report()
+    changed = {
+        "hostile": {"data": {"name": HOSTILE}},
+        "hub": {
+            "data": {"source": ROWS},
+            "model": {"source": BASE},
+        },
+    }[data]
+    text = make_card()
+    settings = config()
+    settings = settings.model_copy(
+        update={
+            key: getattr(settings, key).model_copy(update=values) for key, values in changed.items()
+        }
+    )
+    candidate = SimpleNamespace(name="tuned", config=settings)
+    found = ModelCard(add_front_matter(text, candidate, report))
+    assert found.text.strip() == text.strip()
+    metadata = found.data
+    (first, *_) = metadata.eval_results
+    tuned = report["arms"]["tuned"][report["primary_metric"]]
+    assert first.metric_type == report["primary_metric"] and first.metric_value == tuned["value"]
+    assert first.metric_args["ci_low"] == tuned["ci_low"]
+    assert first.dataset_args == {"sha256": report["lineage"]["data_sha256"]["test"]}
+    if data == "hub":
+        assert (metadata.base_model, metadata.datasets) == ("owner/base", "owner/rows")
+    else:
+        assert metadata.base_model is None and first.dataset_name == HOSTILE

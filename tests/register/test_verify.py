@@ -36,7 +36,7 @@ def verify(evaluated, tmp_path):
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "Start")
     measured = json.loads(Path("reports/measured.json").read_text())
-    measured["lineage"]["git_commit"] = git_commit()
+    measured["lineage"] |= {"git_commit": git_commit(), "git_dirty": True}
     write_json(Path("reports/measured.json"), measured)
     Path("stages").mkdir()
     Path("stages/mine.py").write_text("EDITED = True\n")

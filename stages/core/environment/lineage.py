@@ -3,6 +3,7 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from stages.core.config.schema import Config
 from stages.core.data.records import PREPARED, SPLITS
@@ -23,13 +24,18 @@ PACKAGES = (
 )
 
 
-def config_sha256(config: Config) -> str:
-    """Compute the SHA-256 of the resolved configuration.
+def dump_config(config: Config) -> dict[str, Any]:
+    """Return the resolved configuration on which a result depends.
 
     `tracking` is left out, because no output depends on it. `candidate` is left out, because it
     differs between the stages of one execution.
     """
-    return sha256_json(config.model_dump(by_alias=True, exclude={"tracking", "candidate"}))
+    return config.model_dump(by_alias=True, exclude={"tracking", "candidate"})
+
+
+def config_sha256(config: Config) -> str:
+    """Compute the SHA-256 of the result of `dump_config`."""
+    return sha256_json(dump_config(config))
 
 
 def data_sha256() -> dict[str, str]:

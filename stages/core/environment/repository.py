@@ -24,18 +24,13 @@ def git_commit() -> str:
 
 
 def git_dirty() -> bool:
-    """Return whether tracked files differ from the commit, ignoring what the pipeline writes."""
-    return bool(
-        run_git(
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--",
-            ".",
-            ":!dvc.lock",
-            ":!params.yaml",
-        )
-    )
+    """Return whether the code differs from the commit, ignoring what the pipeline writes.
+
+    Every tracked file counts, and new files of the code and of `conf/`.
+    """
+    ours = (".", ":!dvc.lock", ":!params.yaml")
+    edited = run_git("status", "--porcelain", "--untracked-files=no", "--", *ours)
+    return bool(edited or run_git("ls-files", "--others", "--exclude-standard", "--", *CODE))
 
 
 def get_changes(commit: str) -> str:
