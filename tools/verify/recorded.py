@@ -114,9 +114,13 @@ class Places:
 
     @cached_property
     def _cache(self) -> Path:
+        from dvc.exceptions import NotDvcRepoError
         from dvc.repo import Repo
 
-        return Path(Repo().cache.local.path)
+        try:
+            return Path(Repo().cache.local.path)
+        except NotDvcRepoError:
+            raise UserError("run this at the root of the repository, where DVC works") from None
 
     def _get_place(self, md5: str) -> Path:
         return self._cache / md5[:2] / md5[2:]
