@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from stages.core.config.schema import Config, TrackingConfig, parse
+from stages.core.data.leaks import write_leaks
 from stages.core.data.records import PREPARED, Record
 from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.storage.files import write_jsonl
@@ -241,6 +242,7 @@ def write_splits() -> dict[str, list[Record]]:
     }
     for name, records in parts.items():
         write_jsonl(PREPARED / f"{name}.jsonl", records)
+    write_leaks(PREPARED, held_out=16, leaking=0)
     return parts
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import hydra
 
 from stages.core.config.schema import Config
+from stages.core.data.leaks import write_leaks
 from stages.core.data.records import PREPARED
 from stages.core.entrypoint import stage_main
 from stages.core.models.base_models import get_base_tokenizer, read_end_ids
@@ -64,10 +65,9 @@ def main(config: Config, tracker: Tracker) -> None:
             raise findings.error(REJECTED)
         check_splits(files.counts, comparison.clusters.hint)
         dimensions = get_model_dimensions(config.model, base)
-        write_json(
-            folder / "training_tokens.json",
-            {"tokens": seen.tokens.count_budget(config, dimensions)},
-        )
+        budget = {"tokens": seen.tokens.count_budget(config, dimensions)}
+        write_json(folder / "training_tokens.json", budget)
+        write_leaks(folder, *seen.leaks)
     REJECTED.unlink(missing_ok=True)
     tokens = seen.tokens
     statistics = describe_tokens(

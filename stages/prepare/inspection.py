@@ -10,7 +10,7 @@ from stages.core.data.records import Record
 from stages.prepare.findings import Findings
 from stages.prepare.preview import Preview
 from stages.prepare.similarity.comparison import Comparison
-from stages.prepare.similarity.leaks import report_pairs
+from stages.prepare.similarity.leaks import count_leaks, report_pairs
 from stages.prepare.splits import ORDER, SplitFiles
 from stages.prepare.tokens import TokenCheck
 
@@ -23,6 +23,8 @@ class Inspection(NamedTuple):
 
     tokens: TokenCheck
     preview: Preview
+    leaks: tuple[int, int]
+    """The number of held-out rows, and how many of them leak, see `stages.core.data.leaks`."""
     seconds: float
 
 
@@ -69,8 +71,9 @@ def inspect(
                     row += 1
                 bar.update(len(batch))
     similar = report_pairs(config, comparison.pairs, comparison.ids, files, findings)
+    left_out = {split: dropped[split] | similar[split] for split in ORDER}
+    leaks = count_leaks(comparison.pairs, files, left_out)
     for split in ORDER:
-        left_out = dropped[split] | similar[split]
-        tokens.counts[split].leave_out(left_out)
-        files.change(split, left_out, replaced[split])
-    return Inspection(tokens, preview, time.perf_counter() - started)
+        tokens.counts[split].leave_out(left_out[split])
+        files.change(split, left_out[split], replaced[split])
+    return Inspection(tokens, preview, leaks, time.perf_counter() - started)

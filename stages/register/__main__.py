@@ -33,17 +33,24 @@ CARD = Path("reports/model_card.md")
 def main(config: Config, tracker: Tracker) -> None:
     """Check the gate, register the model if the gate is open, and write the model card."""
     from stages.register.card import render_card
+    from stages.register.condition import describe_conditions
     from stages.register.gate import check_gate
     from stages.register.hub_card import add_front_matter
+    from stages.register.licenses import check_licenses
     from stages.register.measured import check_look, check_measured
     from stages.register.registration import CLOSED, Outcome, register
+    from stages.register.soundness import check_end_token, check_leaks
 
     report = read_verdict()
     candidate = get_recommended(config, report["recommended_arm"])
     values = check_measured(candidate, report)
+    gate = candidate.config.register_.gate
     conditions = [
-        *check_look(candidate, report),
-        *check_gate(config.register_.gate, report, candidate.name, values),
+        check_look(candidate, report),
+        *check_gate(gate, report, candidate.name, values),
+        check_leaks(),
+        check_end_token(gate, candidate.config.train.method, candidate.read_predictions()[0]),
+        *check_licenses(candidate),
     ]
     if all(condition.passed for condition in conditions):
         # The comparison with the champion may be costly and cannot open a closed gate.
@@ -52,16 +59,13 @@ def main(config: Config, tracker: Tracker) -> None:
         outcome = Outcome(None, CLOSED, conditions)
     card = render_card(candidate, report, outcome.conditions)
     atomic_write(CARD, add_front_matter(card, candidate, report).encode())
-    reasons = [
-        f"{'passed' if condition.passed else 'failed'}: {condition.sentence}"
-        for condition in outcome.conditions
-    ]
-    log.info("%s\n  %s", outcome.sentence, "\n  ".join(reasons))
+    lines = [condition.line for condition in outcome.conditions]
+    log.info("%s\n  %s", outcome.sentence, "\n  ".join(lines))
     result = {
         "registered": outcome.version is not None,
         "version": outcome.version,
         "outcome": outcome.sentence,
-        "reasons": reasons,
+        "conditions": describe_conditions(outcome.conditions),
     }
     write_summary("register", result)
     tracker.log_summary(result)

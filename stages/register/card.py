@@ -8,7 +8,8 @@ from stages.core.data.markdown import as_code_block, escape_markdown
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import TASKS, get_limit
 from stages.core.tracking.runs import PREFIX
-from stages.register.gate import Condition, describe_purpose
+from stages.register.condition import Condition
+from stages.register.gate import describe_purpose
 from stages.register.registry import lineage_tags
 
 

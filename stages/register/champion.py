@@ -6,7 +6,6 @@ belongs to its row when other rows change. The champion is loaded only to answer
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from stages.core.models.loading import get_device
 from stages.core.models.measured import hash_served
 from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
-from stages.core.tracking.versions import read_asked
-from stages.register.gate import Condition
+from stages.core.tracking.versions import Version, read_asked
+from stages.register.condition import Condition
 
 ANSWERS = "test_answers.json"
 """The artifact of a registered model that holds its test answers."""
@@ -33,18 +32,7 @@ OVERRIDE = "To replace it anyway, because the new model is cheaper or newer, set
     "-S register.gate.require_beating_champion=false"
 )
 CHAMPION_ARM = "champion"
-
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """The registered version that holds the alias."""
-
-    version: str
-    uri: str
-    """The MLflow URI, `models:/<name>/<version>`."""
-    served_sha256: str
-    """See `stages.core.models.measured.hash_served`. It is `unknown` for models of earlier versions
-    of Tuneproof."""
+NAME = "champion"  # of the condition
 
 
 def describe_asking(candidate: Candidate) -> dict[str, Any]:
@@ -70,7 +58,7 @@ def describe_asking(candidate: Candidate) -> dict[str, Any]:
 
 
 def check_champion(
-    candidate: Candidate, report: Mapping[str, Any], champion: Champion | None
+    candidate: Candidate, report: Mapping[str, Any], champion: Version | None
 ) -> list[Condition]:
     """Require the one-sided lower bound of `new - champion` to lie above zero.
 
@@ -86,67 +74,87 @@ def check_champion(
         champion: The current holder of the alias, if there is one.
 
     Returns:
-        The condition, or an empty list if there is no champion or no comparison is required.
+        The condition, or an empty list if no comparison is required.
     """
-    if champion is None or not candidate.config.register_.gate.require_beating_champion:
+    if not candidate.config.register_.gate.require_beating_champion:
         return []
-    if champion.served_sha256 == hash_served(candidate, report["lineage"]["measured_sha256"]):
-        same = f"the champion, version {champion.version}, has the same weights and is asked alike"
-        return [Condition(True, same)]
-    return [_compare(candidate, report, champion)]
+    if champion is None:
+        return [Condition(NAME, True, "there is no champion yet")]
+    served = hash_served(candidate, report["lineage"]["measured_sha256"])
+    if champion.tags.get("served_sha256") == served:
+        same = f"the champion, version {champion.number}, has the same weights and is asked alike"
+        return [Condition(NAME, True, same)]
+    answers = candidate.read_predictions()[0]
+    confidence = report["looks"]["confidence"]
+    return [compare(candidate.config, answers, champion, confidence, OVERRIDE)]
 
 
-def _compare(candidate: Candidate, report: Mapping[str, Any], champion: Champion) -> Condition:
+def compare(
+    config: Config,
+    answers: Sequence[Prediction],
+    champion: Version,
+    confidence: float,
+    override: str,
+) -> Condition:
+    """Compare a model with the champion on the current test rows.
+
+    Args:
+        config: The configuration, which has the metric.
+        answers: The answers of the new model to the current test rows.
+        champion: The holder of the alias.
+        confidence: The confidence of the one-sided bound.
+        override: What to do to replace the champion anyway.
+    """
     records = read_records("test")
-    settings = candidate.config.evaluate
-    metric = settings.primary_metric
-    name = f"the champion, version {champion.version}"
+    metric = config.evaluate.primary_metric
+    name = f"the champion, version {champion.number}"
     try:
-        theirs, asked = _get_answers(candidate.config, champion, records)
+        theirs, asked = get_answers(config, champion, records)
     except Exception as error:
         # A registry, a network, a missing file or another library version may raise anything.
         said = str(error).strip().split("\n")[0][:200]
-        why = f"{name}, cannot answer the current test rows ({type(error).__name__}: {said})"
-        return Condition(False, f"{why}. Make sure that {champion.uri} can be loaded. {OVERRIDE}")
-    ours = candidate.read_predictions()[0]
-    metrics = Metrics([metric], {metric: settings.options.get(metric, {})})
-    new, old = (metrics.score_records(answers, records)[metric] for answers in (ours, theirs))
-    gap = difference(new, old, report["looks"]["confidence"], get_groups(records))
+        why = (
+            f"{name}, cannot answer the current test rows ({type(error).__name__}: {said}). "
+            f"Make sure that {champion.uri} can be loaded. {override}"
+        )
+        return Condition(NAME, False, why, limit=0.0)
+    metrics = Metrics([metric], {metric: config.evaluate.options.get(metric, {})})
+    new, old = (metrics.score_records(found, records)[metric] for found in (answers, theirs))
+    gap = difference(new, old, confidence, get_groups(records))
     sentence = (
         f"{metric} {new.value:.3f}; {name}, has {old.value:.3f} "
         f"on the same {len(records):,} test rows. "
         f"The difference is {gap.value:+.3f}, "
-        f"with {report['looks']['confidence']:.4g} confidence at least {gap.bound_low:+.3f}. "
+        f"with {confidence:.4g} confidence at least {gap.bound_low:+.3f}. "
         "The gate requires this bound to be above 0"
     )
-    sentence += (
-        f" (the champion had not answered {asked:,} of the rows before and did so now)"
-        if asked
-        else ""
-    )
-    return (
-        Condition(True, sentence)
-        if gap.bound_low > 0
-        else Condition(False, f"{sentence}. {OVERRIDE}")
-    )
+    if asked:
+        sentence += f" (the champion had not answered {asked:,} of the rows before and did so now)"
+    passed = gap.bound_low > 0
+    sentence += "" if passed else f". {override}"
+    return Condition(NAME, passed, sentence, gap.value, gap.bound_low, 0.0)
 
 
-def _get_answers(
-    config: Config, champion: Champion, records: Sequence[Record]
+def get_answers(
+    config: Config, version: Version, records: Sequence[Record]
 ) -> tuple[list[Prediction], int]:
-    """Get the champion's answers to these rows, and the number of rows it answered only now."""
+    """Get a version's answers to these rows, and the number of rows it answered only now.
+
+    Raises:
+        ValueError: Some of the answers are missing.
+    """
     import mlflow
 
-    kept = read_json(Path(mlflow.artifacts.download_artifacts(f"{champion.uri}/{ANSWERS}")))
+    kept = read_json(Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{ANSWERS}")))
     missing = [record for record in records if record.id not in kept]
-    texts = kept | (ask_champion(config, champion, missing) if missing else {})
+    texts = kept | (ask_champion(config, version, missing) if missing else {})
     silent = [record.id for record in records if not isinstance(texts.get(record.id), str)]
     if silent:
         raise ValueError(f"{len(silent)} of its answers are missing, the first for row {silent[0]}")
     return [Prediction(r.id, CHAMPION_ARM, texts[r.id], 0, 0, 0.0) for r in records], len(missing)
 
 
-def ask_champion(config: Config, champion: Champion, records: Sequence[Record]) -> dict[str, str]:
+def ask_champion(config: Config, champion: Version, records: Sequence[Record]) -> dict[str, str]:
     """Load the registered model and ask it as it was asked when it was judged.
 
     It always runs on transformers, whatever the configured engine is.

@@ -2,20 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stages.core.config.schema import Gate
+from stages.register.condition import Condition
 
 OVERALL = 0  # the index of the whole general suite among the report's abilities
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """The outcome of one condition of the gate."""
-
-    passed: bool
-    sentence: str
 
 
 def check_gate(
@@ -34,30 +26,56 @@ def check_gate(
     conditions = []
     if gate.verdict is not None:
         conditions.append(_check_verdict(gate.verdict, report, arm))
-    conditions.append(_check_value(gate, report["primary_metric"], values))
+    conditions.append(_check_value(gate, report, arm, values))
     return [*conditions, _check_purpose(gate, report["forgetting"])]
 
 
 def _check_verdict(wanted: str, report: Mapping[str, Any], arm: str) -> Condition:
+    """Check the verdict, with the difference to the best prompted arm that it rests on."""
     found = report["verdict"]
     sentence = f"verdict {found!r}; the gate requires {wanted!r}"
-    if found == "fine-tune" and report["recommended_arm"] != arm:
-        return Condition(
-            False, f"{sentence}. But it recommends {report['recommended_arm']}, not {arm}"
+    numbers = _find_difference(report, arm)
+    value, bound, limit = numbers or (None, None, None)
+    if numbers:
+        sentence += (
+            f". The difference to {report['best_prompted_arm']}, the best prompted arm, is "
+            f"{value:+.3f}, with {report['confidence']:.4g} confidence at least "
+            f"{bound:+.3f}, and the margin is {limit:.3f}"
         )
-    return Condition(found == wanted, sentence)
+    passed = found == wanted
+    if found == "fine-tune" and report["recommended_arm"] != arm:
+        passed = False
+        sentence += f". But it recommends {report['recommended_arm']}, not {arm}"
+    return Condition("verdict", passed, sentence, value, bound, limit)
 
 
-def _check_value(gate: Gate, metric: str, values: Sequence[float]) -> Condition:
+def _find_difference(report: Mapping[str, Any], arm: str) -> tuple[float, float, float] | None:
+    """Find the difference to the best prompted arm, its lower bound, and the margin."""
+    wanted = (arm, report.get("best_prompted_arm"), report["primary_metric"])
+    for found in report.get("comparisons", ()):
+        if (found["arm"], found["against"], found["metric"]) == wanted:
+            numbers = (found["difference"], found["bound_low"], report["margin"])
+            return None if None in numbers else numbers
+    return None
+
+
+def _check_value(
+    gate: Gate, report: Mapping[str, Any], arm: str, values: Sequence[float]
+) -> Condition:
     """Check the value of the model that is registered, and the mean over its training seeds."""
+    name = "minimum"
+    metric = report["primary_metric"]
+    limit = gate.min_primary_metric
     value = values[0]
     mean = sum(values) / len(values)
-    wanted = f"the gate requires at least {gate.min_primary_metric}"
+    wanted = f"the gate requires at least {limit}"
     if not all(math.isfinite(found) for found in values):
-        return Condition(False, f"{metric} has no value, so it was not measured; {wanted}")
+        why = f"{metric} has no value, so it was not measured; {wanted}"
+        return Condition(name, False, why, limit=limit)
     seeds = f" (the mean of its {len(values)} training seeds is {mean:.3f})"
     sentence = f"{metric} {value:.3f}{seeds if len(values) > 1 else ''}; {wanted}"
-    return Condition(min(value, mean) >= gate.min_primary_metric, sentence)
+    bound = report.get("arms", {}).get(arm, {}).get(metric, {}).get("ci_low")
+    return Condition(name, min(value, mean) >= limit, sentence, value, bound, limit)
 
 
 def describe_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> str:
@@ -98,22 +116,25 @@ def _read_suite(forgetting: Mapping[str, Any] | None) -> tuple[float, float, flo
 def _check_purpose(gate: Gate, forgetting: Mapping[str, Any] | None) -> Condition:
     """Check that an assistant has not forgotten too much. It fails if this was not measured."""
     purpose = describe_purpose(gate, forgetting)
-    if gate.purpose == "one-task":
-        return Condition(True, purpose)
-    wanted = f"the gate allows a loss of at most {gate.max_forgetting:.3f}"
-    remedy = "To register a model for this task alone, set -S register.gate.purpose=one-task"
+    name = "forgetting"
     numbers = _read_suite(forgetting)
-    if numbers is None:
+    lost = (-numbers[2], -numbers[3]) if numbers else (None, None)
+    if gate.purpose == "one-task":
+        return Condition(name, True, purpose, *lost)
+    limit = gate.max_forgetting
+    wanted = f"the gate allows a loss of at most {limit:.3f}"
+    remedy = "To register a model for this task alone, set -S register.gate.purpose=one-task"
+    value, bound = lost
+    if value is None or bound is None:
         why = (
             "Set evaluate.forgetting=true to measure it. "
             "A classifier cannot be measured, because it answers nothing else"
         )
-        return Condition(False, f"{purpose}; {wanted}. {why}. {remedy}")
-    _, _, difference, ci_low = numbers
+        return Condition(name, False, f"{purpose}; {wanted}. {why}. {remedy}", limit=limit)
     sentence = (
-        f"{purpose}. The loss is {-difference:.3f}, and up to {-ci_low:.3f} "
+        f"{purpose}. The loss is {value:.3f}, and up to {bound:.3f} "
         f"at the end of its interval; {wanted}"
     )
-    if -ci_low <= gate.max_forgetting:
-        return Condition(True, sentence)
-    return Condition(False, f"{sentence}. {remedy}")
+    if bound <= limit:
+        return Condition(name, True, sentence, value, bound, limit)
+    return Condition(name, False, f"{sentence}. {remedy}", value, bound, limit)

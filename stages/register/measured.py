@@ -19,7 +19,7 @@ from stages.core.models.loading import weights_sha256
 from stages.core.models.measured import hash_measured
 from stages.core.statistics.bounds import correct_for_looks, estimate_metric
 from stages.core.storage.files import sha256_json
-from stages.register.gate import Condition
+from stages.register.condition import Condition
 
 SHOWN = 5  # how many differences a message lists
 TOLERANCE = 1e-9  # another processor may round the last digits otherwise
@@ -54,30 +54,28 @@ def check_measured(candidate: Candidate, report: Mapping[str, Any]) -> list[floa
     return values
 
 
-def check_look(candidate: Candidate, report: Mapping[str, Any]) -> list[Condition]:
+def check_look(candidate: Candidate, report: Mapping[str, Any]) -> Condition:
     """Check that the look at the test rows was counted and is in the ledger, in its place.
 
     The place is that of the last of the candidates, because all of them were judged together.
-
-    Returns:
-        The failed condition, or an empty list.
     """
     place = report["looks"]["place"]
     if place is None:
-        return [Condition(False, _explain_look(report))]
+        return Condition("look", False, _explain_look(report))
     metric = candidate.config.evaluate.primary_metric
     folder = get_look_folder(repository_root(), data_sha256()["test"])
     judged = (weights_sha256(found.get_folder()) for found in tuned_candidates(candidate.run))
     places = [find_place(folder, metric, weights) for weights in judged]
     known = [found for found in places if found is not None]
     if len(known) == len(places) and max(known) == place:
-        return []
+        sentence = f"the look at the test rows, number {place}, is in the ledger"
+        return Condition("look", True, sentence, place)
     why = (
         f"the look at the test rows, number {place}, is not in the ledger {folder}, so it was not "
         "counted. Restore the ledger with git, or run "
         "`dvc repro --force --single-item evaluate`, which records the look"
     )
-    return [Condition(False, why)]
+    return Condition("look", False, why, place)
 
 
 def _explain_look(report: Mapping[str, Any]) -> str:

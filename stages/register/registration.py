@@ -2,26 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from stages.core.config.schema import Config
-from stages.core.config.train import CLASSIFYING
-from stages.core.data.prompts import build_prompt, encode_prompt
-from stages.core.data.records import read_records
-from stages.core.errors import UserError
-from stages.core.models.base_models import ModelFiles
 from stages.core.models.candidates import Candidate
-from stages.core.models.classifier import get_limit, load_classifier, read_texts
-from stages.core.models.loading import get_tokenizer, get_tuned_model
 from stages.core.models.measured import hash_served
 from stages.core.tracking.tracker import Tracker
+from stages.core.tracking.versions import Version
 from stages.register.card import render_card
 from stages.register.champion import check_champion
-from stages.register.gate import Condition, describe_purpose
+from stages.register.condition import Condition
+from stages.register.gate import describe_purpose
 from stages.register.promotion import promote
-from stages.register.registry import check_round_trip, delete_model, find_champion, log_model
+from stages.register.registry import delete_model, find_champion, log_model
+from stages.register.round_trip import check_round_trip, get_probes, load_candidate
 
-PROBES = 4  # prompts whose logits are compared
 TRIES = 5  # how often to compare again if another model becomes the champion meanwhile
 CLOSED = "the gate is closed"
 
@@ -34,7 +29,8 @@ class Outcome:
     """The version that has the model and the alias, or None if there is none."""
     sentence: str
     conditions: Sequence[Condition]
-    """All conditions that were checked, the one on the champion last."""
+    """All conditions that were checked. The comparison with the champion and the round trip are the
+    last ones, and are left out if the gate was closed before."""
 
 
 def register(
@@ -46,11 +42,10 @@ def register(
     is compared with the new one. See `stages.register.promotion.promote`.
 
     Raises:
-        UserError: The logged model is not the one that was measured, or a version remains in the
-            registry that has no alias and cannot be removed.
+        UserError: A version remains in the registry that has no alias and cannot be removed.
     """
-    logged = None
-    registered = False
+    registration = _Registration(candidate, report, tracker)
+    checked = list(conditions)
     try:
         for _ in range(TRIES):
             champion = tracker.safely(lambda: find_champion(candidate.config))
@@ -59,21 +54,9 @@ def register(
             checked = [*conditions, *check_champion(candidate, report, champion)]
             if not all(condition.passed for condition in checked):
                 return Outcome(None, CLOSED, checked)
-            name = candidate.config.register_.name
-            served = hash_served(candidate, report["lineage"]["measured_sha256"])
-            if champion and champion.served_sha256 == served:
-                known = f"this model is already registered as {name} version {champion.version}"
-                return Outcome(champion.version, known, checked)
-            logged = logged or _log(candidate, report, tracker)
-            card = render_card(candidate, report, checked)
-            version = tracker.safely(
-                lambda: promote(candidate, str(logged), report, card, champion)  # noqa: B023
-            )
-            if not tracker.enabled:
-                return _say_away(tracker, checked)
-            if version:
-                registered = True
-                return Outcome(version, _say_registered(candidate, report, version), checked)
+            outcome = registration.put(checked, champion)
+            if outcome:
+                return outcome
         return Outcome(
             None,
             f"not registered, because the champion changed {TRIES} times during the comparison. "
@@ -81,8 +64,63 @@ def register(
             checked,
         )
     finally:
-        if logged and not registered:
-            delete_model(logged)
+        registration.clean_up()
+
+
+class _Registration:
+    """A model that is logged once, however often it is compared with a new champion."""
+
+    def __init__(self, candidate: Candidate, report: dict[str, Any], tracker: Tracker) -> None:
+        self._candidate = candidate
+        self._report = report
+        self._tracker = tracker
+        self._model_id: str | None = None
+        self._round_trip: Condition | None = None
+        self._registered = False
+
+    def put(self, checked: Sequence[Condition], champion: Version | None) -> Outcome | None:
+        """Make the model the champion. The result is None if the champion has changed."""
+        name = self._candidate.config.register_.name
+        served = hash_served(self._candidate, self._report["lineage"]["measured_sha256"])
+        if champion and champion.tags.get("served_sha256") == served:
+            known = f"this model is already registered as {name} version {champion.number}"
+            return Outcome(champion.number, known, checked)
+        if self._round_trip is None:
+            self._log()
+        if self._model_id is None or self._round_trip is None:
+            return _say_away(self._tracker, checked)
+        checked = [*checked, self._round_trip]
+        if not self._round_trip.passed:
+            return Outcome(None, CLOSED, checked)
+        card = render_card(self._candidate, self._report, checked)
+        action = partial(
+            promote, self._candidate, self._model_id, self._report, card, checked, champion
+        )
+        version = self._tracker.safely(action)
+        if not self._tracker.enabled:
+            return _say_away(self._tracker, checked)
+        if version is None:
+            return None
+        self._registered = True
+        return Outcome(version, _say_registered(self._candidate, self._report, version), checked)
+
+    def clean_up(self) -> None:
+        """Delete the logged model if it did not become a version."""
+        if self._model_id and not self._registered:
+            delete_model(self._model_id)
+
+    def _log(self) -> None:
+        """Log the model and load it back. Both fields stay None if MLflow fails."""
+        model, tokenizer = load_candidate(self._candidate)
+        info = self._tracker.safely(
+            lambda: log_model(self._candidate, model, tokenizer, self._tracker, self._report)
+        )
+        if info:
+            self._model_id = str(info.model_id)
+            probes = get_probes(self._candidate.config, tokenizer)
+            self._round_trip = self._tracker.safely(
+                lambda: check_round_trip(info.model_uri, model, tokenizer, probes)
+            )
 
 
 def _say_away(tracker: Tracker, conditions: Sequence[Condition]) -> Outcome:
@@ -97,50 +135,3 @@ def _say_registered(candidate: Candidate, report: dict[str, Any], version: str) 
     settings = candidate.config.register_
     purpose = describe_purpose(settings.gate, report["forgetting"])
     return f"registered as {settings.name} version {version}, alias {settings.alias}, {purpose}"
-
-
-def _log(candidate: Candidate, report: dict[str, Any], tracker: Tracker) -> str | None:
-    """Log the model, verify that it loads back unchanged, and return its id in MLflow.
-
-    The id is None if MLflow fails.
-    """
-    model, tokenizer = _load(candidate)
-    info = tracker.safely(lambda: log_model(candidate, model, tokenizer, tracker, report))
-    if info is None:
-        return None
-    try:
-        probes = _get_probes(candidate.config, tokenizer)
-        tracker.safely(lambda: check_round_trip(info.model_uri, model, tokenizer, probes))
-    except UserError:
-        delete_model(info.model_id)
-        raise
-    return str(info.model_id)
-
-
-def _load(candidate: Candidate) -> tuple[Any, Any]:
-    """Load the tuned model and its tokenizer."""
-    from stages.core.models.generation import add_end_tokens
-
-    config = candidate.config
-    folder = candidate.get_folder()
-    base = candidate.get_base()
-    if config.train.method in CLASSIFYING:
-        return load_classifier(config, folder)
-    tokenizer = get_tokenizer(ModelFiles(str(folder), None, None))
-    model = get_tuned_model(base, config.model.dtype, folder)
-    add_end_tokens(model, tokenizer)
-    return model, tokenizer
-
-
-def _get_probes(config: Config, tokenizer: Any) -> list[list[int]]:
-    """Encode the prompts of the first few test rows."""
-    records = read_records("test")[:PROBES]
-    if config.train.method in CLASSIFYING:
-        return [
-            reading.ids
-            for reading in read_texts(tokenizer, [r.question for r in records], get_limit(config))
-        ]
-    return [
-        encode_prompt(tokenizer, build_prompt(r, config.prompt.tuned_system_prompt))
-        for r in records
-    ]

@@ -7,7 +7,6 @@ from typing import Any
 
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import config_sha256, versions
-from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import TASKS
 from stages.core.models.loading import weights_sha256
@@ -15,8 +14,14 @@ from stages.core.models.measured import hash_served
 from stages.core.storage.files import sha256_file, write_json
 from stages.core.tracking.runs import PREFIX, data_set, flatten
 from stages.core.tracking.tracker import Tracker
-from stages.core.tracking.versions import MISSING, fetch_model, hash_artifact
-from stages.register.champion import ANSWERS, Champion, describe_asking
+from stages.core.tracking.versions import (
+    MISSING,
+    Version,
+    as_version,
+    fetch_model,
+    hash_artifact,
+)
+from stages.register.champion import ANSWERS, describe_asking
 from stages.register.gate import describe_purpose
 from stages.register.origin import ORIGIN, hash_origin, write_origin
 
@@ -26,22 +31,31 @@ ORIGIN_SHA256 = PREFIX + "origin_sha256"
 """The tag with the result of `stages.register.origin.hash_origin`."""
 
 
-def find_champion(config: Config) -> Champion | None:
+def find_champion(config: Config) -> Version | None:
     """Return the version that holds the alias, or None."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    client = mlflow.MlflowClient()
+    name = config.register_.name
     try:
-        version = mlflow.MlflowClient().get_model_version_by_alias(
-            config.register_.name, config.register_.alias
-        )
+        found = client.get_model_version_by_alias(name, config.register_.alias)
+        return as_version(client.get_model_version(name, found.version))
     except MlflowException as error:
         if error.error_code in MISSING:
             return None
         raise
-    uri = f"models:/{version.name}/{version.version}"
-    served = version.tags.get(PREFIX + "served_sha256", "unknown")
-    return Champion(str(version.version), uri, served)
+
+
+def is_same(one: Version | None, other: Version | None) -> bool:
+    """Return whether two looks at an alias found the same version, or both found none."""
+    return _identify(one) == _identify(other)
+
+
+def _identify(version: Version | None) -> tuple[str, str] | None:
+    if version is None:
+        return None
+    return version.number, version.tags.get("served_sha256", "unknown")
 
 
 def log_model(
@@ -87,32 +101,6 @@ def log_model(
         }
     client.set_logged_model_tags(info.model_id, tags)
     return info
-
-
-def check_round_trip(model_uri: str, model: Any, tokenizer: Any, prompts: list[list[int]]) -> None:
-    """Load the logged model back and compare its logits with those of the evaluated model.
-
-    Raises:
-        UserError: If the chat template or any logit differs, because then the artifact is not the
-            model that was measured.
-    """
-    import mlflow
-    import torch
-
-    loaded = mlflow.transformers.load_model(model_uri, return_type="components")
-    # The dtype stays the one it was saved in, as for anyone else who loads the model.
-    back = loaded["model"].to(model.device).eval()
-    if loaded["tokenizer"].chat_template != tokenizer.chat_template:
-        raise UserError(
-            "the logged model has a different chat template after loading, so it is not registered"
-        )
-    with torch.inference_mode():
-        for prompt in prompts:
-            ids = torch.tensor([prompt], device=model.device)
-            if not torch.equal(model(ids).logits, back(ids).logits):
-                raise UserError(
-                    "the logged model has different logits after loading, so it is not registered"
-                )
 
 
 def delete_model(model_id: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from stages.core.config.arms import BASE_ARMS, MODEL_FREE_ARMS, REMOTE_ARM
 from stages.core.config.schema import parse
+from stages.core.data.leaks import write_leaks
 from stages.core.data.predictions import (
     GENERAL_BASE,
     Prediction,
@@ -14,20 +15,24 @@ from stages.core.data.predictions import (
     write_choices,
     write_predictions,
 )
-from stages.core.data.records import read_records
+from stages.core.data.records import PREPARED, read_records
 from stages.core.data.verdict import read_verdict, write_verdict
 from stages.core.environment.lineage import config_sha256
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import sha256_file, write_json
 from stages.evaluate.__main__ import main as evaluate
 from stages.register.__main__ import main as register
-from stages.register.champion import ask_champion, get_answers_to_keep
+from stages.register.champion import ask_champion
 from stages.register.registry import find_champion
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, compose_config
 from tests.train.methods.test_labels import ENCODER, FAST, classified, tagged, write_rows
 
-GATE = ("register=one-task", "register.gate.verdict=null", "register.gate.min_primary_metric=0.0")
+GATE = (
+    "register=unknown-license",
+    "register.gate.verdict=null",
+    "register.gate.min_primary_metric=0.0",
+)
 QUICK = (*FAST[1:], *GATE, ENCODER)
 METHODS = {
     "sequence-classification": (
@@ -42,6 +47,7 @@ METHODS = {
 
 def prompted():
     """Arms that always say the same, and a base model that was asked the general suite."""
+    write_leaks(PREPARED, held_out=24, leaking=0)
     records = read_records("test")
     for arm in (*MODEL_FREE_ARMS, *BASE_ARMS):
         write_predictions(arm, [Prediction(r.id, arm, "glad", 40, 2, 0.1) for r in records])
@@ -74,20 +80,19 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
     )
     assert report["forgetting"] is None and report["harness"] == []  # there is nothing to ask it
     assert json.loads(Path("predictions/general_tuned.json").read_text()) == {}
-    assert json.loads(Path("metrics/register.json").read_text())["reasons"] == [
-        f"passed: {report['primary_metric']} 1.000; the gate requires at least 0.0",
-        "passed: a one-task model: forgetting was not measured",
-    ]
+    outcome = json.loads(Path("metrics/register.json").read_text())
+    said = {found["name"]: found["sentence"] for found in outcome["conditions"] if found["passed"]}
+    assert said["minimum"] == f"{metric} 1.000; the gate requires at least 0.0"
+    assert said["forgetting"] == "a one-task model: forgetting was not measured"
+    assert "a classifier writes no text, so it needs no end token" in said.values()
+    assert set(said) >= {"look", "leak", "data_license", "champion", "round_trip"}
     card = Path("reports/model_card.md").read_text()
     assert f"# a {task} pipeline of transformers" in card and "System message" not in card
     pipeline = mlflow.transformers.load_model("models:/tuneproof-chat-jsonl@champion")
     assert pipeline.task == task
     checked = parse(config)
-    kept = get_answers_to_keep(get_candidate(checked, "tuned"))
-    assert (
-        ask_champion(checked, find_champion(checked), kept["asked"], read_records("test"))
-        == kept["answers"]
-    )
+    answered = {answer.id: answer.text for answer in read_predictions("tuned")}
+    assert ask_champion(checked, find_champion(checked), read_records("test")) == answered
     if method == "sequence-classification":
         assert [pipeline(f"1 {'!?'[n] * 8}")[0]["label"] for n in (0, 1)] == ["glad", "not sure"]
     else:

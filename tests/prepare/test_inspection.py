@@ -35,7 +35,7 @@ class Inspected:
         )
         compared = compare_rows(config, files, drawn=())
         found = inspect(config, self.tokenizer, files, compared, self.all, ends=())
-        self.tokens, self.preview, _ = found
+        self.tokens, self.preview, self.leaks, _ = found
         self.all.close()
         self.findings = read_findings(folder / "found.jsonl")
         self.records = {
@@ -139,6 +139,14 @@ def test_a_leak_under_the_limit_costs_the_training_row(config, tmp_path):
     assert [(f.code, f.line, f.record) for f in seen.findings] == [leak] and not seen.failed
     assert seen.records["train"] == [] and len(seen.records["test"]) == 2
     assert seen.figures()["messages"]["sum"] == 4  # of the rows that are left
+
+
+@pytest.mark.parametrize(("action", "leaking"), [("drop", 0), ("warn", 1)])
+def test_the_held_out_rows_that_still_leak_are_counted(config, tmp_path, action, leaking):
+    settings = config("checks.max_leak_fraction=1.0", f"checks.leak={action}")
+    seen = Inspected(settings, tmp_path, *LEAKING)
+    held_out = len(seen.records["test"]) + len(seen.records["validation"])
+    assert seen.leaks == (held_out, leaking)
 
 
 def test_leaks_over_the_limit_fail_with_the_pairs(config, tmp_path):

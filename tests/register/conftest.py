@@ -21,6 +21,8 @@ OPEN = (
     "register=one-task",
     "register.gate.verdict=null",
     "register.gate.min_primary_metric=0.0",
+    "register.gate.max_cut_fraction=1.0",  # the random model never ends its answers
+    "+register.licenses.chat-jsonl=LicenseRef-own",
     "train.args.num_train_epochs=1",
     *THINKING,
 )
@@ -44,3 +46,11 @@ def evaluated(stages_up_to_register, workspace):
 
 def outcome():
     return json.loads(Path("metrics/register.json").read_text())
+
+
+def said():
+    """The conditions of the gate as lines of a review."""
+    return [
+        f"{'passed' if found['passed'] else 'failed'}: {found['sentence']}"
+        for found in outcome()["conditions"]
+    ]

@@ -16,7 +16,7 @@ from stages.core.models.candidates import get_candidate
 from stages.core.tracking.runs import PREFIX
 from stages.core.tracking.tracker import track
 from stages.register import promotion, registration
-from stages.register.gate import Condition
+from stages.register.condition import Condition
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -25,20 +25,21 @@ def check_champion(candidate, report, champion):
     """Compare with the value in the champion's tag `value`."""
     if champion is None:
         return []
-    found = mlflow.MlflowClient().get_model_version("tuneproof-chat-jsonl", champion.version)
+    found = mlflow.MlflowClient().get_model_version("tuneproof-chat-jsonl", champion.number)
     theirs = float(found.tags[PREFIX + "value"])
-    sentence = f"{report['value']} against {theirs} of version {champion.version}"
-    return [Condition(report["value"] > theirs, sentence)]
+    sentence = f"{report['value']} against {theirs} of version {champion.number}"
+    return [Condition("champion", report["value"] > theirs, sentence)]
 
 
-def log(candidate, report, tracker):
+def log(registration):
     """Log an empty model, and wait."""
-    model = mlflow.MlflowClient().create_logged_model(tracker._experiment, "made-up")
+    model = mlflow.MlflowClient().create_logged_model(registration._tracker._experiment, "made-up")
     mlflow.MlflowClient().finalize_logged_model(model.model_id, "READY")
     sys.stdout.write("compared\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    return model.model_id
+    registration._model_id = model.model_id
+    registration._round_trip = Condition("round_trip", True, "same")
 
 
 def main(value, overrides):
@@ -47,13 +48,13 @@ def main(value, overrides):
     registration.check_champion = check_champion
     registration.hash_served = lambda *_: f"served {value}"
     registration.render_card = lambda *_: "card"
-    registration._log = log
+    registration._Registration._log = log
     tags = {PREFIX + "value": str(value), PREFIX + "served_sha256": f"served {value}"}
     promotion.lineage_tags = lambda *_: tags
     report = {"value": value, "lineage": {"measured_sha256": {}}, "forgetting": None}
     with track(config, "register") as tracker:
         found = registration.register(get_candidate(config, "tuned"), report, [], tracker)
-    reasons = [condition.sentence for condition in found.conditions]
+    reasons = [found.sentence for found in found.conditions if found.name == "champion"]
     sys.stdout.write(json.dumps([found.version, found.sentence, reasons]) + "\n")
 
 

@@ -10,7 +10,7 @@ from stages.core.config.data import HubDataSource
 from stages.core.config.model import HubSource
 from stages.register import card
 from stages.register.card import render_card
-from stages.register.gate import Condition
+from stages.register.condition import Condition
 from stages.register.hub_card import add_front_matter
 from tests.evaluate.report.made_up import make_full_report
 
@@ -40,7 +40,7 @@ def make_card(config, monkeypatch):
         report = (report or make_full_report()) | {"reasons": [HOSTILE]}
         report["lineage"] = {**report["lineage"], "data": HOSTILE}
         monkeypatch.setattr(card, "lineage_tags", lambda *_: {"tuneproof.data": HOSTILE})
-        return render_card(candidate, report, [Condition(False, HOSTILE)])
+        return render_card(candidate, report, [Condition("look", False, HOSTILE)])
 
     return make
 

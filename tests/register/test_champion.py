@@ -8,6 +8,7 @@ import pytest
 from stages.baseline.__main__ import main as baseline
 from stages.core.config.arms import TUNED_ARM
 from stages.core.config.schema import parse
+from stages.core.data.leaks import write_leaks
 from stages.core.data.predictions import (
     PREDICTIONS,
     Prediction,
@@ -30,6 +31,8 @@ OPEN = (
     "register=one-task",
     "register.gate.verdict=null",
     "register.gate.min_primary_metric=0.0",
+    "register.gate.max_cut_fraction=1.0",  # the random model never ends its answers
+    "+register.licenses.chat-jsonl=LicenseRef-own",
     "train.args.num_train_epochs=1",
     "evaluate.forgetting=false",
 )
@@ -50,6 +53,7 @@ def registered(tmp_path_factory):
         )  # else MLflow sets it, for all tests
         for split in NUMBERS:
             write_split(split)
+        write_leaks(PREPARED, held_out=16, leaking=0)
         for stage in (baseline, train, evaluate, register):
             stage(compose_config(*TINY, *OPEN))
     return folder
@@ -252,10 +256,10 @@ def test_the_gate_compares_and_a_replacement_becomes_version_two(prepared):
     outcome = json.loads(Path("metrics/register.json").read_text())
     assert (
         outcome["registered"] is False
-        and "the champion, version 1, has 0.000" in outcome["reasons"][-1]
+        and "the champion, version 1, has 0.000" in outcome["conditions"][-1]["sentence"]
     )
     register(compose_config(*other, "register.gate.require_beating_champion=false"))
-    assert find_champion(parse(settings)).version == "2"
+    assert find_champion(parse(settings)).number == "2"
     kept = mlflow.artifacts.load_dict("models:/tuneproof-chat-jsonl/2/test_answers.json")
     assert kept.keys() == {record.id for record in read_records("test")}
 

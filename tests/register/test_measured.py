@@ -20,7 +20,7 @@ from stages.core.storage.files import read_jsonl, sha256_file, write_jsonl
 from stages.register.__main__ import main as register
 from stages.register.measured import check_look, check_measured
 from tests.conftest import ROOT, TINY, compose_config
-from tests.register.conftest import OPEN, outcome
+from tests.register.conftest import OPEN, outcome, said
 
 
 def check(*overrides):
@@ -172,7 +172,7 @@ def test_a_look_that_is_not_in_the_ledger_does_not_count(evaluated):
     path.write_text(whole.replace('"place": 1', '"place": 2'))
     register(compose_config(*TINY, *OPEN))
     assert outcome()["registered"] is False
-    assert "failed: the look at the test rows, number 1, is not in the" in outcome()["reasons"][0]
+    assert "failed: the look at the test rows, number 1, is not in the" in said()[0]
     path.unlink()
     register(compose_config(*TINY, *OPEN))
     assert outcome()["registered"] is False
@@ -187,7 +187,7 @@ def test_a_look_that_is_not_in_the_ledger_does_not_count(evaluated):
 )
 def test_a_verdict_that_is_no_counted_look_is_not_registered(config, split, sentence, said):
     looks = {"place": None, "count": None, "confidence": 0.95, "sentence": sentence}
-    (found,) = check_look(get_candidate(config(), "tuned"), {"split": split, "looks": looks})
+    found = check_look(get_candidate(config(), "tuned"), {"split": split, "looks": looks})
     assert not found.passed and said in found.sentence
 
 

@@ -14,9 +14,9 @@ from stages.core.storage import locks
 from stages.core.storage.locks import one_at_a_time
 from stages.register.__main__ import main as register
 from stages.register.gate import check_gate
-from stages.register.registration import _load
+from stages.register.round_trip import load_candidate
 from tests.conftest import TINY, compose_config
-from tests.register.conftest import OPEN, THINKING, outcome
+from tests.register.conftest import OPEN, THINKING, outcome, said
 
 REPORT = {
     "verdict": "fine-tune",
@@ -30,6 +30,9 @@ GATE = Gate(
     purpose="one-task",
     max_forgetting=0.1,
     require_beating_champion=True,
+    max_cut_fraction=0.1,
+    allowed_licenses=["MIT"],
+    accept_unknown_license=False,
 )
 
 
@@ -128,7 +131,7 @@ def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
 
     register(compose_config(*TINY, *THINKING))
     assert outcome()["registered"] is False and outcome()["version"] is None
-    assert any(reason.startswith("failed: verdict") for reason in outcome()["reasons"])
+    assert any(reason.startswith("failed: verdict") for reason in said())
     assert "**failed**" in Path("reports/model_card.md").read_text()
     assert (
         mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}").search_registered_models() == []
@@ -139,7 +142,7 @@ def test_an_assistant_that_forgot_or_was_not_asked_stays_out(evaluated):
     write_verdict(read_verdict() | {"forgetting": None})
     register(compose_config(*TINY, *OPEN, "register=gated"))
     assert outcome()["registered"] is False
-    assert "failed: an assistant: forgetting was not measured" in outcome()["reasons"][-1]
+    assert "failed: an assistant: forgetting was not measured" in "".join(said())
 
 
 def test_an_open_gate_registers_once_with_its_lineage(evaluated, workspace):
@@ -187,7 +190,7 @@ def test_whoever_serves_the_model_ends_its_answers_where_the_template_ends_a_tur
     saved.chat_template = saved.chat_template.replace("<|im_end|>", "<|im_start|>")
     saved.save_pretrained("models/tuned")
     candidate = get_candidate(parse(compose_config(*TINY, *OPEN)), "tuned")
-    model, tokenizer = _load(candidate)
+    model, tokenizer = load_candidate(candidate)
     ends = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert set(model.generation_config.eos_token_id) == set(ends)
 
@@ -205,8 +208,11 @@ def test_a_model_that_comes_back_changed_is_not_registered(evaluated, monkeypatc
         return loaded
 
     monkeypatch.setattr(mlflow.transformers, "load_model", broken)
-    with pytest.raises(SystemExit, match="has different logits after loading"):
-        register(compose_config(*TINY, *OPEN))
+    register(compose_config(*TINY, *OPEN))
+    assert outcome()["registered"] is False and outcome()["outcome"] == "the gate is closed"
+    found = outcome()["conditions"][-1]
+    assert (found["name"], found["passed"], found["limit"]) == ("round_trip", False, 0.0)
+    assert found["value"] > 0 and "has different logits after loading" in found["sentence"]
     client = mlflow.MlflowClient()
     assert client.search_registered_models() == []
     experiment = client.get_experiment_by_name("tuneproof").experiment_id

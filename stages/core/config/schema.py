@@ -53,15 +53,25 @@ class Gate(Section):
     require_beating_champion: bool
     """Whether the lower bound of the difference between the new model and the champion, on the
     current test rows, must be above 0."""
+    max_cut_fraction: Annotated[float, Field(ge=0, le=1)]
+    """The share of the answers that `prompt.max_new_tokens` may cut off. A model that has not
+    learned its end token is cut off in nearly all of them."""
+    allowed_licenses: list[Name]
+    """The licences that base model and data may have, as ids of SPDX or patterns with `*`."""
+    accept_unknown_license: bool
+    """Whether base model and data may have an unknown licence. The card then says so."""
 
 
 class RegisterConfig(Section):
     """The name and the alias of the registered model, and the gate."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
     """The name of the model in the MLflow registry."""
     alias: Annotated[str, Field(min_length=1, max_length=255)]
     """The alias that a model gets if it passes the gate."""
+    licenses: dict[Name, Name]
+    """The licences of base models and data by their names, as ids of SPDX or `unknown`. What is not
+    here is unknown, except for models of the hub, whose cards state a licence."""
     gate: Gate
 
     @model_validator(mode="after")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.config.schema import Config
-from stages.core.data.records import PREPARED, SPLITS
-from stages.core.storage.files import sha256_file, sha256_json
+from stages.core.data.leaks import hash_splits
+from stages.core.data.records import PREPARED
+from stages.core.storage.files import sha256_json
 
 PACKAGES = (
     "torch",
@@ -40,8 +41,7 @@ def config_sha256(config: Config) -> str:
 
 def data_sha256() -> dict[str, str]:
     """Compute the SHA-256 of each prepared split that exists."""
-    paths = {split: PREPARED / f"{split}.jsonl" for split in SPLITS}
-    return {split: sha256_file(path) for split, path in paths.items() if path.exists()}
+    return hash_splits(PREPARED)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -64,13 +64,14 @@ def one_at_a_time(
         except Timeout:
             raise LockTimeoutError(f"{_say(path, what)} {advice}") from None
     try:
-        path.write_text(json.dumps(_describe_this_process()))
+        path.write_text(json.dumps(describe_this_process()))
         yield
     finally:
         lock.release()
 
 
-def _describe_this_process() -> dict[str, str | int]:
+def describe_this_process() -> dict[str, str | int]:
+    """Return the id, the host, the command and the time of this process, to name it to others."""
     words = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:WORDS]]
     return {
         "pid": os.getpid(),
@@ -80,14 +81,18 @@ def _describe_this_process() -> dict[str, str | int]:
     }
 
 
+def describe_holder(holder: Mapping[str, str | int]) -> str:
+    """Name a process by what `describe_this_process` returned there."""
+    return (
+        f"process {holder['pid']} on {holder['host']} "
+        f"(`{holder['command']}`, since {holder['since']})"
+    )
+
+
 def _say(path: Path, what: str) -> str:
     """Say who holds the lock."""
     try:
-        holder = json.loads(path.read_text())
-        who = (
-            f"process {holder['pid']} on {holder['host']} "
-            f"(`{holder['command']}`, since {holder['since']})"
-        )
+        who = describe_holder(json.loads(path.read_text()))
     # The holder has not written it yet, or another program holds the lock.
     except (ValueError, KeyError, TypeError, OSError):
         who = "another process"

@@ -5,6 +5,7 @@ tested on what it has learnt, even if the answers are worded differently.
 """
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -98,6 +99,29 @@ def report_pairs(
             split, row = files.find(second)
             dropped[split].add(row)
     return dropped
+
+
+def count_leaks(
+    pairs: Pairs, files: SplitFiles, left_out: Mapping[str, Collection[int]]
+) -> tuple[int, int]:
+    """Count the held-out rows that stay, and those of them that leak.
+
+    Args:
+        pairs: The pairs of similar rows.
+        files: The splits, before rows are dropped from them.
+        left_out: The indices in each split of the rows that are dropped.
+    """
+    splits = files.get_splits()
+    stays = np.ones(len(splits), bool)
+    start = 0
+    for split in ORDER:
+        stays[[start + row for row in left_out.get(split, ())]] = False
+        start += files.counts[split]
+    across = splits[pairs.first] != splits[pairs.second]
+    across &= stays[pairs.first] & stays[pairs.second]
+    leaking = np.union1d(pairs.first[across], pairs.second[across])
+    held_out = (splits != TRAIN) & stays
+    return int(held_out.sum()), int(held_out[leaking].sum())
 
 
 def _describe(

@@ -1,0 +1,97 @@
+"""The lock in the registry, which works across machines."""
+
+import json
+import os
+import socket
+
+import pytest
+
+from stages.core.storage.locks import LockTimeoutError
+from stages.register import lock
+from stages.register.lock import HOLDER, TOKEN, lock_model
+
+NAME = "a model"
+
+
+@pytest.fixture
+def client(workspace):
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+
+
+def list_models(client):
+    return [model.name for model in client.search_registered_models()]
+
+
+def leave_lock(client, *, host, token="old"):  # noqa: S107  (no secret)
+    """What a killed process leaves. Linux gives no process such an id."""
+    holder = {
+        "pid": 2**22 + 1,
+        "host": host,
+        "command": "python -m stages.register",
+        "since": "now",
+    }
+    tags = {TOKEN: token, HOLDER: json.dumps(holder)}
+    client.create_registered_model(f"{NAME}.lock", tags=tags)
+
+
+def test_the_lock_is_there_during_the_block_and_then_gone(client):
+    with lock_model(client, NAME) as still_held:
+        assert list_models(client) == [f"{NAME}.lock"]
+        still_held()
+    assert list_models(client) == []
+    with pytest.raises(LockTimeoutError, match="was lost"):
+        still_held()
+
+
+def test_who_waits_too_long_is_told_who_holds_it(client, monkeypatch, caplog):
+    for name, seconds in (("POLL", 0.01), ("PATIENCE", 0.01), ("LIMIT", 0.2)):
+        monkeypatch.setattr(lock, name, seconds)
+    who = f"The model {NAME} in the registry is in use by process {os.getpid()} on"
+    with (
+        lock_model(client, NAME),
+        pytest.raises(LockTimeoutError, match=who),
+        lock_model(client, NAME),
+    ):
+        pass
+    assert who in caplog.text and list_models(client) == []
+
+
+def test_the_lock_of_a_process_that_was_killed_on_this_machine_is_taken_over_at_once(client):
+    leave_lock(client, host=socket.gethostname())
+    with lock_model(client, NAME) as still_held:
+        still_held()
+    assert list_models(client) == []
+
+
+def test_the_lock_of_a_process_on_another_machine_is_taken_over_after_its_lease(
+    client, monkeypatch
+):
+    leave_lock(client, host="elsewhere")
+    slept = []
+
+    class Clock:
+        monotonic = staticmethod(lambda: 1_000.0 + sum(slept))
+        sleep = staticmethod(slept.append)
+
+    monkeypatch.setattr(lock, "time", Clock)
+    with lock_model(client, NAME) as still_held:
+        still_held()
+    assert lock.LEASE <= sum(slept) < lock.LEASE + 1
+    assert list_models(client) == []
+
+
+def test_only_one_of_two_waiting_processes_takes_a_lock_away(client):
+    leave_lock(client, host="elsewhere")
+    assert lock._take_away(client, f"{NAME}.lock", "old") == [f"{NAME}.lock.old"]
+    leave_lock(client, host="elsewhere", token="new")  # noqa: S106  (no secret)
+    assert lock._take_away(client, f"{NAME}.lock", "old") == []
+    assert client.get_registered_model(f"{NAME}.lock").tags[TOKEN] == "new"
+
+
+def test_an_error_of_the_registry_is_not_taken_for_a_lock(client):
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match="Names cannot contain"), lock_model(client, "a/b"):
+        pass
