@@ -94,7 +94,7 @@ def compare(
     answers: Sequence[Prediction],
     champion: Version,
     confidence: float,
-    override: str,
+    override: str = "",
 ) -> Condition:
     """Compare a model with the champion on the current test rows.
 
@@ -103,7 +103,7 @@ def compare(
         answers: The answers of the new model to the current test rows.
         champion: The holder of the alias.
         confidence: The confidence of the one-sided bound.
-        override: What to do to replace the champion anyway.
+        override: How to replace the champion anyway, for a condition that fails.
     """
     records = read_records("test")
     metric = config.evaluate.primary_metric
@@ -117,7 +117,7 @@ def compare(
             f"{name}, cannot answer the current test rows ({type(error).__name__}: {said}). "
             f"Make sure that {champion.uri} can be loaded. {override}"
         )
-        return Condition(NAME, False, why, limit=0.0)
+        return Condition(NAME, False, why.rstrip(), limit=0.0)
     metrics = Metrics([metric], {metric: config.evaluate.options.get(metric, {})})
     new, old = (metrics.score_records(found, records)[metric] for found in (answers, theirs))
     gap = difference(new, old, confidence, get_groups(records))
@@ -131,7 +131,7 @@ def compare(
     if asked:
         sentence += f" (the champion had not answered {asked:,} of the rows before and did so now)"
     passed = gap.bound_low > 0
-    sentence += "" if passed else f". {override}"
+    sentence += f". {override}" if override and not passed else ""
     return Condition(NAME, passed, sentence, gap.value, gap.bound_low, 0.0)
 
 

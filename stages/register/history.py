@@ -1,6 +1,7 @@
 """The history of an alias: each move is a tag of the registered model, which nothing overwrites."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -47,8 +48,8 @@ def move_alias(
     A process that is killed in between leaves a record of a move that did not happen. It does no
     harm, because nobody looks up a version that does not hold the alias.
     """
-    moves = _read_tags(client, name, alias)
-    key = f"{HISTORY}{alias}.{max(moves, default=0) + 1:06}"
+    number = max(_read_tags(client, name).get(alias, {}), default=0) + 1
+    key = f"{HISTORY}{alias}.{number:06}"
     at = datetime.now(UTC).isoformat(" ", "seconds")
     move = Move(version, replaced, action, reason[:REASON_LENGTH], at)
     client.set_registered_model_tag(name, key, json.dumps(asdict(move)))
@@ -60,9 +61,12 @@ def move_alias(
         raise
 
 
-def read_moves(client: "MlflowClient", name: str, alias: str) -> list[Move]:
-    """Read the moves of an alias, the oldest one first."""
-    return [Move(**json.loads(text)) for _, text in sorted(_read_tags(client, name, alias).items())]
+def read_history(client: "MlflowClient", name: str) -> dict[str, list[Move]]:
+    """Read the moves of each alias of a registered model, the oldest one first."""
+    return {
+        alias: [Move(**json.loads(text)) for _, text in sorted(tags.items())]
+        for alias, tags in _read_tags(client, name).items()
+    }
 
 
 def find_previous(moves: Sequence[Move], holder: str) -> str | None:
@@ -71,7 +75,7 @@ def find_previous(moves: Sequence[Move], holder: str) -> str | None:
     A rollback is not such a move, so that a second one goes further back and not forward again.
 
     Args:
-        moves: See `read_moves`.
+        moves: The moves of the alias, the oldest one first.
         holder: The number of the version that holds the alias now.
     """
     for move in reversed(moves):
@@ -80,7 +84,11 @@ def find_previous(moves: Sequence[Move], holder: str) -> str | None:
     return None
 
 
-def _read_tags(client: "MlflowClient", name: str, alias: str) -> dict[int, str]:
-    start = f"{HISTORY}{alias}."
-    tags = client.get_registered_model(name).tags
-    return {int(key[len(start) :]): text for key, text in tags.items() if key.startswith(start)}
+def _read_tags(client: "MlflowClient", name: str) -> dict[str, dict[int, str]]:
+    """Read the tags of the moves by their alias, which has no dot, and their number."""
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    for key, text in client.get_registered_model(name).tags.items():
+        if key.startswith(HISTORY):
+            alias, number = key.removeprefix(HISTORY).split(".")
+            found[alias][int(number)] = text
+    return found

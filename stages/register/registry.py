@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import config_sha256, versions
@@ -25,6 +25,9 @@ from stages.register.champion import ANSWERS, describe_asking
 from stages.register.gate import describe_purpose
 from stages.register.origin import ORIGIN, hash_origin, write_origin
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 ARTIFACT_SHA256 = PREFIX + "artifact_sha256"
 """The tag with the result of `stages.core.tracking.versions.hash_artifact`."""
 ORIGIN_SHA256 = PREFIX + "origin_sha256"
@@ -34,12 +37,17 @@ ORIGIN_SHA256 = PREFIX + "origin_sha256"
 def find_champion(config: Config) -> Version | None:
     """Return the version that holds the alias, or None."""
     import mlflow
+
+    settings = config.register_
+    return find_holder(mlflow.MlflowClient(), settings.name, settings.alias)
+
+
+def find_holder(client: "MlflowClient", name: str, alias: str) -> Version | None:
+    """Return the version that holds an alias, or None."""
     from mlflow.exceptions import MlflowException
 
-    client = mlflow.MlflowClient()
-    name = config.register_.name
     try:
-        found = client.get_model_version_by_alias(name, config.register_.alias)
+        found = client.get_model_version_by_alias(name, alias)
         return as_version(client.get_model_version(name, found.version))
     except MlflowException as error:
         if error.error_code in MISSING:

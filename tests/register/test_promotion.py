@@ -18,7 +18,7 @@ from stages.core.tracking.runs import PREFIX
 from stages.core.tracking.tracker import track
 from stages.register import promotion, registration
 from stages.register.condition import Condition
-from stages.register.history import read_moves
+from stages.register.history import read_history
 from stages.register.promotion import UNFINISHED, promote
 from stages.register.registry import find_champion
 from tests.conftest import ROOT, TINY
@@ -134,7 +134,7 @@ def test_of_two_on_one_server_the_loser_is_told_so_and_no_move_is_lost(start, se
     )
     client = MlflowClient(server)
     assert client.get_model_version_by_alias(NAME, "champion").version == version
-    moves = [(move.replaced, move.version) for move in read_moves(client, NAME, "champion")]
+    moves = [(move.replaced, move.version) for move in read_history(client, NAME)["champion"]]
     if version == "1":
         assert sentence == "the gate is closed" and reasons == ["0.7 against 0.9 of version 1"]
         assert moves == [(None, "1")]
@@ -273,7 +273,7 @@ def test_a_process_that_stood_still_and_lost_the_lock_sets_no_alias(store, monke
     with pytest.raises(Exception, match=r"Model Version .*version=2.* not found"):
         store.put(store.champion())
     assert store.champion().number == "3" and store.versions() == ["1", "3"]
-    moves = read_moves(store.client, NAME, "champion")
+    moves = read_history(store.client, NAME)["champion"]
     assert [(move.version, move.replaced) for move in moves] == [("1", None), ("3", "1")]
 
 
