@@ -12,6 +12,7 @@ from stages.core.tracking.runs import PREFIX
 from stages.core.tracking.versions import MISSING, Version
 from stages.register.condition import Condition, get_gate_tags
 from stages.register.history import move_alias
+from stages.register.hub_card import add_front_matter
 from stages.register.lock import lock_model
 from stages.register.registry import find_champion, is_same, lineage_tags
 
@@ -43,7 +44,7 @@ def promote(
         candidate: The model.
         model_id: The id of the logged model.
         report: The content of `reports/verdict.json`.
-        card: The model card.
+        card: The model card without its front matter, which a description does not need.
         conditions: The conditions of the gate.
         champion: The champion with which the model was compared.
 
@@ -63,7 +64,7 @@ def promote(
         if not is_same(find_champion(config), champion):
             return None
         _remove_unfinished(client, name)
-        description = _describe(client, model_id, card)
+        _log_card(client, model_id, add_front_matter(card, candidate, report))
         logged = {
             key: value
             for key, value in client.get_logged_model(model_id).tags.items()
@@ -76,7 +77,7 @@ def promote(
             ).version
         )
         try:
-            client.update_model_version(name, version, description)
+            client.update_model_version(name, version, _describe(card))
             still_held()
             became = is_same(find_champion(config), champion) and _become_champion(
                 client, config, version, champion
@@ -91,12 +92,16 @@ def promote(
         return version
 
 
-def _describe(client: "MlflowClient", model_id: str, card: str) -> str:
-    """Log the card beside the model, and cut it to the length of a description."""
+def _log_card(client: "MlflowClient", model_id: str, card: str) -> None:
+    """Log the whole card beside the model."""
     with TemporaryDirectory() as folder:
         path = Path(folder, CARD)
         path.write_text(card, encoding="utf-8")
         client.log_model_artifact(model_id, str(path))
+
+
+def _describe(card: str) -> str:
+    """Cut a card to the length of a description."""
     if len(card) <= DESCRIPTION:
         return card
     end = f"\n\nThis is the beginning. The whole card is the artifact {CARD} of this model."

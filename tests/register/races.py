@@ -50,6 +50,7 @@ def main(value, overrides):
     registration.render_card = lambda *_: "card"
     registration._Registration._log = log
     tags = {PREFIX + "value": str(value), PREFIX + "served_sha256": f"served {value}"}
+    promotion.add_front_matter = lambda *_: "card"
     promotion.lineage_tags = lambda *_: tags
     report = {"value": value, "lineage": {"measured_sha256": {}}, "forgetting": None}
     with track(config, "register") as tracker:

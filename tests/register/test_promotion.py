@@ -148,6 +148,7 @@ def store(config, workspace, monkeypatch):
     """The registry of a workspace, with functions that add versions to it."""
     import mlflow
 
+    monkeypatch.setattr(promotion, "add_front_matter", lambda card, *_: card)
     monkeypatch.setattr(promotion, "lineage_tags", lambda _, report: {PREFIX + "id": report["id"]})
     checked = config("register=one-task")
     candidate = SimpleNamespace(config=checked)
