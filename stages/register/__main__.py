@@ -63,7 +63,9 @@ def main(config: Config, tracker: Tracker) -> None:
     log.info("%s\n  %s", outcome.sentence, "\n  ".join(lines))
     result = {
         "registered": outcome.version is not None,
+        "model": config.register_.name,
         "version": outcome.version,
+        "mlflow_run": tracker.run_id if tracker.enabled else None,
         "outcome": outcome.sentence,
         "conditions": describe_conditions(outcome.conditions),
     }

@@ -1,5 +1,6 @@
 """Use the MLflow registry: find the champion, and log and verify a model."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -136,6 +137,7 @@ def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]
         "primary_value": repr(report["arms"][candidate.name][metric]["value"]),
         "git_commit": lineage["git_commit"],
         "git_dirty": str(lineage["git_dirty"]).lower(),
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME") or "none",
         # This hash covers the gate's settings too, which the verdict does not depend on.
         "config_sha256": config_sha256(candidate.run),
         "data": lineage["data"],
