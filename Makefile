@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: help repro verdict mlflow ui test gpu-check lint typecheck check install dev lock vllm clean
+.PHONY: help repro verdict mlflow ui serve test gpu-check lint typecheck check install dev lock vllm clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,13 @@ mlflow: install ## start the MLflow UI on http://127.0.0.1:5000, for this machin
 	python -m tools.mlflow_ui
 
 ui: mlflow
+
+serve: $(VENV)/.serve ## serve the champion with OpenAI's API; ARGS="model=<name>@<alias> port=8001"
+	python -m services.serve $(ARGS)
+
+$(VENV)/.serve: $(VENV)/.installed
+	$(PIP_INSTALL) --group serve
+	touch $@
 
 test: dev ## run the tests, two files at a time
 	pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -34,6 +34,12 @@ def test_a_stage_imports_only_itself_and_core(stage):
         assert all(name.startswith(allowed) for name in ours), path
 
 
+def test_only_services_import_services():
+    for folder in ("stages", "tools"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not any(name.startswith("services") for name in imports(path)), path
+
+
 def list_rooms(folder):
     """Return the names of the packages and modules in a folder."""
     return {
@@ -216,6 +222,75 @@ def test_a_stage_declares_the_parameters_that_it_reads(stage):
             assert any(
                 key == d or key.startswith(d + ".") or d.startswith(key + ".") for d in declared
             ), key
+
+
+SERVICE_ROOMS = {
+    "serve": {
+        "settings": set(),
+        "metrics": set(),
+        "engine": set(),
+        "request_log": set(),
+        "answer_text": set(),
+        "errors": set(),
+        "server_log": {"errors"},
+        "requests": set(),
+        "classifier": set(),
+        "batches": {"engine"},
+        "continuous": {"batches", "engine", "settings"},
+        "vllm": {"engine", "settings"},
+        "models": {"answer_text", "engine", "errors", "settings"},
+        "loading": {"classifier", "continuous", "models", "settings", "vllm"},
+        "following": {"errors", "loading", "metrics"},
+        "admission": {"errors", "metrics", "settings"},
+        "slots": {"admission", "loading"},
+        "chat": {"engine", "errors", "loading", "metrics", "models", "request_log", "requests"},
+        "routes": {
+            "chat",
+            "classifier",
+            "engine",
+            "errors",
+            "loading",
+            "models",
+            "requests",
+            "settings",
+            "slots",
+        },
+        "app": {
+            "admission",
+            "errors",
+            "following",
+            "metrics",
+            "request_log",
+            "routes",
+            "settings",
+        },
+        "__main__": {
+            "admission",
+            "app",
+            "following",
+            "loading",
+            "metrics",
+            "server_log",
+            "settings",
+        },
+    },
+}
+"""The modules that each one of a service may import. Each may import only what is before it."""
+
+
+@pytest.mark.parametrize(
+    ("service", "room"),
+    [(service, room) for service, rooms in SERVICE_ROOMS.items() for room in rooms],
+)
+def test_a_module_of_a_service_imports_only_core_and_modules_below_it(service, room):
+    rooms = SERVICE_ROOMS[service]
+    assert rooms[room] <= set(list(rooms)[: list(rooms).index(room)])
+    folder = ROOT / "services" / service
+    assert list_rooms(folder) == set(rooms)
+    names = set(imports(folder / f"{room}.py"))
+    ours = {name for name in names if name.startswith(("stages", "tools", "services"))}
+    allowed = {f"services.{service}.{name}" for name in rooms[room]}
+    assert {name for name in ours if not name.startswith("stages.core.")} <= allowed
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -26,6 +26,7 @@ from stages.core.models.classifier import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -52,7 +53,7 @@ def ask_classifier(
     from stages.core.models.generation import batches
 
     readings = read_texts(tokenizer, [record.question for record in records], get_limit(config))
-    write = _get_writer(config)
+    write = get_writer(config.train.method, bool(config.train.label_separator))
     found: dict[int, tuple[str, float]] = {}
     lengths = [len(reading.ids) for reading in readings]
     with (
@@ -83,24 +84,43 @@ def choose(
 
     For a model with several labels for each text it is the list of their indices.
     """
+    return choose_from(model, get_logits(model, tokenizer, readings))
+
+
+def get_logits(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", readings: Sequence[Reading]
+) -> "torch.Tensor":
+    """Return the logits of texts, of shape (texts, labels), or (texts, padded tokens, labels)."""
     import torch
 
     inputs = tokenizer.pad(
         {"input_ids": [reading.ids for reading in readings]}, return_tensors="pt"
     )
     with torch.inference_mode():
-        logits = model(**inputs.to(model.device)).logits
-        if model.config.problem_type != MULTI_LABEL:
-            return logits.argmax(-1).tolist()
-        chosen = choose_labels(logits, model.config.label_form["nothing"] is None)
-        return [row.nonzero().flatten().tolist() for row in chosen]
+        return model(**inputs.to(model.device)).logits
 
 
-def _get_writer(config: Config) -> Callable[[Any, Record, Reading, Any], str]:
-    """Return the function that writes what the model chose in the form of the targets."""
-    if config.train.method == "token-classification":
+def choose_from(model: "PreTrainedModel", logits: "torch.Tensor") -> list[Any]:
+    """Get from the logits of texts what `choose` returns."""
+    if model.config.problem_type != MULTI_LABEL:
+        return logits.argmax(-1).tolist()
+    chosen = choose_labels(logits, model.config.label_form["nothing"] is None)
+    return [row.nonzero().flatten().tolist() for row in chosen]
+
+
+def get_writer(method: str, several: bool) -> Callable[[Any, Record, Reading, Any], str]:
+    """Return the function that writes what the model chose in the form of the targets.
+
+    Args:
+        method: The training method.
+        several: Whether a text has several labels.
+
+    Returns:
+        The function of the model's configuration, the record, its tokens and the choice.
+    """
+    if method == "token-classification":
         return _write_tags
-    return _write_labels if config.train.label_separator else _write_label
+    return _write_labels if several else _write_label
 
 
 def _write_labels(settings: Any, record: Record, reading: Reading, labels: Sequence[int]) -> str:

@@ -88,7 +88,7 @@ def get_engine(
         yield TransformersEngine(load(), tokenizer, config.model.max_batch_tokens)
         return
     with TemporaryDirectory(prefix="tuneproof-vllm-") as folder, ended_by_sigterm():
-        program = _find_program(config.engine)
+        program = find_program(config.engine)
         weights = _get_weights(base, dtype, tokenizer, tuned, Path(folder, "weights"))
         arguments = [*_get_arguments(config, base, weights), *config.engine.args]
         server = Server([*program, weights, *arguments], Path(folder, "server.log"))
@@ -219,7 +219,12 @@ class VllmEngine:
         return self._load()
 
 
-def _find_program(engine: VllmEngineConfig) -> list[str]:
+def find_program(engine: VllmEngineConfig) -> list[str]:
+    """Return the command that starts vLLM, with the path of its program.
+
+    Raises:
+        UserError: It is not installed.
+    """
     name, *rest = engine.command
     # A queued experiment runs in a copy of the repository, which lacks the environment of vLLM.
     program = shutil.which(name) or shutil.which(repository_root() / name)

@@ -59,6 +59,15 @@ class Server:
                 env=os.environ | {"DO_NOT_TRACK": "1"},
             )
 
+    @property
+    def url(self) -> str:
+        """The address, which only this machine can reach."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def is_running(self) -> bool:
+        """Return whether the process of the server runs."""
+        return not self._closed and self._process.poll() is None
+
     def wait(self, seconds: float) -> None:
         """Wait until the server is ready.
 

@@ -1,0 +1,34 @@
+"""Answered chats in the record format, from which tomorrow's test rows can be chosen."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from stages.core.data.records import Message, Record
+from stages.core.errors import UserError, hide_secrets
+
+
+class RequestLog:
+    """A file of records, one JSON object a line, which only its owner may read."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file to append to it.
+
+        Raises:
+            UserError: It cannot be opened.
+        """
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise UserError(f"log_requests: {path} cannot be written: {error.strerror}") from None
+
+    def write(self, messages: list[Message], answer: str, meta: dict[str, Any]) -> None:
+        """Append a chat, without secrets. Its target is what the model wrote, right or wrong."""
+        said = [message | {"content": hide_secrets(message["content"])} for message in messages]
+        last = {"role": "assistant", "content": hide_secrets(answer)}
+        # A single call, so that lines of several processes do not mix.
+        os.write(self._file, Record.of([*said, last], meta=meta).dump())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
