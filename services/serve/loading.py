@@ -88,8 +88,13 @@ def _load_chat_model(
         served = start_vllm([str(folder / MODEL), *files], limit, ends, settings)
         return ChatModel(served, tokenizer, asked, ends, settings)
     weights = _load_weights(folder, settings, CAUSAL)
+    ends = end_tokens(weights, tokenizer)
     engine = start_engine(weights, tokenizer, limit, settings)
-    return ChatModel(engine, tokenizer, asked, end_tokens(weights, tokenizer), settings)
+    try:
+        return ChatModel(engine, tokenizer, asked, ends, settings)
+    except BaseException:
+        engine.stop()  # else its thread would keep the process alive
+        raise
 
 
 def _load_weights(folder: Path, settings: ServeConfig, kind: str) -> "PreTrainedModel":

@@ -79,7 +79,9 @@ def without_nulls(values: Any) -> Any:
 Text = Annotated[str, AfterValidator(check_text)]
 Texts = Annotated[list[Text], BeforeValidator(as_list), Field(min_length=1, max_length=2048)]
 Stops = Annotated[
-    list[Annotated[Text, Field(min_length=1)]], BeforeValidator(as_list), Field(max_length=STOPS)
+    list[Annotated[str, Field(min_length=1), AfterValidator(check_text)]],
+    BeforeValidator(as_list),
+    Field(max_length=STOPS),
 ]
 
 

@@ -1,0 +1,167 @@
+"""Too many requests, clients that leave, and the log of what was asked."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import openai
+import pytest
+
+from services.serve.admission import read_keys
+from services.serve.settings import ServeConfig, read_words
+from stages.core.data.records import Record
+from stages.core.errors import UserError
+from tests.services.serve.conftest import ALIAS, running, until
+
+USER = [{"role": "user", "content": "Say 1."}]
+LONG = {"model": ALIAS, "messages": USER, "max_tokens": 400, "temperature": 1.9}
+
+
+def count(server, name):
+    text = server.get("/metrics").text
+    return float(next(x.split()[1] for x in text.split("\n") if x.startswith(f"tuneproof_{name} ")))
+
+
+def hold_back(server, monkeypatch):
+    """Let the engine write nothing until the returned event is set."""
+    going = threading.Event()
+    engine = server.follower.current.model.engine
+    plain = engine._manager.batch_processor._generation_step
+
+    def step(model):
+        going.wait(20)
+        return plain(model)
+
+    monkeypatch.setattr(engine._manager.batch_processor, "_generation_step", step)
+    return going
+
+
+def test_too_many_requests_are_refused_before_the_engine_is_asked(registry, monkeypatch):
+    with running(registry, max_running=2, max_waiting=3) as server:
+        going = hold_back(server, monkeypatch)
+        client = server.client()
+        with ThreadPoolExecutor(5) as pool:
+            asked = [
+                pool.submit(client.chat.completions.create, model=ALIAS, messages=USER)
+                for _ in range(5)
+            ]
+            until(lambda: count(server, "running") == 5)
+            with pytest.raises(openai.RateLimitError) as refused:
+                client.chat.completions.create(model=ALIAS, messages=USER)
+            assert refused.value.code == "rate_limit_exceeded"
+            assert refused.value.response.headers["retry-after"] == "1"
+            going.set()
+            assert all(future.result().choices for future in asked)
+        assert count(server, "running") == 0
+        assert client.chat.completions.create(model=ALIAS, messages=USER, n=5).choices
+        with pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(model=ALIAS, messages=USER, n=6)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_is_cancelled_when_its_client_leaves(registry, monkeypatch, stream):
+    with running(registry) as server:
+        going = hold_back(server, monkeypatch)
+        scheduler = server.follower.current.model.engine._manager.batch_processor.scheduler
+        with pytest.raises(openai.APITimeoutError):
+            server.client(timeout=0.3).chat.completions.create(
+                model=ALIAS, messages=USER, stream=stream
+            )
+        until(lambda: count(server, "running") == 0)
+        going.set()
+        until(lambda: not scheduler.active_requests and not scheduler.waiting_requests)
+        assert count(server, "cancelled_total") == 1
+        manager = server.follower.current.model.engine._manager
+        assert not manager.output_router.result_handlers
+        assert not server.follower.current.in_use
+
+
+def test_a_stream_that_is_closed_midway_is_cancelled(registry):
+    with running(registry) as server:
+        stream = server.client().chat.completions.create(**LONG, stream=True)
+        assert next(iter(stream)).choices
+        stream.close()
+        until(lambda: count(server, "running") == 0)
+        assert count(server, "completion_tokens_total") == 0
+
+
+def test_an_engine_that_fails_says_so_and_is_loaded_anew(registry, monkeypatch):
+    with running(registry) as server:
+        failed = server.follower.current.model.engine
+
+        def fail(_):
+            raise ValueError("a text of a client")
+
+        monkeypatch.setattr(failed._manager.batch_processor, "_generation_step", fail)
+        said = server.post("/v1/chat/completions", {"model": ALIAS, "messages": USER})
+        assert (said.status_code, said.json()["error"]["code"]) == (503, "engine_failed")
+        assert "client" not in said.text
+        until(lambda: server.follower.current.model.engine is not failed)
+        assert server.ask(USER)["choices"] and server.get("/health").json()["ready"]
+
+
+def test_chats_are_logged_as_records_without_secrets_if_asked_for(registry, tmp_path):
+    log = tmp_path / "chats.jsonl"
+    secret = "my key is AKIA" + "IOSFODNN7EXAMPLQ, say 1"
+    with running(registry, log_requests=str(log)) as server:
+        found = server.ask([{"role": "user", "content": secret}])
+        server.post(
+            "/v1/chat/completions", {"model": ALIAS, "messages": USER, "stream": True}
+        ).read()
+    records = [Record.load(line) for line in log.read_bytes().splitlines()]
+    assert [record.question for record in records] == ["my key is ***, say 1", "Say 1."]
+    assert records[0].target == found["choices"][0]["message"]["content"]
+    assert records[0] == Record.of(records[0].messages, meta=records[0].meta)
+    assert records[0].meta == {"version": found["model"], "finish_reason": "length"}
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_logged_unless_asked_for(registry, tmp_path, caplog, capfd):
+    with running(registry) as server, caplog.at_level("DEBUG", "services"):
+        server.ask([{"role": "user", "content": "a very private text"}])
+    assert "private" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_host_that_others_can_reach_needs_keys():
+    opened = ServeConfig(model=ALIAS, host="0.0.0.0")  # noqa: S104
+    with pytest.raises(UserError, match=r"host=0\.0\.0\.0 can be reached from other machines"):
+        read_keys(opened, {})
+    assert len(read_keys(opened, {"TUNEPROOF_API_KEYS": "a, b"})) == 2
+    for host in ("127.0.0.1", "localhost", "::1", "127.3.2.1"):
+        assert read_keys(ServeConfig(model=ALIAS, host=host), {}) == []
+    with pytest.raises(UserError, match="is set, but has no key"):
+        read_keys(ServeConfig(model=ALIAS), {"TUNEPROOF_API_KEYS": " , "})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=a@b", "prot=1"], "prot: unknown key; did you mean port?"),
+        (["model=a@b", "port=x"], "port: should be a valid integer"),
+        (["model=a@b", "port=70000"], "port: should be less than or equal to 65535"),
+        (["model=a@b", "engine=tgi"], "engine: should be 'auto', 'transformers' or 'vllm'"),
+        (["port=1"], "model: this key is missing"),
+        (["a@b"], "'a@b' is not of the form key=value"),
+        (["model=a@b", "port=[1"], "cannot be read as key=value"),
+    ],
+)
+def test_a_wrong_word_gets_one_message(words, said):
+    with pytest.raises(UserError) as refused:
+        read_words(words)
+    assert said in str(refused.value)
+
+
+def test_words_set_values():
+    found = read_words(["model=models:/a/3", "port=0", "system_prompt=none", "poll_seconds=0.5"])
+    assert (found.reference, found.port, found.system_prompt) == ("a/3", 0, "none")
+    assert found.poll_seconds == 0.5 and found.host == "127.0.0.1"
+    assert json.loads(json.dumps(found.model_dump()))["log_requests"] is None
+
+
+def test_a_log_that_cannot_be_written_is_refused(registry, tmp_path):
+    with (
+        pytest.raises(UserError, match="cannot be written: No such file"),
+        running(registry, log_requests=str(Path(tmp_path, "missing", "log.jsonl"))),
+    ):
+        pass
