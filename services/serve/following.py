@@ -1,6 +1,7 @@
 """Follow an alias: load the version that it moves to, and let it take over between requests."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,9 +78,12 @@ class Follower:
             self.registry_error = None
             if self._wants(number):
                 await self._take(number)
-        for served in [each for each in self._retired if not each.in_use]:
-            self._retired.remove(served)
-            await asyncio.to_thread(served.model.stop)
+        unused = [each for each in self._retired if not each.in_use]
+        self._retired = [each for each in self._retired if each.in_use]
+        while unused:
+            await asyncio.to_thread(unused.pop().model.stop)
+            # A model and its engine refer to each other, and have gigabytes.
+            await asyncio.to_thread(gc.collect)
         self._show()
 
     def stop(self) -> None:

@@ -1,6 +1,8 @@
 """When the alias moves, the new version takes over, and no request is lost or mixed."""
 
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,6 +60,9 @@ def test_requests_in_flight_end_on_their_version_which_then_stops(own_registry, 
         names |= {chunk.model for chunk in chunks}
         assert names == {f"{NAME}/1"}
         until(lambda: not old.model.is_alive())
+        weights = weakref.ref(old.model.engine._manager.model)
+        del old, stream, chunks
+        until(lambda: gc.collect() or weights() is None)
 
 
 def test_a_version_that_does_not_match_its_hash_is_not_taken(own_registry, tmp_path):
