@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
-PROBE_TOKENS = 8
+PROBE_TOKENS = 4
 PAGE = 64  # tokens; a request takes whole pages of the cache
 BATCH_TOKENS = 512  # of a forward pass, on a CPU as in `stages.core.models.generation`
 STOP_SECONDS = 20.0
