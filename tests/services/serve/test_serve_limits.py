@@ -9,9 +9,12 @@ import openai
 import pytest
 
 from services.serve.admission import read_keys
+from services.serve.request_log import RequestLog
 from services.serve.settings import ServeConfig, read_words
-from stages.core.data.records import Record
+from stages.core.data.records import SPLITS, Record, read_records
 from stages.core.errors import UserError
+from stages.prepare.__main__ import main as prepare
+from tests.conftest import TINY, compose_config
 from tests.services.serve.conftest import ALIAS, running, until
 
 USER = [{"role": "user", "content": "Say 1."}]
@@ -115,6 +118,17 @@ def test_chats_are_logged_as_records_without_secrets_if_asked_for(registry, tmp_
     assert records[0] == Record.of(records[0].messages, meta=records[0].meta)
     assert records[0].meta == {"version": found["model"], "finish_reason": "length"}
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_prepare_reads_the_log_of_chats(workspace):
+    log = RequestLog(workspace / "rows.jsonl")
+    for n in range(40):
+        asked = [{"role": "user", "content": f"What is {'so ' * (n % 7)}{n}?"}]
+        log.write(asked, f"number {n}", {"version": "a/1", "finish_reason": "stop"})
+    log.close()
+    prepare(compose_config(*TINY))
+    records = [record for split in SPLITS for record in read_records(split)]
+    assert {"What is 0?", "What is so 1?"} <= {record.question for record in records}
 
 
 def test_nothing_is_logged_unless_asked_for(registry, tmp_path, caplog, capfd):
