@@ -1,6 +1,7 @@
 """Use the MLflow registry: find the champion, and log and verify a model."""
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import config_sha256, versions
+from stages.core.models.adapters import CONFIG, HEAD_CONFIG, NEEDED
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import TASKS
 from stages.core.models.loading import weights_sha256
@@ -16,6 +18,7 @@ from stages.core.storage.files import sha256_file, write_json
 from stages.core.tracking.runs import PREFIX, data_set, flatten
 from stages.core.tracking.tracker import Tracker
 from stages.core.tracking.versions import (
+    ADAPTER,
     MISSING,
     Version,
     as_version,
@@ -73,7 +76,7 @@ def log_model(
     """Log the whole model to the stage's run, as a LoggedModel whose metrics name the test data.
 
     Its test answers are logged as an artifact, so that a later model can be compared with them. So
-    are the files of its origin.
+    are the files of its origin, and the adapter that was merged into it, so that it can be exported.
     """
     import mlflow
 
@@ -103,6 +106,7 @@ def log_model(
         origin = Path(folder, ORIGIN)
         origin.mkdir()
         write_origin(origin, candidate, report["lineage"])
+        _copy_adapter(candidate.get_folder(), Path(folder, ADAPTER))
         client.log_model_artifacts(info.model_id, folder)
         tags = {
             ARTIFACT_SHA256: hash_artifact(fetch_model(info.model_uri), asked),
@@ -110,6 +114,15 @@ def log_model(
         }
     client.set_logged_model_tags(info.model_id, tags)
     return info
+
+
+def _copy_adapter(tuned: Path, to: Path) -> None:
+    """Copy the files of an adapter, if the tuned model is one."""
+    if (tuned / CONFIG).exists():
+        to.mkdir()
+        for name in (*NEEDED, HEAD_CONFIG):  # a classifier's settings lie beside its adapter
+            if (tuned / name).exists():
+                shutil.copyfile(tuned / name, to / name)
 
 
 def delete_model(model_id: str) -> None:

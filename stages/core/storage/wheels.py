@@ -33,6 +33,24 @@ def get_member(source: WheelSource) -> Path:
     return folder if source.member.endswith("/") else folder / PurePosixPath(source.member).name
 
 
+def get_wheel(source: WheelSource) -> Path:
+    """Return the local path of a whole wheel, from the cache or the package index.
+
+    Python imports pure modules from the file itself, so it needs no unpacking.
+
+    Raises:
+        UserError: Pip cannot download the wheel, or its SHA-256 differs from the pinned one.
+    """
+    folder = cached_folder(
+        f"wheels/{source.sha256}/whole", lambda target: _fetch_whole(source, target)
+    )
+    return next(folder.glob("*.whl"))
+
+
+def _fetch_whole(source: WheelSource, target: Path) -> None:
+    download_wheel(source, target)
+
+
 def _fetch(source: WheelSource, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target) as folder:
         _extract(download_wheel(source, Path(folder)), source.member, target)

@@ -26,6 +26,8 @@ MODEL = "model"
 """The folder of a registered model with its weights and its configuration."""
 TOKENIZER = "components/tokenizer"
 """The folder of a registered model with its tokenizer and its chat template."""
+ADAPTER = "adapter"
+"""The folder of a registered model with the adapter that is merged into its weights, if there was one."""
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """The codes of MLflow's exceptions for a model, a version or an alias that does not exist."""

@@ -1,0 +1,37 @@
+"""The process in which the server of llama.cpp runs: `python -m tools.export.llama_cpp_process FILE …`.
+
+It prints the address of the server, and ends when its standard input is closed.
+"""
+
+import argparse
+import sys
+
+
+def main() -> None:
+    """Start the server, and wait for the end."""
+    import xllamacpp
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", help="the GGUF file")
+    parser.add_argument(
+        "--context", type=int, required=True, help="tokens of a prompt and its answer"
+    )
+    parser.add_argument("--threads", type=int, required=True)
+    given = parser.parse_args()
+    params = xllamacpp.CommonParams()
+    params.model.path = given.file
+    params.port = 0  # any free one
+    params.n_parallel = 1
+    params.n_ctx = given.context
+    params.n_gpu_layers = 0  # the reference is computed on a CPU too
+    params.cpuparams.n_threads = given.threads
+    params.cpuparams_batch.n_threads = given.threads
+    params.warmup = False
+    server = xllamacpp.Server(params)
+    sys.stdout.write(f"{server.listening_address}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
