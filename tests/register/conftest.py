@@ -1,5 +1,6 @@
 """What the stages before `register` leave, on the tiny model."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -28,14 +29,21 @@ OPEN = (
 )
 
 
-@pytest.fixture(scope="session")
-def stages_up_to_register(tmp_path_factory):
-    with entered(tmp_path_factory.mktemp("evaluated")) as folder:
+@functools.cache
+def run_stages(folder):
+    """Run the stages once, also if several folders of tests have the fixture below."""
+    folder.mkdir()
+    with entered(folder):
         write_splits()
         Path("thinking.jinja").write_text(QWEN3)
         for stage in (baseline, train, evaluate):
             stage(compose_config(*TINY, *OPEN))
     return folder
+
+
+@pytest.fixture(scope="session")
+def stages_up_to_register(tmp_path_factory):
+    return run_stages(tmp_path_factory.getbasetemp() / "evaluated")
 
 
 @pytest.fixture

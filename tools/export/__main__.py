@@ -40,7 +40,7 @@ def main() -> None:
     source = open_source(options.model, read_params())
     to = options.get_folder(source.version.name, source.version.number)
     proofs = export(source, options, to)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, width=max(110, Console().width))
     console.print(make_table(proofs))
     sys.stdout.write(f"Exported {source.version.uri} to {to}\n")
     if options.push:

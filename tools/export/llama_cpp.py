@@ -16,6 +16,7 @@ from stages.core.errors import UserError, hide_secrets
 
 PACKAGE = "xllamacpp"
 INSTALL = "`pip install -c constraints.txt --group llama-cpp`"
+PROCESS = Path(__file__).with_name("llama_cpp_process.py")
 SECONDS = 600  # for one request
 STOP_SECONDS = 20
 SHOWN = 300  # characters of the server's log in a message
@@ -85,7 +86,8 @@ def llama_cpp(file: Path, context: int) -> Iterator[LlamaCpp]:
     Raises:
         UserError: The server does not start with this file.
     """
-    command = [sys.executable, "-m", "tools.export.llama_cpp_process", str(file)]
+    # With -P the modules beside the file do not hide packages of the same names.
+    command = [sys.executable, "-P", str(PROCESS), str(file)]
     # Its threads spin while they wait, so two of them on shared cores are slower than one.
     command += ["--context", str(context), "--threads", str(count_cores())]
     with TemporaryDirectory(prefix="tuneproof-llama-cpp-") as folder:

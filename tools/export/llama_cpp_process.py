@@ -1,4 +1,4 @@
-"""The process in which the server of llama.cpp runs: `python -m tools.export.llama_cpp_process FILE …`.
+"""The process in which the server of llama.cpp runs. It imports nothing else of Tuneproof.
 
 It prints the address of the server, and ends when its standard input is closed.
 """

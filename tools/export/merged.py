@@ -30,7 +30,7 @@ def export_merged(source: Source, folder: Path) -> list[Proof]:
         UserError: What is loaded is not what was registered.
     """
     copied = copy_model(source, folder)
-    proofs = [check_files(folder, copied)]
+    proofs = [check_files(folder, copied, "artifact_sha256")]
     loaded = source.load_model(folder)
     count = compare_exactly(
         source.load_model().state_dict(), loaded.state_dict(), "the merged model"
@@ -69,18 +69,6 @@ def copy_model(source: Source, folder: Path) -> dict[str, Path]:
     return copied
 
 
-def copy_tokenizer(source: Source, folder: Path) -> dict[str, Path]:
-    """Copy the tokenizer and its chat template.
-
-    Returns:
-        The registered file of each name.
-    """
-    found = {path.name: path for path in (source.folder / TOKENIZER).iterdir() if path.is_file()}
-    for name, path in found.items():
-        shutil.copyfile(path, folder / name)
-    return found
-
-
 def get_end_tokens(source: Source) -> set[int]:
     """Return every token that ends an answer."""
     path = source.folder / MODEL / GENERATION
@@ -88,8 +76,13 @@ def get_end_tokens(source: Source) -> set[int]:
     return get_end_ids(source.tokenizer) | list_ids(settings.get("eos_token_id"))
 
 
-def check_files(folder: Path, copied: dict[str, Path]) -> Proof:
+def check_files(folder: Path, copied: dict[str, Path], tag: str) -> Proof:
     """Check that files have the bytes of the registered ones.
+
+    Args:
+        folder: The folder of the export.
+        copied: The registered file of each name.
+        tag: The tag of the version that has their hash, with which they were compared before.
 
     Raises:
         UserError: A file differs, for example because the disk is full or failing.
@@ -99,10 +92,8 @@ def check_files(folder: Path, copied: dict[str, Path]) -> Proof:
             raise UserError(
                 f"{folder / name} differs from {path} after it was copied. Check the disk"
             )
-    sentence = (
-        f"{len(copied)} files have the SHA-256 of the registered ones, which are those of the "
-        "version's tag artifact_sha256"
-    )
+    what = f"{len(copied)} files have" if len(copied) > 1 else f"{next(iter(copied))} has"
+    sentence = f"{what} the registered SHA-256, which the version's tag {tag} confirms"
     return Proof("files", True, sentence, {"files": len(copied)})
 
 
