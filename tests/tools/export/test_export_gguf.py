@@ -11,10 +11,11 @@ import torch
 
 from stages.core.data.prompts import encode_prompt
 from stages.core.errors import UserError
+from stages.core.models.base_models import ModelFiles
 from stages.core.models.generation import generate
 from tests.conftest import ROOT
 from tests.tools.export.conftest import FAKES, copy_artifacts, options, proved
-from tools.export import answers, converter
+from tools.export import answers, converter, gguf
 from tools.export.__main__ import export
 from tools.export.llama_cpp import llama_cpp
 from tools.export.tensors import compare_rounded
@@ -55,6 +56,7 @@ def test_a_file_has_the_registered_weights_template_and_tokens(
         ("template", "the GGUF file has another chat template than the registered model"),
         ("architecture", "does not know the architecture OddForCausalLM. Choose format=merged"),
         ("tokenizer", "does not know the tokenizer of this model"),
+        ("vocabulary", "needs tokenizer.model for this architecture, which neither the version"),
         ("package", "needs sentencepiece, which is not installed: `pip install -c constraints.txt"),
         ("defect", "converter failed: ValueError: odd weights. Choose format=merged"),
     ],
@@ -67,6 +69,16 @@ def test_what_is_wrong_with_a_conversion_is_said_in_one_sentence(
         export(source, options("gguf"), tmp_path / "out")
     assert said in str(error.value) and "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_vocabulary_of_sentencepiece_comes_from_the_base_model(
+    source, tmp_path, fake_converter, monkeypatch
+):
+    (tmp_path / "tokenizer.model").write_bytes(b"pieces")
+    monkeypatch.setenv("FAKE_CONVERTER", "vocabulary")
+    monkeypatch.setattr(gguf, "find_base", lambda _: ModelFiles(str(tmp_path), None, None))
+    assert export(source, options("gguf"), tmp_path / "out")[0].proved
+    assert not (tmp_path / "out/tokenizer.model").exists()
 
 
 def test_a_quantized_file_is_not_exported_unless_its_answers_can_be_checked(
@@ -83,6 +95,12 @@ def test_a_quantized_file_is_not_exported_unless_its_answers_can_be_checked(
         UserError, match="the test rows on which the version was measured are neither"
     ):
         export(source, options("gguf", quantization="q8_0"), tmp_path / "out")
+
+
+def test_a_classifier_has_no_gguf_file(source, tmp_path):
+    source.asked["method"] = "sequence-classification"
+    with pytest.raises(UserError, match="is a classifier, whose head llama.cpp does not run"):
+        export(source, options("gguf"), tmp_path / "out")
 
 
 def test_no_code_of_a_model_reaches_the_converter(source, tmp_path, fake_converter, monkeypatch):

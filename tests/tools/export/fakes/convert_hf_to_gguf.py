@@ -23,6 +23,8 @@ if fault == "architecture":
     sys.exit("ERROR:hf-to-gguf:Model OddForCausalLM is not supported")
 if fault == "tokenizer":
     raise NotImplementedError("BPE pre-tokenizer was not recognized - update get_vocab_base_pre()")
+if fault == "vocabulary" and not (given.model / "tokenizer.model").exists():
+    raise FileNotFoundError(f"File not found: {given.model / 'tokenizer.model'}")
 if fault == "package":
     raise ModuleNotFoundError("No module named 'sentencepiece'")
 if fault == "defect":
