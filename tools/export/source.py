@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import Config
@@ -29,14 +28,11 @@ from stages.core.tracking.versions import (
     read_asked,
 )
 from stages.register.origin import CONFIG
+from stages.register.promotion import CARD
 from tools.verify.recorded import Recorded
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-CARD = "model_card.md"
-"""The artifact with the model card, of a version or of the run that registered it."""
 
 
 @dataclass(frozen=True)
@@ -144,21 +140,8 @@ def open_source(reference: str, config: Config) -> Source:
     asked = read_asked(version.uri)
     folder = fetch_model(version.uri)
     check_artifact(version, folder)
-    card = _read_card(client, version, folder)
-    return Source(version, folder, asked, card, Recorded(version, folder, config))
-
-
-def _read_card(client: "MlflowClient", version: Version, folder: Path) -> str:
-    """Return the model card of a version, with its front matter if it was kept."""
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     if (folder / CARD).exists():
-        return (folder / CARD).read_text(encoding="utf-8")
-    found = client.get_model_version(version.name, version.number)
-    with suppress(MlflowException, OSError), TemporaryDirectory() as to:
-        path = mlflow.artifacts.download_artifacts(
-            run_id=found.run_id, artifact_path=CARD, dst_path=to
-        )
-        return Path(path).read_text(encoding="utf-8")
-    return found.description or ""
+        card = (folder / CARD).read_text(encoding="utf-8")
+    else:  # of an earlier version of Tuneproof
+        card = client.get_model_version(version.name, version.number).description or ""
+    return Source(version, folder, asked, card, Recorded(version, folder, config))

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from stages.core.config.schema import read_params
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config, entered
-from tests.register.conftest import OPEN, stages_up_to_register  # noqa: F401  (a fixture)
+from tests.register.evaluated_stages import OPEN, run_stages
 from tools.export import converter
 from tools.export.options import ExportOptions
 from tools.export.source import open_source
@@ -20,9 +20,10 @@ FAKES = Path(__file__).parent / "fakes"
 
 
 @pytest.fixture(scope="session")
-def registered(stages_up_to_register, tmp_path_factory):  # noqa: F811
+def registered(tmp_path_factory):
+    evaluated = run_stages(tmp_path_factory.getbasetemp() / "evaluated")
     with entered(tmp_path_factory.mktemp("registered")) as folder:
-        shutil.copytree(stages_up_to_register, folder, dirs_exist_ok=True)
+        shutil.copytree(evaluated, folder, dirs_exist_ok=True)
         settings = compose_config(*TINY, *OPEN)
         register(settings)
         OmegaConf.save(settings, "params.yaml", resolve=True)

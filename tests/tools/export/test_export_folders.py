@@ -44,7 +44,8 @@ def test_a_merged_export_is_the_registered_model(source, tmp_path):
     assert about["files"].keys() == {path.name for path in to.iterdir()} - {"tuneproof.json"}
     assert all(sha256_file(to / name) == found for name, found in about["files"].items())
     card = (to / "README.md").read_text()
-    assert card.startswith("---\n") and "## Lineage" in card and "**tensors**: all 21" in card
+    assert card.startswith("---\n") and "library_name: transformers" in card
+    assert "## Lineage" in card and "**tensors**: all 21" in card
     assert json.loads((to / "proof.json").read_text())[1]["numbers"] == {"tensors": 21}
 
 

@@ -99,7 +99,7 @@ def test_a_quantized_file_is_not_exported_unless_its_answers_can_be_checked(
 
 def test_a_classifier_has_no_gguf_file(source, tmp_path):
     source.asked["method"] = "sequence-classification"
-    with pytest.raises(UserError, match="is a classifier, whose head llama.cpp does not run"):
+    with pytest.raises(UserError, match=r"is a classifier, whose head llama\.cpp does not run"):
         export(source, options("gguf"), tmp_path / "out")
 
 
