@@ -14,8 +14,9 @@ import sys
 from contextlib import suppress
 from functools import partial
 
-from services.serve.settings import ServeConfig, describe_keys, read_words
+from services.serve.settings import ServeConfig
 from stages.core.config.schema import TrackingConfig, read_params
+from stages.core.config.words import read_words
 from stages.core.entrypoint import set_up_process, tool_main
 from stages.core.errors import UserError
 
@@ -25,14 +26,11 @@ GROUP = "pip install -c constraints.txt --group serve"
 @tool_main("serve")
 def main() -> None:
     """Read the words, load the model and answer requests until SIGTERM or Ctrl-C."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        sys.stdout.write(f"{__doc__}\n{describe_keys()}\n")
-        return
     words = sys.argv[1:]
     config = read_params()
     if not any(word.startswith("model=") for word in words):
         words = [f"model={config.register_.name}@{config.register_.alias}", *words]
-    settings = read_words(words)
+    settings = read_words(ServeConfig, "python -m services.serve", __doc__, words)
     set_up_process()
     logging.getLogger("services").setLevel(logging.INFO)
     serve(settings, config.tracking)

@@ -1,17 +1,10 @@
 """The settings of the server, as words `key=value` on the command line."""
 
-import difflib
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError
-from yaml import YAMLError
+from pydantic import Field
 
 from stages.core.config.base import Count, Name, Section
-from stages.core.config.schema import list_keys
-from stages.core.errors import UserError, hide_secrets
 
 
 class ServeConfig(Section):
@@ -32,7 +25,8 @@ class ServeConfig(Section):
     system_prompt: Literal["evaluated", "none"] = "evaluated"
     """What a chat without a system message gets: the evaluated system prompt, or none."""
     max_length: Annotated[int, Field(ge=16)] | None = None
-    """How many tokens a prompt and its answer may have together. Null is the evaluated limit."""
+    """How many tokens a prompt and its answer may have together. Without it, the
+    evaluated limit."""
     max_running: Count = 16
     """How many answers are computed at the same time."""
     max_waiting: Annotated[int, Field(ge=0)] = 64
@@ -47,7 +41,8 @@ class ServeConfig(Section):
     drain_seconds: Count = 30
     """How long answers that are being written may go on after SIGTERM."""
     log_requests: Name | None = None
-    """A file to which answered chats are appended as records, without secrets. Null logs none."""
+    """A file to which answered chats are appended as records, without secrets. Without
+    it, none is logged."""
     vllm_args: str = ""
     """More arguments of `vllm serve`, separated by spaces."""
 
@@ -55,48 +50,3 @@ class ServeConfig(Section):
     def reference(self) -> str:
         """The name of the model without MLflow's prefix."""
         return self.model.removeprefix("models:/")
-
-
-def read_words(words: Sequence[str]) -> ServeConfig:
-    """Read the settings from words `key=value`.
-
-    Raises:
-        UserError: A word has another form, a key is unknown or missing, or a value is not allowed.
-            The message names all of them.
-    """
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise UserError(
-            f"{wrong[0]!r} is not of the form key=value, such as model=tuneproof-food@champion. "
-            "`python -m services.serve --help` lists the keys"
-        )
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist(list(words)), resolve=True)
-        return ServeConfig.model_validate(values)
-    except (OmegaConfBaseException, YAMLError) as error:
-        said = hide_secrets(str(error)).split("\n")[0]
-        raise UserError(f"the words cannot be read as key=value: {said}") from None
-    except ValidationError as error:
-        problems = [_describe(dict(problem)) for problem in error.errors(include_url=False)]
-        raise UserError("\n  ".join(["the settings of the server are wrong:", *problems])) from None
-
-
-def describe_keys() -> str:
-    """List the keys with their defaults and their meanings, for `--help`."""
-    fields = ServeConfig.model_fields
-    lines = []
-    for key, text in list_keys(ServeConfig):
-        default = "required" if fields[key].is_required() else repr(fields[key].default)
-        lines.append(f"{key} ({default.replace('None', 'null')}): {text}")
-    return "\n".join(lines)
-
-
-def _describe(problem: dict[str, Any]) -> str:
-    key = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, ServeConfig.model_fields, n=1)
-        return f"{key}: unknown key" + (f"; did you mean {close[0]}?" if close else "")
-    if problem["type"] == "missing":
-        return f"{key}: this key is missing; write {key}=<name>@champion"
-    said = problem["msg"].removeprefix("Input ")
-    return f"{key}: {said}, got {hide_secrets(repr(problem['input']))}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from stages.core.config.schema import read_params
+from stages.core.config.words import read_words
 from stages.core.entrypoint import set_up_process, tool_main
 from stages.core.storage.files import atomic_directory
 from tools.export.folder import check_folder, describe
@@ -24,7 +25,6 @@ from tools.export.options import ExportOptions
 from tools.export.proof import Proof, make_table
 from tools.export.push import check_token, push
 from tools.export.source import Source, open_source
-from tools.words import read_words
 
 Exporter = Callable[[Source, Path, ExportOptions], list[Proof]]
 

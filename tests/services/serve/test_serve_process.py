@@ -64,7 +64,7 @@ def test_sigterm_lets_answers_end_and_the_log_has_neither_texts_nor_keys(registr
     [
         (["host=0.0.0.0"], "serve: host=0.0.0.0 can be reached from other machines"),
         (["model=nobody@champion"], "serve: nobody@champion: no registered model has the name"),
-        (["prot=1"], "prot: unknown key; did you mean port?"),
+        (["prot=1"], "prot: unknown key. Did you mean port?"),
         (["engine=vllm"], "serve: engine.command: found no .venv-vllm/bin/vllm"),
     ],
 )

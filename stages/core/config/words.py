@@ -1,4 +1,4 @@
-"""Read the settings of a tool from words of the form `key=value`, as Hydra's overrides are written."""
+"""Read the settings of a program from words of the form `key=value`, as Hydra's overrides are written."""
 
 import argparse
 import difflib
@@ -16,13 +16,13 @@ Settings = TypeVar("Settings", bound=Section)
 def read_words(
     section: type[Settings], program: str, text: str | None, words: Sequence[str] | None = None
 ) -> Settings:
-    """Read the command line of a tool, or print its help.
+    """Read the command line of a tool or a service, or print its help.
 
     Args:
         section: The settings, with the meaning of each field as its docstring. A field without a
             default is required.
-        program: The command of the tool, such as `python -m tools.export`.
-        text: What the tool does, for the help.
+        program: The command, such as `python -m tools.export`.
+        text: What the program does, for the help.
         words: The command line. None takes that of this process.
 
     Raises:

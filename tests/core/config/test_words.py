@@ -2,9 +2,9 @@
 
 import pytest
 
+from stages.core.config.words import parse_words, read_words
 from stages.core.errors import UserError
 from tools.export.options import ExportOptions
-from tools.words import parse_words, read_words
 
 GIVEN = ("model=a@champion", "format=gguf")
 
