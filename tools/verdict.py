@@ -56,6 +56,8 @@ def _sentences(config: Config, report: dict[str, Any], outcome: dict[str, Any]) 
     if report["costs"]["worth"]:
         yield f"  {report['costs']['worth']['sentence']}"
     yield f"Registry: {outcome['outcome']}"
+    failed = [found for found in outcome["conditions"] if not found["passed"]]
+    yield from (f"  failed: {found['sentence']}" for found in failed)
     yield f"Report:   {Path('reports/verdict.html').resolve()}"
     uri = hide_secrets(tracking_uri(config.tracking))
     yield f"MLflow:   make mlflow, or mlflow ui --backend-store-uri {uri}"

@@ -22,7 +22,12 @@ def said(workspace, monkeypatch, capsys):
     report["warnings"] = [f"few_shot gives the same answer, {HOSTILE}, to 97% of the rows."]
     report["slices"] = [part(HOSTILE, loses=True)]
     write_verdict(report)
-    write_json(workspace / "metrics/register.json", {"outcome": f"not registered: {HOSTILE}"})
+    conditions = [
+        {"passed": False, "sentence": f"too few: {HOSTILE}"},
+        {"passed": True, "sentence": "fine"},
+    ]
+    outcome = {"outcome": f"not registered: {HOSTILE}", "conditions": conditions}
+    write_json(workspace / "metrics/register.json", outcome)
     monkeypatch.setattr(verdict, "complete", lambda config: None)
     verdict.main()
     return capsys.readouterr().out
@@ -31,6 +36,7 @@ def said(workspace, monkeypatch, capsys):
 def test_texts_of_rows_are_neither_obeyed_nor_read_as_markup(said):
     assert printable(said) == said
     shown = " ".join(said.split())
-    assert shown.count(r"\x1b]52;c;cm0=\x07[red]\u202egpj[/bold]") == 3
+    assert shown.count(r"\x1b]52;c;cm0=\x07[red]\u202egpj[/bold]") == 4
     assert "Verdict: fine-tune. Yes, fine-tune: use tuned." in shown
     assert "Loses on label" in shown and "tuned - few_shot" in shown
+    assert "failed: too few" in shown and "fine" not in shown.split("Registry:")[1]
