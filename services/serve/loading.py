@@ -1,6 +1,5 @@
 """Load a registered version, if its files are those that were measured."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles, list_ids
 from stages.core.models.classifier import MODEL_CLASSES
 from stages.core.models.generation import end_tokens
-from stages.core.models.loading import get_device, get_tokenizer
+from stages.core.models.loading import get_device, get_saved_dtype, get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
 from stages.core.tracking.versions import (
     MODEL,
@@ -108,5 +107,4 @@ def _load_weights(folder: Path, settings: ServeConfig, kind: str) -> "PreTrained
 def _get_dtype(folder: Path, settings: ServeConfig) -> str:
     if settings.dtype == "float32":
         return "float32"
-    saved = json.loads((folder / MODEL / "config.json").read_text())
-    return str(saved.get("dtype") or saved.get("torch_dtype") or "float32")
+    return get_saved_dtype(folder / MODEL)

@@ -14,15 +14,15 @@ THINKING = (
     "model.chat_template=thinking.jinja",
     "+model.chat_template_kwargs.enable_thinking=false",
 )
-OPEN = (
+GATE_OPEN = (
     "register=one-task",
     "register.gate.verdict=null",
     "register.gate.min_primary_metric=0.0",
     "register.gate.max_cut_fraction=1.0",  # the random model never ends its answers
     "+register.licenses.chat-jsonl=LicenseRef-own",
     "train.args.num_train_epochs=1",
-    *THINKING,
 )
+OPEN = (*GATE_OPEN, *THINKING)
 
 
 @functools.cache

@@ -26,18 +26,9 @@ from stages.register.champion import CHAMPION_ARM, check_champion
 from stages.register.registry import find_champion
 from stages.train.__main__ import main as train
 from tests.conftest import TINY, chat, compose_config
+from tests.register.evaluated_stages import GATE_OPEN
 
-OPEN = (
-    "register=one-task",
-    "register.gate.verdict=null",
-    "register.gate.min_primary_metric=0.0",
-    "register.gate.max_cut_fraction=1.0",  # the random model never ends its answers
-    "+register.licenses.chat-jsonl=LicenseRef-own",
-    "train.args.num_train_epochs=1",
-    "evaluate.forgetting=false",
-)
-
-
+OPEN = (*GATE_OPEN, "evaluate.forgetting=false")
 NUMBERS = {"train": range(24), "validation": range(24, 30), "test": range(30, 40)}
 
 

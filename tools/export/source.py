@@ -14,9 +14,9 @@ from stages.core.data.records import PREPARED, Message, Record
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles
 from stages.core.models.classifier import MODEL_CLASSES, read_texts
-from stages.core.models.loading import get_tokenizer
+from stages.core.models.loading import get_saved_dtype, get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
-from stages.core.storage.files import read_json, read_jsonl
+from stages.core.storage.files import read_jsonl
 from stages.core.tracking.versions import (
     MODEL,
     TOKENIZER,
@@ -62,8 +62,7 @@ class Source:
     @cached_property
     def dtype(self) -> str:
         """The type of the weights, such as `bfloat16`."""
-        settings = read_json(self.folder / MODEL / "config.json")
-        return str(settings.get("dtype") or settings.get("torch_dtype") or "float32")
+        return get_saved_dtype(self.folder / MODEL)
 
     @cached_property
     def tokenizer(self) -> "PreTrainedTokenizerBase":

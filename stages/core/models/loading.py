@@ -217,6 +217,12 @@ def get_dtype(name: str) -> "torch.dtype":
     return torch.bfloat16 if fast else torch.float32
 
 
+def get_saved_dtype(folder: Path) -> str:
+    """Return the type in which the weights in a folder were saved, such as `bfloat16`."""
+    saved = read_json(folder / "config.json")
+    return str(saved.get("dtype") or saved.get("torch_dtype") or "float32")
+
+
 def get_device() -> str:
     """Return the device of models: the current GPU, or the CPU if there is none."""
     import torch
