@@ -114,7 +114,7 @@ def test_a_sweep_is_judged_on_validation_rows_and_leaves_the_test_rows_unseen(pr
         assert [answer.id for answer in read_predictions(arm)] == ids
     outcome = json.loads((workspace / "metrics/register.json").read_text())
     assert outcome["registered"] is False
-    assert (
-        outcome["reasons"][0].startswith("failed: the model was judged on validation rows")
-        and "split=test" in outcome["reasons"][0]
-    )
+    look = outcome["conditions"][0]
+    assert look["name"] == "look" and not look["passed"]
+    assert look["sentence"].startswith("the model was judged on validation rows")
+    assert "split=test" in look["sentence"]

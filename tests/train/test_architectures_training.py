@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy
 from stages.core.config.schema import Config, parse
 from stages.core.data.records import PREPARED
 from stages.core.models.base_models import ModelFiles, get_base_model
-from stages.core.models.candidates import get_candidate
+from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.models.generation import generate
 from stages.core.models.loading import TUNED, get_model
 from stages.core.storage.files import read_json, write_jsonl
 from stages.core.tracking.tracker import Tracker, track
-from stages.register import registration, registry
+from stages.register import registry, round_trip
 from stages.train import export, loop
 from stages.train.build_trainer import get_trainer
 from stages.train.examples import IGNORED, LeftPadding
@@ -232,15 +232,16 @@ def check_registered(made: Made, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     from transformers import AutoModelForCausalLM
 
     monkeypatch.setattr(registry, "lineage_tags", lambda *_: {})
-    monkeypatch.setattr(registry, "get_answers_to_keep", lambda *_: {})
+    monkeypatch.setattr(registry, "write_origin", lambda *_: None)
+    monkeypatch.setattr(Candidate, "read_predictions", lambda _: [[]])
     config = made.configure()
     report = {"lineage": {"data_sha256": {"test": "0" * 64}}, "arms": {"tuned": {}}}
     candidate = get_candidate(config, "tuned")
-    model, tokenizer = registration._load(candidate)
+    model, tokenizer = round_trip.load_candidate(candidate)
     with track(config, "register") as tracker:
         info = registry.log_model(candidate, model, tokenizer, tracker, report)
-    probes = registration._get_probes(config, tokenizer)
-    registry.check_round_trip(info.model_uri, model, tokenizer, probes)
+    probes = round_trip.get_probes(config, tokenizer)
+    assert round_trip.check_round_trip(info.model_uri, model, tokenizer, probes).passed
     logged = mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(folder))
     back = AutoModelForCausalLM.from_pretrained(Path(logged, "model"))
     ids = torch.tensor([probes[0]])

@@ -47,14 +47,25 @@ def execution_key(config: Config) -> str:
 
 
 def get_experiment(client: "MlflowClient", name: str, uri: str) -> str:
-    """Return the id of the MLflow experiment, which is created if it does not exist."""
+    """Return the id of the MLflow experiment, which is created if it does not exist.
+
+    Two machines may do this at once on a server.
+    """
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(name)
     if found:
         return found.experiment_id
     folder = (repository_root() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-    return client.create_experiment(
-        name, folder, tags={"mlflow.experimentKind": "custom_model_development"}
-    )
+    try:
+        return client.create_experiment(
+            name, folder, tags={"mlflow.experimentKind": "custom_model_development"}
+        )
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)
+        if error.error_code == "RESOURCE_ALREADY_EXISTS" and found:
+            return found.experiment_id
+        raise
 
 
 def get_parent(

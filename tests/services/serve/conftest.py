@@ -4,13 +4,12 @@ import os
 import shutil
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx2
-import mlflow
 import openai
 import pytest
 import torch
@@ -36,7 +35,7 @@ from stages.core.tracking.versions import (
     read_asked,
 )
 from stages.register.__main__ import main as register
-from tests.conftest import TINY, compose_config, entered
+from tests.conftest import TINY, compose_config, entered, restored_environment
 from tests.register.conftest import OPEN, stages_up_to_register  # noqa: F401  (a fixture)
 
 NAME = "tuneproof-chat-jsonl"
@@ -167,9 +166,8 @@ def until(happened, seconds=20):
 @pytest.fixture(scope="session")
 def server(registry):
     """A server that several tests share. It has room for four answers at a time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{registry.folder / 'mlflow.db'}")
-        uri = mlflow.get_tracking_uri()
-        with running(registry) as found:
-            yield found
-        mlflow.set_tracking_uri(uri)
+    with ExitStack() as stack:
+        with restored_environment():  # the tests of other files have a store of their own
+            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{registry.folder / 'mlflow.db'}"
+            found = stack.enter_context(running(registry))
+        yield found
