@@ -72,3 +72,11 @@ def test_a_missing_database_is_not_created(workspace):
     with pytest.raises(UserError, match="there is no registry at"):
         connect(config.tracking)
     assert not (workspace / "mlflow.db").exists()
+
+
+def test_a_server_that_is_away_is_one_message(workspace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    config = parse(compose_config(*TINY, *OPEN, "tracking.timeout=1"))
+    with pytest.raises(UserError, match=r"does not answer .* Check MLFLOW_TRACKING_URI") as said:
+        connect(config.tracking)
+    assert "secret" not in str(said.value)

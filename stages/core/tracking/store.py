@@ -1,13 +1,55 @@
-"""The database of MLflow: its lock, and its creation, which a kill must not leave half done."""
+"""The store of MLflow: how to reach it, its lock, and the creation of its database.
 
+A kill must not leave the creation half done.
+"""
+
+import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from stages.core.environment.repository import repository_root
+from stages.core.errors import hide_secrets
 from stages.core.storage.leftovers import PARTIAL, remove_leftovers, temporary_path
-from stages.core.storage.locks import one_at_a_time
+from stages.core.storage.locks import LockTimeoutError, one_at_a_time
+
+UNREACHABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+"""The codes of MLflow's exceptions for a server that is away or breaks."""
+
+
+def set_up_mlflow(uri: str, timeout: int) -> None:
+    """Let MLflow use a store in this process, and not wait for long.
+
+    Args:
+        uri: The store.
+        timeout: How many seconds to wait for an answer of a server.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # Live metrics are written once a second. Without a buffer MLflow writes each step for itself,
+    # and the end of a training waits up to two seconds for its queue.
+    os.environ.setdefault("MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS", "1")
+    import mlflow
+
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    if hide_secrets(uri) != uri:  # MLflow would print the address of each run with the password
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+
+
+def describe_failure(error: Exception, uri: str) -> str:
+    """Say what MLflow did: it was locked, it refused, or it did not answer."""
+    where = f"MLflow at {hide_secrets(uri)}"
+    if isinstance(error, LockTimeoutError):
+        return f"{where} cannot be used: {error}"
+    said = hide_secrets(str(error)).split("\n")[0][:200]
+    code = getattr(error, "error_code", None)  # of MLflow's own exceptions
+    if code in (None, *UNREACHABLE):
+        return f"{where} does not answer ({type(error).__name__}: {said})"
+    return f"{where} refused with {code}: {said}"
 
 
 def get_database(uri: str) -> Path | None:

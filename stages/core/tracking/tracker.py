@@ -7,7 +7,6 @@ stages whose outputs DVC took from its cache.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 from stages.core.config.schema import Config
 from stages.core.environment.lineage import data_sha256
 from stages.core.environment.processes import get_runs, is_main, is_worker
-from stages.core.errors import UserError, hide_secrets
+from stages.core.errors import UserError
 from stages.core.storage.files import read_json
 from stages.core.storage.locks import LockTimeoutError
 from stages.core.storage.summaries import SUMMARIES, get_summary_file
@@ -29,7 +28,7 @@ from stages.core.tracking.runs import (
     get_parent,
     tracking_uri,
 )
-from stages.core.tracking.store import lock_store
+from stages.core.tracking.store import describe_failure, lock_store, set_up_mlflow
 from stages.core.tracking.system_metrics import monitored
 
 log = logging.getLogger(__name__)
@@ -38,8 +37,6 @@ T = TypeVar("T")
 # The key of those numbers of a stage that go to the parent run. They are few enough for MLflow to
 # show.
 DECISIVE = "decisive"
-# The codes of MLflow's exceptions for a server that is away or breaks.
-UNREACHABLE = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 STAGES = ("prepare", "baseline", "train", "evaluate", "register")
 
 
@@ -84,7 +81,7 @@ class Tracker:
             if isinstance(error, UserError) and not isinstance(error, LockTimeoutError):
                 raise
             self.enabled = False
-            self.failure = _describe(error, tracking_uri(self.config.tracking))
+            self.failure = describe_failure(error, tracking_uri(self.config.tracking))
             log.warning("%s.", self.failure)
             log.warning("The stage continues without tracking. Its numbers are in %s/.", SUMMARIES)
             return None
@@ -153,19 +150,10 @@ class Tracker:
             remove_note()
 
     def _open(self) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(self.config.tracking.timeout))
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        # Live metrics are written once a second. Without a buffer MLflow writes each step for
-        # itself, and the end of a training waits up to two seconds for its queue.
-        os.environ.setdefault("MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS", "1")
         import mlflow
 
-        for noisy in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
         uri = tracking_uri(self.config.tracking)
-        mlflow.set_tracking_uri(uri)
-        if hide_secrets(uri) != uri:  # MLflow would print the address of each run with the password
-            os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+        set_up_mlflow(uri, self.config.tracking.timeout)
         if is_worker():  # the process that launched this one opens and closes the runs
             self._client = mlflow.MlflowClient(uri)
             self.runs = get_runs()
@@ -230,18 +218,6 @@ class Tracker:
         import mlflow
 
         mlflow.flush_async_logging()
-
-
-def _describe(error: Exception, uri: str) -> str:
-    """Say what MLflow did: it was locked, it refused, or it did not answer."""
-    where = f"MLflow at {hide_secrets(uri)}"
-    if isinstance(error, LockTimeoutError):
-        return f"{where} cannot be used: {error}"
-    said = hide_secrets(str(error)).split("\n")[0][:200]
-    code = getattr(error, "error_code", None)  # of MLflow's own exceptions
-    if code in (None, *UNREACHABLE):
-        return f"{where} does not answer ({type(error).__name__}: {said})"
-    return f"{where} refused with {code}: {said}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from stages.core.config.schema import TrackingConfig
 from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.files import sha256_file, sha256_json
 from stages.core.tracking.runs import PREFIX, tracking_uri
-from stages.core.tracking.store import get_database
+from stages.core.tracking.store import describe_failure, get_database, set_up_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,7 +57,8 @@ def connect(tracking: TrackingConfig) -> "MlflowClient":
     """Set the tracking store and registry of this process, and return a client of them.
 
     Raises:
-        UserError: The store is a SQLite file that does not exist. MLflow would create it.
+        UserError: The server does not answer, or the store is a SQLite file that does not exist.
+            MLflow would create it.
     """
     import mlflow
 
@@ -68,8 +69,13 @@ def connect(tracking: TrackingConfig) -> "MlflowClient":
             f"there is no registry at {hide_secrets(uri)}. Run `dvc repro`, which registers the "
             "model if it passes the gate, or set MLFLOW_TRACKING_URI"
         )
-    mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient()
+    set_up_mlflow(uri, tracking.timeout)
+    client = mlflow.MlflowClient()
+    try:
+        client.search_registered_models(max_results=1)
+    except Exception as error:  # any error of a server, a network or a database
+        raise UserError(f"{describe_failure(error, uri)}. Check MLFLOW_TRACKING_URI") from None
+    return client
 
 
 def find_version(client: "MlflowClient", reference: str) -> Version:
