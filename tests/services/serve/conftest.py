@@ -163,9 +163,12 @@ def until(happened, seconds=20):
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(registry):
-    """A server that several tests share. It has room for four answers at a time."""
+    """A server that the tests of a file share.
+
+    It ends with them, because its threads would count in what other tests measure.
+    """
     with ExitStack() as stack:
         with restored_environment():  # the tests of other files have a store of their own
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{registry.folder / 'mlflow.db'}"

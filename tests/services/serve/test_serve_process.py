@@ -23,7 +23,9 @@ def start(registry, log, *words, **variables):
         "PYTHONPATH": str(ROOT),
         **variables,
     }
-    command = [sys.executable, "-m", "services.serve", f"model={ALIAS}", "port=0", *words]
+    named = any(word.startswith("model=") for word in words)
+    model = [] if named else [f"model={ALIAS}"]
+    command = [sys.executable, "-m", "services.serve", *model, "port=0", *words]
     with log.open("wb") as file:
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
 
