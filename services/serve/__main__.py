@@ -57,7 +57,10 @@ def serve(settings: ServeConfig, tracking: TrackingConfig) -> None:
 
     keys = read_keys(settings)
     client = connect(tracking)
-    find_number = lambda: find_version(client, settings.model).number  # noqa: E731
+
+    def find_number() -> str:
+        return find_version(client, settings.model).number
+
     metrics = ServerMetrics()
     follower = Follower(
         load(client, settings), find_number, partial(load, client, settings), metrics

@@ -3,7 +3,7 @@
 `tools.verify` computes them again, and `tools.verify --rerun` trains again from them.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 from shutil import copyfile
@@ -56,5 +56,5 @@ def list_packages() -> list[str]:
 
 def hash_origin(folder: Path) -> str:
     """Compute the SHA-256 of all files of an origin."""
-    files: Iterable[Path] = sorted(path for path in folder.iterdir() if path.is_file())
+    files = (path for path in folder.iterdir() if path.is_file())
     return sha256_json({path.name: sha256_file(path) for path in files})

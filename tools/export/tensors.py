@@ -79,18 +79,18 @@ def _get_roundings(quantization: str) -> "dict[str, Rounding]":
     """Return the functions that make of a float32 tensor what is read from a file of a type."""
     import torch
 
-    every: dict[str, Rounding] = {
+    always: dict[str, Rounding] = {
         "unchanged": lambda tensor: tensor,
         # Files of Gemma have 1 + x for the norms, and reading subtracts 1.
         "unchanged but for adding 1": lambda x: (x + 1) - 1 if x.dim() == 1 else None,
+    }
+    rounded: dict[str, Rounding] = {
         "bf16": lambda tensor: tensor.bfloat16().float(),
         "f16": lambda tensor: tensor.to(torch.float16).float(),
         "q8_0": _round_to_q8_0,
     }
-    rounded = {"f32": [], "bf16": ["bf16"], "f16": ["f16"], "q8_0": ["f16", "q8_0"]}[quantization]
-    return {
-        name: turn for name, turn in every.items() if name[:9] == "unchanged" or name in rounded
-    }
+    kinds = {"f32": [], "bf16": ["bf16"], "f16": ["f16"], "q8_0": ["f16", "q8_0"]}[quantization]
+    return always | {kind: rounded[kind] for kind in kinds}
 
 
 def _round_to_q8_0(tensor: "torch.Tensor") -> "torch.Tensor | None":

@@ -31,8 +31,8 @@ def check_seeds(recorded: Recorded) -> Outcome:
 
 def check_commit(recorded: Recorded) -> Outcome:
     """Look for the commit in this repository."""
-    commit = recorded.version.tags["git_commit"]
-    if run_git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+    commit = recorded.commit
+    if not recorded.has_commit:
         return unknown(f"this repository does not have {commit[:12]}; try `git fetch --all`")
     head = (run_git("rev-parse", "HEAD") or "").strip()
     where = "checked out" if head == commit else f"in this repository, which is at {head[:12]}"
@@ -46,7 +46,7 @@ def check_changes(recorded: Recorded) -> Outcome:
         return holds("none: all code was committed")
     with TemporaryDirectory() as folder:
         environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder, "index"))}
-        read = run_git("read-tree", recorded.version.tags["git_commit"], env=environment)
+        read = run_git("read-tree", recorded.commit, env=environment)
         applied = run_git("apply", "--cached", "--check", str(patch.resolve()), env=environment)
     if read is None:
         return unknown(f"{CHANGES} has them, but the commit is not here")
@@ -59,7 +59,7 @@ def check_changes(recorded: Recorded) -> Outcome:
 
 def check_code(recorded: Recorded) -> Outcome:
     """Compute the hashes of the code that scored the answers, at the recorded commit."""
-    commit = recorded.version.tags["git_commit"]
+    commit = recorded.commit
     if (recorded.origin / CHANGES).exists():
         return unknown(f"it was not committed; apply {CHANGES} to {commit[:12]} to compare it")
     expected = recorded.get_measured("stages/")

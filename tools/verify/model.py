@@ -2,10 +2,11 @@
 
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import PREPARED, read_records
+from stages.core.data.verdict import MEASURED
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.encoders import get_encoder
 from stages.core.storage.files import read_json, sha256_file, sha256_json
-from stages.core.tracking.versions import TOKENIZER, hash_artifact, read_asked
+from stages.core.tracking.versions import TOKENIZER, hash_artifact
 from stages.register.champion import ANSWERS, describe_asking
 from stages.register.origin import hash_origin
 from tools.verify.outcome import Outcome, compare, drifted, holds, unknown
@@ -14,7 +15,7 @@ from tools.verify.recorded import Recorded
 
 def check_files(recorded: Recorded) -> Outcome:
     """Compute the hash of the files that are served."""
-    found = hash_artifact(recorded.folder, read_asked(recorded.version.uri))
+    found = hash_artifact(recorded.folder, recorded.asked)
     sentence = f"weights, tokenizer and system prompt have the SHA-256 {found[:12]} of the registry"
     return compare(found, recorded.version.tags.get("artifact_sha256"), sentence)
 
@@ -37,7 +38,7 @@ def check_template(recorded: Recorded) -> Outcome:
 
 def check_asked(recorded: Recorded) -> Outcome:
     """Compare how the artifact says it was asked with the recorded configuration."""
-    asked = read_asked(recorded.version.uri)
+    asked = recorded.asked
     prompt = asked["system_prompt"]
     what = "the system message of each row" if prompt is None else repr(prompt)
     sentence = f"{what}, at most {asked['max_new_tokens']} new tokens"
@@ -59,7 +60,7 @@ def check_verdict(recorded: Recorded) -> Outcome:
     verdict = recorded.verdict["verdict"]
     if (verdict, recorded.verdict["primary_metric"]) != (tags["verdict"], tags["primary_metric"]):
         return drifted(f"the verdict is {verdict!r}, but the tag says {tags['verdict']!r}")
-    expected = read_json(recorded.origin / "measured.json").get("verdict_sha256")
+    expected = read_json(recorded.origin / MEASURED.name).get("verdict_sha256")
     sentence = f"{verdict!r}, with the hash that `evaluate` wrote"
     return compare(sha256_json(recorded.verdict), expected, sentence)
 

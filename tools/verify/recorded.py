@@ -9,10 +9,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from stages.core.config.schema import Config
+from stages.core.data.verdict import VERDICT
+from stages.core.environment.repository import run_git
 from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate, get_recommended
 from stages.core.storage.files import read_json, sha256_file
-from stages.core.tracking.versions import Version
+from stages.core.tracking.versions import Version, read_asked
 from stages.register.origin import CONFIG, LOCK, ORIGIN
 
 SHOWN = 3  # names in a message
@@ -33,10 +35,25 @@ class Recorded:
         """The folder with the files of the origin."""
         return self.folder / ORIGIN
 
+    @property
+    def commit(self) -> str:
+        """The commit at which the version was judged."""
+        return self.version.tags["git_commit"]
+
+    @property
+    def has_commit(self) -> bool:
+        """Whether this repository has the commit."""
+        return run_git("cat-file", "-e", f"{self.commit}^{{commit}}") is not None
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """How the version was asked, see `stages.core.tracking.versions.read_asked`."""
+        return read_asked(self.version.uri)
+
     @cached_property
     def verdict(self) -> dict[str, Any]:
         """The content of `reports/verdict.json`."""
-        return dict(read_json(self.origin / "verdict.json"))
+        return dict(read_json(self.origin / VERDICT.name))
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -58,7 +75,7 @@ class Recorded:
             first = str(error).splitlines()[0]
             raise UserError(
                 f"this version of Tuneproof does not accept the recorded configuration ({first}). "
-                f"Check out {self.version.tags['git_commit']} to verify this"
+                f"Check out {self.commit} to verify this"
             ) from None
         return get_recommended(config, self.verdict["recommended_arm"])
 

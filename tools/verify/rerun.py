@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from omegaconf import OmegaConf
 
 from stages.core.data.verdict import VERDICT
-from stages.core.environment.repository import run_git
 from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.core.models.loading import weights_sha256
@@ -32,8 +31,8 @@ def check_rerun(recorded: Recorded) -> Iterator[tuple[str, Outcome]]:
     Raises:
         UserError: The commit is not here, or a command failed.
     """
-    commit = recorded.version.tags["git_commit"]
-    if run_git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+    commit = recorded.commit
+    if not recorded.has_commit:
         raise UserError(f"this repository does not have {commit}; fetch it with `git fetch --all`")
     with TemporaryDirectory(prefix="tuneproof-verify-") as folder:
         clone = Path(folder, "clone")

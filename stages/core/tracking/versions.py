@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from stages.core.config.schema import TrackingConfig
 from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.files import sha256_file, sha256_json
@@ -99,15 +97,14 @@ def find_version(client: "MlflowClient", reference: str) -> Version:
         )
     name = parts["name"]
     try:
+        number = parts["version"]
         if parts["alias"]:
-            found = client.get_model_version_by_alias(name, parts["alias"])
-        else:
-            found = client.get_model_version(name, parts["version"])
+            number = client.get_model_version_by_alias(name, parts["alias"]).version
+        return as_version(client.get_model_version(name, number))
     except MlflowException as error:
         if error.error_code in MISSING:
             raise UserError(f"{reference}: {_list_known(client, name)}") from None
         raise
-    return as_version(client.get_model_version(name, found.version))
 
 
 def as_version(found: "ModelVersion") -> Version:
@@ -171,7 +168,7 @@ def hash_artifact(folder: Path, asked: Mapping[str, Any]) -> str:
     digests = {
         path.relative_to(folder).as_posix(): sha256_file(path) for path in files if path.is_file()
     }
-    return sha256_json([digests, orjson.loads(orjson.dumps(asked))])
+    return sha256_json([digests, asked])
 
 
 def check_artifact(version: Version, folder: Path) -> None:
