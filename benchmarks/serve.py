@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import httpx2
 import mlflow
 
-from benchmarks.serve_load import Load, Process, ask_all_the_time
+from benchmarks.serve_load import Load, Process, ask_all_the_time, ask_once
 from stages.core.entrypoint import tool_main
 from stages.core.storage.files import read_json, read_jsonl
 from stages.core.tracking.runs import PREFIX
@@ -37,6 +38,7 @@ from stages.core.tracking.versions import (
     hash_artifact,
     read_asked,
 )
+from stages.register.champion import ANSWERS
 
 RESULT = Path("benchmarks/results/serve.json")
 CLIENTS = 16
@@ -59,39 +61,43 @@ class Bench:
         rows = list(read_jsonl(project / "data/prepared/test.jsonl"))
         self.ids = [row["id"] for row in rows]
         self.rows = [row["messages"][:-1] for row in rows]
-        self.model = f"{self.name}@champion"
-        words = [f"model={self.model}", "poll_seconds=0.5", *words]
+        self.asked = {"model": f"{self.name}@champion"}
+        words = [f"model={self.asked['model']}", "poll_seconds=0.5", *words]
         self.server = Process(words, folder / "serve.log")
 
     def load(self, clients: int, seconds: float, rows: list | None = None) -> Load:
         """Ask for a time, and return what the clients saw."""
         found = Load()
         asking = ask_all_the_time(
-            self.server.url, self.model, rows or self.rows, clients, seconds, found
+            self.server.url, self.asked, rows or self.rows, clients, seconds, found
         )
         asyncio.run(asking)
         return found
 
     def compare(self) -> dict[str, Any]:
-        """Ask every test row once, with 16 clients, and compare with the evaluated texts."""
-        kept = read_json(fetch_model(self.version.uri) / "test_answers.json")
+        """Ask every test row once, and count the answers that equal the evaluated texts."""
+        kept = read_json(fetch_model(self.version.uri) / ANSWERS)
+        found = self.ask_all()
+        equal = sum(kept[self.ids[row]] == text for row, _, text in found.answers)
+        return {"rows": len(self.rows), "equal": equal, "failures": len(found.failures)}
+
+    def ask_all(self) -> Load:
+        """Ask every test row once, with 16 clients."""
         found = Load()
 
         async def ask() -> None:
             numbers = list(range(len(self.rows)))
             async with httpx2.AsyncClient(base_url=self.server.url, timeout=120) as client:
-                from benchmarks.serve_load import ask_once
 
                 async def take() -> None:
                     while numbers:
                         row = numbers.pop()
-                        await ask_once(client, self.model, row, self.rows[row], found)
+                        await ask_once(client, self.asked, row, self.rows[row], found)
 
                 await asyncio.gather(*(take() for _ in range(CLIENTS)))
 
         asyncio.run(ask())
-        equal = sum(kept[self.ids[row]] == text for row, _, text in found.answers)
-        return {"rows": len(self.rows), "equal": equal, "failures": len(found.failures)}
+        return found
 
     def kill(self, times: int) -> dict[str, Any]:
         """Kill the server under load, and start it again."""
@@ -100,7 +106,7 @@ class Bench:
         for _ in range(times):
             found = Load()
             asking = ask_all_the_time(
-                self.server.url, self.model, self.rows, CLIENTS, PAUSE + 1, found
+                self.server.url, self.asked, self.rows, CLIENTS, PAUSE + 1, found
             )
             thread = threading.Thread(target=asyncio.run, args=(asking,))
             thread.start()
@@ -116,14 +122,14 @@ class Bench:
 
     def move(self, times: int) -> dict[str, Any]:
         """Move the alias between two versions under load."""
-        other = self._add_version()
+        other = self.add_version(lambda model: model.get_output_embeddings().weight.mul_(0.5))
         found = Load()
         stopped = threading.Event()
 
         async def ask() -> None:
             while not stopped.is_set():
                 await ask_all_the_time(
-                    self.server.url, self.model, self.rows[:20], CLIENTS, 1, found
+                    self.server.url, self.asked, self.rows[:20], CLIENTS, 1, found
                 )
 
         thread = threading.Thread(target=lambda: asyncio.run(ask()))
@@ -145,18 +151,31 @@ class Bench:
         asked = {"requests": len(found.seconds), "failures": len(found.failures), "mixed": mixed}
         return {"moves": times, **asked, "seconds_to_take_over": seconds}
 
-    def _add_version(self) -> str:
+    def add_version(self, change: Callable[[Any], Any], dtype: str | None = None) -> str:
+        """Register a version that differs from the champion, without answers to the test rows.
+
+        Args:
+            change: Changes the model, whose weights are in the saved type.
+            dtype: The type that it has now, such as `bfloat16`.
+
+        Returns:
+            The number of the version.
+        """
         import torch
         from transformers import AutoModelForCausalLM
 
-        copy = self.folder / "other"
+        asked = read_asked(self.version.uri)
+        copy = self.folder / f"other-{dtype}"
         shutil.copytree(fetch_model(self.version.uri), copy)
         model = AutoModelForCausalLM.from_pretrained(copy / MODEL)
+        saved = str(model.dtype)
         with torch.no_grad():
-            model.get_output_embeddings().weight.mul_(0.5)
+            change(model)
         model.save_pretrained(copy / MODEL)
-        digest = hash_artifact(copy, read_asked(self.version.uri))
-        tags = {f"{PREFIX}artifact_sha256": digest}
+        settings = copy / "MLmodel"
+        settings.write_text(settings.read_text().replace(saved, str(model.dtype)))
+        (copy / ANSWERS).write_text("{}")
+        tags = {f"{PREFIX}artifact_sha256": hash_artifact(copy, asked)}
         made = self.client.create_model_version(self.name, copy.as_uri(), tags=tags)
         return str(made.version)
 

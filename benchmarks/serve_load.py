@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -80,16 +81,30 @@ class Load:
 
 
 async def ask_all_the_time(
-    url: str, model: str, rows: list[list[dict]], clients: int, seconds: float, load: Load
+    url: str,
+    asked: dict[str, Any],
+    rows: list[list[dict]],
+    clients: int,
+    seconds: float,
+    load: Load,
 ) -> None:
-    """Let clients ask one row after the other, and note what they see."""
+    """Let clients ask one row after the other, and note what they see.
+
+    Args:
+        url: The address of the server.
+        asked: The body of each request without the messages.
+        rows: The messages of each row.
+        clients: How many ask at the same time.
+        seconds: When they send no more requests.
+        load: Where it is noted.
+    """
     numbers = iter(range(10**9))
     started = time.perf_counter()
 
     async def ask(client: httpx2.AsyncClient) -> None:
         while time.perf_counter() < started + seconds:
             row = next(numbers) % len(rows)
-            await ask_once(client, model, row, rows[row], load)
+            await ask_once(client, asked, row, rows[row], load)
 
     async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
         await asyncio.gather(*(ask(client) for _ in range(clients)))
@@ -97,12 +112,12 @@ async def ask_all_the_time(
 
 
 async def ask_once(
-    client: httpx2.AsyncClient, model: str, row: int, messages: list[dict], load: Load
+    client: httpx2.AsyncClient, asked: dict[str, Any], row: int, messages: list[dict], load: Load
 ) -> None:
     """Ask once, and note the answer or the failure."""
     started = time.perf_counter()
     try:
-        body = {"model": model, "messages": messages}
+        body = {**asked, "messages": messages}
         response = await client.post("/v1/chat/completions", json=body)
     except httpx2.HTTPError as error:
         load.failures.append(type(error).__name__)

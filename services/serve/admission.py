@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from time import perf_counter
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,12 +49,19 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+def _get_name(host: str) -> str:
+    """Return the name in a header `Host`, without the port."""
+    with suppress(ValueError):
+        return urlsplit(f"//{host}").hostname or ""
+    return ""
+
+
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
 class Guard:
-    """The first part of the application: it checks the key and the body, and counts requests."""
+    """The first part of the application: it checks host, key and body, and counts requests."""
 
     def __init__(
         self, app: ASGIApp, keys: list[bytes], settings: ServeConfig, metrics: ServerMetrics
@@ -78,6 +86,7 @@ class Guard:
 
         try:
             headers = Headers(scope=scope)
+            self._check_host(headers)
             self._check_key(scope["path"], headers)
             body = await self._read_body(headers, receive)
             await self._app(scope, body, send_counted)
@@ -87,6 +96,20 @@ class Guard:
             route = getattr(scope.get("route"), "path", "unknown")
             self._metrics.requests.labels(route, statuses[0] if statuses else "none").inc()
             self._metrics.seconds.labels(route).observe(perf_counter() - started)
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuse other names of this machine if there are no keys.
+
+        A website could give its own name the address of this machine, and its visitors' browsers
+        would then let its scripts read the answers (DNS rebinding).
+        """
+        host = headers.get("host", "")
+        if not self._keys and not _is_loopback(_get_name(host)):
+            said = (
+                f"Without keys the server answers only to 127.0.0.1 and localhost, not to '{host}'. "
+                f"Set {KEYS}."
+            )
+            raise ApiError(HTTPStatus.FORBIDDEN, said, "host_not_allowed")
 
     def _check_key(self, path: str, headers: Headers) -> None:
         if not self._keys or path in OPEN:

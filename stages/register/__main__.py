@@ -2,8 +2,8 @@
 
 The stage reads the tuned model that the verdict recommends (`models/tuned`, or a rival in
 `models/rivals`), its answers, `reports/verdict.json` and the test split. It writes
-`reports/model_card.md` and `metrics/register.json`. A closed gate is a valid result, so the stage
-succeeds in either case.
+`reports/gate.html`, `reports/model_card.md` and `metrics/register.json`. A closed gate is a valid
+result, so the stage succeeds in either case.
 
     # Under DVC, with params.yaml:
     dvc repro register
@@ -26,6 +26,7 @@ from stages.core.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 CARD = Path("reports/model_card.md")
+REVIEW = Path("reports/gate.html")
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="config")
@@ -39,6 +40,7 @@ def main(config: Config, tracker: Tracker) -> None:
     from stages.register.licenses import check_licenses
     from stages.register.measured import check_look, check_measured
     from stages.register.registration import CLOSED, Outcome, register
+    from stages.register.review import render_review
     from stages.register.soundness import check_end_token, check_leaks
 
     report = read_verdict()
@@ -59,6 +61,7 @@ def main(config: Config, tracker: Tracker) -> None:
         outcome = Outcome(None, CLOSED, conditions)
     card = render_card(candidate, report, outcome.conditions)
     atomic_write(CARD, add_front_matter(card, candidate, report).encode())
+    atomic_write(REVIEW, render_review(candidate, report, outcome).encode("utf-8", "replace"))
     lines = [condition.line for condition in outcome.conditions]
     log.info("%s\n  %s", outcome.sentence, "\n  ".join(lines))
     result = {
@@ -72,6 +75,7 @@ def main(config: Config, tracker: Tracker) -> None:
     write_summary("register", result)
     tracker.log_summary(result)
     tracker.log_artifact(CARD)
+    tracker.log_artifact(REVIEW)
 
 
 if __name__ == "__main__":

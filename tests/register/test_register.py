@@ -13,7 +13,10 @@ from stages.core.models.loading import get_tokenizer
 from stages.core.storage import locks
 from stages.core.storage.locks import one_at_a_time
 from stages.register.__main__ import main as register
+from stages.register.condition import Condition
 from stages.register.gate import check_gate
+from stages.register.registration import Outcome
+from stages.register.review import render_review
 from stages.register.round_trip import load_candidate
 from tests.conftest import TINY, compose_config
 from tests.register.conftest import OPEN, THINKING, outcome, said
@@ -126,6 +129,20 @@ def test_an_assistant_must_not_have_forgotten_and_a_one_task_model_says_what_it_
         )
 
 
+def test_the_page_of_the_gate_has_the_numbers_and_escapes_every_text():
+    found = Condition("look", False, "<script>alert(1)</script>", -0.25, float("nan"), 3)
+    outcome = Outcome(None, "the gate is closed", [found])
+    page = render_review(
+        get_candidate(parse(compose_config(*TINY)), "tuned"),
+        {"lineage": {"data": "<b>"}, "verdict": "prompt"},
+        outcome,
+    )
+    assert "the gate is closed by 1 of 1 conditions." in page
+    assert "<script" not in page and "<b>" not in page
+    for number in ("−0.25", "nan", ">3<"):
+        assert number in page
+
+
 def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
     import mlflow
 
@@ -133,6 +150,9 @@ def test_a_closed_gate_is_an_answer_and_registers_nothing(evaluated, workspace):
     assert outcome()["registered"] is False and outcome()["version"] is None
     assert any(reason.startswith("failed: verdict") for reason in said())
     assert "**failed**" in Path("reports/model_card.md").read_text()
+    review = Path("reports/gate.html").read_text()
+    assert "the gate is closed by " in review
+    assert review.index(">failed<") < review.index(">passed<")
     assert (
         mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}").search_registered_models() == []
     )

@@ -72,6 +72,13 @@ def change_text(path):
     path.write_text(path.read_text().replace("a", "b", 1))
 
 
+def change_packages(folder, line):
+    """Record a package in a version that is not installed, or one that is nowhere."""
+    path = folder / "origin/packages.txt"
+    lines = [*path.read_text().split(), line]
+    path.write_text("\n".join({one.split("==")[0]: one for one in lines}.values()))
+
+
 def improve_an_answer(folder):
     kept = json.loads((folder / "test_answers.json").read_text())
     row = read_records("test")[0]
@@ -89,7 +96,7 @@ CHANGES = {
         folder / "components/tokenizer/chat_template.jinja"
     ),
     "recorded origin": lambda folder: change_text(folder / "origin/packages.txt"),
-    "packages": lambda folder: change_text(folder / "origin/packages.txt"),
+    "packages": lambda folder: change_packages(folder, "mlflow==9.0"),
     "configuration": lambda folder: change_text(folder / "origin/config.json"),
     "verdict": change_a_value,
     "value of the model": improve_an_answer,
@@ -130,6 +137,18 @@ def test_tags_that_were_changed_have_drifted(verify, what, tags):
 def test_what_is_not_here_is_unknown_and_not_drifted(verify, what, path):
     Path(path).unlink()
     assert verify()[what].status is Status.UNKNOWN
+
+
+def test_packages_that_are_not_here_are_unknown_and_added_ones_change_nothing(verify):
+    path = verify.folder / "origin/packages.txt"
+    first, *others = path.read_text().split()
+    path.write_text("\n".join(others))
+    found = verify()["packages"]
+    assert found.status is Status.HOLDS
+    assert found.sentence.endswith(f"; installed since: {first.split('==')[0]}")
+    change_packages(verify.folder, "of-another-machine==1.0")
+    found = verify()["packages"]
+    assert found.status is Status.UNKNOWN and "of-another-machine" in found.sentence
 
 
 def test_damaged_files_leave_unknown_what_they_would_say(verify):

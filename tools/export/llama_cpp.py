@@ -76,12 +76,13 @@ class LlamaCpp:
 
 
 @contextmanager
-def llama_cpp(file: Path, context: int) -> Iterator[LlamaCpp]:
+def llama_cpp(file: Path, context: int, slots: int = 1) -> Iterator[LlamaCpp]:
     """Start the server of llama.cpp with a GGUF file, and stop it after the block.
 
     Args:
         file: The GGUF file.
         context: The limit of a prompt with its answer, in tokens.
+        slots: How many answers are computed at the same time.
 
     Raises:
         UserError: The server does not start with this file.
@@ -89,7 +90,7 @@ def llama_cpp(file: Path, context: int) -> Iterator[LlamaCpp]:
     # With -P the modules beside the file do not hide packages of the same names.
     command = [sys.executable, "-P", str(PROCESS), str(file)]
     # Its threads spin while they wait, so two of them on shared cores are slower than one.
-    command += ["--context", str(context), "--threads", str(count_cores())]
+    command += ["--context", str(context), "--threads", str(count_cores()), "--slots", str(slots)]
     with TemporaryDirectory(prefix="tuneproof-llama-cpp-") as folder:
         log = Path(folder, "server.log")
         with log.open("wb") as errors:

@@ -17,12 +17,13 @@ def main() -> None:
         "--context", type=int, required=True, help="tokens of a prompt and its answer"
     )
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--slots", type=int, required=True, help="answers at the same time")
     given = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = given.file
     params.port = 0  # any free one
-    params.n_parallel = 1
-    params.n_ctx = given.context
+    params.n_parallel = given.slots
+    params.n_ctx = given.context * given.slots
     params.n_gpu_layers = 0  # the reference is computed on a CPU too
     params.cpuparams.n_threads = given.threads
     params.cpuparams_batch.n_threads = given.threads

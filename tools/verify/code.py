@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from stages.core.environment.code import digest_text
 from stages.core.environment.repository import run_git
 from stages.core.storage.files import sha256_json
-from stages.register.origin import CHANGES, PACKAGES, list_packages
+from stages.register.origin import CHANGES, list_packages
 from tools.verify.outcome import Outcome, compare, drifted, holds, unknown
 from tools.verify.recorded import Recorded, join
 
@@ -75,9 +75,23 @@ def check_code(recorded: Recorded) -> Outcome:
 
 def check_packages(recorded: Recorded) -> Outcome:
     """Compare the installed packages with the recorded ones."""
-    before = set((recorded.origin / PACKAGES).read_text().split())
-    now = set(list_packages())
-    if before == now:
-        return holds(f"{len(now)} packages in the same versions")
-    changed = [*sorted(before - now), *(f"{name} (not recorded)" for name in sorted(now - before))]
-    return drifted(f"not as recorded: {join(changed)}; constraints.txt of the commit has the pins")
+    return compare_packages(recorded.packages, list_packages())
+
+
+def compare_packages(before: list[str], now: list[str]) -> Outcome:
+    """Compare two lists of packages. Packages that were not recorded change nothing recorded."""
+    installed = dict(line.split("==") for line in now)
+    expected = dict(line.split("==") for line in before)
+    changed = [
+        f"{name}=={version} is now {installed[name]}"
+        for name, version in expected.items()
+        if installed.get(name, version) != version
+    ]
+    if changed:
+        return drifted(f"{join(changed)}; constraints.txt of the commit has the pins")
+    absent = [name for name in expected if name not in installed]
+    if absent:
+        return unknown(f"not installed here: {join(absent)}; the others are as recorded")
+    added = [name for name in installed if name not in expected]
+    more = f"; installed since: {join(added)}" if added else ""
+    return holds(f"{len(expected)} packages in the same versions{more}")

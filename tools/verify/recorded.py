@@ -15,7 +15,7 @@ from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate, get_recommended
 from stages.core.storage.files import read_json, sha256_file
 from stages.core.tracking.versions import Version, read_asked
-from stages.register.origin import CONFIG, LOCK, ORIGIN
+from stages.register.origin import CONFIG, LOCK, ORIGIN, PACKAGES
 
 SHOWN = 3  # names in a message
 
@@ -78,6 +78,11 @@ class Recorded:
                 f"Check out {self.commit} to verify this"
             ) from None
         return get_recommended(config, self.verdict["recommended_arm"])
+
+    @cached_property
+    def packages(self) -> list[str]:
+        """The packages that were installed, as `name==version`, sorted."""
+        return (self.origin / PACKAGES).read_text().split()
 
     @cached_property
     def stages(self) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from stages.core.models.candidates import Candidate
 from stages.core.models.loading import weights_sha256
 from stages.core.storage.files import read_json, read_jsonl, sha256_json
 from stages.register.champion import ANSWERS
-from stages.register.origin import CHANGES, PACKAGES, list_packages
+from stages.register.origin import CHANGES, list_packages
 from tools.reruns import rerun, restore_looks, unpack
+from tools.verify.code import compare_packages
 from tools.verify.outcome import Outcome, compare, drifted, holds
 from tools.verify.recorded import Recorded, join
 
 log = logging.getLogger(__name__)
+LIST_PACKAGES = "from stages.register.origin import list_packages; print(*list_packages())"
 
 
 def check_rerun(recorded: Recorded) -> Iterator[tuple[str, Outcome]]:
@@ -39,7 +41,10 @@ def check_rerun(recorded: Recorded) -> Iterator[tuple[str, Outcome]]:
         unpack(commit, clone)
         _restore(recorded, clone)
         restore_looks(recorded.verdict["looks"]["place"], clone)
-        rerun(clone, _get_programs(recorded, clone))
+        programs = _get_programs(recorded, clone)
+        installed = _list_packages(clone, programs) if programs else list_packages()
+        yield "packages, trained again", compare_packages(recorded.packages, installed)
+        rerun(clone, programs)
         yield from _compare_all(recorded, clone)
 
 
@@ -58,12 +63,20 @@ def _restore(recorded: Recorded, clone: Path) -> None:
 
 def _get_programs(recorded: Recorded, clone: Path) -> Path | None:
     """Return the programs of an environment with the recorded packages; None is this one."""
-    if (recorded.origin / PACKAGES).read_text().split() == list_packages():
+    if recorded.packages == list_packages():
         return None
     log.warning("Other packages are installed now, so the pins of the commit are installed.")
     if subprocess.run(["make", "install"], cwd=clone, check=False).returncode:
         raise UserError("`make install` failed in the clone of the recorded commit, see above")
     return clone / ".venv/bin"
+
+
+def _list_packages(clone: Path, programs: Path) -> list[str]:
+    """List the packages of the environment of a clone."""
+    command = [str(programs / "python"), "-c", LIST_PACKAGES]
+    return subprocess.run(
+        command, cwd=clone, capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
 def _compare_all(recorded: Recorded, clone: Path) -> Iterator[tuple[str, Outcome]]:

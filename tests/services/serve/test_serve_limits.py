@@ -175,3 +175,14 @@ def test_a_log_that_cannot_be_written_is_refused(registry, tmp_path):
         running(registry, log_requests=str(Path(tmp_path, "missing", "log.jsonl"))),
     ):
         pass
+
+
+def test_without_keys_another_name_of_this_machine_is_refused(server, registry):
+    for host in ("evil.example", "evil.example:80", "localhost.evil.example", "10.0.0.1", "[", ""):
+        said = server.get("/v1/models", headers={"Host": host})
+        assert (said.status_code, said.json()["error"]["code"]) == (403, "host_not_allowed")
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST"):
+        assert server.get("/v1/models", headers={"Host": host}).status_code == 200
+    with running(registry, keys="a") as keyed:
+        headers = {"Host": "models.example", "Authorization": "Bearer a"}
+        assert keyed.get("/v1/models", headers=headers).status_code == 200
