@@ -10,15 +10,13 @@ and `data/prepared`, and takes a copy of the SQLite registry.
 """
 
 import json
-import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.serve import Bench
-from benchmarks.serve_load import Process
+from benchmarks.serve_ground import Bench
 from stages.core.config.schema import Config, read_params
 from stages.core.data.groups import get_groups
 from stages.core.data.predictions import Prediction
@@ -35,8 +33,8 @@ def main() -> None:
     """Make the bfloat16 version, ask it both ways and compare."""
     config = read_params()
     with tempfile.TemporaryDirectory(prefix="tuneproof-serve-") as folder:
-        bench = Bench(Path.cwd(), Path(folder), [])
-        bench.server.end(signal.SIGTERM)
+        bench = Bench(Path.cwd(), Path(folder))
+        bench.end()
         number = bench.add_version(lambda model: model.to(torch.bfloat16), "bfloat16")
         print(json.dumps(compare(config, bench, number)))  # noqa: T201
 
@@ -46,12 +44,11 @@ def compare(config: Config, bench: Bench, number: str) -> dict[str, Any]:
     records = read_records("test")
     version = find_version(bench.client, f"{bench.name}/{number}")
     evaluated, _ = get_answers(config, version, records)
-    bench.asked = {"model": f"{bench.name}/{number}"}
-    bench.server = Process([f"model={bench.asked['model']}"], bench.folder / "bfloat16.log")
+    bench.start(f"{bench.name}/{number}")
     try:
         found = bench.ask_all()
     finally:
-        bench.server.end(signal.SIGTERM)
+        bench.end()
     texts = {bench.ids[row]: text for row, _, text in found.answers}
     served = [Prediction(record.id, "served", texts[record.id], 0, 0) for record in records]
     metric = config.evaluate.primary_metric

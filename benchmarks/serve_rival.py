@@ -12,12 +12,11 @@ part, with how many answers to the test rows equal the evaluated texts.
 import argparse
 import asyncio
 import json
-import signal
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serve import CLIENTS, Bench
+from benchmarks.serve_ground import CLIENTS, Bench
 from benchmarks.serve_load import Load, ask_all_the_time
 from stages.core.entrypoint import tool_main
 from stages.core.storage.files import read_json
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each part")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tuneproof-serve-") as folder:
-        bench = Bench(given.project.resolve(), Path(folder), [])
+        bench = Bench(given.project.resolve(), Path(folder))
         asked = read_asked(bench.version.uri)
         kept = read_json(fetch_model(bench.version.uri) / "test_answers.json")
         try:
@@ -61,7 +60,7 @@ def main() -> None:
                             result = {"clients": clients, **found.describe(), "equal": equal}
                             print(f"{name}: {json.dumps(result)}", flush=True)  # noqa: T201
         finally:
-            bench.server.end(signal.SIGTERM)
+            bench.end()
 
 
 def _ask_like(bench: Bench, asked: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:

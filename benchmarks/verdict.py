@@ -27,7 +27,9 @@ from stages.core.config.arms import BASE_ARMS, TUNED_ARM
 from stages.core.entrypoint import tool_main
 from stages.core.statistics.bounds import compare, estimate_metric
 from stages.core.statistics.scores import Scores
-from stages.evaluate.analysis.verdict import Answer, Field, Rule, decide
+from stages.evaluate.analysis.arms import Field, Rule
+from stages.evaluate.analysis.claims import Answer
+from stages.evaluate.analysis.verdict import decide
 
 RESULT = Path("benchmarks/results/verdict.json")
 SIZES = (20, 30, 50, 100, 300)

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import looks
 from benchmarks.simulation import SCORES_BY_METRIC
 from benchmarks.verdict import get_cases, is_wrong, simulate
-from stages.evaluate.analysis.verdict import Rule
+from stages.evaluate.analysis.arms import Rule
 
 CASES = list(get_cases(0.02))
 

@@ -10,8 +10,10 @@ from stages.core.config.arms import MODEL_FREE_ARMS
 from stages.core.config.schema import Config
 from stages.core.statistics.bounds import Estimate, Spread, compare, estimate_metric
 from stages.core.statistics.scores import Scores
+from stages.evaluate.analysis.arms import Field, Rule
+from stages.evaluate.analysis.claims import Verdict
 from stages.evaluate.analysis.comparisons import Comparison, describe_pair
-from stages.evaluate.analysis.verdict import Field, Rule, Verdict, decide
+from stages.evaluate.analysis.verdict import decide
 
 Pair = tuple[str, str]
 Runs = Mapping[str, Mapping[str, Sequence[Scores]]]
@@ -77,7 +79,7 @@ def judge(
         looks: The divisor of alpha that corrects for the looks at these rows.
         cost: The cost of a request of each arm.
         cheaper: Whether a tuned arm is cheaper than a prompted one, see
-            `stages.evaluate.analysis.verdict.Field`.
+            `stages.evaluate.analysis.arms.Field`.
     """
     settings = config.evaluate
     rows = len(runs[contest.arms[0]][settings.primary_metric][0].rows)

@@ -1,7 +1,8 @@
 import pytest
 
 from stages.core.statistics.bounds import Estimate, Spread
-from stages.evaluate.analysis.verdict import Field, Rule, decide
+from stages.evaluate.analysis.arms import Field, Rule
+from stages.evaluate.analysis.verdict import decide
 
 FREE = ("constant", "nearest")
 PROMPTED = ("few_shot", "retrieval")
