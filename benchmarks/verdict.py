@@ -24,11 +24,11 @@ from tqdm import tqdm
 from benchmarks.simulation import Case, draw, get_groups
 from benchmarks.table import show
 from stages.core.config.arms import BASE_ARMS, TUNED_ARM
+from stages.core.config.register import Answer
 from stages.core.entrypoint import tool_main
 from stages.core.statistics.bounds import compare, estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.arms import Field, Rule
-from stages.evaluate.analysis.claims import Answer
 from stages.evaluate.analysis.verdict import decide
 
 RESULT = Path("benchmarks/results/verdict.json")

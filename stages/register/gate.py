@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.core.config.schema import Gate
+from stages.core.config.register import Gate
 from stages.register.condition import Condition
 
 OVERALL = 0  # the index of the whole general suite among the report's abilities

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stages.core.config.model import HubSource
-from stages.core.config.schema import Gate
+from stages.core.config.register import Gate
 from stages.core.models.candidates import Candidate
 from stages.register.condition import Condition
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stages.core.config.schema import Gate
+from stages.core.config.register import Gate
 from stages.core.config.train import CLASSIFYING
 from stages.core.data.leaks import read_leak_fraction
 from stages.core.data.predictions import Prediction

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.config.schema import Gate, parse
+from stages.core.config.register import Gate
+from stages.core.config.schema import parse
 from stages.core.data.verdict import read_verdict, write_verdict
 from stages.core.environment.lineage import config_sha256
 from stages.core.models.base_models import ModelFiles

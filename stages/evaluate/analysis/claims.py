@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from stages.core.config.arms import CONSTANT_ARM
+from stages.core.config.register import Answer
 from stages.evaluate.analysis.arms import Comparisons
-
-Answer = Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"]
 
 
 @dataclass(frozen=True, slots=True)
