@@ -59,17 +59,18 @@ def list_failed(tags: Mapping[str, str]) -> list[str]:
     ]
 
 
+def write_value(value: float | str) -> str:
+    """Write a value of a condition for people."""
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
 def _summarize(condition: Condition) -> str:
     if condition.value is None:
         return condition.line[:TAG_LENGTH]
     numbers = {"bound": condition.bound, "limit": condition.limit}
-    parts = [f"{name} {_write(value)}" for name, value in numbers.items() if value is not None]
+    parts = [f"{name} {write_value(value)}" for name, value in numbers.items() if value is not None]
     status = PASSED if condition.passed else FAILED
-    return f"{status}: {', '.join([_write(condition.value), *parts])}"[:TAG_LENGTH]
-
-
-def _write(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return f"{status}: {', '.join([write_value(condition.value), *parts])}"[:TAG_LENGTH]
 
 
 def _is_no_number(value: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.core.errors import printable
 from stages.core.models.candidates import Candidate
+from stages.register.condition import write_value
 from stages.register.registration import Outcome
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -35,7 +36,4 @@ def render_review(candidate: Candidate, report: dict[str, Any], outcome: Outcome
 
 
 def _write(value: float | str | None) -> str:
-    """Write a number of a condition as the tags of the version have it."""
-    if value is None:
-        return ""
-    return printable(value) if isinstance(value, str) else f"{value:.4g}".replace("-", "−")
+    return "" if value is None else printable(write_value(value))

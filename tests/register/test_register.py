@@ -140,7 +140,7 @@ def test_the_page_of_the_gate_has_the_numbers_and_escapes_every_text():
     )
     assert "the gate is closed by 1 of 1 conditions." in page
     assert "<script" not in page and "<b>" not in page
-    for number in ("−0.25", "nan", ">3<"):
+    for number in ("-0.25", "nan", ">3<"):
         assert number in page
 
 
