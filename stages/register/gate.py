@@ -39,7 +39,7 @@ def _check_verdict(wanted: str, report: Mapping[str, Any], arm: str) -> Conditio
     if numbers:
         sentence += (
             f". The difference to {report['best_prompted_arm']}, the best prompted arm, is "
-            f"{value:+.3f}, with {report['confidence']:.4g} confidence at least "
+            f"{value:+.3f}, with {report['bound_confidence']:.4g} confidence at least "
             f"{bound:+.3f}, and the margin is {limit:.3f}"
         )
     passed = found == wanted

@@ -160,13 +160,13 @@ def test_a_condition_is_short_in_a_tag_and_whole_in_the_metrics():
 def test_the_verdict_has_the_difference_to_the_best_prompt():
     gap = {"arm": "tuned", "metric": "exact_match", "difference": 0.2, "bound_low": 0.15}
     report = REPORT | {
-        "best_prompted_arm": "few_shot", "confidence": 0.95, "margin": 0.02,
+        "best_prompted_arm": "few_shot", "bound_confidence": 0.975, "margin": 0.02,
         "comparisons": [gap | {"against": "zero_shot", "difference": 0.5}, gap | {"against": "few_shot"}],
         "arms": {"tuned": {"exact_match": {"value": 0.7, "ci_low": 0.6}}},
     }  # fmt: skip
     verdict, minimum, _ = check_gate(GATE, report, "tuned", [0.7])
     assert (verdict.value, verdict.bound, verdict.limit) == (0.2, 0.15, 0.02)
-    assert "to few_shot, the best prompted arm, is +0.200, with 0.95" in verdict.sentence
+    assert "to few_shot, the best prompted arm, is +0.200, with 0.975" in verdict.sentence
     assert (minimum.value, minimum.bound, minimum.limit) == (0.7, 0.6, 0.5)
 
 

@@ -150,7 +150,8 @@ def _describe_gain(evidence: Evidence, judged: Judged, candidate: str) -> Report
     votes = [vote.verdict for vote in judged.seeds]
     values = [found.value for found in evidence.runs[candidate][primary]]
     return {
-        "smallest_gain": _get_smallest_gain(evidence.config, ours, theirs),
+        "bound_confidence": judged.bound_confidence,
+        "smallest_gain": _get_smallest_gain(ours, theirs, settings.margin, judged.bound_confidence),
         "counts": count_right(ours, theirs),
         "gain": asdict(split_gain(rival, formed, ours, theirs)),
         "seeds": get_seeds(votes, judged.verdict.verdict, values),
@@ -163,8 +164,10 @@ def _describe_gain(evidence: Evidence, judged: Judged, candidate: str) -> Report
     }
 
 
-def _get_smallest_gain(config: Config, ours: Scores, theirs: Scores) -> float | None:
-    """Get the smallest gain that this number of rows can show.
+def _get_smallest_gain(
+    ours: Scores, theirs: Scores, margin: float, confidence: float
+) -> float | None:
+    """Get the smallest gain that this number of rows can show with a lower bound.
 
     Returns:
         The gain, given how often the two arms differ; None if rows are not right or wrong.
@@ -172,8 +175,7 @@ def _get_smallest_gain(config: Config, ours: Scores, theirs: Scores) -> float | 
     if not (ours.binary and theirs.binary):
         return None
     differ = float((ours.values != theirs.values).mean())
-    settings = config.evaluate
-    return get_smallest_gain(len(ours.rows), differ, settings.margin, settings.confidence)
+    return get_smallest_gain(len(ours.rows), differ, margin, confidence)
 
 
 def _confusion(evidence: Evidence, candidate: str) -> Report | None:

@@ -39,6 +39,14 @@ class Rule:
     looks: int = 1
     """The number of tuned models judged on these rows so far, including this one."""
 
+    def get_tuned_confidence(self, count: int) -> float:
+        """Return the confidence of the bounds of one of several tuned arms.
+
+        One of them may win by chance, and so may one of several looks. The error probability is
+        therefore divided by both numbers (Bonferroni).
+        """
+        return 1 - (1 - self.confidence) / (max(count, 1) * self.looks)
+
 
 class Comparisons:
     """Compares arms with each other, each time with a bound of the right confidence."""
@@ -64,7 +72,7 @@ class Comparisons:
         )
 
     def _tuned_alpha(self) -> float:
-        return self._alpha / (max(len(self._arms.tuned), 1) * self._rule.looks)
+        return 1 - self._rule.get_tuned_confidence(len(self._arms.tuned))
 
     def _beats(self, arm: str, other: str, alpha: float) -> bool:
         return self._arms.spreads[arm, other].low(alpha) > self._rule.margin

@@ -20,9 +20,10 @@ class Comparison:
     ci_high: float
     """The ends of the two-sided interval."""
     bound_low: float
-    """The one-sided lower bound, with the same confidence."""
+    """The one-sided lower bound. That of a tuned arm is corrected for the number of tuned arms and
+    of looks, as the verdict requires."""
     bound_high: float
-    """The one-sided upper bound."""
+    """The one-sided upper bound, with the confidence of the interval."""
     p_value: float
     """The one-sided p-value of the hypothesis "the difference is at most the margin"."""
     rows_needed: RowsNeeded | None
@@ -36,6 +37,7 @@ def describe_pair(
     *,
     margin: float,
     confidence: float,
+    low_confidence: float,
     rows: int,
 ) -> Comparison:
     """Describe a comparison for the report.
@@ -45,13 +47,14 @@ def describe_pair(
         metric: The metric that compares them.
         spread: Their paired difference.
         margin: The smallest difference that is worth having; 0 for a metric that does not decide.
-        confidence: The confidence of the interval and of the bounds.
+        confidence: The confidence of the interval and of the upper bound.
+        low_confidence: The confidence of the lower bound.
         rows: The number of rows that were judged.
     """
     found = spread.interval(confidence)
-    alpha = 1 - confidence
+    alpha = 1 - low_confidence
     low = spread.low(alpha)
-    high = spread.high(alpha)
+    high = spread.high(1 - confidence)
     needed = get_rows_needed(spread, margin, rows, alpha) if low <= margin <= high else None
     p_value = _get_p_value(spread, margin)
     return Comparison(

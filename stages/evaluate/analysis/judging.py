@@ -53,6 +53,8 @@ class Judged:
     comparisons: list[Comparison]
     seeds: list[Verdict]
     """The verdict of each training seed alone; empty if there is only one seed."""
+    bound_confidence: float
+    """The confidence of the lower bounds of tuned arms."""
 
 
 def judge(
@@ -109,7 +111,9 @@ def judge(
     for seed in range(count if count > 1 else 0):
         of_seed = {who: measure(_take(found, contest.tuned, seed)) for who, found in others.items()}
         alone.append(decide(measure(_take(runs, contest.tuned, seed)), rule, rows, of_seed))
-    return Judged(verdict, _describe(config, contest, runs, field.spreads, groups, rows), alone)
+    bound_confidence = rule.get_tuned_confidence(len(contest.tuned))
+    comparisons = _describe(config, contest, runs, field.spreads, groups, rows, bound_confidence)
+    return Judged(verdict, comparisons, alone, bound_confidence)
 
 
 def _count_cut_as_right(
@@ -176,6 +180,7 @@ def _describe(
     spreads: Mapping[Pair, Spread],
     groups: np.ndarray | None,
     rows: int,
+    bound_confidence: float,
 ) -> list[Comparison]:
     """Describe the comparisons that the report shows.
 
@@ -199,10 +204,16 @@ def _describe(
                 if primary
                 else compare(runs[pair[0]][metric], runs[pair[1]][metric], groups)
             )
-            margin = settings.margin if primary else 0.0
+            tuned = pair[0] in contest.tuned
             found.append(
                 describe_pair(
-                    pair, metric, spread, margin=margin, confidence=settings.confidence, rows=rows
+                    pair,
+                    metric,
+                    spread,
+                    margin=settings.margin if primary else 0.0,
+                    confidence=settings.confidence,
+                    low_confidence=bound_confidence if tuned else settings.confidence,
+                    rows=rows,
                 )
             )
     return found

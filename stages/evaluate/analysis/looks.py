@@ -77,9 +77,9 @@ def _say(place: int, count: int, confidence: float, adjusted: float) -> str:
         sentence = "This is the first model judged on these test rows"
     else:
         sentence = (
-            f"This is the {_ordinal(place)} model judged on these test rows, so each bound has a "
-            f"confidence of {adjusted:.4g} instead of {confidence:.4g} (Bonferroni: the error "
-            f"probability is divided by {place})"
+            f"This is the {_ordinal(place)} model judged on these test rows, so a claim that "
+            f"tuning is better needs a confidence of {adjusted:.4g} instead of {confidence:.4g} "
+            f"(Bonferroni: the error probability is divided by {place})"
         )
     later = f"; {count} models have been judged so far" if count > place else ""
     return f"{sentence}{later}."

@@ -19,6 +19,7 @@ REPORT = {
     "comparisons": [],
     "margin": 0.02,
     "confidence": 0.95,
+    "bound_confidence": 0.975,
     "rows": 300,
     "split": "test",
     "forgetting": None,

@@ -41,8 +41,8 @@ def test_a_sweep_of_twenty_counts_as_twenty(look):
         and found[0].confidence == 0.95
     )
     assert (
-        "This is the 20th model judged on these test rows, so each bound has a confidence of 0.9975"
-        in found[19].sentence
+        "This is the 20th model judged on these test rows, so a claim that tuning is better needs "
+        "a confidence of 0.9975 instead of 0.95" in found[19].sentence
     )
 
 

@@ -121,6 +121,7 @@ def make_report():
         "best_prompted_arm": "few_shot",
         "rows": 301,
         "confidence": 0.95,
+        "bound_confidence": 0.95,
         "margin": 0.02,
         "arms": arms,
         "choices": {arm: {"instruction": None, "shots": 0, "rows": 0, "trials": []} for arm in PROMPTED},
