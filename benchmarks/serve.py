@@ -37,7 +37,8 @@ def main() -> None:
     asked = parser.parse_args()
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="tuneproof-serve-") as folder:
-        bench = Bench(asked.project.resolve(), Path(folder), asked.words)
+        bench = Bench(asked.project.resolve(), Path(folder))
+        bench.start(words=asked.words)
         try:
             for part, result in run(bench, asked):
                 found[part] = result

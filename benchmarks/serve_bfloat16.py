@@ -1,6 +1,6 @@
 """Ask the server of a bfloat16 model, and bound what sharing batches costs it.
 
-    python -m benchmarks.serve_bfloat16 --project .
+    python -m benchmarks.serve_bfloat16
 
 In bfloat16 the answers depend on what shares a batch with them, in the evaluation as in the server. The
 benchmark casts the champion to bfloat16, lets it answer the test rows as the evaluation does, and asks
@@ -34,8 +34,7 @@ def main() -> None:
     config = read_params()
     with tempfile.TemporaryDirectory(prefix="tuneproof-serve-") as folder:
         bench = Bench(Path.cwd(), Path(folder))
-        bench.end()
-        number = bench.add_version(lambda model: model.to(torch.bfloat16), "bfloat16")
+        number = bench.add_version(lambda model: model.to(torch.bfloat16))
         print(json.dumps(compare(config, bench, number)))  # noqa: T201
 
 
@@ -44,7 +43,7 @@ def compare(config: Config, bench: Bench, number: str) -> dict[str, Any]:
     records = read_records("test")
     version = find_version(bench.client, f"{bench.name}/{number}")
     evaluated, _ = get_answers(config, version, records)
-    bench.start(f"{bench.name}/{number}")
+    bench.start(f"/{number}")
     try:
         found = bench.ask_all()
     finally:

@@ -34,14 +34,8 @@ PAUSE = 3.0  # seconds of load before a kill
 class Bench:
     """A server of a copy of a registry, and the test rows."""
 
-    def __init__(self, project: Path, folder: Path, words: Sequence[str] = ()) -> None:
-        """Copy the registry into a folder and start a server of its champion.
-
-        Args:
-            project: The folder with the registry and `data/prepared`.
-            folder: An empty folder.
-            words: More keys of the server.
-        """
+    def __init__(self, project: Path, folder: Path) -> None:
+        """Copy the registry of a project, with `data/prepared`, into an empty folder."""
         database = folder / "mlflow.db"
         shutil.copy(project / "mlflow.db", database)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{database}"
@@ -53,10 +47,11 @@ class Bench:
         rows = list(read_jsonl(project / "data/prepared/test.jsonl"))
         self.ids = [row["id"] for row in rows]
         self.rows = [row["messages"][:-1] for row in rows]
-        self.start(f"{self.name}@champion", words)
+        self.kept = read_json(fetch_model(self.version.uri) / ANSWERS)
 
-    def start(self, model: str, words: Sequence[str] = ()) -> None:
-        """Start a server of a version or of an alias."""
+    def start(self, reference: str = "@champion", words: Sequence[str] = ()) -> None:
+        """Start a server of the alias, or of a version such as `/2`, with more keys."""
+        model = self.name + reference
         self.asked = {"model": model}
         words = [f"model={model}", "poll_seconds=0.5", *words]
         self.server = Process(words, self.folder / "serve.log")
@@ -65,21 +60,22 @@ class Bench:
         """Let the server write its answers to the end, and stop it."""
         self.server.end(signal.SIGTERM)
 
-    def load(self, clients: int, seconds: float, rows: list | None = None) -> Load:
+    def load(self, clients: int, seconds: float) -> Load:
         """Ask for a time, and return what the clients saw."""
         found = Load()
-        asking = ask_all_the_time(
-            self.server.url, self.asked, rows or self.rows, clients, seconds, found
-        )
+        asking = ask_all_the_time(self.server.url, self.asked, self.rows, clients, seconds, found)
         asyncio.run(asking)
         return found
 
     def compare(self) -> dict[str, Any]:
         """Ask every test row once, and count the answers that equal the evaluated texts."""
-        kept = read_json(fetch_model(self.version.uri) / ANSWERS)
         found = self.ask_all()
-        equal = sum(kept[self.ids[row]] == text for row, _, text in found.answers)
+        equal = self.count_equal(found)
         return {"rows": len(self.rows), "equal": equal, "failures": len(found.failures)}
+
+    def count_equal(self, found: Load) -> int:
+        """Count the answers that equal the evaluated texts of the champion."""
+        return sum(self.kept[self.ids[row]] == text for row, _, text in found.answers)
 
     def ask_all(self) -> Load:
         """Ask every test row once, with 16 clients."""
@@ -151,12 +147,11 @@ class Bench:
         asked = {"requests": len(found.seconds), "failures": len(found.failures), "mixed": mixed}
         return {"moves": times, **asked, "seconds_to_take_over": seconds}
 
-    def add_version(self, change: Callable[[Any], Any], dtype: str | None = None) -> str:
+    def add_version(self, change: Callable[[Any], Any]) -> str:
         """Register a version that differs from the champion, without answers to the test rows.
 
         Args:
             change: Changes the model, whose weights are in the saved type.
-            dtype: The type that it has now, such as `bfloat16`.
 
         Returns:
             The number of the version.
@@ -165,7 +160,7 @@ class Bench:
         from transformers import AutoModelForCausalLM
 
         asked = read_asked(self.version.uri)
-        copy = self.folder / f"other-{dtype}"
+        copy = self.folder / "other"
         shutil.copytree(fetch_model(self.version.uri), copy)
         model = AutoModelForCausalLM.from_pretrained(copy / MODEL)
         saved = str(model.dtype)

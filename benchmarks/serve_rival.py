@@ -19,8 +19,7 @@ from typing import Any
 from benchmarks.serve_ground import CLIENTS, Bench
 from benchmarks.serve_load import Load, ask_all_the_time
 from stages.core.entrypoint import tool_main
-from stages.core.storage.files import read_json
-from stages.core.tracking.versions import fetch_model, read_asked
+from stages.core.tracking.versions import read_asked
 from tools.export.llama_cpp import llama_cpp
 
 ROUNDS = 3
@@ -43,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tuneproof-serve-") as folder:
         bench = Bench(given.project.resolve(), Path(folder))
         asked = read_asked(bench.version.uri)
-        kept = read_json(fetch_model(bench.version.uri) / "test_answers.json")
+        bench.start()
         try:
             with llama_cpp(given.gguf.resolve(), asked["max_length"], CLIENTS) as rival:
                 servers: dict[str, Server] = {
@@ -54,9 +53,7 @@ def main() -> None:
                     for name, server in servers.items():
                         for clients in (1, CLIENTS):
                             found = _load(server, clients, given.seconds)
-                            equal = sum(
-                                kept[bench.ids[row]] == text for row, _, text in found.answers
-                            )
+                            equal = bench.count_equal(found)
                             result = {"clients": clients, **found.describe(), "equal": equal}
                             print(f"{name}: {json.dumps(result)}", flush=True)  # noqa: T201
         finally:
@@ -66,6 +63,8 @@ def main() -> None:
 def _ask_like(bench: Bench, asked: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     """Return the body and the messages of rows as the version was asked when it was evaluated."""
     body = {**bench.asked, "temperature": 0, "max_tokens": asked["max_new_tokens"]}
+    if asked["system_prompt"] is None:
+        return body, bench.rows
     first = {"role": "system", "content": asked["system_prompt"]}
     rows = [
         [first, *(message for message in row if message["role"] != "system")] for row in bench.rows
