@@ -3,6 +3,7 @@
 `tools.verify` computes them again, and `tools.verify --rerun` trains again from them.
 """
 
+import sys
 from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -48,9 +49,14 @@ def write_origin(folder: Path, candidate: Candidate, lineage: Mapping[str, Any])
         atomic_write(folder / CHANGES, hide_secrets(changes).encode("utf-8", "surrogateescape"))
 
 
-def list_packages() -> list[str]:
-    """List the installed packages as `name==version`, sorted."""
-    found = {(found.metadata["Name"], found.version) for found in distributions()}
+def list_packages(folders: list[str] | None = None) -> list[str]:
+    """List the installed packages as `name==version`, sorted.
+
+    Args:
+        folders: The folders of another environment's packages; None reads this environment.
+    """
+    packages = distributions(path=sys.path if folders is None else folders)
+    found = {(package.metadata["Name"], package.version) for package in packages}
     return sorted({f"{name.lower().replace('_', '-')}=={version}" for name, version in found})
 
 

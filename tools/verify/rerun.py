@@ -21,7 +21,7 @@ from tools.verify.outcome import Outcome, compare, drifted, holds
 from tools.verify.recorded import Recorded, join
 
 log = logging.getLogger(__name__)
-LIST_PACKAGES = "from stages.register.origin import list_packages; print(*list_packages())"
+PACKAGES = "lib/python*/site-packages"
 
 
 def check_rerun(recorded: Recorded) -> Iterator[tuple[str, Outcome]]:
@@ -41,10 +41,10 @@ def check_rerun(recorded: Recorded) -> Iterator[tuple[str, Outcome]]:
         unpack(commit, clone)
         _restore(recorded, clone)
         restore_looks(recorded.verdict["looks"]["place"], clone)
-        programs = _get_programs(recorded, clone)
-        installed = _list_packages(clone, programs) if programs else list_packages()
-        yield "packages, trained again", compare_packages(recorded.packages, installed)
-        rerun(clone, programs)
+        environment = _get_environment(recorded, clone)
+        folders = [str(path) for path in environment.glob(PACKAGES)] if environment else None
+        yield "packages, trained again", compare_packages(recorded.packages, list_packages(folders))
+        rerun(clone, environment and environment / "bin")
         yield from _compare_all(recorded, clone)
 
 
@@ -61,22 +61,14 @@ def _restore(recorded: Recorded, clone: Path) -> None:
     OmegaConf.save(values, params)
 
 
-def _get_programs(recorded: Recorded, clone: Path) -> Path | None:
-    """Return the programs of an environment with the recorded packages; None is this one."""
+def _get_environment(recorded: Recorded, clone: Path) -> Path | None:
+    """Return the folder of an environment with the recorded packages; None is this environment."""
     if recorded.packages == list_packages():
         return None
     log.warning("Other packages are installed now, so the pins of the commit are installed.")
     if subprocess.run(["make", "install"], cwd=clone, check=False).returncode:
         raise UserError("`make install` failed in the clone of the recorded commit, see above")
-    return clone / ".venv/bin"
-
-
-def _list_packages(clone: Path, programs: Path) -> list[str]:
-    """List the packages of the environment of a clone."""
-    command = [str(programs / "python"), "-c", LIST_PACKAGES]
-    return subprocess.run(
-        command, cwd=clone, capture_output=True, text=True, check=True
-    ).stdout.split()
+    return clone / ".venv"
 
 
 def _compare_all(recorded: Recorded, clone: Path) -> Iterator[tuple[str, Outcome]]:
