@@ -27,7 +27,7 @@ CHOICES = (
     "register.gate.require_beating_champion=false",
     "register.gate.purpose=one-task",
     "register.gate.max_cut_fraction=1",
-    "register.gate.accept_unknown_license=true",
+    "register.gate.accept_unknown_licenses=[data]",
 )
 MEASURED = ("seconds", "peak", "bytes", "per_second", "ratio", "cost", "estimate")
 """Parts of the names of numbers that differ between two undisturbed runs."""

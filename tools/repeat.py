@@ -113,7 +113,7 @@ def fetch_results(name: str, revision: str, to: Path) -> None:
 
 def copy_workspace(to: Path) -> None:
     """Copy the files of the workspace into a folder, except those that git ignores."""
-    for name in _git("ls-files", "--cached", "--others", "--exclude-standard").splitlines():
+    for name in _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
         if Path(name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(name, to / name)

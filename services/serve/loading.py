@@ -18,6 +18,7 @@ from stages.core.models.generation import end_tokens
 from stages.core.models.loading import get_device, get_saved_dtype, get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
 from stages.core.tracking.versions import (
+    FILES_SHA256,
     MODEL,
     TOKENIZER,
     Version,
@@ -70,7 +71,7 @@ def load(client: "MlflowClient", settings: ServeConfig) -> Served:
     else:
         weights = _load_weights(folder, settings, MODEL_CLASSES[method])
         model = Classifier(weights, tokenizer, method, get_limit(asked, settings))
-    return Served(version, model, version.tags["artifact_sha256"])
+    return Served(version, model, version.tags[FILES_SHA256])
 
 
 def _load_chat_model(

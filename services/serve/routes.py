@@ -34,7 +34,7 @@ async def health(request: Request) -> JSONResponse:
         "model": request.app.state.server.settings.reference,
         "version": served.version.number,
         "aliases": list(served.version.aliases),
-        "artifact_sha256": served.sha256,
+        "files_sha256": served.sha256,
         "refused": refused and {"version": refused.version, "reason": refused.reason},
         "registry_error": follower.registry_error,
     }

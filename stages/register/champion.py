@@ -23,11 +23,9 @@ from stages.core.models.loading import get_device
 from stages.core.models.measured import hash_served
 from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
-from stages.core.tracking.versions import Version, read_asked
+from stages.core.tracking.versions import ANSWERS, Version, read_asked
 from stages.register.condition import Condition
 
-ANSWERS = "test_answers.json"
-"""The artifact of a registered model that holds its test answers."""
 OVERRIDE = "To replace it anyway, because the new model is cheaper or newer, set " + (
     "-S register.gate.require_beating_champion=false"
 )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from stages.core.tracking.runs import PREFIX
+from stages.core.tracking.versions import MISSING
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,20 +46,32 @@ def move_alias(
 ) -> None:
     """Record a move and then set the alias, under the lock of `stages.register.lock`.
 
-    A process that is killed in between leaves a record of a move that did not happen. It does no
-    harm, because nobody looks up a version that does not hold the alias.
+    A process that is killed in between leaves a record of a move that did not happen. The records
+    after it and the present holder say so, see `find_previous`.
     """
     number = max(_read_tags(client, name).get(alias, {}), default=0) + 1
-    key = f"{HISTORY}{alias}.{number:06}"
+    key = _name_tag(alias, number)
     at = datetime.now(UTC).isoformat(" ", "seconds")
     move = Move(version, replaced, action, reason[:REASON_LENGTH], at)
-    client.set_registered_model_tag(name, key, json.dumps(asdict(move)))
+    text = json.dumps(asdict(move), ensure_ascii=False)
+    client.set_registered_model_tag(name, key, text)
     try:
         client.set_registered_model_alias(name, alias, version)
     except BaseException:
         with suppress(Exception):
-            client.delete_registered_model_tag(name, key)
+            # Another process may have taken the lock over and used the number for its own move.
+            ours = client.get_registered_model(name).tags.get(key) == text
+            if ours and not _may_hold(client, name, alias, version):
+                client.delete_registered_model_tag(name, key)
         raise
+
+
+def forget_moves(client: "MlflowClient", name: str, version: str) -> None:
+    """Delete the moves to a new version that does not get the alias."""
+    for alias, tags in _read_tags(client, name).items():
+        for number, text in tags.items():
+            if json.loads(text)["version"] == version:
+                client.delete_registered_model_tag(name, _name_tag(alias, number))
 
 
 def read_history(client: "MlflowClient", name: str) -> dict[str, list[Move]]:
@@ -72,16 +85,50 @@ def read_history(client: "MlflowClient", name: str) -> dict[str, list[Move]]:
 def find_previous(moves: Sequence[Move], holder: str) -> str | None:
     """Find the version that held the alias before the present holder got it.
 
-    A rollback is not such a move, so that a second one goes further back and not forward again.
+    The moves are replayed. What a move replaced shows which moves before it did not happen, and
+    which were made without a record. A rollback takes moves back, so that a second one goes further
+    back and never forward again.
 
     Args:
         moves: The moves of the alias, the oldest one first.
         holder: The number of the version that holds the alias now.
     """
-    for move in reversed(moves):
-        if move.version == holder and move.action != ROLLBACK:
-            return move.replaced
-    return None
+    held: list[str] = []
+    for move in moves:
+        _go_back(held, move.replaced)
+        if move.action == ROLLBACK:
+            _go_back(held, move.version)
+        else:
+            held.append(move.version)
+    _go_back(held, holder)
+    return held[-2] if len(held) > 1 else None
+
+
+def _go_back(held: list[str], holder: str | None) -> None:
+    """Make a version the last one of those that held the alias, or none at all."""
+    if holder is None:
+        held.clear()
+    elif holder in held:
+        while held[-1] != holder:
+            held.pop()
+    else:
+        held.append(holder)
+
+
+def _may_hold(client: "MlflowClient", name: str, alias: str, version: str) -> bool:
+    """Return whether a version holds an alias. It is true as well if the registry cannot say."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version_by_alias(name, alias).version) == version
+    except MlflowException as error:
+        return error.error_code not in MISSING
+    except Exception:  # of a server, a network or a database
+        return True
+
+
+def _name_tag(alias: str, number: int) -> str:
+    return f"{HISTORY}{alias}.{number:06}"
 
 
 def _read_tags(client: "MlflowClient", name: str) -> dict[str, dict[int, str]]:

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from stages.core.config.model import HubSource
-from stages.core.config.register import Gate
+from stages.core.config.register import Gate, Licensed
+from stages.core.config.train_options import InitAdapter
 from stages.core.models.candidates import Candidate
 from stages.register.condition import Condition
 
@@ -17,18 +18,25 @@ def check_licenses(candidate: Candidate) -> list[Condition]:
     """Require that both licences are known and among `register.gate.allowed_licenses`.
 
     They are those in `register.licenses`. A base model of the hub that is not there has the licence
-    of its card. The gate may accept an unknown licence too.
+    of its card, and so has an adapter from which training started. The gate may accept an unknown
+    licence too.
     """
     config = candidate.config
     stated = config.register_.licenses
     base = config.train.encoder or config.model
-    of_base = stated.get(base.name) or _read_card(base.source) or UNKNOWN
+    of_base = stated.get(base.name) or _read_license(base.source) or UNKNOWN
     of_data = stated.get(config.data.name) or UNKNOWN
     gate = config.register_.gate
-    return [
-        _check("base_model_license", f"the base model {base.name}", base.name, of_base, gate),
-        _check("data_license", f"the data {config.data.name}", config.data.name, of_data, gate),
+    conditions = [
+        _check("base_model", f"the base model {base.name}", base.name, of_base, gate),
+        _check("data", f"the data {config.data.name}", config.data.name, of_data, gate),
     ]
+    start = config.train.init_adapter
+    if start.source:
+        found = stated.get(start.source) or _read_license(start) or UNKNOWN
+        what = f"the adapter {start.source}"
+        conditions.append(_check("adapter", what, start.source, found, gate))
+    return conditions
 
 
 def is_allowed(license_id: str, allowed: Sequence[str]) -> bool:
@@ -36,16 +44,20 @@ def is_allowed(license_id: str, allowed: Sequence[str]) -> bool:
 
     Args:
         license_id: An id of SPDX.
-        allowed: Ids, or patterns with `*`. Upper and lower case are the same.
+        allowed: Ids, or patterns with `*`. Upper and lower case are the same. Other text than ids
+            and AND is never allowed, because a pattern would match anything behind an id.
     """
     parts = re.split(r"\s+and\s+", license_id.lower().strip())
+    if not all(re.fullmatch(r"[a-z0-9.+:-]+", part) for part in parts):
+        return False
     return all(any(fnmatchcase(part, one.lower()) for one in allowed) for part in parts)
 
 
-def _check(name: str, what: str, called: str, license_id: str, gate: Gate) -> Condition:
+def _check(part: Licensed, what: str, called: str, license_id: str, gate: Gate) -> Condition:
+    name = f"{part}_license"
     sentence = f"the licence of {what} is {license_id}"
     if license_id.lower() == UNKNOWN:
-        if gate.accept_unknown_license:
+        if part in gate.accept_unknown_licenses:
             return Condition(name, True, f"{sentence}, which the configuration accepts", UNKNOWN)
         remedy = (
             f"find it out and set -S '+register.licenses={{{called}: MIT}}', with its id of "
@@ -61,15 +73,19 @@ def _check(name: str, what: str, called: str, license_id: str, gate: Gate) -> Co
     return Condition(name, False, f"{sentence}; {remedy}", license_id)
 
 
-def _read_card(source: Any) -> str | None:
-    """Read the licence from the card of a model of the hub or of a local folder, if it has one."""
-    if not isinstance(source, HubSource):
+def _read_license(source: Any) -> str | None:
+    """Read the licence from the card of a model or an adapter, if it has one.
+
+    It is of the hub or in a local folder.
+    """
+    if not isinstance(source, HubSource | InitAdapter):
         return None
     from huggingface_hub import ModelCard
     from transformers.utils import cached_file
 
     try:
-        path = cached_file(source.id, "README.md", revision=source.revision)
+        name = source.source if isinstance(source, InitAdapter) else source.id
+        path = cached_file(name, "README.md", revision=source.revision)
         found = ModelCard.load(path).data.license
     except Exception:  # no card, no network, or a card that is not valid
         return None

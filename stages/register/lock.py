@@ -20,7 +20,6 @@ version. Whoever moves an alias in MLflow's UI does not ask for the lock.
 
 import json
 import logging
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -159,12 +158,17 @@ def _read(client: "MlflowClient", lock: str) -> Mapping[str, str]:
 
 
 def _was_killed(holder: Mapping[str, str]) -> bool:
-    """Return whether the holder ran on this machine and does not run any more."""
+    """Return whether the holder ran on this machine and does not run any more.
+
+    Containers may share the name of a host, and their ids of processes are not those here.
+    """
     import psutil
 
     try:
         found = json.loads(holder[HOLDER])
-        return found["host"] == socket.gethostname() and not psutil.pid_exists(int(found["pid"]))
+        ours = describe_this_process()
+        here = all(found[key] == ours[key] for key in ("host", "kernel"))
+        return here and not psutil.pid_exists(int(found["pid"]))
     except (KeyError, TypeError, ValueError):
         return False
 

@@ -3,6 +3,7 @@
 `tools.verify` computes them again, and `tools.verify --rerun` trains again from them.
 """
 
+import logging
 import sys
 from collections.abc import Mapping
 from importlib.metadata import distributions
@@ -13,11 +14,12 @@ from typing import Any
 from stages.core.data.verdict import MEASURED, VERDICT
 from stages.core.environment.lineage import dump_config
 from stages.core.environment.repository import get_changes
-from stages.core.errors import hide_secrets
+from stages.core.errors import list_secrets
 from stages.core.models.candidates import Candidate
 from stages.core.storage.files import atomic_write, sha256_file, sha256_json, write_json
 from stages.core.storage.summaries import get_summary_file
 
+log = logging.getLogger(__name__)
 ORIGIN = "origin"
 """The folder of the files among the artifacts of a registered model."""
 CONFIG = "config.json"
@@ -31,7 +33,8 @@ def write_origin(folder: Path, candidate: Candidate, lineage: Mapping[str, Any])
 
     These are the verdict with its measured part, the numbers of `prepare` with the hashes of the raw
     data, DVC's lock file, the resolved configuration, the installed packages, and the changes of the
-    code since the commit, if it was judged with uncommitted ones.
+    code since the commit, if it was judged with uncommitted ones. Changes that hold a secret are left
+    out whole, because a patch in which a secret is hidden does not apply.
 
     Args:
         folder: An existing folder.
@@ -45,8 +48,11 @@ def write_origin(folder: Path, candidate: Candidate, lineage: Mapping[str, Any])
     write_json(folder / CONFIG, dump_config(candidate.run))
     atomic_write(folder / PACKAGES, "".join(f"{line}\n" for line in list_packages()).encode())
     changes = get_changes(lineage["git_commit"]) if lineage["git_dirty"] else ""
-    if changes:
-        atomic_write(folder / CHANGES, hide_secrets(changes).encode("utf-8", "surrogateescape"))
+    secrets = sorted(set(list_secrets(changes)))
+    if secrets:
+        log.warning("The changes since the commit are not kept, because they hold %s", secrets[0])
+    elif changes:
+        atomic_write(folder / CHANGES, changes.encode("utf-8", "surrogateescape"))
 
 
 def list_packages(folders: list[str] | None = None) -> list[str]:

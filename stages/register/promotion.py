@@ -1,6 +1,7 @@
 """Create a version in the MLflow registry and make it the champion."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from stages.core.models.candidates import Candidate
 from stages.core.tracking.runs import PREFIX
 from stages.core.tracking.versions import MISSING, Version
 from stages.register.condition import Condition, get_gate_tags
-from stages.register.history import move_alias
+from stages.register.history import forget_moves, move_alias
 from stages.register.hub_card import add_front_matter
 from stages.register.lock import lock_model
 from stages.register.registry import find_champion, is_same, lineage_tags
@@ -56,6 +57,7 @@ def promote(
         UserError: A version remains that has no alias and cannot be removed.
     """
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     config = candidate.config
     name = config.register_.name
@@ -88,8 +90,15 @@ def promote(
         if not became:
             _withdraw(client, config, version, champion)
             return None
-        client.delete_model_version_tag(name, version, UNFINISHED)
+        with suppress(MlflowException, OSError):  # whoever holds the lock next removes it
+            client.delete_model_version_tag(name, version, UNFINISHED)
         return version
+
+
+def mark_finished(client: "MlflowClient", version: Version) -> None:
+    """Say of a version that has or gets an alias that it is none that a killed process left."""
+    if UNFINISHED.removeprefix(PREFIX) in version.tags:
+        client.delete_model_version_tag(version.name, version.number, UNFINISHED)
 
 
 def _log_card(client: "MlflowClient", model_id: str, card: str) -> None:
@@ -130,13 +139,14 @@ def _remove_unfinished(client: "MlflowClient", name: str) -> None:
         if client.get_model_version(name, version).aliases:  # killed after it
             client.delete_model_version_tag(name, version, UNFINISHED)
         else:
+            forget_moves(client, name, version)
             client.delete_model_version(name, version)
 
 
 def _withdraw(
     client: "MlflowClient", config: Config, version: str, champion: Version | None
 ) -> None:
-    """Remove a new version. If it has the alias, the champion before it gets the alias back.
+    """Remove a new version and its moves. The champion before it gets the alias back.
 
     Raises:
         UserError: The registry does not remove it.
@@ -150,6 +160,7 @@ def _withdraw(
         now = find_champion(config)
         if champion and now and now.number == version:
             client.set_registered_model_alias(name, alias, champion.number)
+        forget_moves(client, name, version)
         client.delete_model_version(name, version)
     except Exception as error:  # of a server, a network or a database
         if isinstance(error, MlflowException) and error.error_code in MISSING:

@@ -8,13 +8,13 @@ from typing import Any
 from stages.core.models.candidates import Candidate
 from stages.core.models.measured import hash_served
 from stages.core.tracking.tracker import Tracker
-from stages.core.tracking.versions import Version
+from stages.core.tracking.versions import FILES_SHA256, Version
 from stages.register.card import render_card
 from stages.register.champion import check_champion
 from stages.register.condition import Condition
 from stages.register.gate import describe_purpose
 from stages.register.promotion import promote
-from stages.register.registry import delete_model, find_champion, log_model
+from stages.register.registry import delete_model, find_champion, has_version, log_model
 from stages.register.round_trip import check_round_trip, get_probes, load_candidate
 
 TRIES = 5  # how often to compare again if another model becomes the champion meanwhile
@@ -82,7 +82,7 @@ class _Registration:
         """Make the model the champion. The result is None if the champion has changed."""
         name = self._candidate.config.register_.name
         served = hash_served(self._candidate, self._report["lineage"]["measured_sha256"])
-        if champion and champion.tags.get("served_sha256") == served:
+        if champion and champion.tags.get("served_sha256") == served and _has_hash(champion):
             known = f"this model is already registered as {name} version {champion.number}"
             return Outcome(champion.number, known, checked)
         if self._round_trip is None:
@@ -105,8 +105,12 @@ class _Registration:
         return Outcome(version, _say_registered(self._candidate, self._report, version), checked)
 
     def clean_up(self) -> None:
-        """Delete the logged model if it did not become a version."""
-        if self._model_id and not self._registered:
+        """Delete the logged model if it did not become a version.
+
+        The registry is asked, because an error after the move of the alias leaves a version.
+        """
+        name = self._candidate.config.register_.name
+        if self._model_id and not self._registered and not has_version(name, self._model_id):
             delete_model(self._model_id)
 
     def _log(self) -> None:
@@ -121,6 +125,11 @@ class _Registration:
             self._round_trip = self._tracker.safely(
                 lambda: check_round_trip(info.model_uri, model, tokenizer, probes)
             )
+
+
+def _has_hash(version: Version) -> bool:
+    """Return whether a version can be checked, which those of earlier Tuneproof versions cannot."""
+    return FILES_SHA256 in version.tags
 
 
 def _say_away(tracker: Tracker, conditions: Sequence[Condition]) -> Outcome:

@@ -19,21 +19,22 @@ from stages.core.tracking.runs import PREFIX, data_set, flatten
 from stages.core.tracking.tracker import Tracker
 from stages.core.tracking.versions import (
     ADAPTER,
+    ANSWERS,
+    FILES_SHA256,
     MISSING,
     Version,
     as_version,
     fetch_model,
     hash_artifact,
+    search_versions,
 )
-from stages.register.champion import ANSWERS, describe_asking
+from stages.register.champion import describe_asking
 from stages.register.gate import describe_purpose
 from stages.register.origin import ORIGIN, hash_origin, write_origin
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ARTIFACT_SHA256 = PREFIX + "artifact_sha256"
-"""The tag with the result of `stages.core.tracking.versions.hash_artifact`."""
 ORIGIN_SHA256 = PREFIX + "origin_sha256"
 """The tag with the result of `stages.register.origin.hash_origin`."""
 
@@ -81,7 +82,6 @@ def log_model(
     import mlflow
 
     config = candidate.config
-    asked = describe_asking(candidate)
     pins = [
         f"{name}=={versions()[name].split('+')[0]}"
         for name in ("mlflow", "torch", "transformers", "accelerate")
@@ -94,7 +94,7 @@ def log_model(
             torch_dtype=model.dtype,  # else the model loads in float32, unlike the measured one
             pip_requirements=pins,
             tags=lineage_tags(candidate, report),
-            metadata={"asked": asked},
+            metadata={"asked": describe_asking(candidate)},
         )
         test = data_set(config.data.name, "test", report["lineage"]["data_sha256"]["test"])
         values = flatten({"arms": report["arms"][candidate.name]})
@@ -109,7 +109,7 @@ def log_model(
         _copy_adapter(candidate.get_folder(), Path(folder, ADAPTER))
         client.log_model_artifacts(info.model_id, folder)
         tags = {
-            ARTIFACT_SHA256: hash_artifact(fetch_model(info.model_uri), asked),
+            PREFIX + FILES_SHA256: hash_artifact(fetch_model(info.model_uri)),
             ORIGIN_SHA256: hash_origin(origin),
         }
     client.set_logged_model_tags(info.model_id, tags)
@@ -123,6 +123,21 @@ def _copy_adapter(tuned: Path, to: Path) -> None:
         for name in (*NEEDED, HEAD_CONFIG):  # a classifier's settings lie beside its adapter
             if (tuned / name).exists():
                 shutil.copyfile(tuned / name, to / name)
+
+
+def has_version(name: str, model_id: str) -> bool:
+    """Return whether a version of a registered model has a logged model.
+
+    It is true as well if the registry cannot say, so that nothing is deleted that is in use.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        versions = search_versions(mlflow.MlflowClient(), name)
+    except (MlflowException, OSError):
+        return True
+    return any(version.model_id == model_id for version in versions)
 
 
 def delete_model(model_id: str) -> None:

@@ -14,7 +14,7 @@ QUICK = (
     "conf/experiment/smoke.yaml",
     # Any verdict passes the gate of the copy, so that the tests exercise registering too.
     "register: { gate: { verdict: null, min_primary_metric: 0.0, purpose: one-task, "
-    "max_cut_fraction: 1.0, accept_unknown_license: true } }\n"
+    "max_cut_fraction: 1.0, accept_unknown_licenses: [data] } }\n"
     "evaluate: { prices: { machine: { repeats: 2 } } }\n",
 )
 

@@ -112,6 +112,33 @@ def test_a_licence_that_the_gate_does_not_allow_is_refused():
     assert not found.passed and "register.gate.allowed_licenses" in found.sentence
 
 
+def test_an_adapter_from_which_training_starts_has_a_licence_too(tmp_path):
+    start = ("train.init_adapter.source=" + str(tmp_path),)
+    assert "adapter_license" not in licenses()
+    found = licenses(*start, "register=unknown-license")["adapter_license"]
+    assert not found.passed and found.value == "unknown"
+    (tmp_path / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n# An adapter\n")
+    assert licenses(*start)["adapter_license"].value == "cc-by-nc-4.0"
+    stated = licenses(*start, f"+register.licenses={{{tmp_path}: MIT}}")["adapter_license"]
+    assert stated.passed and stated.value == "MIT"
+
+
+def test_data_whose_licence_may_be_unknown_does_not_excuse_the_base_model(tmp_path):
+    found = licenses("model=hub", f"model.source.id={tmp_path}", "register=unknown-license")
+    assert found["data_license"].passed and not found["base_model_license"].passed
+
+
+def test_the_licence_of_one_data_set_of_the_hub_is_not_that_of_another():
+    of_mine = ("data=hub", "+register.licenses={me-mine: MIT}")
+    configs = [
+        parse(compose_config(*of_mine, f"data.source.id={name}"))
+        for name in ("me/mine", "other/theirs")
+    ]
+    mine, other = (check_licenses(get_candidate(config, "tuned"))[1] for config in configs)
+    assert mine.passed and not other.passed
+    assert "+register.licenses={other-theirs: MIT}" in other.sentence
+
+
 def test_an_unknown_licence_is_accepted_only_where_the_configuration_says_so():
     found = licenses("register=unknown-license")["data_license"]
     assert found.passed and found.value == "unknown"
@@ -120,7 +147,9 @@ def test_an_unknown_licence_is_accepted_only_where_the_configuration_says_so():
         config = parse(compose_config(f"data={data}"))
         found = check_licenses(get_candidate(config, "tuned"))
         assert [condition.passed for condition in found] == [True, True], data
-        assert config.register_.gate.accept_unknown_license is (data == "question-types")
+        assert config.register_.gate.accept_unknown_licenses == (
+            ["data"] if data == "question-types" else []
+        )
 
 
 @pytest.mark.parametrize(
@@ -129,6 +158,11 @@ def test_an_unknown_licence_is_accepted_only_where_the_configuration_says_so():
         ("MIT", True), ("mit", True), ("BSD-3-Clause", True), ("CC-BY-4.0", True),
         ("CC-BY-NC-4.0", False), ("CC-BY-ND-4.0", False), ("gemma", False), ("other", False),
         ("MIT AND CC-BY-4.0", True), ("MIT AND CC-BY-NC-4.0", False), ("MIT-0", False),
+        ("BSD-2-Clause", True), ("CDLA-Permissive-2.0", True), ("BSD-Protection", False),
+        ("BSD-3-Clause-No-Military-License", False), ("BSD-3-Clause, GPL-3.0", False),
+        ("BSD-3-Clause AND(GPL-3.0-only)", False), ("BSD-3-Clause WITH Commons-Clause", False),
+        ("CDLA-Permissive-2.0; non-commercial", False), ("CC-BY-4.0 & GPL-3.0", False),
+        ("MIT OR Apache-2.0", False), ("", False),
     ],
 )  # fmt: skip
 def test_which_licences_the_shipped_gate_allows(license_id, allowed):

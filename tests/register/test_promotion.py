@@ -20,7 +20,7 @@ from stages.register import promotion, registration
 from stages.register.condition import Condition
 from stages.register.history import read_history
 from stages.register.promotion import UNFINISHED, promote
-from stages.register.registry import find_champion
+from stages.register.registry import find_champion, has_version
 from tests.conftest import ROOT, TINY
 
 NAME = "tuneproof-chat-jsonl"
@@ -356,3 +356,66 @@ def test_a_refusal_of_the_registry_is_said_and_the_model_deleted(steps):
     assert done == ["logged", "deleted"] and found.version is None
     assert "mlflow.db refused with PERMISSION_DENIED: Not for you." in found.sentence
     assert "dvc repro --force --single-item register" in found.sentence
+
+
+def test_an_error_after_the_move_of_the_alias_loses_nothing(store, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def broken(*_):
+        raise MlflowException("lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "delete_model_version_tag", broken)
+        assert store.put(None) == "1"
+    assert store.champion().number == "1"
+    assert store.put(store.champion()) == "2"
+    assert store.versions() == ["1", "2"]  # the next one says of the first that it is finished
+
+
+def test_a_logged_model_that_became_a_version_is_not_deleted(steps, store, monkeypatch):
+    """Ctrl-C while the lock is given back, after the alias has moved."""
+    monkeypatch.setattr(
+        registration, "has_version", lambda name, model: (name, model) == (NAME, "id")
+    )
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        _, done = steps(interrupt)
+    assert done == []
+
+
+def test_the_version_of_a_logged_model_is_found(store, monkeypatch):
+    from mlflow import MlflowClient
+
+    store.put(None)
+    model_id = store.champion().model_id
+    assert has_version(NAME, model_id) and not has_version(NAME, "m-other")
+    assert not has_version("nobody", model_id)
+
+    def broken(*_, **__):
+        raise ConnectionError("lost")
+
+    monkeypatch.setattr(MlflowClient, "search_model_versions", broken)
+    assert has_version(NAME, "m-other")  # nobody knows
+
+
+def test_a_withdrawn_version_leaves_no_move_in_the_history(store, monkeypatch):
+    from mlflow import MlflowClient
+
+    store.put(None)
+    honest = MlflowClient.set_registered_model_alias
+
+    def broken(client, *given):
+        honest(client, *given)
+        monkeypatch.setattr(MlflowClient, "set_registered_model_alias", honest)
+        raise ConnectionError("lost")
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", broken)
+    with pytest.raises(ConnectionError):
+        store.put(store.champion())
+    assert store.champion().number == "1"
+    assert [move.version for move in read_history(store.client, NAME)["champion"]] == ["1"]

@@ -36,7 +36,7 @@ GATE = Gate(
     require_beating_champion=True,
     max_cut_fraction=0.1,
     allowed_licenses=["MIT"],
-    accept_unknown_license=False,
+    accept_unknown_licenses=[],
 )
 
 

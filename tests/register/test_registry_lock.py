@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from stages.core.storage.locks import LockTimeoutError
+from stages.core.storage.locks import LockTimeoutError, describe_this_process
 from stages.register import lock
 from stages.register.lock import HOLDER, TOKEN, lock_model
 
@@ -24,14 +24,9 @@ def list_models(client):
     return [model.name for model in client.search_registered_models()]
 
 
-def leave_lock(client, *, host, token="old"):  # noqa: S107  (no secret)
+def leave_lock(client, *, host, token="old", **more):  # noqa: S107  (no secret)
     """What a killed process leaves. Linux gives no process such an id."""
-    holder = {
-        "pid": 2**22 + 1,
-        "host": host,
-        "command": "python -m stages.register",
-        "since": "now",
-    }
+    holder = describe_this_process() | {"pid": 2**22 + 1, "host": host} | more
     tags = {TOKEN: token, HOLDER: json.dumps(holder)}
     client.create_registered_model(f"{NAME}.lock", tags=tags)
 
@@ -65,10 +60,14 @@ def test_the_lock_of_a_process_that_was_killed_on_this_machine_is_taken_over_at_
     assert list_models(client) == []
 
 
+@pytest.mark.parametrize(
+    "where",
+    [{"host": "elsewhere"}, {"host": socket.gethostname(), "kernel": "that of another container"}],
+)
 def test_the_lock_of_a_process_on_another_machine_is_taken_over_after_its_lease(
-    client, monkeypatch
+    client, monkeypatch, where
 ):
-    leave_lock(client, host="elsewhere")
+    leave_lock(client, **where)
     slept = []
 
     class Clock:

@@ -5,20 +5,25 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from stages.core.config.schema import parse
 from stages.core.data.records import read_records
 from stages.core.environment.repository import git_commit
 from stages.core.storage.files import write_json
 from stages.core.tracking.versions import connect, fetch_model, find_version
+from stages.register import origin
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config
 from tests.register.conftest import OPEN
 from tools.verify.checks import CHECKS, check_all
 from tools.verify.outcome import Status
 from tools.verify.recorded import Places, Recorded
+from tools.verify.rerun import _restore
 
 REFERENCE = "tuneproof-chat-jsonl@champion"
 CODE = "code of the metric"  # the repository of these tests has no code
@@ -189,3 +194,62 @@ def test_a_file_is_found_in_the_cache_of_dvc(workspace):
         found = places.find(name, digest)
         assert found is not None and found.read_bytes() == text
         assert places.find(name, "0" * 64) is None
+
+
+def test_what_a_tag_names_and_is_gone_has_drifted(verify):
+    shutil.rmtree(verify.folder / "origin")
+    (verify.folder / "components/tokenizer/chat_template.jinja").unlink()
+    outcomes = verify()
+    assert outcomes["recorded origin"].status is Status.DRIFTED
+    assert outcomes["chat template"].status is Status.DRIFTED
+
+
+def test_changes_that_were_not_recorded_are_unknown(verify):
+    (verify.folder / "origin/changes.diff").unlink()
+    found = verify()["changes since the commit"]
+    assert found.status is Status.UNKNOWN and "not recorded" in found.sentence
+    assert verify(git_dirty="false")["changes since the commit"].status is Status.HOLDS
+
+
+@pytest.fixture
+def dirty(workspace):
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "Start")
+    Path("conf").mkdir()
+
+
+def write(monkeypatch, text):
+    monkeypatch.setattr(origin, "dump_config", lambda _: {})
+    Path("conf/mine.yaml").write_text(text)
+    Path("origin").mkdir()
+    lineage = {"git_commit": git_commit(), "git_dirty": True}
+    origin.write_origin(Path("origin"), SimpleNamespace(run=None), lineage)
+    return Path("origin/changes.diff")
+
+
+def test_a_patch_is_kept_as_it_is_with_the_files_of_dvc(dirty, monkeypatch):
+    Path("data").mkdir()
+    Path("data/mine.jsonl.dvc").write_text("outs: []\n")
+    Path("conf/noise.bin").write_bytes(Random(1).randbytes(3_000))
+    text = "a: https://example.org/rows?version=3&split=train\n"
+    patch = write(monkeypatch, text)
+    Path("conf/mine.yaml").unlink()
+    Path("conf/noise.bin").unlink()
+    Path("data/mine.jsonl.dvc").unlink()
+    git("apply", str(patch))
+    assert Path("conf/mine.yaml").read_text() == text
+    assert Path("data/mine.jsonl.dvc").exists()
+
+
+def test_a_patch_with_a_secret_is_not_kept(dirty, monkeypatch, caplog):
+    patch = write(monkeypatch, "a: https://me:hunter2@example.org/rows\n")
+    assert not patch.exists()
+    assert "hold the user or password of a URL" in caplog.text and "hunter2" not in caplog.text
+
+
+def test_a_rerun_has_the_recorded_sections_whole(workspace):
+    """The commit reads a wheel, and the version was made from a file of the user's."""
+    Path("params.yaml").write_text("data: {source: {kind: wheel, member: a}}\nrivals: {full: {}}\n")
+    settings = {"data": {"source": {"kind": "file"}}, "rivals": {}}
+    _restore(SimpleNamespace(origin=Path("origin"), settings=settings), Path())
+    assert OmegaConf.to_container(OmegaConf.load("params.yaml")) == settings

@@ -1,6 +1,7 @@
 """Registered versions are found by their names, and changed files are noticed."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -42,14 +43,31 @@ def test_a_version_is_found_and_its_files_are_what_was_registered(client, tmp_pa
     check_artifact(version, folder)
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    assert hash_artifact(copy, asked) == version.tags["artifact_sha256"]
-    assert (
-        hash_artifact(copy, asked | {"system_prompt": "Other."}) != version.tags["artifact_sha256"]
-    )
-    with (copy / "components/tokenizer/chat_template.jinja").open("a") as file:
-        file.write(" ")
+    assert hash_artifact(copy) == version.tags["files_sha256"]
+
+
+CHANGES = {
+    "components/tokenizer/chat_template.jinja": ("", " "),
+    "test_answers.json": ("", " "),
+    "adapter/adapter_config.json": ("", " "),
+    "MLmodel": ("torch_dtype: torch.float32", "torch_dtype: torch.bfloat16"),
+    "./MLmodel": ("max_new_tokens: 8", "max_new_tokens: 9"),
+    "././MLmodel": ("asked:", "said:"),
+}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_changed_files_are_noticed_before_they_are_used(client, tmp_path, path):
+    version = find_version(client, f"{NAME}@champion")
+    copy = tmp_path / "copy"
+    shutil.copytree(fetch_model(version.uri), copy)
+    text = (copy / path).read_text()
+    assert CHANGES[path][0] in text
+    (copy / path).write_text(text.replace(*CHANGES[path], 1))
     with pytest.raises(UserError, match=r"were\s+changed after the registration"):
         check_artifact(version, copy)
+    with pytest.raises(UserError, match="has no hash of its files"):
+        check_artifact(replace(version, tags={}), copy)
 
 
 @pytest.mark.parametrize(

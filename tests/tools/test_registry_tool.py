@@ -10,10 +10,10 @@ from stages.core.config.schema import read_params
 from stages.core.data.records import PREPARED
 from stages.core.errors import UserError
 from stages.core.storage.files import write_json, write_jsonl
-from stages.core.tracking.versions import connect, hash_artifact
-from stages.register.champion import ANSWERS
+from stages.core.tracking.versions import ANSWERS, connect, hash_artifact
 from stages.register.condition import Condition, get_gate_tags
-from stages.register.history import find_previous, move_alias, read_history
+from stages.register.history import Move, find_previous, move_alias, read_history
+from stages.register.promotion import UNFINISHED
 from tests.conftest import ROOT, chat
 from tools.registry import moves
 from tools.registry.__main__ import main
@@ -48,7 +48,7 @@ def registry(workspace, monkeypatch, capsys, tmp_path):
         client.log_model_artifacts(model.model_id, str(folder))
         client.finalize_logged_model(model.model_id, "READY")
         values = {
-            "artifact_sha256": hash_artifact(folder, ASKED), "data": "question-types",
+            "files_sha256": hash_artifact(folder), "data": "question-types",
             "verdict": "fine-tune", "primary_metric": "accuracy", "primary_value": str(right / 40),
             "served_sha256": str(right),
         } | tags  # fmt: skip
@@ -242,6 +242,90 @@ def test_a_move_that_fails_leaves_no_record(champion, monkeypatch):
         champion.hand_over("1")
     assert [move.version for move in champion.moves()] == ["1", "2"]
     assert find_previous(champion.moves(), "2") == "1"
+
+
+def test_a_move_whose_answer_was_lost_keeps_its_record(champion, monkeypatch):
+    from mlflow import MlflowClient
+
+    honest = MlflowClient.set_registered_model_alias
+
+    def broken(client, *given):
+        honest(client, *given)
+        raise ConnectionError("lost")
+
+    number = champion.add(30)
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", broken)
+    with pytest.raises(ConnectionError):
+        champion.hand_over(number)
+    assert champion.get_holder() == number
+    assert find_previous(champion.moves(), number) == "2"
+
+
+def move(version, replaced, action="register"):
+    return Move(version, replaced, action, "Because.", "now")
+
+
+THREE = [move("1", None), move("2", "1"), move("3", "2")]
+
+
+@pytest.mark.parametrize(
+    ("more", "holder", "expected"),
+    [
+        ([], "3", ["2", "1"]),
+        ([move("1", "3", "promote")], "1", ["3", "2", "1"]),
+        ([move("1", "3", "promote")], "3", ["2", "1"]),  # the promotion was killed
+        ([move("2", "3", "rollback"), move("4", "2")], "4", ["2", "1"]),
+        ([move("5", "4")], "5", ["4", "3", "2", "1"]),  # 4 got the alias in the UI
+        ([move("4", None)], "4", []),  # the alias was deleted in the UI
+    ],
+)
+def test_rollbacks_go_back_to_the_first_holder_and_never_forward(more, holder, expected):
+    moves = [*THREE, *more]
+    found = []
+    while (before := find_previous(moves, holder)) is not None:
+        assert len(found) < 9
+        found.append(before)
+        moves.append(move(before, holder, "rollback"))
+        holder = before
+    assert found == expected
+
+
+def test_a_champion_that_a_killed_process_left_unfinished_is_none_after_a_rollback(champion):
+    number = champion.add(30, unfinished="true")
+    champion.hand_over(number)
+    champion.run("rollback", "--reason", "It is slow.")
+    assert champion.get_holder() == "2"
+    assert UNFINISHED not in champion.client.get_model_version(NAME, number).tags
+
+
+def test_models_beyond_the_first_page_and_with_a_quote_in_their_name_are_listed(
+    champion, monkeypatch
+):
+    from mlflow import MlflowClient
+
+    champion.client.create_registered_model("bob's model")
+    champion.client.create_model_version("bob's model", "somewhere")
+    honest = MlflowClient.search_registered_models
+
+    def of_one(client, *given, **more):
+        return honest(client, *given, **{**more, "max_results": 1})
+
+    monkeypatch.setattr(MlflowClient, "search_registered_models", of_one)
+    _, said = champion.run("list")
+    assert said.startswith("bob's model") and f" {NAME} " in said
+
+
+def test_a_reason_in_another_script_is_kept_within_the_limit_of_a_tag(champion):
+    move_alias(champion.client, NAME, "champion", "1", "2", "promote", "漢" * 3_000)
+    tags = champion.client.get_registered_model(NAME).tags
+    assert all(len(text) < 5_000 for text in tags.values())
+    assert champion.moves()[-1].reason == "漢" * 2_000
+
+
+@pytest.mark.parametrize("alias", ["a.b", "v3", "x y"])
+def test_an_alias_that_mlflow_does_not_accept_is_explained(champion, alias):
+    with pytest.raises(SystemExit, match=f"--alias: alias '{alias}' "):
+        champion.run("promote", "1", "--alias", alias)
 
 
 def test_an_empty_registry_says_how_to_fill_it(registry):

@@ -30,7 +30,7 @@ def export_merged(source: Source, folder: Path) -> list[Proof]:
         UserError: What is loaded is not what was registered.
     """
     copied = copy_model(source, folder)
-    proofs = [check_files(folder, copied, "artifact_sha256")]
+    proofs = [check_files(folder, copied, "files_sha256")]
     loaded = source.load_model(folder)
     count = compare_exactly(
         source.load_model().state_dict(), loaded.state_dict(), "the merged model"

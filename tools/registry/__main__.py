@@ -15,9 +15,10 @@ import sys
 
 from rich.console import Console
 
+from stages.core.config.register import check_alias
 from stages.core.config.schema import Config, read_params
 from stages.core.entrypoint import set_up_process, tool_main
-from stages.core.errors import printable
+from stages.core.errors import UserError, printable
 from stages.core.tracking.versions import connect, find_version
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     config = read_params()
     client = connect(config.tracking)
     console = Console(highlight=False, markup=False, width=max(110, Console().width))
-    alias = getattr(arguments, "alias", None) or config.register_.alias
+    alias = _read_alias(getattr(arguments, "alias", None), config)
     if arguments.command == "list":
         for table in views.list_versions(client, arguments.name):
             console.print(table)
@@ -48,6 +49,16 @@ def main() -> None:
     else:
         name = arguments.name or config.register_.name
         console.print(printable(moves.rollback(client, name, alias, arguments.reason)))
+
+
+def _read_alias(given: str | None, config: Config) -> str:
+    """Return the alias that was given, or that of params.yaml, and check it."""
+    alias = given or config.register_.alias
+    try:
+        check_alias(alias)
+    except ValueError as error:
+        raise UserError(f"--alias: {error}") from None
+    return alias
 
 
 def _complete(reference: str, config: Config) -> str:

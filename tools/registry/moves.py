@@ -9,6 +9,7 @@ from stages.core.tracking.versions import Version, check_artifact, fetch_model, 
 from stages.register.condition import Condition
 from stages.register.history import ROLLBACK, find_previous, move_alias, read_history
 from stages.register.lock import lock_model
+from stages.register.promotion import mark_finished
 from stages.register.registry import find_holder, is_same
 from tools.registry.conditions import check_again
 
@@ -104,6 +105,9 @@ def _move(
                 f"{f'version {now.number}' if now else 'no version'} meanwhile, so nothing was "
                 "changed. Run the command again"
             )
+        for one in (now, version):
+            if one:
+                mark_finished(client, one)
         still_held()
         replaced = holder.number if holder else None
         move_alias(client, version.name, alias, version.number, replaced, action, reason)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from stages.core.errors import UserError, printable
 from stages.core.tracking.runs import PREFIX
-from stages.core.tracking.versions import Version, as_version
+from stages.core.tracking.versions import Version, as_version, list_models, search_versions
 from stages.register.condition import GATE, list_failed
 from stages.register.history import ROLLBACK, Move, read_history
 from stages.register.lock import SUFFIX
@@ -27,7 +27,7 @@ def list_versions(client: "MlflowClient", name: str | None) -> Iterator[Table]:
     Raises:
         UserError: There is no such model.
     """
-    models = [model.name for model in client.search_registered_models() if _is_model(model.name)]
+    models = [model for model in list_models(client) if SUFFIX not in model]
     if name and name not in models:
         raise UserError(f"no registered model has the name {name}. There are: {models or 'none'}")
     if not models:
@@ -74,13 +74,9 @@ def explain(client: "MlflowClient", version: Version) -> Iterator[Table | Text]:
     yield _make_table("Lineage", ("what", "value"), lineage)
 
 
-def _is_model(name: str) -> bool:
-    return SUFFIX not in name
-
-
 def _read_versions(client: "MlflowClient", name: str) -> list[Version]:
-    found = client.search_model_versions(f"name = '{name}'")
-    return [as_version(client.get_model_version(name, one.version)) for one in found]
+    found = search_versions(client, name)
+    return [as_version(client.get_model_version(name, one.number)) for one in found]
 
 
 def _describe(version: Version, moves: list[Move]) -> tuple[str, ...]:

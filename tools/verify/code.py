@@ -43,6 +43,10 @@ def check_changes(recorded: Recorded) -> Outcome:
     """Apply the recorded changes of the code to the commit, in an index of its own."""
     patch = recorded.origin / CHANGES
     if not patch.exists():
+        if recorded.version.tags.get("git_dirty") == "true":
+            return unknown(
+                "files were changed and not recorded: they are no code, or hold a secret"
+            )
         return holds("none: all code was committed")
     with TemporaryDirectory() as folder:
         environment = os.environ | {"GIT_INDEX_FILE": str(Path(folder, "index"))}

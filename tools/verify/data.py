@@ -21,7 +21,7 @@ def check_raw_data(recorded: Recorded) -> Outcome:
     if isinstance(source, FileSource):
         return _check_raw_files(recorded)
     if before.get("commit"):
-        return holds(f"commit {before['commit'][:12]} of {before['id']} on the hub")
+        return unknown(f"it was commit {before['commit'][:12]} of {before['id']} on the hub")
     return unknown("the source has no hash with which it could be read again")
 
 

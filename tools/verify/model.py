@@ -6,25 +6,29 @@ from stages.core.data.verdict import MEASURED
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.encoders import get_encoder
 from stages.core.storage.files import read_json, sha256_file, sha256_json
-from stages.core.tracking.versions import TOKENIZER, hash_artifact
-from stages.register.champion import ANSWERS, describe_asking
+from stages.core.tracking.versions import ANSWERS, FILES_SHA256, TOKENIZER, hash_artifact
+from stages.register.champion import describe_asking
 from stages.register.origin import hash_origin
 from tools.verify.outcome import Outcome, compare, drifted, holds, unknown
 from tools.verify.recorded import Recorded
 
 
 def check_files(recorded: Recorded) -> Outcome:
-    """Compute the hash of the files that are served."""
-    found = hash_artifact(recorded.folder, recorded.asked)
-    sentence = f"weights, tokenizer and system prompt have the SHA-256 {found[:12]} of the registry"
-    return compare(found, recorded.version.tags.get("artifact_sha256"), sentence)
+    """Compute the hash of the files that are served or compared."""
+    found = hash_artifact(recorded.folder)
+    what = "weights, tokenizer, adapter, answers and system prompt"
+    sentence = f"{what} have the SHA-256 {found[:12]} of the registry"
+    return compare(found, recorded.version.tags.get(FILES_SHA256), sentence)
 
 
 def check_origin(recorded: Recorded) -> Outcome:
     """Compute the hash of what was recorded about the origin."""
+    expected = recorded.version.tags.get("origin_sha256")
+    if expected and not recorded.origin.is_dir():
+        return drifted(f"the folder {recorded.origin.name} is gone")
     files = ", ".join(sorted(path.name for path in recorded.origin.iterdir()))
     found = hash_origin(recorded.origin)
-    return compare(found, recorded.version.tags.get("origin_sha256"), f"unchanged: {files}")
+    return compare(found, expected, f"unchanged: {files}")
 
 
 def check_template(recorded: Recorded) -> Outcome:
@@ -33,6 +37,8 @@ def check_template(recorded: Recorded) -> Outcome:
     expected = recorded.version.tags.get("chat_template_sha256")
     if not path.exists() and expected is None:
         return holds("a classifier has none")
+    if not path.exists():
+        return drifted(f"{path.name} is gone")
     return compare(sha256_file(path), expected, f"SHA-256 {str(expected)[:12]}")
 
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -13,7 +14,7 @@ from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.core.models.loading import weights_sha256
 from stages.core.storage.files import read_json, read_jsonl, sha256_json
-from stages.register.champion import ANSWERS
+from stages.core.tracking.versions import ANSWERS
 from stages.register.origin import CHANGES, list_packages
 from tools.reruns import rerun, restore_looks, unpack
 from tools.verify.code import compare_packages
@@ -57,8 +58,9 @@ def _restore(recorded: Recorded, clone: Path) -> None:
         if done.returncode:
             raise UserError(f"{CHANGES} does not apply to the commit: {done.stderr.strip()}")
     params = clone / "params.yaml"
-    values = OmegaConf.merge(OmegaConf.load(params), recorded.settings)
-    OmegaConf.save(values, params)
+    # Whole sections replace those of the commit, so that none of its choices stays.
+    values: Any = OmegaConf.to_container(OmegaConf.load(params))
+    OmegaConf.save(OmegaConf.create(values | recorded.settings), params)
 
 
 def _get_environment(recorded: Recorded, clone: Path) -> Path | None:

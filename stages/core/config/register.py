@@ -9,6 +9,8 @@ from stages.core.config.base import Name, Section
 
 Answer = Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"]
 """The verdicts."""
+Licensed = Literal["base_model", "data", "adapter"]
+"""What a tuned model is made of and may have a licence: the adapter is that of `init_adapter`."""
 
 
 class Gate(Section):
@@ -32,9 +34,10 @@ class Gate(Section):
     """The share of the answers that `prompt.max_new_tokens` may cut off. A model that has not
     learned its end token is cut off in nearly all of them."""
     allowed_licenses: list[Name]
-    """The licences that base model and data may have, as ids of SPDX or patterns with `*`."""
-    accept_unknown_license: bool
-    """Whether base model and data may have an unknown licence. The card then says so."""
+    """The licences that base model, data and adapter may have, as ids of SPDX or patterns with
+    `*`."""
+    accept_unknown_licenses: list[Licensed]
+    """What may have an unknown licence. The card then says so."""
 
 
 class RegisterConfig(Section):
@@ -57,14 +60,19 @@ class RegisterConfig(Section):
                 "between them, because MLflow or its addresses (models:/<name>@<alias>) do not "
                 "accept others; set register.name"
             )
-        if not re.fullmatch(r"[\w-]+", self.alias):
-            raise ValueError(
-                f"alias {self.alias!r} may contain only letters, digits, _ and -, because MLflow "
-                "accepts no others"
-            )
-        if re.fullmatch(r"latest|v\d+", self.alias, re.IGNORECASE):
-            raise ValueError(
-                f"alias {self.alias!r} is reserved by MLflow, which uses latest and v<number> for "
-                "versions; choose another, such as champion"
-            )
+        check_alias(self.alias)
         return self
+
+
+def check_alias(alias: str) -> None:
+    """Raise ValueError, with the reason, for an alias that MLflow does not accept."""
+    if not re.fullmatch(r"[\w-]+", alias):
+        raise ValueError(
+            f"alias {alias!r} may contain only letters, digits, _ and -, because MLflow accepts no "
+            "others"
+        )
+    if re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+        raise ValueError(
+            f"alias {alias!r} is reserved by MLflow, which uses latest and v<number> for versions; "
+            "choose another, such as champion"
+        )

@@ -22,6 +22,7 @@ from stages.core.config.evaluate import EvaluateConfig
 from stages.core.config.hydra_plugins import conf_digest as _digest  # noqa: F401
 from stages.core.config.hydra_plugins import field_texts as _texts  # noqa: F401
 from stages.core.config.hydra_plugins import optional_dependencies as _dependencies  # noqa: F401
+from stages.core.config.hydra_plugins import registry_names as _names  # noqa: F401
 from stages.core.config.hydra_plugins.refused_secrets import RefusedSecrets
 from stages.core.config.hydra_plugins.renamed import SEE_DOCS, FormerNames, find_new_key
 from stages.core.config.model import ModelConfig, TransformersEngineConfig, VllmEngineConfig

@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 
 CODE = ("stages", "conf", "dvc.yaml", "constraints.txt", "pyproject.toml", "requirements-vllm.txt")
 """The files on which the outputs of the pipeline depend, besides data and `params.yaml`."""
+DATA = "*.dvc"
+"""The files of DVC that name data, in all folders."""
 
 
 def repository_root() -> Path:
@@ -36,7 +38,8 @@ def git_dirty() -> bool:
 def get_changes(commit: str) -> str:
     """Return the changes of the code and of `conf/` since a commit, as a patch for `git apply`.
 
-    New files count too. The text is empty if there are none, or outside a git repository.
+    New files count too, and so do the files of DVC that name data (`*.dvc`). The text is empty if
+    there are none, or outside a git repository.
     """
     present = [name for name in CODE if Path(name).exists()]
     with TemporaryDirectory() as folder:
@@ -45,7 +48,9 @@ def get_changes(commit: str) -> str:
         if run_git("read-tree", commit, env=environment) is None:
             return ""
         run_git("add", "--all", "--", *present, env=environment)
-        return run_git("diff", "--cached", "--binary", commit, "--", *CODE, env=environment) or ""
+        run_git("add", "--all", "--", DATA, env=environment)  # it fails if there are none
+        compared = ("diff", "--cached", "--binary", commit, "--", *CODE, DATA)
+        return run_git(*compared, env=environment) or ""
 
 
 def run_git(*arguments: str, env: Mapping[str, str] | None = None) -> str | None:

@@ -76,9 +76,19 @@ def describe_this_process() -> dict[str, str | int]:
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
+        "kernel": _describe_kernel(),
         "command": shlex.join(words),
         "since": datetime.now().astimezone().isoformat(" ", "seconds"),
     }
+
+
+def _describe_kernel() -> str:
+    """Return the boot and the namespace within which the id of a process is unique, on Linux."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # another system, or a sandbox that hides it
+        return "unknown"
 
 
 def describe_holder(holder: Mapping[str, str | int]) -> str:

@@ -5,7 +5,7 @@ A version is named as MLflow names it: `<name>@<alias>` or `<name>/<version>`, w
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,10 @@ TOKENIZER = "components/tokenizer"
 """The folder of a registered model with its tokenizer and its chat template."""
 ADAPTER = "adapter"
 """The folder of a registered model with the adapter that is merged into its weights, if there was one."""
+ANSWERS = "test_answers.json"
+"""The file of a registered model with its answers to the test rows, by the ids of the rows."""
+FILES_SHA256 = "files_sha256"
+"""The tag, without the prefix of Tuneproof, with the result of `hash_artifact`."""
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """The codes of MLflow's exceptions for a model, a version or an alias that does not exist."""
@@ -157,18 +161,26 @@ def fetch_model(uri: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(uri))
 
 
-def hash_artifact(folder: Path, asked: Mapping[str, Any]) -> str:
+def hash_artifact(folder: Path) -> str:
     """Compute the SHA-256 of everything in a registered model that decides its answers.
+
+    These are the files of its weights, of its tokenizer and of its adapter, its answers to the test
+    rows, and what MLflow's description says of how to load it and how to ask it.
 
     Args:
         folder: The folder with the files of the version.
-        asked: See `read_asked`.
     """
-    files = [path for part in (MODEL, TOKENIZER) for path in (folder / part).rglob("*")]
+    from mlflow.models import Model
+
+    parts = (MODEL, TOKENIZER, ADAPTER)
+    files = [path for part in parts for path in (folder / part).rglob("*")]
     digests = {
-        path.relative_to(folder).as_posix(): sha256_file(path) for path in files if path.is_file()
+        path.relative_to(folder).as_posix(): sha256_file(path)
+        for path in [*files, folder / ANSWERS]
+        if path.is_file()
     }
-    return sha256_json([digests, asked])
+    described = Model.load(str(folder))
+    return sha256_json([digests, described.flavors, described.metadata])
 
 
 def check_artifact(version: Version, folder: Path) -> None:
@@ -177,15 +189,41 @@ def check_artifact(version: Version, folder: Path) -> None:
     Raises:
         UserError: They differ, or the version does not have their hash.
     """
-    expected = version.tags.get("artifact_sha256")
-    found = hash_artifact(folder, read_asked(version.uri))
-    if found != expected:
-        what = f"its tag says {expected[:12]}" if expected else "the version has no such tag"
+    again = "register the model again with `dvc repro --force --single-item register`"
+    expected = version.tags.get(FILES_SHA256)
+    if expected is None:
         raise UserError(
-            f"{version.uri}: the SHA-256 of its files is {found[:12]}, but {what}. The files were "
-            "changed after the registration, so it is not what was measured. Restore them, or "
-            "register the model again with `dvc repro --force --single-item register`"
+            f"{version.uri} has no hash of its files, because an earlier version of Tuneproof "
+            f"registered it. Please {again}"
         )
+    found = hash_artifact(folder)
+    if found != expected:
+        raise UserError(
+            f"{version.uri}: the SHA-256 of its files is {found[:12]}, but its tag says "
+            f"{expected[:12]}. The files were changed after the registration, so it is not what "
+            f"was measured. Restore them, or {again}"
+        )
+
+
+def search_versions(client: "MlflowClient", name: str) -> list[Version]:
+    """Return all versions of a registered model, without their aliases, which MLflow leaves out."""
+    quote = '"' if "'" in name else "'"
+    query = f"name = {quote}{name}{quote}"
+    return [as_version(one) for one in _read_pages(client.search_model_versions, query)]
+
+
+def list_models(client: "MlflowClient") -> list[str]:
+    """List the names of all registered models."""
+    return [model.name for model in _read_pages(client.search_registered_models)]
+
+
+def _read_pages(search: Callable[..., Any], *given: str) -> Iterator[Any]:
+    """Yield what a search of MLflow finds, page by page."""
+    token = None
+    while token != "":  # the token after the last page
+        page = search(*given, page_token=token)
+        yield from page
+        token = page.token or ""
 
 
 def _list_known(client: "MlflowClient", name: str) -> str:
@@ -197,9 +235,9 @@ def _list_known(client: "MlflowClient", name: str) -> str:
     except MlflowException as error:
         if error.error_code not in MISSING:
             raise
-        names = ", ".join(found.name for found in client.search_registered_models()) or "none"
+        names = ", ".join(list_models(client)) or "none"
         return f"no registered model has the name {name}. There are: {names}"
-    versions = client.search_model_versions(f"name = '{name}'")
-    numbers = ", ".join(sorted((str(found.version) for found in versions), key=int)) or "none"
+    versions = search_versions(client, name)
+    numbers = ", ".join(sorted((found.number for found in versions), key=int)) or "none"
     aliases = ", ".join(f"{alias} (version {number})" for alias, number in model.aliases.items())
     return f"there is no such version of {name}. Versions: {numbers}. Aliases: {aliases or 'none'}"

@@ -32,7 +32,6 @@ from stages.core.tracking.versions import (
     fetch_model,
     find_version,
     hash_artifact,
-    read_asked,
 )
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config, entered, restored_environment
@@ -110,10 +109,10 @@ def add_version(registered, folder, *, damaged=False):
             parameter.mul_(1.5)
         model.get_output_embeddings().weight.copy_(model.get_output_embeddings().weight.flip(0))
     model.save_pretrained(folder / MODEL)
-    sha256 = hash_artifact(folder, read_asked(one.uri))
+    sha256 = hash_artifact(folder)
     if damaged:
         (folder / MODEL / "extra.json").write_text("{}")
-    tags = {f"{PREFIX}artifact_sha256": sha256}
+    tags = {f"{PREFIX}files_sha256": sha256}
     made = client.create_model_version(NAME, folder.as_uri(), tags=tags)
     return str(made.version)
 

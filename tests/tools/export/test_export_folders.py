@@ -40,7 +40,7 @@ def test_a_merged_export_is_the_registered_model(source, tmp_path):
         "sft",
         ["champion"],
     )
-    assert about["tags"]["artifact_sha256"] == source.version.tags["artifact_sha256"]
+    assert about["tags"]["files_sha256"] == source.version.tags["files_sha256"]
     assert about["files"].keys() == {path.name for path in to.iterdir()} - {"tuneproof.json"}
     assert all(sha256_file(to / name) == found for name, found in about["files"].items())
     card = (to / "README.md").read_text()

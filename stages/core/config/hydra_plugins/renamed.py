@@ -55,6 +55,7 @@ KEYS = {
     "register.gate.champion": "register.gate.require_beating_champion",
     "register.gate.forgotten": "register.gate.max_forgetting",
     "register.gate.minimum": "register.gate.min_primary_metric",
+    "register.gate.accept_unknown_license": "register.gate.accept_unknown_licenses",
     "train.best.rows": "train.best.eval_rows",
     "train.grpo_reward": "train.grpo_rewards.primary",
     "train.kinds": "train.record_types",
