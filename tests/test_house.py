@@ -242,7 +242,7 @@ SERVICE_ROOMS = {
         "loading": {"classifier", "continuous", "models", "settings", "vllm"},
         "following": {"errors", "loading", "metrics"},
         "admission": {"errors", "metrics", "settings"},
-        "slots": {"admission", "loading"},
+        "slots": {"admission", "errors", "loading"},
         "chat": {"engine", "errors", "loading", "metrics", "models", "request_log", "requests"},
         "routes": {
             "chat",

@@ -11,13 +11,13 @@ keys; docs/deploy.md has the routes, and how to run this for others.
 
 import logging
 import sys
-from contextlib import suppress
 from functools import partial
 
 from services.serve.settings import ServeConfig
 from stages.core.config.schema import TrackingConfig, read_params
 from stages.core.config.words import read_words
 from stages.core.entrypoint import set_up_process, tool_main
+from stages.core.environment.processes import TERMINATED, ended_by_sigterm
 from stages.core.errors import UserError
 
 GROUP = "pip install -c constraints.txt --group serve"
@@ -33,7 +33,8 @@ def main() -> None:
     settings = read_words(ServeConfig, "python -m services.serve", __doc__, words)
     set_up_process()
     logging.getLogger("services").setLevel(logging.INFO)
-    serve(settings, config.tracking)
+    with ended_by_sigterm():  # else a child of the server, such as vLLM, would run on
+        serve(settings, config.tracking)
 
 
 def serve(settings: ServeConfig, tracking: TrackingConfig) -> None:
@@ -68,16 +69,20 @@ def serve(settings: ServeConfig, tracking: TrackingConfig) -> None:
     set_up_logs()
     try:
         app = create_app(follower, settings, keys, metrics)
-        with suppress(KeyboardInterrupt):
-            uvicorn.run(
-                app,
-                host=settings.host,
-                port=settings.port,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=settings.drain_seconds,
-            )
+        uvicorn.run(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
+    except KeyboardInterrupt:
+        pass  # uvicorn raises it again after the answers have ended
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
     finally:
         follower.stop()
 

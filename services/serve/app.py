@@ -53,6 +53,7 @@ def create_app(
         if "@" in settings.model:  # a number does not move
             following = asyncio.create_task(follower.follow(settings.poll_seconds))
         yield
+        follower.ended = True  # a version that is being loaded is stopped
         if following:
             following.cancel()
         if log:

@@ -1,6 +1,7 @@
 """Answers to chats, at once or in pieces, in the form of OpenAI's API."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from services.serve.models import ChatModel
 from services.serve.request_log import RequestLog
 from services.serve.requests import ChatRequest
 
+log = logging.getLogger(__name__)
 DONE = b"data: [DONE]\n\n"
 
 
@@ -189,7 +191,11 @@ class Chat:
         for text, reason in zip(self._texts, self._reasons, strict=True):
             if self._log:
                 meta = {"version": self._served.name, "finish_reason": reason}
-                self._log.write(self._request.get_messages(), text, meta)
+                try:
+                    self._log.write(self._request.get_messages(), text, meta)
+                except OSError as error:  # the answer is there, and a full disk must not take it
+                    self._metrics.log_errors.inc()
+                    log.error("log_requests: %s", error.strerror)
 
 
 async def merge(streams: list[AsyncGenerator[Piece, None]]) -> AsyncGenerator[Piece, None]:

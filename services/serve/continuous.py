@@ -7,7 +7,9 @@ are those of `stages.core.models.generation` in float32, whatever shares their b
 import asyncio
 import itertools
 import logging
+import queue
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -176,6 +178,7 @@ class ContinuousEngine:
             if not finished:
                 self._manager.cancel_request(name)
                 self._manager.output_router.result_handlers.pop(name, None)
+            self._drop_unread()
 
     def complete(self, prompt: list[int], max_new_tokens: int) -> list[int]:
         """Answer a prompt greedily, and wait for it. This is for the time before requests come.
@@ -189,6 +192,12 @@ class ContinuousEngine:
             if found is not None and found.error is None:
                 return found.generated_tokens
         raise EngineError("continuous batching failed on the first prompt")
+
+    def _drop_unread(self) -> None:
+        """Drop what the engine wrote for clients that had left, which nobody reads."""
+        with suppress(queue.Empty):
+            while True:
+                self._manager.output_router.output_queue.get_nowait()
 
     def is_alive(self) -> bool:
         """Return whether the thread of the engine runs and has not failed."""

@@ -34,6 +34,13 @@ BOUNDS = {
 }
 
 
+LEFT = 499
+
+
+class ClientLeftError(Exception):
+    """The client has closed the connection."""
+
+
 class ApiError(Exception):
     """A request that is answered with an error."""
 
@@ -88,6 +95,11 @@ def add_handlers(app: FastAPI) -> None:
         return JSONResponse(
             describe(error.status_code, what, None, None), error.status_code, error.headers
         )
+
+    @app.exception_handler(ClientLeftError)
+    async def note(_: Request, __: ClientLeftError) -> JSONResponse:
+        # Nobody reads it. The metrics count this status, which is nginx's, and no failure.
+        return JSONResponse(describe(LEFT, "The client has left.", None, None), LEFT)
 
     @app.exception_handler(Exception)
     async def fail(_: Request, error: Exception) -> JSONResponse:

@@ -15,7 +15,9 @@ from stages.core.errors import UserError, hide_secrets, one_line
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 60.0
-"""How long a version that was not taken is left alone, if the alias does not move."""
+"""How long a version that was not taken is left alone, if the alias does not move. The time doubles
+with each try, because a registry on a server sends all files again."""
+LONGEST = 3_600.0  # seconds between two tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,10 @@ class Refused:
 
     version: str
     reason: str
-    at: float
-    """When, by the monotonic clock."""
+    again: float
+    """When to try again, by the monotonic clock."""
+    seconds: float
+    """How long that is after the last try."""
 
 
 class Follower:
@@ -49,6 +53,8 @@ class Follower:
         self._load = load
         self._metrics = metrics
         self._retired: list[Served] = []
+        self._incoming: Served | None = None
+        self.ended = False
         self._show()
 
     @contextmanager
@@ -65,7 +71,10 @@ class Follower:
         """Look for a new version again and again."""
         while True:
             await asyncio.sleep(seconds)
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:  # such as that of an engine that does not stop
+                log.error("A look at the alias failed: %s", describe_place(error))
 
     async def look(self) -> None:
         """Look once whether the alias has moved or the engine has ended, and stop what is unused."""
@@ -81,28 +90,40 @@ class Follower:
         unused = [each for each in self._retired if not each.in_use]
         self._retired = [each for each in self._retired if each.in_use]
         while unused:
-            await asyncio.to_thread(unused.pop().model.stop)
+            await asyncio.to_thread(unused.pop().stop)
             # A model and its engine refer to each other, and have gigabytes.
             await asyncio.to_thread(gc.collect)
         self._show()
 
     def stop(self) -> None:
-        """Stop all versions that are loaded."""
-        for served in [self.current, *self._retired]:
-            served.model.stop()
+        """Stop all versions that are loaded, and the one that is being loaded as soon as it is."""
+        self.ended = True
+        for served in (self.current, self._incoming, *self._retired):
+            if served:
+                served.stop()
 
     def _wants(self, number: str) -> bool:
         if number == self.current.version.number and self.current.model.is_alive():
             self.refused = None
             return False
-        waits = self.refused and self.refused.version == number
-        return not (waits and self.refused and monotonic() < self.refused.at + RETRY_SECONDS)
+        refused = self.refused
+        return not (refused and refused.version == number and monotonic() < refused.again)
+
+    def _load_next(self) -> Served:
+        """Load the version of the alias. If the server ends meanwhile, nobody takes it."""
+        self._incoming = self._load()
+        if self.ended:
+            self._incoming.stop()
+        return self._incoming
 
     async def _take(self, number: str) -> None:
         try:
-            found = await asyncio.to_thread(self._load)
+            found = await asyncio.to_thread(self._load_next)
         except Exception as error:  # the files of a version may raise anything
-            self.refused = Refused(number, _say(error), monotonic())
+            before = self.refused
+            again = before and before.version == number
+            seconds = min(before.seconds * 2, LONGEST) if before and again else RETRY_SECONDS
+            self.refused = Refused(number, _say(error), monotonic() + seconds, seconds)
             log.error("Version %s is not taken: %s", number, self.refused.reason)
             if not isinstance(error, UserError):
                 log.error("%s", describe_place(error))
@@ -110,6 +131,7 @@ class Follower:
         log.info("Version %s takes over from %s.", found.name, self.current.name)
         self._retired.append(self.current)
         self.current = found
+        self._incoming = None
         self.refused = None
         self._metrics.moves.inc()
 

@@ -26,6 +26,7 @@ from stages.core.tracking.versions import (
     fetch_model,
     find_version,
     read_asked,
+    release_model,
 )
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Served:
     model: ChatModel | Classifier
     sha256: str
     """The hash of its files, see `stages.core.tracking.versions.hash_artifact`."""
+    folder: Path
+    """The folder with its files."""
     in_use: int = 0
     """How many requests it is answering."""
 
@@ -48,6 +51,11 @@ class Served:
     def name(self) -> str:
         """The name that every answer carries, `<name>/<version>`."""
         return f"{self.version.name}/{self.version.number}"
+
+    def stop(self) -> None:
+        """Stop the model, and remove its files if they were downloaded."""
+        self.model.stop()
+        release_model(self.folder)
 
 
 def load(client: "MlflowClient", settings: ServeConfig) -> Served:
@@ -58,20 +66,26 @@ def load(client: "MlflowClient", settings: ServeConfig) -> Served:
     """
     version = find_version(client, settings.model)
     folder = fetch_model(version.uri)
-    check_artifact(version, folder)
-    asked = read_asked(version.uri)
+    try:
+        check_artifact(version, folder)
+        model = _load_model(version, folder, settings)
+    except BaseException:
+        release_model(folder)
+        raise
+    return Served(version, model, version.tags[FILES_SHA256], folder)
+
+
+def _load_model(version: Version, folder: Path, settings: ServeConfig) -> ChatModel | Classifier:
+    asked = read_asked(str(folder))
     method = asked["method"]
     if method not in (*ANSWERING, *CLASSIFYING):
         raise UserError(f"{version.uri}: a model of the method {method} neither answers nor labels")
     chats = method in ANSWERING
     tokenizer = get_tokenizer(ModelFiles(str(folder / TOKENIZER), None, None), chats=chats)
-    model: ChatModel | Classifier
     if chats:
-        model = _load_chat_model(folder, tokenizer, asked, settings)
-    else:
-        weights = _load_weights(folder, settings, MODEL_CLASSES[method])
-        model = Classifier(weights, tokenizer, method, get_limit(asked, settings))
-    return Served(version, model, version.tags[FILES_SHA256])
+        return _load_chat_model(folder, tokenizer, asked, settings)
+    weights = _load_weights(folder, settings, MODEL_CLASSES[method])
+    return Classifier(weights, tokenizer, method, get_limit(asked, settings))
 
 
 def _load_chat_model(

@@ -45,6 +45,7 @@ class ServerMetrics:
             "refused_version", "The version that was not taken, 0 if there is none.", **to
         )
         self.moves = Counter("moves", "How often the alias was followed to another version.", **to)
+        self.log_errors = Counter("log_errors", "Chats that log_requests could not keep.", **to)
         self.registry_errors = Counter("registry_errors", "Failed looks at the registry.", **to)
 
     def render(self) -> bytes:

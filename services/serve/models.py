@@ -40,6 +40,7 @@ class ChatModel:
         # Encoding changes the state of a tokenizer, so it needs a thread and a tokenizer of its own.
         self._encoding = tokenizer
         self._thread = ThreadPoolExecutor(1, "encode")
+        self._longest = max(map(len, tokenizer.get_vocab()))
         self._decoding = deepcopy(tokenizer)
         get_header(self._decoding)  # renders a chat, which is done once
 
@@ -49,17 +50,21 @@ class ChatModel:
         Raises:
             ApiError: The chat template refuses the chat, or it is too long.
         """
+        characters = sum(len(message["content"]) for message in messages)
+        if characters > self.limit * self._longest:  # to encode them would keep others waiting
+            raise self._refuse_length(f"{characters} characters, which are more tokens")
         loop = asyncio.get_running_loop()
         ids = await loop.run_in_executor(self._thread, self._encode, messages)
         if len(ids) >= self.limit:
-            raise ApiError(
-                400,
-                f"This model's limit is {self.limit} tokens, of which an answer needs at least one. "
-                f"Your messages have {len(ids)} tokens. Shorten the messages.",
-                "context_length_exceeded",
-                "messages",
-            )
+            raise self._refuse_length(f"{len(ids)} tokens")
         return ids
+
+    def _refuse_length(self, have: str) -> ApiError:
+        said = (
+            f"This model's limit is {self.limit} tokens, of which an answer needs at least one. "
+            f"Your messages have {have}. Shorten the messages."
+        )
+        return ApiError(400, said, "context_length_exceeded", "messages")
 
     def get_max_new_tokens(self, prompt: list[int], asked: int | None) -> int:
         """Return the limit of an answer, which is by default the evaluated one.

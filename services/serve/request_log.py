@@ -7,6 +7,8 @@ from typing import Any
 from stages.core.data.records import Message, Record
 from stages.core.errors import UserError, hide_secrets
 
+MODE = 0o600
+
 
 class RequestLog:
     """A file of records, one JSON object a line, which only its owner may read."""
@@ -18,13 +20,19 @@ class RequestLog:
             UserError: It cannot be opened.
         """
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, MODE)
+            if path.is_file():  # it may have been there before
+                os.fchmod(self._file, MODE)
         except OSError as error:
             raise UserError(f"log_requests: {path} cannot be written: {error.strerror}") from None
 
     def write(self, messages: list[Message], answer: str, meta: dict[str, Any]) -> None:
-        """Append a chat, without secrets. Its target is what the model wrote, right or wrong."""
-        said = [message | {"content": hide_secrets(message["content"])} for message in messages]
+        """Append a chat, without secrets. Its target is what the model wrote, right or wrong.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        said = [{key: hide_secrets(text) for key, text in each.items()} for each in messages]
         last = {"role": "assistant", "content": hide_secrets(answer)}
         # A single call, so that lines of several processes do not mix.
         os.write(self._file, Record.of([*said, last], meta=meta).dump())

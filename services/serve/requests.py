@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from stages.core.config.base import Section
@@ -77,9 +77,13 @@ def without_nulls(values: Any) -> Any:
 
 
 Text = Annotated[str, AfterValidator(check_text)]
-Texts = Annotated[list[Text], BeforeValidator(as_list), Field(min_length=1, max_length=2048)]
+# Only the first problem is reported, and to write down all of a long list takes seconds and memory.
+Texts = Annotated[
+    list[Text], FailFast(), BeforeValidator(as_list), Field(min_length=1, max_length=2048)
+]
 Stops = Annotated[
     list[Annotated[str, Field(min_length=1), AfterValidator(check_text)]],
+    FailFast(),
     BeforeValidator(as_list),
     Field(max_length=STOPS),
 ]
@@ -113,7 +117,7 @@ class ChatRequest(Section):
     """The body of `/v1/chat/completions`."""
 
     model: Text
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], FailFast(), Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """OpenAI's former name of `max_completion_tokens`."""
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -122,7 +126,7 @@ class ChatRequest(Section):
     """The default is greedy decoding, as the model was evaluated. OpenAI's is 1."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     n: Annotated[int, Field(ge=1, le=CHOICES)] = 1
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Stops = []  # noqa: RUF012  (pydantic copies it)
     stream: bool = False
     stream_options: StreamOptions | None = None

@@ -81,7 +81,7 @@ async def chat(body: ChatRequest, slots: Held, request: Request) -> Response:
     asked = Chat(slots.served, model, body, server.metrics, server.log)
     slots.take(body.n)
     try:
-        await asked.prepare()
+        await until_left(request, asked.prepare())
         pieces = asked.write()
         slots.closing.push_async_callback(pieces.aclose)
         first = await until_left(request, anext(pieces))

@@ -8,13 +8,10 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 
 from services.serve.admission import Admission
+from services.serve.errors import ClientLeftError
 from services.serve.loading import Served
 
 Found = TypeVar("Found")
-
-
-class ClientLeftError(Exception):
-    """The client has closed the connection."""
 
 
 class Slots:

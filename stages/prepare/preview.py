@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from stages.core.config.schema import Config
 from stages.core.data.encoding import get_offsets
 from stages.core.data.marks import split_marked, unmark
+from stages.core.data.pages import get_template
 from stages.core.data.prompts import Segment, split_record
 from stages.core.data.records import Record
-from stages.core.errors import printable
 from stages.core.secret_formats import mask_secrets
 from stages.core.storage.files import atomic_write
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PREVIEW = Path("reports/preview.html")
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE = Path(__file__).parent / "templates/preview.html.j2"
 SHOWN = 20_000  # characters of a segment; training splits longer plain texts into pieces
 MARKS = "⟦", "⟧"  # around trained text in output without colour
 
@@ -92,13 +92,7 @@ class Preview:
 
     def write(self, path: Path, statistics: dict[str, Any]) -> None:
         """Write the HTML page."""
-        from jinja2 import Environment, FileSystemLoader
-
-        environment = Environment(
-            loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True
-        )
-        environment.filters["printable"] = printable
-        page = environment.get_template("preview.html.j2").render(
+        page = get_template(TEMPLATE).render(
             rows=self.rows, statistics=statistics, model=self._config.model, data=self._config.data
         )
         atomic_write(path, page.encode("utf-8", "replace"))

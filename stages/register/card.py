@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core.data.markdown import as_code_block, escape_markdown
+from stages.core.data.markdown import as_code_block
+from stages.core.data.pages import get_template
 from stages.core.models.candidates import Candidate
 from stages.core.models.classifier import TASKS, get_limit
 from stages.core.tracking.runs import PREFIX
@@ -12,28 +13,16 @@ from stages.register.condition import Condition
 from stages.register.gate import describe_purpose
 from stages.register.registry import lineage_tags
 
+TEMPLATE = Path(__file__).parent / "templates/model_card.md.j2"
+
 
 def render_card(
     candidate: Candidate, report: dict[str, Any], conditions: Sequence[Condition]
 ) -> str:
     """Render the Markdown for `reports/model_card.md` and the registered version's description."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     config = candidate.config
     training = candidate.read_training()
-    loader = FileSystemLoader(Path(__file__).parent / "templates")
-    environment = Environment(
-        loader=loader,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        autoescape=False,  # noqa: S701
-    )
-    environment.filters |= {
-        "cell": escape_markdown,
-        "code": as_code_block,
-        "estimate": _say_estimate,
-    }
-    return environment.get_template("model_card.md.j2").render(
+    return get_template(TEMPLATE, code=as_code_block, estimate=_say_estimate).render(
         name=config.register_.name,
         alias=config.register_.alias,
         report=report,

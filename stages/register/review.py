@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from stages.core.data.pages import get_template
 from stages.core.errors import printable
 from stages.core.models.candidates import Candidate
 from stages.register.condition import write_value
 from stages.register.registration import Outcome
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE = Path(__file__).parent / "templates/gate.html.j2"
 
 
 def render_review(candidate: Candidate, report: dict[str, Any], outcome: Outcome) -> str:
@@ -16,17 +17,7 @@ def render_review(candidate: Candidate, report: dict[str, Any], outcome: Outcome
 
     All texts are escaped. Failed conditions come first.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"printable": printable, "number": _write}
-    return environment.get_template("gate.html.j2").render(
+    return get_template(TEMPLATE, number=_write).render(
         settings=candidate.config.register_,
         arm=candidate.name,
         report=report,

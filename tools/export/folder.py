@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import UserError
-from stages.core.storage.files import atomic_write, sha256_file, write_json
+from stages.core.storage.files import atomic_write, read_json, sha256_file, write_json
 from tools.export.options import ExportOptions
 from tools.export.proof import Proof, list_proofs, write_proofs
 from tools.export.source import Source
@@ -32,13 +32,24 @@ def check_folder(folder: Path) -> None:
     Raises:
         UserError: It has something else, which an export would delete.
     """
-    if folder.is_dir() and not (folder / ABOUT).exists() and any(folder.iterdir()):
+    foreign = _list_foreign(folder) if folder.is_dir() else []
+    if foreign:
         raise UserError(
-            f"to={folder}: this folder has other files than an export, which would be deleted. Choose "
-            "a folder that does not exist yet"
+            f"to={folder}: this folder has other files than an export, such as {foreign[0]}, which "
+            "would be deleted. Choose a folder that does not exist yet"
         )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"to={folder}: this is a file. Choose a folder that does not exist yet")
+
+
+def _list_foreign(folder: Path) -> list[str]:
+    """List the files of a folder that no export has written."""
+    try:
+        known = {ABOUT, *read_json(folder / ABOUT)["files"]}
+    except (UserError, LookupError, TypeError):  # no export, or that of another program
+        known = set()
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return sorted(set(files) - known)
 
 
 def describe(

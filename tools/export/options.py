@@ -46,6 +46,7 @@ class ExportOptions(Section):
     def get_folder(self, name: str, number: str) -> Path:
         """Return the folder of the export of a version."""
         if self.to:
-            return Path(self.to).expanduser()
+            folder = Path(self.to).expanduser()
+            return folder.resolve() if folder.is_symlink() else folder
         kind = "-".join(part for part in (self.format, self.quantization) if part)
         return FOLDER / f"{name}-{number}-{kind}"

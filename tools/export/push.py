@@ -2,10 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.core.errors import UserError
 from stages.core.storage.hub import explain
+from tools.export.folder import ABOUT
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+NEW = {".gitattributes", "README.md"}  # what the hub puts into a new repository
 TOKEN = "HF_TOKEN"  # noqa: S105  (the name of a variable)
 
 
@@ -34,7 +40,8 @@ def push(folder: Path, repository: str, private: bool, message: str) -> str:
         message: The message of the commit.
 
     Raises:
-        UserError: The hub cannot be reached, or refuses the upload.
+        UserError: The hub cannot be reached or refuses the upload, or the repository has something
+            else than an export, which would be deleted.
     """
     from huggingface_hub import HfApi
 
@@ -47,6 +54,7 @@ def push(folder: Path, repository: str, private: bool, message: str) -> str:
                 f"push={repository}: this repository is public, so nothing was uploaded. Add "
                 "private=false if everyone may see the model, or choose another repository"
             )
+        _check_files(hub, repository)
         commit = hub.upload_folder(
             repo_id=repository, folder_path=folder, commit_message=message, delete_patterns="*"
         )
@@ -55,3 +63,13 @@ def push(folder: Path, repository: str, private: bool, message: str) -> str:
     except Exception as error:  # of the network, the hub or the library
         raise UserError(f"push={repository}: {explain(error)} The export is in {folder}") from None
     return str(commit.commit_url)
+
+
+def _check_files(hub: "HfApi", repository: str) -> None:
+    """Check that a repository is new or holds an earlier export."""
+    there = set(hub.list_repo_files(repository)) - NEW
+    if there and ABOUT not in there:
+        raise UserError(
+            f"push={repository}: this repository has other files than an export, such as "
+            f"{min(there)}, which would be deleted. Choose another repository"
+        )

@@ -27,6 +27,7 @@ WORKER = "TUNEPROOF_WORKER"
 RUNS = "TUNEPROOF_RUNS"
 # accelerate sets these to `true` in the workers that it starts if they share the weights.
 SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+TERMINATED = 128 + signal.SIGTERM  # the exit status of a process that SIGTERM has ended
 SECOND = 1  # between two looks at whether DVC still runs, or a file is there
 WORKER_COMMAND = "queue-worker"  # of dvc exp; the name of the worker follows
 
@@ -97,7 +98,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
     Otherwise the signal would end this process and leave its server or SLURM job running.
     """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         yield
     finally:

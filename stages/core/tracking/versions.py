@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.schema import TrackingConfig
@@ -30,6 +31,7 @@ ANSWERS = "test_answers.json"
 """The file of a registered model with its answers to the test rows, by the ids of the rows."""
 FILES_SHA256 = "files_sha256"
 """The tag, without the prefix of Tuneproof, with the result of `hash_artifact`."""
+_DOWNLOADED: dict[str, TemporaryDirectory[str]] = {}
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>\d+))")
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """The codes of MLflow's exceptions for a model, a version or an alias that does not exist."""
@@ -131,7 +133,7 @@ def read_asked(uri: str) -> dict[str, Any]:
     """Read what a registered model was asked with when it was evaluated.
 
     Args:
-        uri: The MLflow URI of the version or of the logged model.
+        uri: The MLflow URI of the version or of the logged model, or the folder with its files.
 
     Returns:
         See `stages.register.champion.describe_asking`.
@@ -153,12 +155,26 @@ def read_asked(uri: str) -> dict[str, Any]:
 def fetch_model(uri: str) -> Path:
     """Return the folder with the files of a registered or logged model.
 
-    Those of a server are downloaded. Those of a local store are not copied, so nothing in the folder
-    may be changed.
+    Those of a server are downloaded into a folder that exists until `release_model`, or until this
+    process ends. Those of a local store are not copied, so nothing in the folder may be changed.
     """
     import mlflow
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
-    return Path(mlflow.artifacts.download_artifacts(uri))
+    if isinstance(ModelsArtifactRepository(uri).repo, LocalArtifactRepository):
+        return Path(mlflow.artifacts.download_artifacts(uri))
+    folder = TemporaryDirectory(prefix="tuneproof-model-")
+    mlflow.artifacts.download_artifacts(uri, dst_path=folder.name)
+    _DOWNLOADED[folder.name] = folder
+    return Path(folder.name)
+
+
+def release_model(folder: Path) -> None:
+    """Remove the files of a model that `fetch_model` has downloaded."""
+    downloaded = _DOWNLOADED.pop(str(folder), None)
+    if downloaded:
+        downloaded.cleanup()
 
 
 def hash_artifact(folder: Path) -> str:

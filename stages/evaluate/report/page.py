@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from stages.core.config.schema import Config
-from stages.core.data.markdown import escape_markdown
+from stages.core.data.pages import get_template
 from stages.core.errors import UserError, printable
 from stages.core.storage.cache import cached_folder
 from stages.core.storage.files import atomic_write
 from stages.evaluate.report.intervals import SLICES, Row
 from stages.evaluate.report.plots import fill_template, fold_labels
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 TEMPLATES = Path(__file__).parent / "templates"
 GITHUB_LIMIT = 65_536  # the most characters of a comment
@@ -46,22 +49,18 @@ def render_page(
         if rows
     }
     scripts = [_vega(), (TEMPLATES / "page.js").read_text("utf-8")]
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            config=config,
-            report=report,
-            metrics=config.evaluate.metrics,
-            example=example,
-            examples=examples,
-            confusion=fold_labels(report["confusion"]) if report["confusion"] else None,
-            specs={name: embedded_json(spec) for name, spec in specs.items()},
-            slices_shown=SLICES,
-            scripts=scripts,
-            style=(TEMPLATES / "page.css").read_text("utf-8"),
-            script_hashes=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
-        )
+    return _load("report.html.j2").render(
+        config=config,
+        report=report,
+        metrics=config.evaluate.metrics,
+        example=example,
+        examples=examples,
+        confusion=fold_labels(report["confusion"]) if report["confusion"] else None,
+        specs={name: embedded_json(spec) for name, spec in specs.items()},
+        slices_shown=SLICES,
+        scripts=scripts,
+        style=(TEMPLATES / "page.css").read_text("utf-8"),
+        script_hashes=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
     )
 
 
@@ -70,7 +69,7 @@ def render_markdown(config: Config, report: Mapping[str, Any]) -> str:
 
     The text fits into a comment on a pull request, however many slices there are.
     """
-    template = _environment().get_template("report.md.j2")
+    template = _load("report.md.j2")
     slices = sorted(report["slices"], key=lambda part: (not part["loses"], -part["rows"]))
     shown = MOST
     while True:
@@ -108,24 +107,10 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _load(name: str) -> "Template":
+    return get_template(
+        TEMPLATES / name, interval=_interval, signed=_signed, sentence=_sentence, minus=_minus
     )
-    environment.filters |= {
-        "interval": _interval,
-        "signed": _signed,
-        "cell": escape_markdown,
-        "sentence": _sentence,
-        "minus": _minus,
-    }
-    return environment
 
 
 def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:

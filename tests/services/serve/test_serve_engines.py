@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 import torch
@@ -186,7 +187,7 @@ def make_classifier(folder, kind, **options):
 def serve_classifier(model):
     version = Version(NAME, "1", ("champion",), "m", 0, {})
     metrics = ServerMetrics()
-    found = Served(version, model, "0" * 64)
+    found = Served(version, model, "0" * 64, Path("nowhere"))
     follower = Follower(found, lambda: "1", lambda: found, metrics)
     return served(follower, SETTINGS, [], metrics)
 

@@ -1,11 +1,13 @@
 """When the alias moves, the new version takes over, and no request is lost or mixed."""
 
 import gc
+import tempfile
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from mlflow.store.artifact import local_artifact_repo
 
 from services.serve import following
 from tests.services.serve.conftest import ALIAS, NAME, add_version, move, running, until
@@ -92,6 +94,71 @@ def test_a_version_that_does_not_load_is_not_taken_and_is_tried_again(
         aside.rename(folder)
         until(lambda: version(server) == two)
         assert server.get("/health").json()["refused"] is None
+
+
+def test_a_version_that_loads_after_the_end_is_stopped(own_registry, tmp_path):
+    started = threading.Event()
+    going = threading.Event()
+    two = add_version(own_registry, tmp_path / "two")
+    loaded = []
+    with running(own_registry) as server:
+        honest = server.follower._load
+
+        def load():
+            started.set()
+            going.wait(30)
+            loaded.append(honest())
+            return loaded[0]
+
+        server.follower._load = load
+        move(own_registry, two)
+        until(started.is_set)
+        threading.Timer(0.5, going.set).start()
+    until(lambda: loaded and not loaded[0].model.is_alive())
+
+
+def test_an_error_of_an_engine_that_stops_does_not_end_the_look_out(own_registry, tmp_path):
+    two = add_version(own_registry, tmp_path / "two")
+    with running(own_registry) as server:
+        model = server.follower.current.model
+        honest = model.stop
+
+        def fail():
+            honest()
+            raise OSError("it does not stop")
+
+        model.stop = fail
+        move(own_registry, two)
+        until(lambda: version(server) == two)
+        move(own_registry, "1")
+        until(lambda: version(server) == "1")
+
+
+def test_the_time_to_the_next_try_doubles(own_registry, tmp_path, monkeypatch):
+    monkeypatch.setattr(following, "RETRY_SECONDS", 0.1)
+    two = add_version(own_registry, tmp_path / "two", damaged=True)
+    with running(own_registry) as server:
+        move(own_registry, two)
+        until(lambda: server.follower.refused and server.follower.refused.seconds == 0.4)
+
+
+def test_the_files_of_a_server_are_removed_when_their_version_is_stopped(
+    own_registry, tmp_path, monkeypatch
+):
+    """The store is made to look like one of a server, from which files are downloaded."""
+    damaged = add_version(own_registry, tmp_path / "two", damaged=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(local_artifact_repo, "LocalArtifactRepository", type("Other", (), {}))
+
+    def list_downloads():
+        return list(tmp_path.glob("tuneproof-model-*"))
+
+    with running(own_registry) as server:
+        assert len(list_downloads()) == 1
+        move(own_registry, damaged)
+        until(lambda: server.follower.refused)
+        assert len(list_downloads()) == 1
+    assert not list_downloads()
 
 
 def test_a_registry_that_cannot_be_read_harms_no_request(own_registry):

@@ -1,6 +1,7 @@
 """Too many requests, clients that leave, and the log of what was asked."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,6 +79,61 @@ def test_an_answer_is_cancelled_when_its_client_leaves(registry, monkeypatch, st
         manager = server.follower.current.model.engine._manager
         assert not manager.output_router.result_handlers
         assert not server.follower.current.in_use
+        # Nginx's status of a client that has left is no failure of the server.
+        found = server.get("/metrics").text
+        assert 'status="500"' not in found and ('status="499"' in found or stream)
+
+
+def test_a_client_that_leaves_while_its_text_is_encoded_frees_its_place(registry, monkeypatch):
+    with running(registry) as server:
+        model = server.follower.current.model
+        going = threading.Event()
+        honest = model._encode
+        monkeypatch.setattr(model, "_encode", lambda messages: going.wait(30) and honest(messages))
+        clients = [server.client(timeout=0.3) for _ in range(3)]
+        for client in clients:
+            with pytest.raises(openai.APITimeoutError):
+                client.chat.completions.create(model=ALIAS, messages=USER)
+        until(lambda: count(server, "running") == 0)
+        going.set()
+        assert server.ask(USER)["choices"]
+
+
+def test_a_text_that_is_too_long_for_any_tokens_is_not_encoded(registry, monkeypatch):
+    with running(registry) as server:
+        monkeypatch.setattr(server.follower.current.model, "_encode", None)
+        said = server.ask([{"role": "user", "content": "x" * 900_000}])["error"]
+        assert said["code"] == "context_length_exceeded" and "900000 characters" in said["message"]
+
+
+def test_what_comes_for_clients_that_left_is_dropped(registry):
+    with running(registry) as server:
+        for _ in range(5):
+            stream = server.client().chat.completions.create(**LONG, stream=True)
+            assert next(iter(stream)).choices
+            stream.close()
+        until(lambda: count(server, "running") == 0)
+        server.ask(USER)
+        engine = server.follower.current.model.engine
+        assert engine._manager.output_router.output_queue.empty()
+
+
+def test_a_long_list_of_wrong_values_is_refused_at_the_first(registry):
+    with running(registry) as server:
+        for body in ({"messages": [1] * 200_000}, {"messages": USER, "stop": [1] * 200_000}):
+            started = time.monotonic()
+            said = server.post("/v1/chat/completions", {"model": ALIAS, **body})
+            assert said.status_code == 400 and said.json()["error"]["code"] == "invalid_type"
+            assert time.monotonic() - started < 2  # it took 3 to 6 seconds
+        said = server.ask(USER, seed=2**63)["error"]
+        assert said["param"] == "seed"
+
+
+def test_a_full_disk_takes_no_answer(registry, caplog):
+    with running(registry, log_requests="/dev/full") as server:
+        assert server.ask(USER)["choices"]
+        assert count(server, "log_errors_total") == 1
+    assert "log_requests: No space left on device" in caplog.text
 
 
 def test_a_stream_that_is_closed_midway_is_cancelled(registry):
@@ -106,9 +162,12 @@ def test_an_engine_that_fails_says_so_and_is_loaded_anew(registry, monkeypatch):
 
 def test_chats_are_logged_as_records_without_secrets_if_asked_for(registry, tmp_path):
     log = tmp_path / "chats.jsonl"
-    secret = "my key is AKIA" + "IOSFODNN7EXAMPLQ, say 1"
+    log.write_text("")
+    log.chmod(0o644)  # made by somebody else
+    key = "AKIA" + "IOSFODNN7EXAMPLQ"
+    secret = f"my key is {key}, say 1"
     with running(registry, log_requests=str(log)) as server:
-        found = server.ask([{"role": "user", "content": secret}])
+        found = server.ask([{"role": "user", "content": secret, "name": key}])
         server.post(
             "/v1/chat/completions", {"model": ALIAS, "messages": USER, "stream": True}
         ).read()
@@ -117,7 +176,7 @@ def test_chats_are_logged_as_records_without_secrets_if_asked_for(registry, tmp_
     assert records[0].target == found["choices"][0]["message"]["content"]
     assert records[0] == Record.of(records[0].messages, meta=records[0].meta)
     assert records[0].meta == {"version": found["model"], "finish_reason": "length"}
-    assert log.stat().st_mode & 0o777 == 0o600
+    assert log.stat().st_mode & 0o777 == 0o600 and key not in log.read_text()
 
 
 def test_prepare_reads_the_log_of_chats(workspace):

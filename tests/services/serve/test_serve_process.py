@@ -2,17 +2,33 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 
 import openai
+import psutil
 import pytest
 
 from tests.conftest import ROOT
 from tests.services.serve.conftest import ALIAS, until
 
+VLLM = """#!PYTHON
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if "MOMENT" == "ready" else 503)
+        self.end_headers()
+server = HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler)
+file = Path(os.environ["DVC_ROOT"], "pid")
+file.with_suffix(".new").write_text(str(os.getpid()))
+file.with_suffix(".new").rename(file)
+server.serve_forever()
+"""
 KEY = "sk-a-key-of-the-test"
 USER = [{"role": "user", "content": "a very private text"}]
 
@@ -54,11 +70,32 @@ def test_sigterm_lets_answers_end_and_the_log_has_neither_texts_nor_keys(registr
         server.send_signal(signal.SIGTERM)
         reasons = [chunk.choices[0].finish_reason for chunk in chunks]
         assert reasons[-1] in ("stop", "length")
-        assert server.wait(20) in (0, -signal.SIGTERM)
+        assert server.wait(20) == 0
         with pytest.raises(openai.APIConnectionError):
             client.models.list()
     text = log.read_text()
     assert "private" not in text and KEY not in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("moment", ["ready", "starting"])
+def test_sigterm_ends_vllm_too(registry, tmp_path, moment):
+    """A small program stands for vLLM."""
+    program = tmp_path / ".venv-vllm/bin/vllm"
+    program.parent.mkdir(parents=True)
+    program.write_text(VLLM.replace("PYTHON", sys.executable).replace("MOMENT", moment))
+    program.chmod(0o755)
+    shutil.copytree(ROOT / "conf/engine", tmp_path / "conf/engine")
+    log = tmp_path / "log"
+    server = start(registry, log, "engine=vllm", "drain_seconds=3", DVC_ROOT=str(tmp_path))
+    try:
+        seen = "Uvicorn running on" if moment == "ready" else ""
+        until(lambda: (tmp_path / "pid").exists() and seen in log.read_text(), 60)
+        child = psutil.Process(int((tmp_path / "pid").read_text()))
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == (0 if moment == "ready" else 128 + signal.SIGTERM)
+        until(lambda: not child.is_running(), 20)
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Hub:
     """Keeps what was sent to it. `fault` is a status with which it answers everything."""
 
-    def __init__(self, public=False, fault=None):
+    def __init__(self, public=False, fault=None, there=("old.bin", "tuneproof.json")):
         self.public = public
         self.fault = fault
+        self.there = there
         self.asked = []
         self.files = {}
         self.deleted = []
@@ -32,9 +33,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         hub = self._note(b"")
         if self.path.startswith("/api/models/"):
-            sibling = {"rfilename": "old.bin"}
-            facts = {"id": "me/model", "private": not hub.public, "siblings": [sibling]}
-            tree = [{"type": "file", "path": "old.bin", "size": 1, "oid": "0" * 40}]
+            siblings = [{"rfilename": name} for name in hub.there]
+            facts = {"id": "me/model", "private": not hub.public, "siblings": siblings}
+            file = {"type": "file", "size": 1, "oid": "0" * 40}
+            tree = [{**file, "path": name} for name in hub.there]
             self._send(200, tree if "/tree/" in self.path else {**facts, "sha": "0" * 40})
         else:
             self._send(404, {"error": "no such page"})

@@ -96,6 +96,20 @@ def test_other_folders_and_files_are_not_replaced(source, tmp_path):
     with pytest.raises(UserError, match="this is a file"):
         export(source, options("merged"), tmp_path / "photo.jpg")
     assert (tmp_path / "photo.jpg").read_text() == "mine"
+    (tmp_path / "tuneproof.json").write_text("{}")  # of another program
+    with pytest.raises(UserError, match=r"such as photo\.jpg"):
+        export(source, options("merged"), tmp_path)
+
+
+def test_a_file_that_was_put_into_an_export_is_not_deleted(source, tmp_path):
+    to = tmp_path / "out"
+    export(source, options("merged"), to)
+    export(source, options("merged"), to)  # nothing of another
+    (to / "notes").mkdir()
+    (to / "notes/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"such as notes/mine\.txt"):
+        export(source, options("merged"), to)
+    assert (to / "notes/mine.txt").read_text() == "mine"
 
 
 def test_an_adapter_with_its_base_model_is_the_registered_model(source, tmp_path):

@@ -65,6 +65,16 @@ def test_a_public_repository_needs_a_word(hub, push):
     assert server.files
 
 
+def test_a_repository_that_is_no_export_is_left_alone(hub, push):
+    server = hub(there=(".gitattributes", "README.md", "my_thesis.pdf", "weights.bin"))
+    with pytest.raises(SystemExit, match=r"other files than an export, such as my_thesis\.pdf"):
+        push()
+    assert not server.files and not server.deleted
+    server.there = (".gitattributes", "README.md")  # a new one
+    push()
+    assert server.files
+
+
 @pytest.mark.parametrize(("status", "said"), [(401, "HF_TOKEN"), (403, "HF_TOKEN"), (409, "409")])
 def test_a_refusal_is_one_sentence_and_keeps_the_export(hub, push, tmp_path, status, said):
     hub(fault=status)
