@@ -32,9 +32,7 @@ BOUNDS = {
     "greater_than_equal": "below_min_value",
     "greater_than": "below_min_value",
 }
-
-
-LEFT = 499
+LEFT = 499  # nginx's status of a request whose client has left
 
 
 class ClientLeftError(Exception):
@@ -98,7 +96,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ClientLeftError)
     async def note(_: Request, __: ClientLeftError) -> JSONResponse:
-        # Nobody reads it. The metrics count this status, which is nginx's, and no failure.
+        # Nobody reads it, but the metrics count its status, and no failure of the server.
         return JSONResponse(describe(LEFT, "The client has left.", None, None), LEFT)
 
     @app.exception_handler(Exception)
