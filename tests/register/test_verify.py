@@ -204,6 +204,12 @@ def test_what_a_tag_names_and_is_gone_has_drifted(verify):
     assert outcomes["chat template"].status is Status.DRIFTED
 
 
+def test_code_is_compared_at_the_commit_if_only_data_has_changed(verify):
+    (verify.folder / "origin/changes.diff").write_text("diff --git a/data/x.dvc b/data/x.dvc\n")
+    found = verify()[CODE]
+    assert found.status is Status.UNKNOWN and "git has no stages/" in found.sentence
+
+
 def test_changes_that_were_not_recorded_are_unknown(verify):
     (verify.folder / "origin/changes.diff").unlink()
     found = verify()["changes since the commit"]

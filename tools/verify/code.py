@@ -56,15 +56,13 @@ def check_changes(recorded: Recorded) -> Outcome:
         return unknown(f"{CHANGES} has them, but the commit is not here")
     if applied is None:
         return drifted(f"{CHANGES} does not apply to the commit")
-    lines = patch.read_text(errors="replace").splitlines()
-    files = [line.rsplit(" b/", 1)[-1] for line in lines if line.startswith("diff --git ")]
-    return holds(f"{CHANGES} has them and applies: {join(files)}")
+    return holds(f"{CHANGES} has them and applies: {join(_list_changed(patch))}")
 
 
 def check_code(recorded: Recorded) -> Outcome:
     """Compute the hashes of the code that scored the answers, at the recorded commit."""
     commit = recorded.commit
-    if (recorded.origin / CHANGES).exists():
+    if any(file.startswith("stages/") for file in _list_changed(recorded.origin / CHANGES)):
         return unknown(f"it was not committed; apply {CHANGES} to {commit[:12]} to compare it")
     expected = recorded.get_measured("stages/")
     texts = {path: run_git("show", f"{commit}:{path}") for path in expected}
@@ -75,6 +73,12 @@ def check_code(recorded: Recorded) -> Outcome:
     if differ:
         return drifted(f"another {join(differ)} at {commit[:12]}")
     return holds(f"{len(expected)} files are those of {commit[:12]}")
+
+
+def _list_changed(patch: Path) -> list[str]:
+    """List the files that a patch changes, if there is one."""
+    lines = patch.read_text(errors="replace").splitlines() if patch.exists() else []
+    return [line.rsplit(" b/", 1)[-1] for line in lines if line.startswith("diff --git ")]
 
 
 def check_packages(recorded: Recorded) -> Outcome:
