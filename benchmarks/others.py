@@ -68,7 +68,7 @@ def make_environment(product: str) -> str:
 
     def fill(folder: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "-r", wanted]
+        install = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "-r", str(wanted)]
         subprocess.run(install, check=True, stdout=sys.stderr)
 
     if os.environ.get(ENVIRONMENT):

@@ -19,13 +19,13 @@ from benchmarks.serve_load import Load, Process, ask_all_the_time, ask_once
 from stages.core.storage.files import read_json, read_jsonl
 from stages.core.tracking.runs import PREFIX
 from stages.core.tracking.versions import (
+    ANSWERS,
+    FILES_SHA256,
     MODEL,
     fetch_model,
     find_version,
     hash_artifact,
-    read_asked,
 )
-from stages.register.champion import ANSWERS
 
 CLIENTS = 16
 PAUSE = 3.0  # seconds of load before a kill
@@ -159,7 +159,6 @@ class Bench:
         import torch
         from transformers import AutoModelForCausalLM
 
-        asked = read_asked(self.version.uri)
         copy = self.folder / "other"
         shutil.copytree(fetch_model(self.version.uri), copy)
         model = AutoModelForCausalLM.from_pretrained(copy / MODEL)
@@ -170,6 +169,6 @@ class Bench:
         settings = copy / "MLmodel"
         settings.write_text(settings.read_text().replace(saved, str(model.dtype)))
         (copy / ANSWERS).write_text("{}")
-        tags = {f"{PREFIX}artifact_sha256": hash_artifact(copy, asked)}
+        tags = {f"{PREFIX}{FILES_SHA256}": hash_artifact(copy)}
         made = self.client.create_model_version(self.name, copy.as_uri(), tags=tags)
         return str(made.version)

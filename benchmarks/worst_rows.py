@@ -56,7 +56,7 @@ from stages.prepare.similarity.duplicates import DuplicateFilter
 from stages.prepare.similarity.near_duplicates import NearDuplicates
 from stages.prepare.sources.json_values import PARTS, find_unusable
 from stages.prepare.sources.readers import READERS
-from stages.prepare.sources.rows import Row
+from stages.prepare.sources.rows import Header, Row
 from stages.prepare.split import Splitter
 from stages.prepare.splits import ORDER, SplitFiles
 from stages.prepare.tokens import TokenCheck
@@ -85,7 +85,7 @@ def compose_config(*options: str) -> Config:
         return parse(compose("config", overrides=[*OPTIONS, *options]))
 
 
-def read(extension: str, content: bytes) -> list[Row | Finding]:
+def read(extension: str, content: bytes) -> list[Row | Finding | Header]:
     """Read the rows of a file."""
     return list(READERS[extension](io.BytesIO(content), f"rows{extension}"))
 
