@@ -43,7 +43,7 @@ def check_changes(recorded: Recorded) -> Outcome:
     """Apply the recorded changes of the code to the commit, in an index of its own."""
     patch = recorded.origin / CHANGES
     if not patch.exists():
-        if recorded.version.tags.get("git_dirty") == "true":
+        if _was_dirty(recorded):
             return unknown(
                 "files were changed and not recorded: they are no code, or hold a secret"
             )
@@ -70,9 +70,16 @@ def check_code(recorded: Recorded) -> Outcome:
     if missing:
         return unknown(f"git has no {join(missing)} at {commit[:12]}")
     differ = [path for path, text in texts.items() if digest_text(text or "") != expected[path]]
+    if differ and _was_dirty(recorded) and not (recorded.origin / CHANGES).exists():
+        return unknown(f"{join(differ)} had changes that were not recorded")
     if differ:
         return drifted(f"another {join(differ)} at {commit[:12]}")
     return holds(f"{len(expected)} files are those of {commit[:12]}")
+
+
+def _was_dirty(recorded: Recorded) -> bool:
+    """Return whether the version was judged with files that were not committed."""
+    return recorded.version.tags.get("git_dirty") == "true"
 
 
 def _list_changed(patch: Path) -> list[str]:
