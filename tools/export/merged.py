@@ -9,7 +9,7 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.models.base_models import list_ids
 from stages.core.storage.files import read_json, sha256_file, write_json
-from stages.core.tracking.versions import MODEL, TOKENIZER
+from stages.core.tracking.versions import FILES_SHA256, MODEL, TOKENIZER
 from tools.export.proof import Proof
 from tools.export.source import Source
 from tools.export.tensors import compare_exactly
@@ -30,7 +30,7 @@ def export_merged(source: Source, folder: Path) -> list[Proof]:
         UserError: What is loaded is not what was registered.
     """
     copied = copy_model(source, folder)
-    proofs = [check_files(folder, copied, "files_sha256")]
+    proofs = [check_files(folder, copied, FILES_SHA256)]
     loaded = source.load_model(folder)
     count = compare_exactly(
         source.load_model().state_dict(), loaded.state_dict(), "the merged model"
