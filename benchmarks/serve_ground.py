@@ -18,14 +18,14 @@ import mlflow
 from benchmarks.serve_load import Load, Process, ask_all_the_time, ask_once
 from stages.core.storage.files import read_json, read_jsonl
 from stages.core.tracking.runs import PREFIX
-from stages.core.tracking.versions import (
+from stages.core.tracking.version_files import (
     ANSWERS,
     FILES_SHA256,
     MODEL,
     fetch_model,
-    find_version,
     hash_artifact,
 )
+from stages.core.tracking.versions import find_version
 
 CLIENTS = 16
 PAUSE = 3.0  # seconds of load before a kill

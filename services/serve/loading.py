@@ -17,17 +17,15 @@ from stages.core.models.classifier import MODEL_CLASSES
 from stages.core.models.generation import end_tokens
 from stages.core.models.loading import get_device, get_saved_dtype, get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
-from stages.core.tracking.versions import (
+from stages.core.tracking.version_files import (
     FILES_SHA256,
     MODEL,
     TOKENIZER,
-    Version,
     check_artifact,
     fetch_model,
-    find_version,
-    read_asked,
     release_model,
 )
+from stages.core.tracking.versions import Version, find_version, read_asked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +39,7 @@ class Served:
     version: Version
     model: ChatModel | Classifier
     sha256: str
-    """The hash of its files, see `stages.core.tracking.versions.hash_artifact`."""
+    """The hash of its files, see `stages.core.tracking.version_files.hash_artifact`."""
     folder: Path
     """The folder with its files."""
     in_use: int = 0

@@ -23,7 +23,8 @@ from stages.core.models.loading import get_device
 from stages.core.models.measured import hash_served
 from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
-from stages.core.tracking.versions import ANSWERS, Version, read_asked
+from stages.core.tracking.version_files import ANSWERS
+from stages.core.tracking.versions import Version, read_asked
 from stages.register.condition import Condition
 
 OVERRIDE = "To replace it anyway, because the new model is cheaper or newer, set " + (

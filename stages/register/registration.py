@@ -8,7 +8,8 @@ from typing import Any
 from stages.core.models.candidates import Candidate
 from stages.core.models.measured import hash_served
 from stages.core.tracking.tracker import Tracker
-from stages.core.tracking.versions import FILES_SHA256, Version
+from stages.core.tracking.version_files import FILES_SHA256
+from stages.core.tracking.versions import Version
 from stages.register.card import render_card
 from stages.register.champion import check_champion
 from stages.register.condition import Condition
@@ -82,7 +83,9 @@ class _Registration:
         """Make the model the champion. The result is None if the champion has changed."""
         name = self._candidate.config.register_.name
         served = hash_served(self._candidate, self._report["lineage"]["measured_sha256"])
-        if champion and champion.tags.get("served_sha256") == served and _has_hash(champion):
+        tags = champion.tags if champion else {}
+        # A version that an earlier Tuneproof registered has no hash to check its files by.
+        if champion and tags.get("served_sha256") == served and FILES_SHA256 in tags:
             known = f"this model is already registered as {name} version {champion.number}"
             return Outcome(champion.number, known, checked)
         if self._round_trip is None:
@@ -125,11 +128,6 @@ class _Registration:
             self._round_trip = self._tracker.safely(
                 lambda: check_round_trip(info.model_uri, model, tokenizer, probes)
             )
-
-
-def _has_hash(version: Version) -> bool:
-    """Return whether a version can be checked, which those of earlier Tuneproof versions cannot."""
-    return FILES_SHA256 in version.tags
 
 
 def _say_away(tracker: Tracker, conditions: Sequence[Condition]) -> Outcome:

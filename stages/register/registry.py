@@ -17,17 +17,14 @@ from stages.core.models.measured import hash_served
 from stages.core.storage.files import sha256_file, write_json
 from stages.core.tracking.runs import PREFIX, data_set, flatten
 from stages.core.tracking.tracker import Tracker
-from stages.core.tracking.versions import (
+from stages.core.tracking.version_files import (
     ADAPTER,
     ANSWERS,
     FILES_SHA256,
-    MISSING,
-    Version,
-    as_version,
     fetch_model,
     hash_artifact,
-    search_versions,
 )
+from stages.core.tracking.versions import MISSING, Version, as_version, search_versions
 from stages.register.champion import describe_asking
 from stages.register.gate import describe_purpose
 from stages.register.origin import ORIGIN, hash_origin, write_origin

@@ -15,7 +15,8 @@ from stages.core.config.schema import parse
 from stages.core.data.records import read_records
 from stages.core.environment.repository import git_commit
 from stages.core.storage.files import write_json
-from stages.core.tracking.versions import connect, fetch_model, find_version
+from stages.core.tracking.version_files import fetch_model
+from stages.core.tracking.versions import connect, find_version
 from stages.register import origin
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config

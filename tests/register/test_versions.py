@@ -7,14 +7,8 @@ import pytest
 
 from stages.core.config.schema import parse
 from stages.core.errors import UserError
-from stages.core.tracking.versions import (
-    check_artifact,
-    connect,
-    fetch_model,
-    find_version,
-    hash_artifact,
-    read_asked,
-)
+from stages.core.tracking.version_files import check_artifact, fetch_model, hash_artifact
+from stages.core.tracking.versions import connect, find_version, read_asked
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config
 from tests.register.conftest import OPEN

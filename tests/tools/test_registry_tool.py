@@ -10,7 +10,8 @@ from stages.core.config.schema import read_params
 from stages.core.data.records import PREPARED
 from stages.core.errors import UserError
 from stages.core.storage.files import write_json, write_jsonl
-from stages.core.tracking.versions import ANSWERS, connect, hash_artifact
+from stages.core.tracking.version_files import ANSWERS, hash_artifact
+from stages.core.tracking.versions import connect
 from stages.register.condition import Condition, get_gate_tags
 from stages.register.history import Move, find_previous, move_alias, read_history
 from stages.register.promotion import UNFINISHED

@@ -9,7 +9,7 @@ from stages.core.models.base_models import ModelFiles
 from stages.core.models.candidates import tuned_candidates
 from stages.core.models.encoders import get_encoder
 from stages.core.models.loading import TUNED, get_tuned_model, weights_sha256
-from stages.core.tracking.versions import ADAPTER, TOKENIZER
+from stages.core.tracking.version_files import ADAPTER, TOKENIZER
 from tools.export.merged import check_files, check_tokenizer
 from tools.export.proof import Proof
 from tools.export.source import Source

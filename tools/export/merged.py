@@ -9,7 +9,7 @@ from stages.core.data.records import Record
 from stages.core.errors import UserError
 from stages.core.models.base_models import list_ids
 from stages.core.storage.files import read_json, sha256_file, write_json
-from stages.core.tracking.versions import FILES_SHA256, MODEL, TOKENIZER
+from stages.core.tracking.version_files import FILES_SHA256, MODEL, TOKENIZER
 from tools.export.proof import Proof
 from tools.export.source import Source
 from tools.export.tensors import compare_exactly

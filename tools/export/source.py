@@ -17,16 +17,8 @@ from stages.core.models.classifier import MODEL_CLASSES, read_texts
 from stages.core.models.loading import get_saved_dtype, get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
 from stages.core.storage.files import read_jsonl
-from stages.core.tracking.versions import (
-    MODEL,
-    TOKENIZER,
-    Version,
-    check_artifact,
-    connect,
-    fetch_model,
-    find_version,
-    read_asked,
-)
+from stages.core.tracking.version_files import MODEL, TOKENIZER, check_artifact, fetch_model
+from stages.core.tracking.versions import Version, connect, find_version, read_asked
 from stages.register.origin import CONFIG
 from stages.register.promotion import CARD
 from tools.verify.recorded import Recorded

@@ -7,7 +7,8 @@ from stages.core.environment.lineage import data_sha256
 from stages.core.environment.repository import repository_root
 from stages.core.statistics.bounds import correct_for_looks
 from stages.core.tracking.runs import PREFIX
-from stages.core.tracking.versions import Version, check_artifact, fetch_model
+from stages.core.tracking.version_files import check_artifact, fetch_model
+from stages.core.tracking.versions import Version
 from stages.register.champion import compare, get_answers
 from stages.register.condition import GATE, Condition, list_failed
 

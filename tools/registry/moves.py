@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from stages.core.config.schema import Config
 from stages.core.errors import UserError
-from stages.core.tracking.versions import Version, check_artifact, fetch_model, find_version
+from stages.core.tracking.version_files import check_artifact, fetch_model
+from stages.core.tracking.versions import Version, find_version
 from stages.register.condition import Condition
 from stages.register.history import ROLLBACK, find_previous, move_alias, read_history
 from stages.register.lock import lock_model

@@ -36,7 +36,8 @@ def main() -> None:
     )
     parser.add_argument("--rerun", action="store_true", help="train the model again and compare")
     arguments = parser.parse_args()
-    from stages.core.tracking.versions import connect, fetch_model, find_version
+    from stages.core.tracking.version_files import fetch_model
+    from stages.core.tracking.versions import connect, find_version
     from tools.verify.checks import check_all
     from tools.verify.recorded import Recorded
 

@@ -6,7 +6,7 @@ from stages.core.data.verdict import MEASURED
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.encoders import get_encoder
 from stages.core.storage.files import read_json, sha256_file, sha256_json
-from stages.core.tracking.versions import ANSWERS, FILES_SHA256, TOKENIZER, hash_artifact
+from stages.core.tracking.version_files import ANSWERS, FILES_SHA256, TOKENIZER, hash_artifact
 from stages.register.champion import describe_asking
 from stages.register.origin import hash_origin
 from tools.verify.outcome import Outcome, compare, drifted, holds, unknown

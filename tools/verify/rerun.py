@@ -14,7 +14,7 @@ from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.core.models.loading import weights_sha256
 from stages.core.storage.files import read_json, read_jsonl, sha256_json
-from stages.core.tracking.versions import ANSWERS
+from stages.core.tracking.version_files import ANSWERS
 from stages.register.origin import CHANGES, list_packages
 from tools.reruns import rerun, restore_looks, unpack
 from tools.verify.code import compare_packages

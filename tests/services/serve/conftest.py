@@ -26,13 +26,8 @@ from stages.core.config.schema import parse
 from stages.core.data.predictions import read_predictions
 from stages.core.data.records import read_records
 from stages.core.tracking.runs import PREFIX
-from stages.core.tracking.versions import (
-    MODEL,
-    connect,
-    fetch_model,
-    find_version,
-    hash_artifact,
-)
+from stages.core.tracking.version_files import MODEL, fetch_model, hash_artifact
+from stages.core.tracking.versions import connect, find_version
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config, entered, restored_environment
 from tests.register.conftest import OPEN, stages_up_to_register  # noqa: F401  (a fixture)

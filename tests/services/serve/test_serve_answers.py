@@ -12,7 +12,7 @@ from stages.core.models.base_models import ModelFiles
 from stages.core.models.generation import generate
 from stages.core.models.loading import get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
-from stages.core.tracking.versions import MODEL, TOKENIZER
+from stages.core.tracking.version_files import MODEL, TOKENIZER
 from tests.services.serve.conftest import ALIAS, NAME, add_version, move, running
 
 HELLO = [{"role": "user", "content": "Say very 31."}]

@@ -34,7 +34,8 @@ from stages.core.models.base_models import ModelFiles
 from stages.core.models.encoders import _make_random
 from stages.core.models.generation import generate
 from stages.core.models.loading import get_tokenizer
-from stages.core.tracking.versions import TOKENIZER, Version, fetch_model, find_version
+from stages.core.tracking.version_files import TOKENIZER, fetch_model
+from stages.core.tracking.versions import Version, find_version
 from tests.services.serve.conftest import ALIAS, NAME, served
 
 SETTINGS = ServeConfig(model=ALIAS, max_running=4, cache_tokens=512)

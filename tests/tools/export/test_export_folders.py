@@ -16,7 +16,7 @@ from stages.core.errors import UserError
 from stages.core.models import adapters
 from stages.core.models.base_models import get_base_model
 from stages.core.storage.files import sha256_file
-from stages.core.tracking.versions import ADAPTER, MODEL
+from stages.core.tracking.version_files import ADAPTER, MODEL
 from tests.tools.export.conftest import copy_artifacts, options, proved
 from tools.export import merged
 from tools.export.__main__ import export, main
