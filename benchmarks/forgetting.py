@@ -9,6 +9,9 @@ each seed. Every model answers the test rows and the general suite. A seed of a 
 result in `benchmarks/results/forgetting` does not run again, so a killed benchmark continues where it
 was.
 
+`against none` and `of the gain` compare with the models of `none` that have the same seeds. The gain is
+that of `none` over the best prompted arm.
+
 The column `targets elsewhere` is the share of prompts of other data sets that a model answers with a
 target of its task (`benchmarks/other_prompts.py`).
 
@@ -35,6 +38,8 @@ from stages.core.storage.files import read_json
 RESULTS = Path("benchmarks/results/forgetting").resolve()
 BASE = "base.json"
 CONFIDENCE = 0.95
+Results = dict[int, dict[str, Any]]
+"""What was measured with each seed."""
 DATA = ("question-types", "food")
 LOSS = "train.replay.loss_fraction=0.6"
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -109,50 +114,74 @@ def print_table(data: str) -> None:
     if not found["none"]:
         return
     base = read_json(RESULTS / data / BASE)
-    gain = estimate(found["none"], "quality").value - base["prompt"]
-    show([summarize(name, seeds, base, gain) for name, seeds in found.items() if seeds])
+    show([summarize(name, seeds, found["none"], base) for name, seeds in found.items() if seeds])
     before = np.mean(base["before"]["suite"])
     off = np.mean(base["switched_off"]["suite"])
     # The report of a benchmark is its output.
     print(f"{data}: suite {before:.3f} before, {off:.3f} with the adapter switched off")  # noqa: T201
 
 
-def read_results(data: str, variant: str) -> list[dict[str, Any]]:
-    """Read the results of all seeds of a variant."""
+def read_results(data: str, variant: str) -> Results:
+    """Read the results of a variant by their seeds."""
     files = sorted((RESULTS / data).glob(get_file(data, variant, "*").name))
-    return [read_json(file) for file in files]
+    return {int(file.suffixes[-2].removeprefix(".")): read_json(file) for file in files}
 
 
-def summarize(
-    name: str, seeds: Sequence[dict[str, Any]], base: dict[str, Any], gain: float
-) -> dict[str, str]:
+def summarize(name: str, found: Results, plain: Results, base: dict[str, Any]) -> dict[str, str]:
     """Return one line of the table.
 
     Args:
         name: The variant.
-        seeds: The result of each seed.
+        found: Its results by their seeds.
+        plain: The results of `none` by their seeds.
         base: The results before training.
-        gain: What `none` gains over the best prompted arm.
     """
+    seeds = list(found.values())
     suite = estimate(seeds, "suite")
     before = _as_scores(base["before"]["suite"])
     lost = compare([_as_scores(seed["suite"]) for seed in seeds], before).interval(CONFIDENCE)
-    quality = estimate(seeds, "quality")
     nats = np.mean([seed["nats"] for seed in seeds])
     # It is empty if the chat template adds no system message of its own.
     without_system = [right for seed in seeds for right in seed["without_system"]]
     return {
         "variant": name,
         "seeds": str(len(seeds)),
-        "quality": f"{quality.value:.3f} ({quality.ci_low:.3f} to {quality.ci_high:.3f})",
-        "of the gain": f"{(quality.value - base['prompt']) / gain:.0%}" if gain > 0 else "no gain",
+        "quality": _show(estimate(seeds, "quality"), ""),
+        **compare_quality(found, plain, base["prompt"]),
         "suite": f"{suite.value:.3f}",
-        "change": f"{lost.value:+.3f} ({lost.ci_low:+.3f} to {lost.ci_high:+.3f})",
+        "change": _show(lost, "+"),
         "without system": f"{np.mean(without_system):.3f}" if without_system else "the same",
         "targets elsewhere": f"{np.mean([seed['targets_elsewhere'] for seed in seeds]):.0%}",
         "perplexity": f"times {np.exp(nats - base['before']['nats']):.2f}",
         "training": f"{np.mean([seed['seconds'] for seed in seeds]):.0f} s",
     }
+
+
+def compare_quality(found: Results, plain: Results, prompt: float) -> dict[str, str]:
+    """Compare the quality of a variant with that of `none` with the same seeds.
+
+    Seeds differ by more than variants, so a mean over other seeds would be no measure. The interval
+    takes the seeds of both as independent, and so it is rather too wide.
+
+    Args:
+        found: The results of the variant by their seeds.
+        plain: The results of `none` by their seeds.
+        prompt: The quality of the best prompted arm.
+    """
+    if found is plain:
+        return {"against none": "", "of the gain": ""}
+    if not found.keys() <= plain.keys():
+        return {"against none": "unknown", "of the gain": "unknown"}
+    ours = [_as_scores(seed["quality"]) for seed in found.values()]
+    theirs = [_as_scores(plain[seed]["quality"]) for seed in found]
+    change = compare(ours, theirs).interval(CONFIDENCE)
+    gain = float(np.mean([scores.value for scores in theirs])) - prompt
+    kept = f"{(gain + change.value) / gain:.0%}" if gain > 0 else "no gain"
+    return {"against none": _show(change, "+"), "of the gain": kept}
+
+
+def _show(found: Estimate, sign: str) -> str:
+    return f"{found.value:{sign}.3f} ({found.ci_low:{sign}.3f} to {found.ci_high:{sign}.3f})"
 
 
 def estimate(seeds: Sequence[dict[str, Any]], key: str) -> Estimate:

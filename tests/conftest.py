@@ -150,10 +150,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give each workspace a copy of one empty MLflow database, which takes a second to make."""
-    plain = tracking.tracking_uri
+@pytest.fixture(scope="session")
+def make_tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Return a function that makes an empty MLflow database once, which takes a second."""
 
     @functools.cache
     def make_tables() -> Path:
@@ -162,6 +161,20 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         database = tmp_path_factory.mktemp("tables") / "mlflow.db"
         MlflowClient(f"sqlite:///{database}")
         return database
+
+    return make_tables
+
+
+@pytest.fixture
+def copy_tables(make_tables: Callable[[], Path]) -> Callable[[Path], str]:
+    """Return a function that copies the empty database to a path, and returns its MLflow URI."""
+    return lambda path: f"sqlite:///{shutil.copy(make_tables(), path)}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables(make_tables: Callable[[], Path]) -> Iterator[None]:
+    """Give each workspace a copy of the empty database."""
+    plain = tracking.tracking_uri
 
     def tracking_uri(config: TrackingConfig) -> str:
         uri = plain(config)

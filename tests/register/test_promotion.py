@@ -28,10 +28,10 @@ CONDITIONS = [Condition("champion", True, "It is better.", 0.12, 0.08, 0.0)]
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, copy_tables):
     """The address of a tracking server, as several machines share one."""
     port = find_port()
-    store = ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
+    store = ["--backend-store-uri", copy_tables(tmp_path / "server.db")]
     command = ["mlflow", "server", *store, "--port", str(port)]
     process = subprocess.Popen(
         [sys.executable, "-m", *command, "--workers", "1"],
@@ -98,10 +98,12 @@ def finish(process):
     return json.loads(said.splitlines()[-1])
 
 
-def test_the_better_of_two_at_once_ends_as_champion_and_the_other_is_told_why(start, tmp_path):
+def test_the_better_of_two_at_once_ends_as_champion_and_the_other_is_told_why(
+    start, tmp_path, copy_tables
+):
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{tmp_path / 'shared.db'}"
+    uri = copy_tables(tmp_path / "shared.db")
     first, second, third = (start(value, uri) for value in (0.6, 0.9, 0.7))
     for process in (first, second, third):
         assert process.stdout.readline() == "compared\n"  # with no champion, all three of them

@@ -14,10 +14,10 @@ NAME = "a model"
 
 
 @pytest.fixture
-def client(workspace):
+def client(workspace, copy_tables):
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    return MlflowClient(copy_tables(workspace / "mlflow.db"))
 
 
 def list_models(client):

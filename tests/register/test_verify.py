@@ -19,7 +19,7 @@ from stages.core.tracking.version_files import fetch_model
 from stages.core.tracking.versions import connect, find_version
 from stages.register import origin
 from stages.register.__main__ import main as register
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_config, entered
 from tests.register.conftest import OPEN
 from tools.verify.checks import CHECKS, check_all
 from tools.verify.outcome import Status
@@ -35,23 +35,34 @@ def git(*arguments):
     subprocess.run(["git", *person, *arguments], check=True, capture_output=True)
 
 
+@pytest.fixture(scope="module")
+def registered(stages_up_to_register, tmp_path_factory):
+    """A folder in which the model was registered, its version and the folder with its artifacts."""
+    folder = tmp_path_factory.mktemp("registered") / "one"
+    shutil.copytree(stages_up_to_register, folder)
+    with entered(folder):
+        Path(".gitignore").write_text("*\n!stages/**\n!stages/\n")
+        git("init", "-q")
+        git("commit", "-q", "--allow-empty", "-m", "Start")
+        measured = json.loads(Path("reports/measured.json").read_text())
+        measured["lineage"] |= {"git_commit": git_commit(), "git_dirty": True}
+        write_json(Path("reports/measured.json"), measured)
+        Path("stages").mkdir()
+        Path("stages/mine.py").write_text("EDITED = True\n")
+        register(compose_config(*TINY, *OPEN))
+        config = parse(compose_config(*TINY, *OPEN))
+        version = find_version(connect(config.tracking), REFERENCE)
+        return folder, version, fetch_model(version.uri)
+
+
 @pytest.fixture
-def verify(evaluated, tmp_path):
-    """Register the model and return a function that verifies it, with its artifacts in a copy."""
-    Path(".gitignore").write_text("*\n!stages/**\n!stages/\n")
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "Start")
-    measured = json.loads(Path("reports/measured.json").read_text())
-    measured["lineage"] |= {"git_commit": git_commit(), "git_dirty": True}
-    write_json(Path("reports/measured.json"), measured)
-    Path("stages").mkdir()
-    Path("stages/mine.py").write_text("EDITED = True\n")
-    settings = compose_config(*TINY, *OPEN)
-    register(settings)
-    config = parse(settings)
-    version = find_version(connect(config.tracking), REFERENCE)
+def verify(registered, workspace, tmp_path):
+    """Return a function that verifies the model in a copy of its folder and of its artifacts."""
+    folder, version, artifacts = registered
+    shutil.copytree(folder, workspace, dirs_exist_ok=True)
+    config = parse(compose_config(*TINY, *OPEN))
     copy = tmp_path / "artifacts"
-    shutil.copytree(fetch_model(version.uri), copy)
+    shutil.copytree(artifacts, copy)
 
     def verify(**tags):
         changed = replace(version, tags={**version.tags, **tags})

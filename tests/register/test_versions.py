@@ -10,17 +10,26 @@ from stages.core.errors import UserError
 from stages.core.tracking.version_files import check_artifact, fetch_model, hash_artifact
 from stages.core.tracking.versions import connect, find_version, read_asked
 from stages.register.__main__ import main as register
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_config, entered
 from tests.register.conftest import OPEN
 
 NAME = "tuneproof-chat-jsonl"
 
 
+@pytest.fixture(scope="module")
+def registered(stages_up_to_register, tmp_path_factory):
+    """A folder with a registered model, which the tests leave as it is."""
+    folder = tmp_path_factory.mktemp("registered") / "one"
+    shutil.copytree(stages_up_to_register, folder)
+    with entered(folder):
+        register(compose_config(*TINY, *OPEN))
+    return folder
+
+
 @pytest.fixture
-def client(evaluated):
-    settings = compose_config(*TINY, *OPEN)
-    register(settings)
-    return connect(parse(settings).tracking)
+def client(registered):
+    with entered(registered):
+        yield connect(parse(compose_config(*TINY, *OPEN)).tracking)
 
 
 def test_a_version_is_found_and_its_files_are_what_was_registered(client, tmp_path):
