@@ -264,15 +264,8 @@ SERVICE_ROOMS = {
             "routes",
             "settings",
         },
-        "__main__": {
-            "admission",
-            "app",
-            "following",
-            "loading",
-            "metrics",
-            "server_log",
-            "settings",
-        },
+        "run": {"app", "following", "loading", "metrics", "server_log", "settings"},
+        "__main__": {"admission", "run", "settings"},
     },
 }
 """The modules that each one of a service may import. Each may import only what is before it."""

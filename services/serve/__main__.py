@@ -11,13 +11,12 @@ keys; docs/deploy.md has the routes, and how to run this for others.
 
 import logging
 import sys
-from functools import partial
 
 from services.serve.settings import ServeConfig
 from stages.core.config.schema import TrackingConfig, read_params
 from stages.core.config.words import read_words
 from stages.core.entrypoint import set_up_process, tool_main
-from stages.core.environment.processes import TERMINATED, ended_by_sigterm
+from stages.core.environment.processes import ended_by_sigterm
 from stages.core.errors import UserError
 
 GROUP = "pip install -c constraints.txt --group serve"
@@ -38,22 +37,17 @@ def main() -> None:
 
 
 def serve(settings: ServeConfig, tracking: TrackingConfig) -> None:
-    """Answer requests until the process is told to end.
+    """Check what can be checked at once, then answer requests until the process is told to end.
 
     Raises:
         UserError: The model is not there, or is not what was measured, or the group of libraries is
             not installed.
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(f"{error}. Install what the server needs with `{GROUP}`") from None
     from services.serve.admission import read_keys
-    from services.serve.app import create_app
-    from services.serve.following import Follower
-    from services.serve.loading import load
-    from services.serve.metrics import ServerMetrics
-    from services.serve.server_log import set_up_logs
     from stages.core.tracking.versions import connect, find_version
 
     keys = read_keys(settings)
@@ -62,29 +56,10 @@ def serve(settings: ServeConfig, tracking: TrackingConfig) -> None:
     def find_number() -> str:
         return find_version(client, settings.model).number
 
-    metrics = ServerMetrics()
-    follower = Follower(
-        load(client, settings), find_number, partial(load, client, settings), metrics
-    )
-    set_up_logs()
-    try:
-        app = create_app(follower, settings, keys, metrics)
-        uvicorn.run(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.drain_seconds,
-        )
-    except KeyboardInterrupt:
-        pass  # uvicorn raises it again after the answers have ended
-    except SystemExit as end:
-        if end.code != TERMINATED:
-            raise
-    finally:
-        follower.stop()
+    find_number()  # a wrong name is said before torch is imported, which takes seconds
+    from services.serve.run import answer_requests
+
+    answer_requests(settings, keys, client, find_number)
 
 
 if __name__ == "__main__":

@@ -104,11 +104,20 @@ def test_sigterm_ends_vllm_too(registry, tmp_path, moment):
         (["host=0.0.0.0"], "serve: host=0.0.0.0 can be reached from other machines"),
         (["model=nobody@champion"], "serve: nobody@champion: no registered model has the name"),
         (["prot=1"], "prot: unknown key. Did you mean port?"),
-        (["engine=vllm"], "serve: engine.command: found no .venv-vllm/bin/vllm"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(registry, tmp_path, words, said):
+def test_a_server_that_cannot_start_says_why_before_it_imports_torch(
+    registry, tmp_path, words, said
+):
+    (tmp_path / "torch.py").write_text("raise RuntimeError('torch was imported')")
     log = tmp_path / "log"
-    server = start(registry, log, *words)
+    server = start(registry, log, *words, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert server.wait(60) == 1
     assert said in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_a_server_without_its_engine_says_so(registry, tmp_path):
+    log = tmp_path / "log"
+    assert start(registry, log, "engine=vllm").wait(60) == 1
+    assert "serve: engine.command: found no .venv-vllm/bin/vllm" in log.read_text()
+    assert "Traceback" not in log.read_text()
