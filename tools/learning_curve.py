@@ -33,7 +33,6 @@ from stages.core.metrics.metrics import Metrics
 from stages.core.models.candidates import get_candidate
 from stages.core.storage.files import write_json
 from stages.evaluate.analysis.curve import FILE, Point, fit_curve, get_curve_key
-from stages.train.examples import subsample
 
 SHARES = (0.25, 0.5, 1.0)
 
@@ -103,6 +102,8 @@ def get_steps(name: str) -> dict[str, Any]:
 
 def get_point(config: Config, share: float, name: str) -> Point:
     """Score the answers of an experiment's tuned models by the primary metric."""
+    from stages.train.examples import subsample  # imports torch
+
     test = read_split("test", name)
     metric = config.evaluate.primary_metric
     candidate = get_candidate(config, TUNED_ARM)

@@ -8,6 +8,7 @@ place, so a process that is killed in that moment leaves them empty or cut off, 
 then says how, and exits with 1.
 """
 
+import argparse
 import json
 import re
 import subprocess
@@ -38,6 +39,9 @@ CONFLICT = b"<<<<<<< "
 @tool_main("recover")
 def main() -> None:
     """Check and repair the files, and say in one sentence what was repaired."""
+    argparse.ArgumentParser(
+        "python -m tools.recover", description=(__doc__ or "").split("\n")[0]
+    ).parse_args()
     check_git()
     check_params()
     for done in (restore_lock(), remove_broken_rwlock()):

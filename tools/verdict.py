@@ -6,6 +6,7 @@ Also completes the headline numbers of the execution's MLflow run, which are mis
 every stage from its cache.
 """
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from stages.core.tracking.tracker import complete
 @tool_main("verdict")
 def main() -> None:
     """Print the verdict and complete the MLflow run."""
+    argparse.ArgumentParser(
+        "python -m tools.verdict", description=(__doc__ or "").split("\n")[0]
+    ).parse_args()
     config = read_params()
     report = read_verdict()
     outcome = read_json(Path("metrics/register.json"))

@@ -1,6 +1,7 @@
 """What the verdict prints on a terminal."""
 
 import shutil
+import sys
 
 import pytest
 
@@ -29,6 +30,7 @@ def said(workspace, monkeypatch, capsys):
     outcome = {"outcome": f"not registered: {HOSTILE}", "conditions": conditions}
     write_json(workspace / "metrics/register.json", outcome)
     monkeypatch.setattr(verdict, "complete", lambda config: None)
+    monkeypatch.setattr(sys, "argv", ["verdict"])
     verdict.main()
     return capsys.readouterr().out
 

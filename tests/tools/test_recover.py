@@ -1,6 +1,7 @@
 """What a killed DVC leaves is repaired, and nothing that is sound is touched."""
 
 import subprocess
+import sys
 
 import pytest
 
@@ -123,7 +124,8 @@ def test_a_locked_index_is_named(lock):
         check_git()
 
 
-def test_the_tool_says_in_one_sentence_what_it_repaired(lock, capsys):
+def test_the_tool_says_in_one_sentence_what_it_repaired(lock, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["recover"])
     (lock.parent / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     main()
     assert not capsys.readouterr().err
