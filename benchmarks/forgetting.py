@@ -24,6 +24,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import numpy as np
 
 from benchmarks.table import show
 from stages.core.entrypoint import tool_main
+from stages.core.environment.processes import ended_by_sigterm
 from stages.core.statistics.bounds import Estimate, compare, estimate_metric
 from stages.core.statistics.scores import Scores
 from stages.core.storage.files import read_json
@@ -69,12 +71,13 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     asked = parser.parse_args()
-    for data in asked.data:
-        for seed in asked.seeds:  # every variant has a result of one seed before the next begins
-            for variant in asked.variants:
+    with ended_by_sigterm():  # else the training that runs now would run on
+        for data in asked.data:
+            # Every variant has a result of one seed before the next seed begins.
+            for seed, variant in product(asked.seeds, asked.variants):
                 if not get_file(data, variant, seed).exists():
                     measure(data, variant, seed)
-        print_table(data)
+            print_table(data)
 
 
 def get_file(data: str, variant: str, seed: int | str) -> Path:
