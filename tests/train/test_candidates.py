@@ -1,6 +1,7 @@
 """Several seeds, and rivals: each a whole model of its own, trained one after the other and never twice."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,7 @@ def test_seeds_differ_in_training_alone_and_each_is_a_whole_result(prepared):
 def test_dropout_and_new_weights_are_those_of_the_seed_whoever_is_first(prepared):
     main(compose_config(*FAST, "train.seeds=[43]"))
     second = weights(SEEDS / "43")
+    shutil.rmtree("models")  # else it would not be trained again
     main(compose_config(*FAST, "train.seeds=[44,43]"))
     assert same(second, weights(SEEDS / "43"))
     main(
