@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from stages.core.config.schema import parse
 from stages.core.errors import UserError
+from stages.core.models.adapters import get_init_adapter
 from stages.core.models.loading import TUNED
 from stages.core.models.measured import hash_measured
 from stages.core.tracking.tracker import Tracker
@@ -19,7 +20,7 @@ from stages.train.build_trainer import get_trainer
 from stages.train.methods import get_method
 from stages.train.monitoring.checkpoints import training_fingerprint
 from tests.conftest import TINY, compose_config, entered
-from tests.train.monitoring.test_resume import Killed, read, same, stop_at
+from tests.train.monitoring.test_resume import Killed, read, resumed, same, stop_at
 from tests.train.test_every_option import FAST, RECORDS, label, prepare
 
 START = "train.init_adapter.source=models/start"
@@ -109,6 +110,7 @@ def test_the_reference_is_the_start_and_a_killed_run_goes_on(losses, monkeypatch
         train(*given)
     train(*given)
     same(whole, read())
+    assert resumed() == [2]
 
 
 def test_no_run_resumes_from_another_start(losses):
@@ -132,11 +134,12 @@ def test_no_run_resumes_from_another_start(losses):
 def test_an_adapter_on_the_hub_is_named_by_its_commit(losses, tmp_path, monkeypatch):
     def fetch(source, revision, allow_patterns):
         assert (source, revision) == ("owner/adapter", "main")
-        return shutil.copytree("models/start", tmp_path / ("a" * 40))
+        return shutil.copytree("models/start", tmp_path / ("a" * 40), dirs_exist_ok=True)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     hub = ("train.init_adapter.source=owner/adapter", "train.init_adapter.revision=main")
     trainer_of(tmp_path, *hub)
+    assert get_init_adapter(composed(*hub).train.init_adapter).revision == "a" * 40
     assert composed(*hub).train.init_adapter.dvc_dependency == "SECURITY.md"
     assert composed(START).train.init_adapter.dvc_dependency == "models/start"
 

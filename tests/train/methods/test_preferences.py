@@ -14,8 +14,9 @@ from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.build_trainer import get_trainer
 from stages.train.methods import get_method
+from stages.train.monitoring.validation import Validation
 from tests.conftest import TINY, compose_config
-from tests.train.monitoring.test_resume import Killed, read, same, stop_at
+from tests.train.monitoring.test_resume import Killed, read, resumed, same, stop_at
 from tests.train.test_every_option import FAST, HEAD, RECORDS, prepare
 
 SHORT = "prompt.tuned_system_prompt=Brief."
@@ -286,16 +287,26 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
         main(compose_config(*overrides))
     main(compose_config(*overrides))
     same(*[(weights, numbers_of(numbers), curve) for weights, numbers, curve in (whole, read())])
+    assert resumed() == [4]
 
 
-def test_the_best_moment_can_be_chosen_by_answers(workspace):
+def test_the_best_moment_can_be_chosen_by_answers(workspace, monkeypatch):
     prepare(RECORDS["preference"])
+    answer = Validation.score
+    scores = iter([0.1, 0.7, 0.3])  # before training, and after each of two epochs
+
+    def score(self, trainer):
+        assert answer(self, trainer).keys() == {self.name}
+        return {self.name: next(scores)}
+
+    monkeypatch.setattr(Validation, "score", score)
     main(
         compose_config(
             *TINY, *FAST, "train=dpo", "train.best.metric=chrf", "train.best.max_new_tokens=8"
         )
     )
-    assert 0 <= read()[1]["eval_chrf"] <= 1
+    numbers = read()[1]
+    assert numbers["eval_chrf"] == 0.7 and 2 * numbers["best_step"] == numbers["steps"]
 
 
 @pytest.mark.parametrize("option", OPTIONS)

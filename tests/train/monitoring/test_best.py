@@ -82,7 +82,7 @@ def test_validation_answers_are_those_of_the_tuned_arm(config, prepared, tmp_pat
         method, prepared["train"], prepared["validation"], Tracker(checked, None), str(tmp_path)
     )
     metrics = trainer.evaluate()
-    assert set(metrics) >= {"eval_loss", "eval_chrf"} and 0 <= metrics["eval_chrf"] <= 100
+    assert set(metrics) >= {"eval_loss", "eval_chrf"} and 0 <= metrics["eval_chrf"] <= 1
     assert len(trainer.validation._records) == 4
     assert trainer.validation.score(trainer)["chrf"] == metrics["eval_chrf"]
 

@@ -71,6 +71,11 @@ def read():
     )
 
 
+def resumed():
+    """The steps at which the training of the global seed went on after a kill."""
+    return json.loads(TAKEN.read_text())["resumed_at_steps"]
+
+
 def same(one, other):
     assert one[1:] == other[1:]
     assert one[0].keys() == other[0].keys()
@@ -109,7 +114,7 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(
     assert not TUNED.exists()
     main(compose_config(*SMALL, f"train={option}"))
     same(uninterrupted(f"train={option}"), read())
-    assert json.loads(TAKEN.read_text())["resumed_at_steps"] == [step]
+    assert resumed() == [step]
     assert not list(FOLDER.glob("*/checkpoint-*"))  # what is finished needs no checkpoints
 
 
@@ -122,6 +127,7 @@ def test_a_part_of_the_base_model_is_the_same_one_after_a_kill(
         run(random)
     main(compose_config(*SMALL, random))
     same(uninterrupted(random), read())
+    assert resumed() == [8]
 
 
 def test_dropout_and_accumulated_batches_go_on_too(prepared, monkeypatch, uninterrupted):
@@ -131,6 +137,7 @@ def test_dropout_and_accumulated_batches_go_on_too(prepared, monkeypatch, uninte
         run(*more)
     main(compose_config(*SMALL, *more))
     same(uninterrupted(*more), read())
+    assert resumed() == [4]
 
 
 KILL = """
@@ -191,7 +198,7 @@ def test_code_on_which_no_weight_depends_may_change_and_is_named(
         "weights should not depend on it: stages/core/errors.py, stages/core/mistakes.py."
         in capsys.readouterr().err
     )
-    assert json.loads(TAKEN.read_text())["resumed_at_steps"]
+    assert resumed() == [5]
     same(uninterrupted("train=lora"), read())
 
 
@@ -203,14 +210,13 @@ def test_a_checkpoint_holds_no_model_card(prepared, monkeypatch, option):
     assert list(FOLDER.glob("*/checkpoint-1/*.safetensors")) and not list(FOLDER.rglob("README.md"))
 
 
-def test_a_cut_off_checkpoint_does_not_count(prepared, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        stop_at(patch, 5)
-        run()
-    [folder] = [path for path in FOLDER.iterdir() if path.is_dir()]
-    last = latest_checkpoint(folder)
-    (last / COMPLETE_MARKER).unlink()
-    assert int(latest_checkpoint(folder).name.split("-")[1]) == int(last.name.split("-")[1]) - 1
+def test_a_cut_off_checkpoint_does_not_count(tmp_path):
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / COMPLETE_MARKER).touch()
+    assert latest_checkpoint(tmp_path).name == "checkpoint-10"
+    (tmp_path / "checkpoint-10" / COMPLETE_MARKER).unlink()
+    assert latest_checkpoint(tmp_path).name == "checkpoint-9"
 
 
 @pytest.mark.parametrize(
@@ -218,11 +224,19 @@ def test_a_cut_off_checkpoint_does_not_count(prepared, monkeypatch):
 )
 def test_another_configuration_begins_anew(prepared, monkeypatch, change):
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        stop_at(patch, 5)
+        stop_at(patch, 1)
         run()
-    run(change)
-    [taken] = Path("models/measured/tuned").iterdir()
-    assert json.loads(taken.read_text())["resumed_at_steps"] == []
+    began = []
+
+    def begin(self, *_):
+        began.append(self.state.global_step)
+        raise Killed
+
+    monkeypatch.setattr(base.ResumableTrainerMixin, "training_step", begin)
+    for given, step in ((change, 0), ("seed=42", 1)):
+        with pytest.raises(Killed):
+            main(compose_config(*SMALL, given))
+        assert began.pop() == step
 
 
 def test_a_finished_training_is_not_done_again(prepared, monkeypatch):

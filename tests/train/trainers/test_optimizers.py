@@ -10,7 +10,7 @@ from stages.train.build_trainer import get_trainer
 from stages.train.methods import get_method
 from stages.train.trainers.optimizers import JoinedOptimizer
 from tests.conftest import TINY, chat, compose_config
-from tests.train.monitoring.test_resume import Killed, read, same, stop_at
+from tests.train.monitoring.test_resume import Killed, read, resumed, same, stop_at
 from tests.train.test_every_option import FAST, RECORDS, prepare
 
 ROWS = [chat(f"Say {n}.", f"number {n}") for n in range(8)]
@@ -120,6 +120,7 @@ def test_a_killed_run_ends_with_the_very_weights(workspace, monkeypatch):
         main(compose_config(*overrides))
     main(compose_config(*overrides))
     same(whole, read())
+    assert resumed() == [2]
 
 
 def test_a_schedule_free_optimizer_is_measured_with_its_averaged_weights(config, tmp_path):
