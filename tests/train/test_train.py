@@ -17,7 +17,7 @@ from stages.train.build_trainer import get_trainer
 from stages.train.examples import IGNORED, LeftPadding, subsample
 from stages.train.methods import get_method
 from stages.train.monitoring.divergence import DivergenceGuard, explain_memory
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_config, entered, write_splits
 
 FAST = ("train.args.num_train_epochs=1", "train.args.learning_rate=1e-2", "tracking=disabled")
 
@@ -103,8 +103,18 @@ def test_records_of_another_kind_are_refused(config, prepared):
         examples_of(config, prepared["train"], "train.record_types=[text]")
 
 
-def test_the_folder_is_whole_and_names_no_path_of_this_machine(prepared, base):
-    main(compose_config(*TINY, *FAST))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a trained model, which the tests leave as it is."""
+    folder = tmp_path_factory.mktemp("trained")
+    with entered(folder):
+        write_splits()
+        main(compose_config(*TINY, *FAST))
+    return folder
+
+
+def test_the_folder_is_whole_and_names_no_path_of_this_machine(trained, monkeypatch, base):
+    monkeypatch.chdir(trained)
     assert {"chat_template.jinja", "tokenizer.json", "training.json"} <= {
         path.name for path in TUNED.iterdir()
     }
@@ -235,8 +245,8 @@ def test_attention_is_chosen_by_method_and_rows(config, base):
     assert choose_attention(plain, model, 100, "float32") == "eager"
 
 
-def test_a_cast_leaves_the_rotary_frequencies_alone(prepared, base):
-    main(compose_config(*TINY, *FAST))
+def test_a_cast_leaves_the_rotary_frequencies_alone(trained, monkeypatch, base):
+    monkeypatch.chdir(trained)
     model = get_tuned_model(base, "bfloat16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert all(
