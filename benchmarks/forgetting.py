@@ -171,7 +171,7 @@ def compare_quality(found: Results, plain: Results, prompt: float) -> dict[str, 
         plain: The results of `none` by their seeds.
         prompt: The quality of the best prompted arm.
     """
-    if found is plain:
+    if found == plain:
         return {"against none": "", "of the gain": ""}
     if not found.keys() <= plain.keys():
         return {"against none": "unknown", "of the gain": "unknown"}

@@ -151,8 +151,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
-    """Return a function that makes an empty MLflow database once, which takes a second."""
+def copy_tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Return a function that copies an empty MLflow database to a path, and returns its URI.
+
+    The database is made once, which takes a second.
+    """
 
     @functools.cache
     def make_tables() -> Path:
@@ -162,17 +165,11 @@ def make_tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
         MlflowClient(f"sqlite:///{database}")
         return database
 
-    return make_tables
-
-
-@pytest.fixture
-def copy_tables(make_tables: Callable[[], Path]) -> Callable[[Path], str]:
-    """Return a function that copies the empty database to a path, and returns its MLflow URI."""
     return lambda path: f"sqlite:///{shutil.copy(make_tables(), path)}"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def tables(make_tables: Callable[[], Path]) -> Iterator[None]:
+def tables(copy_tables: Callable[[Path], str]) -> Iterator[None]:
     """Give each workspace a copy of the empty database."""
     plain = tracking.tracking_uri
 
@@ -180,7 +177,7 @@ def tables(make_tables: Callable[[], Path]) -> Iterator[None]:
         uri = plain(config)
         database = Path(uri.removeprefix("sqlite:///"))
         if uri.startswith("sqlite:///") and not database.exists():
-            shutil.copy(make_tables(), database)
+            copy_tables(database)
         return uri
 
     with pytest.MonkeyPatch.context() as patch:
