@@ -97,10 +97,10 @@ def test_many_rows_cost_little_and_a_defect_of_few_rows_is_found():
     targets = [f"row {n}" if n % 50 else "да" for n in range(100_000)]
     records = [chat(str(n), target) for n, target in enumerate(targets)]
     metrics = Metrics(["exact_match", "rouge"], {"rouge": {"tokenizer": "rouge_score"}})
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(UserError, match=r"rouge .*да"):
         check_metrics(metrics, records, 0)
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_a_metric_of_ones_own_may_have_another_best(tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def test_several_answers_are_drawn_and_numbered(server):
     assert len({choice.message.content for choice in found.choices}) > 1
     greedy = server.client().chat.completions.create(model=ALIAS, messages=HELLO, n=2, seed=7)
     assert greedy.choices[0].message.content == greedy.choices[1].message.content
-    assert found.usage.completion_tokens > found.usage.prompt_tokens / 8
+    assert found.usage.completion_tokens > 8
 
 
 def test_a_temperature_near_zero_is_greedy_and_harms_nobody(server):

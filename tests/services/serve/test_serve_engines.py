@@ -20,6 +20,7 @@ from transformers import (
     MistralConfig,
 )
 
+from services.serve import batches
 from services.serve.batches import BatchEngine
 from services.serve.classifier import Classifier
 from services.serve.continuous import ContinuousEngine, start_engine
@@ -36,7 +37,7 @@ from stages.core.models.generation import generate
 from stages.core.models.loading import get_tokenizer
 from stages.core.tracking.version_files import TOKENIZER, fetch_model
 from stages.core.tracking.versions import Version, find_version
-from tests.services.serve.conftest import ALIAS, NAME, served
+from tests.services.serve.conftest import ALIAS, NAME, served, until
 
 SETTINGS = ServeConfig(model=ALIAS, max_running=4, cache_tokens=512)
 SIZES = {
@@ -70,9 +71,9 @@ def make(kind, tokenizer):
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-async def ask(engine, prompt, **options):
+async def ask(engine, prompt, max_new_tokens=6, **options):
     found = []
-    async with aclosing(engine.generate(prompt, Sampling(6, **options))) as steps:
+    async with aclosing(engine.generate(prompt, Sampling(max_new_tokens, **options))) as steps:
         async for step in steps:
             found.append(step)
     return found
@@ -110,18 +111,33 @@ def test_a_model_that_continuous_batching_answers_otherwise_gets_batches(tokeniz
     found.stop()
 
 
-def test_a_batch_cuts_each_answer_at_its_own_limit(tokenizer):
+def test_a_batch_cuts_each_answer_at_its_own_limit(tokenizer, monkeypatch):
+    """The first request is held back in a batch of its own until the others wait for the next."""
+    begun, going = threading.Event(), threading.Event()
+    sizes = []
+
+    def hold(model, tokenizer, prompts, **options):
+        begun.set()
+        assert going.wait(60)
+        sizes.append(len(prompts))
+        return generate(model, tokenizer, prompts, **options)
+
+    monkeypatch.setattr(batches, "generate", hold)
     engine = BatchEngine(make("plain", tokenizer), tokenizer, 4)
 
-    async def both():
-        long = asyncio.ensure_future(ask(engine, PROMPTS[0]))
-        async with aclosing(engine.generate(PROMPTS[0], Sampling(2))) as steps:
-            short = [step async for step in steps]
-        return (await long)[-1].ids, short[-1].ids
+    async def ask_all():
+        first = asyncio.ensure_future(ask(engine, PROMPTS[1]))
+        assert await asyncio.to_thread(begun.wait, 60)
+        others = [asyncio.ensure_future(ask(engine, PROMPTS[0], n)) for n in (6, 2)]
+        await asyncio.to_thread(until, lambda: engine._waiting.qsize() == 2)
+        going.set()
+        await first
+        return [(await other)[-1].ids for other in others]
 
-    long, short = asyncio.run(both())
+    long, short = asyncio.run(ask_all())
     engine.stop()
-    assert short == long[:2]
+    assert sizes == [1, 2]
+    assert len(long) > 2 and short == long[:2]
 
 
 STUB = """

