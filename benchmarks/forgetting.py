@@ -19,7 +19,6 @@ All variants answer the same test rows. So use the table to compare them, and no
 good one of them is.
 """
 
-import argparse
 import re
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import show
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.environment.processes import ended_by_sigterm
 from stages.core.statistics.bounds import Estimate, compare, estimate_metric
 from stages.core.statistics.scores import Scores
@@ -62,11 +61,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 @tool_main("forgetting")
 def main() -> None:
     """Measure the variants that have no result yet, then print the table of each data set."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.forgetting",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.forgetting", __doc__)
     parser.add_argument("--data", nargs="+", default=DATA, help="options of the group `data`")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])

@@ -8,7 +8,6 @@ each with its seed and its smallest example, and how many examples it tried. It 
 are failures. `benchmarks/fuzz_targets.py` says what must hold.
 """
 
-import argparse
 import time
 import traceback
 from collections import Counter
@@ -21,13 +20,14 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from benchmarks.fuzz_targets import OVERRIDES, TARGETS
+from stages.core.entrypoint import make_parser
 
 EXAMPLES = 200  # in a round
 
 
 def main() -> None:
     """Run rounds until the time is over, and print the failures and the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser("benchmarks.fuzz", __doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--rounds", type=int, default=10**9)

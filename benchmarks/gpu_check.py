@@ -15,7 +15,6 @@ flash-attn if it is installed and with the same kernel as the stage otherwise. L
 it is installed, and Unsloth if `TUNEPROOF_BENCHMARK_PYTHON` names an interpreter that has it.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from benchmarks.gpu_rates import Case, measure, to_json
 from benchmarks.gpu_shapes import LENGTHS, SHAPES, TOYS
 from benchmarks.gpu_unsloth import get_python
 from benchmarks.others import has_gpu
+from stages.core.entrypoint import make_parser
 
 RESULTS = Path("benchmarks/results")
 MINUTES = 20.0
@@ -42,9 +42,7 @@ COLUMNS = ("tokens/s", "peak GB", "tokens a pass", "loss")
 
 def main() -> None:
     """Run the checks and the rates, write the table and print it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.gpu_check", __doc__)
     parser.add_argument("--rehearse", action="store_true", help="run all of it at toy sizes")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="when to stop")
     asked = parser.parse_args()

@@ -13,7 +13,6 @@ cache, except `register`, which runs again. Prints one line for each kill, write
 `benchmarks/results/kills.json`, and exits with 1 if a run was lost or differs.
 """
 
-import argparse
 import json
 import random
 import sys
@@ -22,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.kills_ground import STAGES, TARGETS, Ground, Kill
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 
 RESULT = Path("benchmarks/results/kills.json")
 
@@ -30,11 +29,7 @@ RESULT = Path("benchmarks/results/kills.json")
 @tool_main("kills")
 def main() -> None:
     """Run the reference and the kills, print a line for each, and exit with 1 if one differs."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.kills",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.kills", __doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--keep", type=Path, help="a new folder for the clones, which stays")

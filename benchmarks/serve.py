@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serve_ground import CLIENTS, Bench
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 
 RESULT = Path("benchmarks/results/serve.json")
 
@@ -24,11 +24,7 @@ RESULT = Path("benchmarks/results/serve.json")
 @tool_main("serve")
 def main() -> None:
     """Run the parts that are asked for."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.serve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.serve", __doc__)
     parser.add_argument("--project", type=Path, default=Path())
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--kills", type=int, default=10)

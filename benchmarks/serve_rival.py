@@ -9,7 +9,6 @@ each request, and keeps its own defaults otherwise, such as its cache of prompts
 part, with how many answers to the test rows equal the evaluated texts.
 """
 
-import argparse
 import asyncio
 import json
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 
 from benchmarks.serve_ground import CLIENTS, Bench
 from benchmarks.serve_load import Load, ask_all_the_time
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.tracking.versions import read_asked
 from tools.export.llama_cpp import llama_cpp
 
@@ -30,11 +29,7 @@ Server = tuple[str, dict[str, Any], list[list[dict[str, str]]]]
 @tool_main("serve_rival")
 def main() -> None:
     """Start both servers and ask them in turns."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.serve_rival",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.serve_rival", __doc__)
     parser.add_argument("gguf", type=Path)
     parser.add_argument("--project", type=Path, default=Path())
     parser.add_argument("--seconds", type=float, default=60, help="of each part")

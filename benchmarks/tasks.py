@@ -8,7 +8,6 @@ Each data set runs in a fresh clone of HEAD. It leaves the numbers of its report
 `data/test_looks`. A data set that has a result does not run again. Prints one line per data set.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -21,7 +20,7 @@ from typing import Any
 from benchmarks.table import show
 from stages.core.data.looks import LEDGER
 from stages.core.data.verdict import read_verdict
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 
 RESULTS = Path("benchmarks/results/tasks")
 ANOTHER_SET = "data.source.member=evals/registry/data/{0}/samples.jsonl"
@@ -56,11 +55,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 @tool_main("tasks")
 def main() -> None:
     """Run the data sets that have no result yet, then print all results."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.tasks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("benchmarks.tasks", __doc__)
     parser.add_argument("names", nargs="*", default=list(TASKS), help=", ".join(TASKS))
     names = parser.parse_args().names
     for name in names:

@@ -55,7 +55,7 @@ from benchmarks.table import show
 from stages.core.config.schema import Config, read_params
 from stages.core.data.prompts import build_prompt, encode_prompt, encode_target
 from stages.core.data.records import Record, read_records
-from stages.core.entrypoint import PRIMITIVES
+from stages.core.entrypoint import PRIMITIVES, make_parser
 from stages.core.models.base_models import get_base_model
 from stages.core.models.loading import get_dtype, get_model, get_tokenizer
 from stages.core.planning.estimate import BFLOAT16_GAIN, matrix_product_speed, operations
@@ -118,9 +118,7 @@ def main() -> None:
 
 def get_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("benchmarks.train", __doc__)
     parser.add_argument("rows", nargs="?", type=int, default=320)
     for flag in ("--options", "--llama-factory", "--unsloth"):
         parser.add_argument(flag, action="store_true")

@@ -25,7 +25,7 @@ from stages.core.config.schema import Config, read_params
 from stages.core.data.groups import get_groups
 from stages.core.data.predictions import Prediction
 from stages.core.data.records import SPLITS, Record
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.environment.lineage import data_sha256, hardware
 from stages.core.environment.repository import git_commit
 from stages.core.errors import UserError
@@ -126,9 +126,7 @@ def _lines(path: str, name: str) -> list[bytes]:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m tools.learning_curve", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = make_parser("tools.learning_curve", __doc__)
     parser.add_argument(
         "shares", nargs="*", type=float, help="shares of the training rows (default: 0.25 0.5 1)"
     )

@@ -8,11 +8,10 @@ The estimate is arithmetic on the dimensions of the model. docs/scaling.md has t
 sources and what they leave out.
 """
 
-import argparse
 import math
 
 from stages.core.config.model import HubSource, ModelConfig
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.models.base_models import ModelFiles
 from stages.core.planning.gpu_memory import (
     HALF,
@@ -115,9 +114,7 @@ def _round(value: float) -> str:
 @tool_main("memory")
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("tools.memory", __doc__)
     parser.add_argument(
         "--tokens",
         type=int,

@@ -6,12 +6,11 @@
 Prints the address of the view.
 """
 
-import argparse
 import os
 import sys
 
 from stages.core.config.schema import read_params
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.tracking.runs import get_experiment, tracking_uri
 from stages.core.tracking.store import lock_store
 from stages.core.tracking.view import get_address, save_view
@@ -22,9 +21,7 @@ HOST = "127.0.0.1"
 @tool_main("mlflow_ui")
 def main() -> None:
     """Save the view, print its address and replace this process with the server."""
-    parser = argparse.ArgumentParser(
-        "python -m tools.mlflow_ui", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = make_parser("tools.mlflow_ui", __doc__)
     parser.add_argument("--port", type=int, default=5000)
     port = parser.parse_args().port
     config = read_params()

@@ -8,7 +8,6 @@ place, so a process that is killed in that moment leaves them empty or cut off, 
 then says how, and exits with 1.
 """
 
-import argparse
 import json
 import re
 import subprocess
@@ -22,7 +21,7 @@ from dvc.utils import strictyaml
 from omegaconf import OmegaConf
 
 from stages.core.config.schema import Config
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.errors import UserError
 from stages.core.storage.files import atomic_write
 
@@ -39,9 +38,7 @@ CONFLICT = b"<<<<<<< "
 @tool_main("recover")
 def main() -> None:
     """Check and repair the files, and say in one sentence what was repaired."""
-    argparse.ArgumentParser(
-        "python -m tools.recover", description=(__doc__ or "").split("\n")[0]
-    ).parse_args()
+    make_parser("tools.recover", __doc__).parse_args()
     check_git()
     check_params()
     for done in (restore_lock(), remove_broken_rwlock()):

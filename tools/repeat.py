@@ -8,7 +8,6 @@ workspace, DVC's cache and the registry do not change. The comparison leaves out
 which are in files of their own. The exit status is 1 if anything differs.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from dvc.api import DVCFileSystem
 from rich.console import Console
 from rich.table import Table
 
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.errors import UserError
 from stages.core.storage.files import read_json, sha256_file
 from tools.reruns import rerun, restore_looks, unpack
@@ -40,11 +39,7 @@ SHOWN = 12  # digits of a digest
 @tool_main("repeat")
 def main() -> None:
     """Run the stages again, compare the outputs and exit with 1 if any differ."""
-    parser = argparse.ArgumentParser(
-        "python -m tools.repeat",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("tools.repeat", __doc__)
     parser.add_argument(
         "name", nargs="?", help="an experiment or a revision (default: the workspace)"
     )

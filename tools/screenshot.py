@@ -7,13 +7,12 @@
 The last command takes the address that `tools.mlflow_ui` prints.
 """
 
-import argparse
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.errors import UserError
 
 SIZE = (1000, 900)  # the first screen on a laptop, without the browser's frame
@@ -24,9 +23,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 @tool_main("screenshot")
 def main() -> None:
     """Find a browser and take the screenshot."""
-    parser = argparse.ArgumentParser(
-        "python -m tools.screenshot", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = make_parser("tools.screenshot", __doc__)
     parser.add_argument(
         "--browser", help=f"browser to run (default: the first found of {', '.join(BROWSERS)})"
     )

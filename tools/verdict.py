@@ -6,7 +6,6 @@ Also completes the headline numbers of the execution's MLflow run, which are mis
 every stage from its cache.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from stages.core.config.schema import Config, read_params
 from stages.core.data.verdict import read_verdict
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from stages.core.errors import hide_secrets, printable
 from stages.core.storage.files import read_json
 from stages.core.tracking.runs import tracking_uri
@@ -27,9 +26,7 @@ from stages.core.tracking.tracker import complete
 @tool_main("verdict")
 def main() -> None:
     """Print the verdict and complete the MLflow run."""
-    argparse.ArgumentParser(
-        "python -m tools.verdict", description=(__doc__ or "").split("\n")[0]
-    ).parse_args()
+    make_parser("tools.verdict", __doc__).parse_args()
     config = read_params()
     report = read_verdict()
     outcome = read_json(Path("metrics/register.json"))

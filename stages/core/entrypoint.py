@@ -1,5 +1,6 @@
 """Wrappers of stages and tools: configuration, one stage at a time, tracking and failures."""
 
+import argparse
 import functools
 import logging
 import os
@@ -92,6 +93,15 @@ def tool_main(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def make_parser(module: str, text: str | None) -> argparse.ArgumentParser:
+    """Create the parser of a tool, such as `tools.verify`, whose help shows a text as it is written."""
+    return argparse.ArgumentParser(
+        f"python -m {module}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 @contextmanager

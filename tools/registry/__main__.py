@@ -17,7 +17,7 @@ from rich.console import Console
 
 from stages.core.config.register import check_alias
 from stages.core.config.schema import Config, read_params
-from stages.core.entrypoint import set_up_process, tool_main
+from stages.core.entrypoint import make_parser, set_up_process, tool_main
 from stages.core.errors import UserError, printable
 from stages.core.tracking.versions import connect, find_version
 
@@ -70,11 +70,7 @@ def _complete(reference: str, config: Config) -> str:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m tools.registry",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("tools.registry", __doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="list the versions of all models, or of one")
     listing.add_argument("name", nargs="?", help="the name of a registered model")

@@ -9,7 +9,6 @@ configuration, in a temporary clone with the recorded packages, and its weights,
 compared. The exit status is 1 if anything has drifted.
 """
 
-import argparse
 import sys
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stages.core.config.schema import read_params
-from stages.core.entrypoint import tool_main
+from stages.core.entrypoint import make_parser, tool_main
 from tools.verify.outcome import Status
 
 COLOURS = {Status.HOLDS: "green", Status.DRIFTED: "red", Status.UNKNOWN: "yellow"}
@@ -26,11 +25,7 @@ COLOURS = {Status.HOLDS: "green", Status.DRIFTED: "red", Status.UNKNOWN: "yellow
 @tool_main("verify")
 def main() -> None:
     """Print a line for each part of the lineage."""
-    parser = argparse.ArgumentParser(
-        "python -m tools.verify",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("tools.verify", __doc__)
     parser.add_argument(
         "model", help="model=<name>@<alias> or model=<name>/<version>, as in the registry"
     )
