@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from benchmarks.varlen_stand_in import varlen_attn
 from stages.core.config.schema import Config, parse
 from stages.core.data.records import PREPARED
+from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.models.generation import generate
@@ -26,11 +28,14 @@ from stages.train.build_trainer import get_trainer
 from stages.train.examples import IGNORED, LeftPadding
 from stages.train.methods import get_method
 from stages.train.monitoring.checkpoints import latest_checkpoint
+from stages.train.trainers import varlen_attention
 from stages.train.trainers.packing import can_pack
+from stages.train.trainers.varlen_attention import suits_varlen
 from tests.architectures import MATRIX, Architecture
 from tests.conftest import TINY, chat, compose_config, entered
 
 STEPS = 3
+NO_BALANCE = "+train.args.router_aux_loss_coef=0.0"  # a loss of experts is over all rows
 HALF = 2  # after which a training is interrupted
 SETTINGS = (
     *TINY,
@@ -137,9 +142,28 @@ def read_alone(method: Any, rows: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def test_rows_of_a_batch_are_learned_as_if_each_were_alone(made, tmp_path):
-    coefficient = "+train.args.router_aux_loss_coef=0.0"  # it balances experts over all rows
-    trainer, method = made.build(tmp_path, "train=full", coefficient)
+    trainer, method = made.build(tmp_path, "train=full", NO_BALANCE)
     assert trainer._packs == can_pack(made.architecture.build())  # as docs/models.md says
+    assert_rows_are_learned_alone(trainer, method)
+
+
+def test_joined_rows_of_a_gpu_are_learned_as_if_each_were_alone(made, tmp_path, monkeypatch):
+    """A stand-in takes the place of the kernel, which only a GPU has."""
+    monkeypatch.setattr(varlen_attention, "varlen_attn", varlen_attn)
+    monkeypatch.setattr(varlen_attention, "can_use_varlen", lambda model, _: suits_varlen(model))
+    options = ("train=full", "train.attention=varlen", NO_BALANCE)
+    model = made.architecture.build()
+    if not can_pack(model, windows=True) or not suits_varlen(model):
+        with pytest.raises(UserError, match="varlen is only for"):
+            made.build(tmp_path, *options)
+        return
+    trainer, method = made.build(tmp_path, *options)
+    assert trainer._packs
+    assert_rows_are_learned_alone(trainer, method)
+
+
+def assert_rows_are_learned_alone(trainer: Any, method: Any) -> None:
+    """Compare the loss and the gradients of a batch with those of its rows one at a time."""
     batch = get_batch(trainer, method, 4)
     lengths = batch["attention_mask"].sum(-1)
     assert len(set(lengths.tolist())) > 2 and int(lengths.sum()) < trainer._micro_batch_tokens

@@ -112,15 +112,22 @@ def can_use_varlen(model: Any, dtype: torch.dtype) -> bool:
 
 
 def suits_varlen(model: Any) -> bool:
-    """Return whether the heads of a model suit the kernel."""
+    """Return whether the heads of all layers of a model suit the kernel."""
     config = model.config.get_text_config()
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return (
-        head <= LARGEST_HEAD
-        and head % HEAD_UNIT == 0
+        all(size <= LARGEST_HEAD and size % HEAD_UNIT == 0 for size in _get_head_sizes(config))
         and not getattr(config, "attention_dropout", 0.0)
         and bool(getattr(model, "_supports_flash_attn", False))
     )
+
+
+def _get_head_sizes(config: Any) -> set[int]:
+    """Return the sizes of the heads, which differ between the layers of some models."""
+    layers = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
+    return {
+        getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads
+        for layer in layers
+    }
 
 
 AttentionInterface.register(VARLEN, attend)

@@ -3,7 +3,14 @@
 import pytest
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from benchmarks.varlen_stand_in import varlen_attn
 from stages.core.errors import UserError
@@ -11,7 +18,7 @@ from stages.train.arguments import choose_attention
 from stages.train.examples import IGNORED, LeftPadding
 from stages.train.trainers import varlen_attention
 from stages.train.trainers.packing import get_offsets, joined_rows, mask_of_rows
-from stages.train.trainers.varlen_attention import VARLEN, attend
+from stages.train.trainers.varlen_attention import VARLEN, attend, suits_varlen
 from tests.train.test_train import trainer_of
 
 SEEN = []
@@ -182,6 +189,13 @@ def test_a_gpu_that_can_has_joined_rows(config, card, monkeypatch):
     model.config.attention_dropout = 0.0
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
     assert choose_attention(plain, model, 9, "bfloat16") == "sdpa"
+
+
+@pytest.mark.parametrize(("whole", "suits"), [(16, True), (512, False)])
+def test_the_largest_head_of_all_layers_must_suit_the_kernel(whole, suits):
+    sizes = SIZES | {"head_dim": 16, "global_head_dim": whole, "vocab_size_per_layer_input": 64}
+    config = Gemma4TextConfig(**sizes, hidden_size_per_layer_input=8)
+    assert suits_varlen(Gemma4ForCausalLM(config)) == suits
 
 
 @pytest.mark.gpu
