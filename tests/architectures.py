@@ -33,11 +33,13 @@ SMALL = {
 MIXED = ["sliding_attention", "full_attention"]
 ROTATION = {"rope_type": "default", "rope_theta": 10_000.0}
 MOE = {"num_local_experts": 4, "num_experts_per_tok": 2}
-LINEAR = {
+SHARED = {
     "num_experts": 4,
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 16,
     "shared_expert_intermediate_size": 16,
+}
+LINEAR = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
@@ -175,7 +177,7 @@ MATRIX = (
     ),
     Architecture("Granite hybrid", "granitemoehybrid", MAMBA | MOE, None, True, "Granite 4"),
     Architecture("LFM2", "lfm2", {"layer_types": ["conv", "full_attention"]}, example="LFM2"),
-    Architecture("Qwen3-Next", "qwen3_next", LINEAR, None, True, "Qwen3-Next"),
+    Architecture("Qwen3-Next", "qwen3_next", {**LINEAR, **SHARED}, None, True, "Qwen3-Next"),
     Architecture("Qwen3.5", "qwen3_5_text", LINEAR, example="Qwen3.5"),
     Architecture(
         "MiniMax",

@@ -152,7 +152,7 @@ def read(model: str) -> ModelDimensions:
         dvc_dependency="LICENSE",
     )
     dimensions = get_model_dimensions(config, ModelFiles(model, None, None))
-    if dimensions is None:
+    if dimensions is None or dimensions.mixture:
         raise ValueError("its config.json does not describe a decoder with gated MLPs")
     return dimensions
 

@@ -20,10 +20,12 @@ from stages.core.models.base_models import ModelFiles, get_base_model
 from stages.core.models.candidates import Candidate, get_candidate
 from stages.core.models.generation import generate
 from stages.core.models.loading import TUNED, get_model
+from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.core.storage.files import read_json, write_jsonl
 from stages.core.tracking.tracker import Tracker, track
 from stages.register import registry, round_trip
 from stages.train import export, loop
+from stages.train.adapter import find_experts
 from stages.train.build_trainer import get_trainer
 from stages.train.examples import IGNORED, LeftPadding
 from stages.train.methods import get_method
@@ -109,6 +111,14 @@ def tokenizer() -> ModelFiles:
 def made(request, tmp_path_factory, tokenizer, prepared_once) -> Made:
     gc.freeze()  # each training collects garbage, among all that the libraries have loaded by now
     return make(request.param, tokenizer, tmp_path_factory.mktemp("architecture") / "model")
+
+
+def test_a_mixture_of_experts_is_known_by_its_configuration(made):
+    """Memory and time of such a model are not estimated."""
+    model = made.configure().model
+    dimensions = get_model_dimensions(model, get_base_model(model, seed=42))
+    experts = find_experts(made.architecture.build())
+    assert dimensions is None or dimensions.mixture == bool(experts)
 
 
 def get_batch(trainer: Any, method: Any, rows: int) -> dict[str, torch.Tensor]:

@@ -79,8 +79,8 @@ def estimate_training(
         else f"{steps:,} steps"
     )
     also = "".join(f" {key}={args[key]}: {reason}." for key, reason in reasons.items())
-    if dimensions is None or _unknown(train):
-        why = _unknown(train) or "the model's configuration does not state its size"
+    why = _unknown(train, dimensions)
+    if dimensions is None or why:
         sentence = (
             f"Estimate for training: {counted}. Time and memory are not estimated, "
             f"because {why}.{also}"
@@ -146,11 +146,15 @@ def _get_steps(train: TrainConfig, args: dict[str, Any], rows: int) -> tuple[int
     return steps, steps / a_epoch
 
 
-def _unknown(train: TrainConfig) -> str | None:
+def _unknown(train: TrainConfig, dimensions: ModelDimensions | None) -> str | None:
     """Return why time and memory cannot be estimated, or None if they can.
 
     The constants above were measured with `sft` in one process on a CPU.
     """
+    if dimensions is None:
+        return "the model's configuration does not state its size"
+    if dimensions.mixture:
+        return "there is no estimate for a mixture of experts"
     if train.method != "sft":
         return f"there is no estimate for method {train.method}"
     if train.launcher.kind != "single":

@@ -26,6 +26,8 @@ NORM_BYTES = {FULL: 30, LEAN: 24, "LoRA": 24, "QLoRA": 24}  # see activation_byt
 SPARE = 2e9  # assumed, not measured: CUDA context, NCCL buffers, fragmentation
 # The tiles of TRL's fused head: 4,096 tokens by 32,768 entries of the vocabulary in float32, twice.
 HEAD_BYTES = 2 * 4 * 4096 * 32768
+# The logits of both models in float32, their log-probabilities, their divergence and a gradient.
+KL_COPIES = 6
 USED = 0.85  # of what is left for activations, because nothing here was measured on a GPU yet
 UNIT = 256  # of which the chosen number of tokens is a multiple
 MOST_TOKENS = 65_536  # more tokens in a pass keep no GPU busier
@@ -112,13 +114,30 @@ def choose_tokens(
         return CPU_TOKENS, "on a CPU"
     if dimensions is None:
         return CPU_TOKENS, "as on a CPU, because the model's configuration does not state its size"
+    if dimensions.mixture:
+        return (
+            CPU_TOKENS,
+            "as on a CPU, because the memory of a mixture of experts is not estimated",
+        )
     if train.attention == "eager":
         return CPU_TOKENS, "as on a CPU, because eager attention keeps the scores of all tokens"
     left = free - count_fixed_bytes(train, dimensions, gpus)
     recomputes = any(train.args.get(key) for key in RECOMPUTES)
-    fitting = USED * left / activation_bytes(dimensions, get_method(train), 1, recomputes)
+    kept = activation_bytes(dimensions, get_method(train), 1, recomputes)
+    fitting = USED * left / (kept + logits_bytes(train, dimensions))
     tokens = max(CPU_TOKENS, min(MOST_TOKENS, int(fitting // UNIT * UNIT)))
     return tokens, f"for {free / 1e9:.0f} GB of GPU memory, of which {left / 1e9:.0f} GB are left"
+
+
+def logits_bytes(train: TrainConfig, dimensions: ModelDimensions) -> float:
+    """Return the bytes of a target's logits where the base model's are compared with the model's.
+
+    Replay rows with `train.replay.loss=kl` have them whole. Other losses come from TRL's fused
+    head. A pass may consist of such targets alone.
+    """
+    if not (train.replay.fraction and train.replay.asks_base):
+        return 0.0
+    return KL_COPIES * 4 * dimensions.vocabulary
 
 
 def count_fixed_bytes(train: TrainConfig, dimensions: ModelDimensions, gpus: int) -> float:

@@ -11,6 +11,9 @@ from stages.core.config.model import ModelConfig, RandomSource
 from stages.core.models.base_models import ModelFiles
 from stages.core.models.model_folder import read_object
 
+# transformers' names for the number of experts in a layer.
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelDimensions:
@@ -23,6 +26,8 @@ class ModelDimensions:
     key_value: int
     """The width of the keys, and also of the values."""
     tied: bool
+    mixture: bool = False
+    """Whether the layers have several MLPs, of which the numbers below count only one."""
 
     @property
     def layer_parameters(self) -> int:
@@ -64,6 +69,7 @@ def get_model_dimensions(model: ModelConfig, base: ModelFiles) -> ModelDimension
             config["vocab_size"],
             head * (config.get("num_key_value_heads") or heads),
             config.get("tie_word_embeddings", True),
+            any((config.get(name) or 0) > 1 for name in EXPERTS),
         )
     except (KeyError, TypeError):
         return None

@@ -1,5 +1,7 @@
 """How many tokens a pass may have on a GPU, and what trained weights of half the precision save."""
 
+from dataclasses import replace
+
 import pytest
 
 from stages.core.errors import UserError
@@ -10,6 +12,7 @@ from stages.core.planning.gpu_memory import (
     choose_tokens,
     count_fixed_bytes,
     get_method,
+    logits_bytes,
 )
 from tools.memory import MODELS
 
@@ -23,6 +26,8 @@ def test_a_cpu_has_its_number_and_so_has_what_cannot_be_estimated(config):
     assert choose_tokens(train, SMALL, None, 1) == (768, "on a CPU")
     assert choose_tokens(train, None, 80e9, 1)[0] == 768
     assert choose_tokens(config("train.attention=eager").train, SMALL, 80e9, 1)[0] == 768
+    tokens, why = choose_tokens(train, replace(SMALL, mixture=True), 80e9, 1)
+    assert tokens == 768 and "mixture of experts" in why
 
 
 @pytest.mark.parametrize(
@@ -51,16 +56,30 @@ def test_a_hidden_gpu_is_none(config, monkeypatch):
     monkeypatch.setattr(estimate.shutil, "which", lambda name: f"/usr/bin/{name}")
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert estimate._unknown(config("train=lora").train) is None
+        assert estimate._unknown(config("train=lora").train, SMALL) is None
     for seen in ("0", "1,2"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
-        assert estimate._unknown(config("train=lora").train) == "training will run on the GPU"
+        found = estimate._unknown(config("train=lora").train, SMALL)
+        assert found == "training will run on the GPU"
 
 
 def test_no_more_than_65536_and_no_less_than_on_a_cpu(config):
     train = config("train=full").train
     assert choose_tokens(train, SMALL, 1e12, 1)[0] == 65_536
     assert choose_tokens(train, LARGE, 80e9, 1)[0] == 768  # 128 GB do not fit at all
+
+
+def test_whole_logits_of_replay_rows_are_counted(config):
+    plain, _ = choose_tokens(config("train=lora").train, SMALL, 24e9, 1)
+    replay = ("train=lora", "train.replay.fraction=0.1")
+    assert choose_tokens(config(*replay, "train.replay.loss=nll").train, SMALL, 24e9, 1)[0] == plain
+    train = config(*replay).train
+    tokens, _ = choose_tokens(train, SMALL, 24e9, 1)
+    kept = activation_bytes(SMALL, "LoRA", 1, checkpointing=False)
+    logits = logits_bytes(train, SMALL)
+    assert logits >= 4 * 4 * SMALL.vocabulary  # of both models, and their log-probabilities
+    assert tokens > 768 and tokens * (kept + logits) < 24e9
+    assert 768 < tokens < plain * kept / (kept + logits) + 256
 
 
 def test_bfloat16_weights_and_an_optimizer_of_8_bits_take_6_bytes_a_weight(config):
