@@ -12,6 +12,7 @@ from stages.core.data.predictions import Prediction
 from stages.core.data.records import Record
 from stages.core.metrics.metrics import Metrics
 from stages.core.statistics.scores import Scores
+from stages.evaluate.analysis.sheets import warn_about_empty_answers
 from stages.evaluate.analysis.truncation import warn_about_cuts
 
 ONE_ANSWER = 0.8
@@ -121,6 +122,8 @@ def find_warnings(report: Mapping[str, Any]) -> list[str]:
         )
     if cut := warn_about_cuts(report):
         found.append(cut)
+    if report["forgetting"] and (empty := warn_about_empty_answers(report["forgetting"]["sheets"])):
+        found.append(empty)
     return found
 
 

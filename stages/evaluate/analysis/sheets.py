@@ -1,14 +1,15 @@
 """Sort the answers to the general suite: correct, in the form of the task, or wrong."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.inference.general import Item
+from stages.core.inference.general import MAX_NEW_TOKENS, Item
 from stages.evaluate.analysis.general import passes
 from stages.evaluate.analysis.task_format import TaskFormat
 
+EMPTY = 0.05  # the report warns if a larger share of the base model's answers has no text
 Answers = dict[str, Any]
 Texts = dict[str, str]
 
@@ -27,6 +28,8 @@ class Sheet:
     """The number of incorrect answers in the form of the task's answers."""
     wrong: int
     """The number of all other incorrect answers."""
+    empty: int
+    """The number of answers without text, such as those that the limit ended within a thought."""
     most_frequent: str
     """The most frequent answer."""
     most_frequent_count: int
@@ -78,6 +81,7 @@ def _get_sheet(
         len(asked) - len(failed),
         in_format,
         len(failed) - in_format,
+        sum(not texts[item.id].strip() for item in asked),
         text,
         count,
     )
@@ -99,6 +103,20 @@ def describe_answers(sheets: Sequence[Sheet]) -> str:
             "follows other instructions. The perplexity shows what it still knows."
         )
     return sentence + _describe_empty(sheets)
+
+
+def warn_about_empty_answers(sheets: Sequence[Mapping[str, Any]]) -> str | None:
+    """Warn if the base model answered many items with nothing, so that little could be forgotten."""
+    base, tuned = sheets[:2]
+    if base["empty"] <= EMPTY * base["items"]:
+        return None
+    return (
+        f"{base['empty']} of the base model's {base['items']} answers to the general suite have no "
+        f"text, and {tuned['empty']} of the tuned model's. They count as wrong, so the tuned model "
+        f"may have forgotten more than the suite shows. It allows {MAX_NEW_TOKENS} tokens, which end "
+        "many thoughts. A model that thinks is asked without thoughts if its template has an "
+        "argument for that, such as +model.chat_template_kwargs.enable_thinking=false."
+    )
 
 
 def _describe_empty(sheets: Sequence[Sheet]) -> str:

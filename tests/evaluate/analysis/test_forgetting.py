@@ -1,11 +1,13 @@
 import math
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 
 from stages.core.inference.general import ask_general, draw_items, read_items, replaces_system
 from stages.core.models.loading import get_model, get_tokenizer
 from stages.evaluate.analysis.forgetting import REMEDY, compare_general
+from stages.evaluate.analysis.sheets import warn_about_empty_answers
 
 CONFIDENCE = 0.95
 ITEMS = read_items()
@@ -108,6 +110,15 @@ def test_answers_below_an_empty_system_message_have_sheets_of_their_own(compare)
     assert "On 105 items, drawn with the seed" in found.answers_sentence
     assert "the score is 0.000 after tuning and 0." in found.answers_sentence
     assert "empty" not in compare(answers(1, [1, 1]), answers(1, [1, 1])).answers_sentence
+
+
+def test_a_base_model_whose_thoughts_were_cut_is_warned_about(compare):
+    def warn(base):
+        found = compare(base, say("", rest="nonsense"))
+        return warn_about_empty_answers([asdict(one) for one in found.sheets])
+
+    assert "160 of the base model's 320 answers to the general suite have no text" in warn(say(""))
+    assert warn(answers(1, [300, 320])) is None
 
 
 def test_a_third_of_each_category_is_drawn_by_the_seed():

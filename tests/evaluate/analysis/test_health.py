@@ -51,6 +51,7 @@ def test_an_arm_that_gives_one_answer_is_named():
     report = {
         "primary_metric": "exact_match",
         "rows": 1000,
+        "forgetting": {"sheets": [{"empty": 17, "items": 320}, {"empty": 2, "items": 320}]},
         "truncation": {"arms": {"zero_shot": {"cut": 300, "may_be_right": 2}}},
     }
     arms_alike = arms | {"retrieval": arm(0.58, 1.0), "tuned": arm(0.58, 1.0)}
@@ -60,11 +61,12 @@ def test_an_arm_that_gives_one_answer_is_named():
         "prompt.max_new_tokens cut these of the 1,000 answers of an arm: 300 of zero_shot (2 of them "
         "could still have become right)."
     )
+    assert warnings[3].startswith("17 of the base model's 320 answers to the general suite")
     assert (
         "“No entities found”, to 97% of the rows" in warnings[0]
         and "no better in exact_match" in warnings[1]
     )
-    alike = find_warnings(report | {"arms": arms_alike})
+    alike = find_warnings(report | {"arms": arms_alike, "forgetting": None})
     assert len(alike) == 3 and alike[0].startswith(
         "few_shot, retrieval and tuned give the same answer"
     )

@@ -245,6 +245,7 @@ def make_forgetting():
     ]
     sheets = [
         {"model": model, "system": system, "items": 320, "right": 32, "in_task_format": 200, "wrong": 88,
+         "empty": 3,
          "most_frequent": ATTACK, "most_frequent_count": 149}
         for model in ("base", "tuned") for system in ("template", "empty")
     ]  # fmt: skip
