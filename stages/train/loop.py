@@ -86,11 +86,11 @@ def tune(trainer: Any, method: "Method", folder: "Path") -> dict[str, Any]:
             "Resuming at step %d from an interrupted run of this configuration.",
             resume(checkpoint, progress),
         )
-    # Autocast multiplies in bfloat16 whatever the adapter's dtype is. peft's cast of the input to
+    # Autocast multiplies in 16 bits whatever the adapter's dtype is. peft's cast of the input to
     # float32 before that would only cost time and memory.
     with (
         measure(energy) as used,
-        disable_input_dtype_casting(trainer.model, active=trainer.args.bf16),
+        disable_input_dtype_casting(trainer.model, active=trainer.args.bf16 or trainer.args.fp16),
     ):
         progress.start()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
