@@ -89,7 +89,7 @@ def _differences(report: dict[str, Any]) -> Table:
         table.add_column(heading, justify="left" if heading == "difference" else "right")
     for c in report["comparisons"]:
         if c["arm"] in report["tuned_arms"] and c["metric"] == metric:
-            bounds = f"{c['bound_low']:+.3f}", f"{c['bound_high']:+.3f}"
+            bounds = (_format(c[end], "{:+.3f}") for end in ("bound_low", "bound_high"))
             table.add_row(
                 f"{c['arm']} - {c['against']}", _interval(c, "difference", "{:+.3f}"), *bounds
             )
@@ -97,9 +97,13 @@ def _differences(report: dict[str, Any]) -> Table:
 
 
 def _interval(numbers: dict[str, float], key: str, form: str) -> str:
-    low = form.format(numbers["ci_low"])
-    high = form.format(numbers["ci_high"])
+    low, high = (_format(numbers[end], form) for end in ("ci_low", "ci_high"))
     return f"{form.format(numbers[key])} ({low} to {high})"
+
+
+def _format(value: float | None, form: str) -> str:
+    """Write a bound, which is None in the report if rows of a single group say nothing about it."""
+    return "unknown" if value is None else form.format(value)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Answered chats in the record format, from which tomorrow's test rows can be chosen."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ class RequestLog:
         Raises:
             UserError: It cannot be opened.
         """
+        self._torn = b""
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, MODE)
             if path.is_file():  # it may have been there before
@@ -34,8 +36,13 @@ class RequestLog:
         """
         said = [{key: hide_secrets(text) for key, text in each.items()} for each in messages]
         last = {"role": "assistant", "content": hide_secrets(answer)}
+        line = self._torn + Record.of([*said, last], meta=meta).dump()
         # A single call, so that lines of several processes do not mix.
-        os.write(self._file, Record.of([*said, last], meta=meta).dump())
+        written = os.write(self._file, line)
+        # A disk that fills up takes a part of a line. The next line must not continue it.
+        self._torn = b"\n" if written < len(line) else b""
+        if self._torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the file."""

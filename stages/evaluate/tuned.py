@@ -91,7 +91,7 @@ def _forget_others(candidates: Sequence[Candidate]) -> None:
     """
     names = {candidate.name for candidate in candidates}
     for folder in MODELS.glob("*"):
-        if folder.name not in names:
+        if folder.is_dir() and folder.name not in names:
             shutil.rmtree(folder)
 
 

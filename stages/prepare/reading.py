@@ -157,7 +157,7 @@ class Reader:
         label = as_text(value.get(data.label_column)) if data.label_column else sample.label
         meta: dict[str, Any] = {"label": label} if isinstance(label, str) else {}
         group = as_text(value.get(data.group_column)) if data.group_column else None
-        if isinstance(group, str):
+        if isinstance(group, str) and group.strip():  # a blank cell names no group
             meta["group"] = group
         if data.group_starts:
             meta["group"] = str(bisect_right(data.group_starts, self.rows) + 1)

@@ -6,7 +6,6 @@ belongs to its row when other rows change. The champion is loaded only to answer
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from stages.core.config.schema import Config
@@ -23,7 +22,7 @@ from stages.core.models.loading import get_device
 from stages.core.models.measured import hash_served
 from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
-from stages.core.tracking.version_files import ANSWERS
+from stages.core.tracking.version_files import ANSWERS, check_artifact, fetch_model
 from stages.core.tracking.versions import Version, read_asked
 from stages.register.condition import Condition
 
@@ -140,11 +139,12 @@ def get_answers(
     """Get a version's answers to these rows, and the number of rows it answered only now.
 
     Raises:
+        UserError: The files of the version were changed after its registration.
         ValueError: Some of the answers are missing.
     """
-    import mlflow
-
-    kept = read_json(Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{ANSWERS}")))
+    folder = fetch_model(version.uri)
+    check_artifact(version, folder)
+    kept = read_json(folder / ANSWERS)
     missing = [record for record in records if record.id not in kept]
     texts = kept | (ask_champion(config, version, missing) if missing else {})
     silent = [record.id for record in records if not isinstance(texts.get(record.id), str)]

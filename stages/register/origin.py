@@ -62,7 +62,9 @@ def list_packages(folders: list[str] | None = None) -> list[str]:
         folders: The folders of another environment's packages; None reads this environment.
     """
     packages = distributions(path=sys.path if folders is None else folders)
-    found = {(package.metadata["Name"], package.version) for package in packages}
+    named = ((package.metadata["Name"], package) for package in packages)
+    # An installation that was interrupted leaves a folder without metadata.
+    found = {(name, package.version) for name, package in named if name}
     return sorted({f"{name.lower().replace('_', '-')}=={version}" for name, version in found})
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stages.core.config.train import CLASSIFYING
+from stages.core.environment.lineage import data_sha256
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.adapters import (
@@ -85,10 +86,23 @@ def _check_base(files: AdapterFiles, method: "Method") -> None:
                 f"{KEY}: the adapter was trained on {base['name']}, whose weights are not those of "
                 f"{method.name}; choose that base model or another adapter"
             )
+        _warn_about_rows(files)
         return
     named = read_json(files.folder / CONFIG).get("base_model_name_or_path")
     if named not in (method.name, method.base.path):
         log.warning("%s: the adapter says it belongs to %s, not %s.", KEY, named, method.name)
+
+
+def _warn_about_rows(files: AdapterFiles) -> None:
+    """Warn if the adapter was trained on other rows, among which today's test rows may be."""
+    trained = read_json(files.folder / TRAINING).get("data_sha256", {}).get("train")
+    if trained and trained != data_sha256()["train"]:
+        log.warning(
+            "%s: the adapter was trained on other rows than those of data/prepared/train.jsonl. If "
+            "rows of the test split were among them, as with another seed of the same data, the "
+            "tuned model has seen them and its score on them proves nothing.",
+            KEY,
+        )
 
 
 def _check_config(files: AdapterFiles, method: "Method") -> None:

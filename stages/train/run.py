@@ -101,7 +101,7 @@ def finish(candidate: Candidate, tracker: Tracker) -> None:
     unwanted = [
         path
         for path in (candidate.get_folder() / "seeds").glob("*")
-        if path.name not in map(str, more)
+        if path.name.isdigit() and path.name not in map(str, more)
     ]
     for folder in unwanted:
         shutil.rmtree(folder)

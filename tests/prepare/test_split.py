@@ -51,6 +51,14 @@ def test_a_group_is_never_parted(config, tmp_path):
     assert len(homes) == 100 and all(len(home) == 1 for home in homes.values())
 
 
+def test_a_blank_cell_names_no_group(config, tmp_path):
+    names = ["a", "a", "", " ", None]
+    rows = [{"text": f"text {n}", "label": "x", "who": name} for n, name in enumerate(names)]
+    path = write(tmp_path / "rows.jsonl", *rows)
+    records, *_ = read(config, path, "data.group_column=who")
+    assert [record.meta.get("group") for record in records] == ["a", "a", None, None, None]
+
+
 def test_groups_that_follow_one_another_are_never_parted(config, tmp_path):
     path = write(tmp_path / "rows.jsonl", *[{"text": f"text {n}", "label": "x"} for n in range(10)])
     records, *_ = read(config, path, "data.group_starts=[4,9]")

@@ -17,11 +17,12 @@ HOSTILE = "\x1b]52;c;cm0=\x07[red]\u202egpj[/bold]"
 
 @pytest.fixture
 def said(workspace, monkeypatch, capsys):
-    """Print the verdict about hostile rows."""
+    """Print the verdict about hostile rows, of which a single group says nothing about a bound."""
     shutil.copy(ROOT / "params.yaml", workspace)
     report = make_full_report()
     report["warnings"] = [f"few_shot gives the same answer, {HOSTILE}, to 97% of the rows."]
     report["slices"] = [part(HOSTILE, loses=True)]
+    report["comparisons"][0] |= {"ci_low": None, "ci_high": None, "bound_low": None}
     write_verdict(report)
     conditions = [
         {"passed": False, "sentence": f"too few: {HOSTILE}"},
@@ -41,4 +42,5 @@ def test_texts_of_rows_are_neither_obeyed_nor_read_as_markup(said):
     assert shown.count(r"\x1b]52;c;cm0=\x07[red]\u202egpj[/bold]") == 4
     assert "Verdict: fine-tune. Yes, fine-tune: use tuned." in shown
     assert "Loses on label" in shown and "tuned - few_shot" in shown
+    assert "(unknown to unknown)" in shown
     assert "failed: too few" in shown and "fine" not in shown.split("Registry:")[1]

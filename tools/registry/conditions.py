@@ -1,7 +1,7 @@
 """Repeat those conditions of the gate that can be repeated for a registered version."""
 
 from stages.core.config.schema import Config
-from stages.core.data.looks import get_look_folder
+from stages.core.data.looks import find_last_place, get_look_folder
 from stages.core.data.records import PREPARED, read_records
 from stages.core.environment.lineage import data_sha256
 from stages.core.environment.repository import repository_root
@@ -85,5 +85,4 @@ def _explain_no_rows(config: Config, version: Version) -> str | None:
 def _get_confidence(config: Config) -> float:
     """Return the confidence of the bound, corrected for all looks at these test rows so far."""
     folder = get_look_folder(repository_root(), data_sha256()["test"])
-    looks = len(list(folder.glob(f"*-{config.evaluate.primary_metric}-*.json")))
-    return correct_for_looks(config.evaluate.confidence, max(1, looks))
+    return correct_for_looks(config.evaluate.confidence, find_last_place(folder))

@@ -7,12 +7,6 @@ import numpy as np
 from stages.core.data.records import Record
 from stages.core.data.unicode_text import fold
 
-FEW = 10
-"""The number of groups below which bounds are unreliable.
-
-Cameron, Gelbach and Miller (2008) warn against fewer than about ten.
-"""
-
 
 def get_groups(records: Sequence[Record]) -> np.ndarray | None:
     """Number the group of each row.
@@ -39,7 +33,6 @@ def count_groups(records: Sequence[Record]) -> int:
 
 
 def _name(record: Record, clusters: Mapping[str, str]) -> str:
-    group = record.meta.get("group")
     group = record.meta.get("group")
     question = _question(record)
     cluster = record.meta.get("cluster") or (clusters.get(question) if group is None else None)

@@ -30,3 +30,8 @@ def find_place(folder: Path, metric: str, model_sha256: str) -> int | None:
     """Return the place of the look at a model by a metric; None if it is not in the folder."""
     paths = folder.glob(get_look_name("*", metric, model_sha256))
     return min((read_json(path)["place"] for path in paths), default=None)
+
+
+def find_last_place(folder: Path) -> int:
+    """Return the place of the latest look at a test split by any metric; 1 without looks."""
+    return max((read_json(path)["place"] for path in folder.glob("*.json")), default=1)

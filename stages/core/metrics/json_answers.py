@@ -16,6 +16,8 @@ from referencing import Registry
 
 from stages.core.metrics.row_metric import RowMetric
 
+DEPTH = 100  # levels of a value; Python's own code for JSON and this module's are recursive
+
 
 class JsonMetric(RowMetric, ABC):
     """A metric whose targets are JSON values (RFC 8259), bare or with other text around them.
@@ -86,8 +88,14 @@ def _values(text: str) -> Iterator[Any]:
             value = (
                 _DECODER.decode(piece) if start is None else _DECODER.raw_decode(piece, start)[0]
             )
-            json.dumps(value)  # fails for values nested too deeply to compare
-            yield value
+            if _is_shallow(value):
+                yield value
+
+
+def _is_shallow(value: Any, room: int = DEPTH) -> bool:
+    """Return whether a value is nested so little that any metric can compare it."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return room > 0 and all(_is_shallow(each, room - 1) for each in inner)
 
 
 def compile_schema(schema: Mapping[str, Any] | str | None) -> Validator | None:

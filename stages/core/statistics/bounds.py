@@ -161,20 +161,45 @@ def _get_spread(
     arms: Sequence[Sequence[Scores]], groups: np.ndarray | None, added: Sequence[float]
 ) -> Spread:
     """Measure the mean over the runs of the first arm, minus that of the second if there is one."""
-    counted = max(_count_rows(runs) for runs in arms)
-    means = [_leave_out(runs, groups) for runs in arms]
-    values = means[0] if len(means) == 1 else means[0] - means[1]
-    value = float(values[0])
-    left_out = values[1:]
-    count = len(left_out)
+    value, variance, count = _jackknife(arms, groups)
     if count < 2:  # noqa: PLR2004  (a single group has no variance)
         return Spread(value, value, float("inf"), 0.0)
-    variance = float((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
+    counted: float = max(_count_rows(runs) for runs in arms)
+    if groups is not None:
+        counted = _get_effective_rows(counted, count, variance, _jackknife(arms, None)[1])
     centre, variance = _add_rows(value, variance, counted, added)
     degrees = float(count - 1)
     for runs in arms:
         variance, degrees = _add_runs(variance, degrees, runs)
     return Spread(value, centre, float(np.sqrt(variance)), degrees)
+
+
+def _jackknife(
+    arms: Sequence[Sequence[Scores]], groups: np.ndarray | None
+) -> tuple[float, float, int]:
+    """Return the mean or difference of the arms, its jackknife variance and the number of groups."""
+    means = [_leave_out(runs, groups) for runs in arms]
+    values = means[0] if len(means) == 1 else means[0] - means[1]
+    left_out = values[1:]
+    count = len(left_out)
+    variance = (count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()
+    return float(values[0]), float(variance), count
+
+
+def _get_effective_rows(rows: float, groups: int, variance: float, of_rows: float) -> float:
+    """Return how many independent rows say as much as rows in groups (Kish, "Survey Sampling", 1965).
+
+    Where all rows are alike, they do not show how much the rows of a group share. A group is then
+    one observation.
+
+    Args:
+        rows: The rows that add to the metric.
+        groups: The number of groups, which is the least result unless there are fewer such rows.
+        variance: The variance of the mean of rows in groups.
+        of_rows: The variance that it would have if the rows were independent.
+    """
+    least = min(rows, groups)
+    return max(least, rows * of_rows / max(variance, of_rows)) if of_rows else least
 
 
 def _leave_out(runs: Sequence[Scores], groups: np.ndarray | None) -> np.ndarray:
@@ -200,7 +225,7 @@ def _count_rows(runs: Sequence[Scores]) -> int:
 
 
 def _add_rows(
-    value: float, variance: float, count: int, added: Sequence[float]
+    value: float, variance: float, count: float, added: Sequence[float]
 ) -> tuple[float, float]:
     """Return the mean and its variance as if rows with the added values had been measured too."""
     if not added:

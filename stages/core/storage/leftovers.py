@@ -14,7 +14,7 @@ from pathlib import Path
 
 PARTIAL = "partial"  # what is being written
 ASIDE = "aside"  # an earlier folder, until the new one is in its place
-_NAME = re.compile(rf"\.(?P<name>.+)\.(?P<host>[^~]*)~(?P<pid>\d+)\.({PARTIAL}|{ASIDE})")
+_NAME = re.compile(rf"\.(?P<name>.+)\.(?P<host>[^.~]*)~(?P<pid>\d+)\.({PARTIAL}|{ASIDE})")
 DAY = 86_400  # seconds; no process of another machine writes one file for longer
 
 
@@ -25,7 +25,7 @@ def temporary_path(target: Path, kind: str) -> Path:
         target: The file or folder that will be replaced.
         kind: `PARTIAL` or `ASIDE`.
     """
-    return target.with_name(f".{target.name}.{socket.gethostname()}~{os.getpid()}.{kind}")
+    return target.with_name(f".{target.name}.{_get_host()}~{os.getpid()}.{kind}")
 
 
 def find_leftovers(folder: Path, kind: str, name: str | None = None) -> Iterator[Path]:
@@ -58,12 +58,21 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _get_host() -> str:
+    """Return the name of this machine without dots, which separate the parts of a name here."""
+    return socket.gethostname().replace(".", "_")
+
+
 def _is_alive(host: str, pid: int, path: Path) -> bool:
-    """Return whether the process may still write. Processes of other machines cannot be asked."""
+    """Return whether another process may still write. Those of other machines cannot be asked.
+
+    A container that starts again has the same name and often the same process id. What is left
+    under its own id is therefore of a process that no longer runs.
+    """
     import psutil
 
-    if host == socket.gethostname():
-        return psutil.pid_exists(pid)
+    if host == _get_host():
+        return pid != os.getpid() and psutil.pid_exists(pid)
     try:
         return time.time() - path.stat().st_mtime < DAY
     except FileNotFoundError:

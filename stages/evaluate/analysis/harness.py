@@ -59,8 +59,12 @@ def _items(found: dict[str, Any]) -> dict[str, str]:
 def _compare(
     task: str, metric: str, old: list[float], new: list[float], confidence: float
 ) -> HarnessResult:
+    shares = all(0 <= score <= 1 for score in (*old, *new))  # some metrics count otherwise
     before, after = (
-        Scores(np.column_stack([scores, np.ones(len(scores))])) for scores in (old, new)
+        Scores(
+            np.column_stack([scores, np.ones(len(scores))]), bounds=(0.0, 1.0) if shares else None
+        )
+        for scores in (old, new)
     )
     gap = compare(after, before).interval(confidence)
     return HarnessResult(

@@ -98,6 +98,13 @@ def test_a_target_that_is_no_json_is_named(name):
 
 
 @pytest.mark.parametrize("name", ["json_match", "json_f1"])
+@pytest.mark.parametrize("levels", [99, 500, 991, 992, 5000])
+def test_an_answer_with_many_levels_is_wrong_and_ends_nothing(name, levels):
+    (row,) = rows(name, ("[" * levels + "]" * levels, "[1]"))
+    assert row[0] == 0
+
+
+@pytest.mark.parametrize("name", ["json_match", "json_f1"])
 def test_which_answers_are_json(name):
     metrics = Metrics([name], {name: {"schema": {"type": "object"}}})
     answers = [

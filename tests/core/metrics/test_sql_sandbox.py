@@ -49,6 +49,7 @@ HARMFUL = [
     "SELECT Name FROM singer WHERE Age = 99999999999999999999999999",
     "SELECT '\ud800', \"\x00\"",
     "SELECT CAST(x'ff' AS TEXT) FROM singer",
+    "PRAGMA hard_heap_limit = 60000",
 ]
 
 

@@ -82,6 +82,15 @@ def test_groups_widen_the_interval_by_what_their_rows_share():
     )
 
 
+@pytest.mark.parametrize("count", [3, 10, 30])
+def test_rows_of_a_few_groups_that_are_all_alike_bound_no_more_than_the_groups(count):
+    zero = binary(*[0] * 30 * count)
+    of_groups = compare(zero, zero, np.repeat(np.arange(count), 30)).high(0.05)
+    of_rows = compare(binary(*[0] * count), binary(*[0] * count)).high(0.05)
+    assert of_groups == pytest.approx(of_rows)
+    assert of_groups > 5 * compare(zero, zero).high(0.05)
+
+
 def test_one_group_bounds_nothing():
     found = compare(draw(0.9, 50, 1), draw(0.1, 50, 2), np.zeros(50, int))
     assert found.low(0.05) == -np.inf and found.high(0.05) == np.inf

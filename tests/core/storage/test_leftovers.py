@@ -12,6 +12,7 @@ from stages.core.storage.files import atomic_directory, atomic_write
 from stages.core.storage.leftovers import (
     ASIDE,
     PARTIAL,
+    _get_host,
     remove_leftovers,
     temporary_path,
 )
@@ -58,10 +59,28 @@ def test_a_folder_that_a_killed_process_left_aside_comes_back(tmp_path, of_kille
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_machine_whose_name_has_dots_finds_what_it_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "Anns-Laptop.local")
+    aside = temporary_path(tmp_path / "out", ASIDE)
+    gone = aside.with_name(aside.name.replace(f"~{os.getpid()}.", f"~{2**22 + 1}."))
+    gone.mkdir()
+    (gone / "file").write_text("earlier")
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "out"):
+        raise RuntimeError
+    assert (tmp_path / "out/file").read_text() == "earlier"
+
+
+def test_a_container_that_starts_again_has_the_same_process_id(tmp_path):
+    temporary_path(tmp_path / "out", PARTIAL).mkdir()
+    with atomic_directory(tmp_path / "out") as folder:
+        (folder / "a").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_the_folder_of_a_living_process_stays(tmp_path):
     alive = temporary_path(tmp_path / "out", PARTIAL)
     parent = alive.with_name(alive.name.replace(str(os.getpid()), str(os.getppid())))
-    elsewhere = alive.with_name(alive.name.replace(socket.gethostname(), "another.host"))
+    elsewhere = alive.with_name(alive.name.replace(_get_host(), "elsewhere"))
     for path in (parent, elsewhere):
         path.mkdir()
     with atomic_directory(tmp_path / "out"):

@@ -38,6 +38,13 @@ def test_the_same_answers_differ_by_nothing():
     assert found.difference.value == 0 and found.difference.ci_low == -found.difference.ci_high
 
 
+def test_scores_above_one_have_intervals_of_their_own_size():
+    base = [30.0, 40.0, 35.0, 45.0]
+    (found,) = compare_harness(asked(base), asked([x + 1 for x in base]), CONFIDENCE)
+    assert found.base.ci_low < 37.5 < found.base.ci_high < 60
+    assert found.difference.value == pytest.approx(1)
+
+
 def test_a_metric_that_is_no_mean_over_items_is_left_out():
     bleu = {"value": 12.0, "stderr": None, "scores": None}
     found = compare_harness(asked([1.0, 0.0], bleu=bleu), asked([1.0, 0.0], bleu=bleu), CONFIDENCE)

@@ -1,11 +1,13 @@
 """Too many requests, clients that leave, and the log of what was asked."""
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
+import orjson
 import pytest
 
 from services.serve.admission import read_keys
@@ -188,6 +190,20 @@ def test_prepare_reads_the_log_of_chats(workspace):
     prepare(compose_config(*TINY))
     records = [record for split in SPLITS for record in read_records(split)]
     assert {"What is 0?", "What is so 1?"} <= {record.question for record in records}
+
+
+def test_a_line_that_the_disk_did_not_take_whole_is_an_error_and_alone(workspace, monkeypatch):
+    log = RequestLog(workspace / "rows.jsonl")
+    honest = os.write
+    asked = [{"role": "user", "content": "Hello."}]
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", lambda file, line: honest(file, line[:10]))
+        with pytest.raises(OSError, match="No space left"):
+            log.write(asked, "lost", {})
+    log.write(asked, "kept", {})
+    log.close()
+    torn, whole = (workspace / "rows.jsonl").read_bytes().splitlines()
+    assert len(torn) == 10 and orjson.loads(whole)["messages"][1]["content"] == "kept"
 
 
 def test_nothing_is_logged_unless_asked_for(registry, tmp_path, caplog, capfd):

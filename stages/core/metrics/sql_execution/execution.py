@@ -91,6 +91,8 @@ def parses(query: str) -> bool:
     if ";" in INSIDE.sub("", query).rstrip("; \t\n"):
         return False
     with closing(_connect()) as connection:
+        # SQLite carries out some pragmas while it parses them, such as the limit of the heap.
+        connection.set_authorizer(_refuse_pragmas)
         try:
             connection.execute(f"EXPLAIN {query}")
         except _FAILURES as error:
@@ -119,6 +121,10 @@ def _authorize(action: int, _: str | None, name: str | None, *more: str | None) 
     """Allow a query to read tables and to call known functions."""
     allowed = action in _MAY or (action == sqlite3.SQLITE_FUNCTION and name in FUNCTIONS)
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+
+def _refuse_pragmas(action: int, *_: str | None) -> int:
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_PRAGMA else sqlite3.SQLITE_OK
 
 
 def _quote(name: str) -> str:
