@@ -8,10 +8,9 @@ from pydantic import Field, field_validator, model_validator
 from stages.core.config.base import Action, Count, Hard, Name, Section, Share
 
 
-class WheelSource(Section):
+class WheelMember(Section):
     """A file or folder in a wheel from the package index that pip is configured for."""
 
-    kind: Literal["wheel"]
     package: Name
     """The name of the package on the index."""
     version: Name
@@ -20,6 +19,12 @@ class WheelSource(Section):
     """The SHA-256 of the wheel in hexadecimal digits."""
     member: Name
     """The path of the file in the wheel. A folder ends with a slash."""
+
+
+class WheelSource(WheelMember):
+    """A source that is a file or folder in one wheel."""
+
+    kind: Literal["wheel"]
 
 
 SplitName = Literal["train", "validation", "test"]

