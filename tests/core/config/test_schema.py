@@ -96,6 +96,23 @@ def test_a_bad_value_is_named_with_its_whole_key(override, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("sha256", "abc", "model.source.sha256: "),
+        ("parts", [], "model.source.parts: "),
+        ("parts[1].sha256", "abc", "model.source.parts.1.sha256: "),
+        ("parts[1].member", "data/", "model.source.parts: data/: this is a folder"),
+    ],
+)
+def test_a_bad_part_of_a_model_is_named_with_its_whole_key(key, value, said):
+    composed = compose_config("model=gemma-3-270m")
+    OmegaConf.update(composed, f"model.source.{key}", value)
+    with pytest.raises(UserError) as error:
+        parse(composed)
+    assert said in str(error.value)
+
+
 @pytest.mark.parametrize("alias", ["latest", "LATEST", "v12", "V1"])
 def test_an_alias_that_mlflow_reserves_is_refused(alias):
     with pytest.raises(UserError, match=rf"register: alias '{alias}' is reserved by MLflow"):

@@ -11,6 +11,7 @@ from stages.core.data.prompts import encode_prompt, split_chat
 from stages.core.data.templates import TemplateError, render
 from stages.core.errors import UserError
 from stages.core.models.loading import get_tokenizer
+from tests.conftest import ROOT
 
 ASKED = [{"role": "user", "content": "What is 2 + 2?"}]
 
@@ -155,3 +156,23 @@ def test_the_difference_of_two_renderings_is_shown(tokenizer):
 def test_no_messages_are_a_refusal(tokenizer):
     with pytest.raises(TemplateError, match="empty conversation"):
         encode_prompt(tokenizer, [])
+
+
+@pytest.mark.parametrize("system", [[], [{"role": "system", "content": "Be brief."}]])
+def test_the_template_of_gemma_puts_the_system_message_before_the_first_question(
+    tokenizer, show, system
+):
+    tokenizer.add_special_tokens({"bos_token": "<bos>"})
+    chat = [
+        *system,
+        {"role": "user", "content": " Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Bye"},
+    ]
+    first = "Be brief.\n\n Hi" if system else " Hi"
+    assert show((ROOT / "conf" / "model" / "gemma.jinja").read_text(), chat) == (
+        f"<bos><start_of_turn>user\n{first}<end_of_turn>\n"
+        "<start_of_turn>model\nHello<end_of_turn>\n"
+        "<start_of_turn>user\nBye<end_of_turn>\n"
+        "<start_of_turn>model\n"
+    )
