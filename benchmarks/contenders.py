@@ -10,7 +10,14 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.others import Task, Trained, has_gpu, train_llama_factory, train_unsloth
+from benchmarks.others import (
+    WARM_STEPS,
+    Task,
+    Trained,
+    has_gpu,
+    train_llama_factory,
+    train_unsloth,
+)
 from stages.core.config.schema import Config
 from stages.core.data.prompts import build_prompt
 from stages.core.models.loading import get_dtype
@@ -21,7 +28,6 @@ TRLS_OWN = (
     "train_sampling_strategy",
     "torch_compile",
 )
-WARM_STEPS = 3  # before a measurement on a GPU
 UNCHECKED = {"gradient_checkpointing": False}
 GROUPED = {**UNCHECKED, "train_sampling_strategy": "group_by_length"}
 

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from stages.core.storage.files import read_json, sha256_file, write_json
 LISTS = Path(__file__).parent
 # The variable names an interpreter to use instead of making an environment.
 ENVIRONMENT = "TUNEPROOF_BENCHMARK_PYTHON"
+WARM_STEPS = 3  # before a measurement on a GPU, in which kernels are chosen and compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ def make_environment(product: str) -> str:
 def train_llama_factory(task: Task, as_products: bool = True, **options: Any) -> Trained:
     """Train with LLaMA-Factory's own command on the same files. It reports the time itself.
 
+    On a GPU `benchmarks/llama_factory_worker.py` trains instead, so that the first steps do not
+    count, as with all contenders there.
+
     Args:
         task: What to train.
         as_products: Give it the weights in the precision of the matrix products, because it loads
@@ -93,13 +98,17 @@ def train_llama_factory(task: Task, as_products: bool = True, **options: Any) ->
     if as_products:
         args["model_name_or_path"] = save_as_products_are(task)
     write_json(task.folder / "train.yaml", args)  # JSON is YAML
-    run(task, make_environment("llama-factory"), "-m", "llamafactory.cli", "train", "train.yaml")
-    found = read_json(out / "all_results.json")
+    python = make_environment("llama-factory")
+    if has_gpu():
+        run(task, python, str(LISTS / "llama_factory_worker.py"), str(task.folder))
+        steps = read_json(task.folder / "steps.json")
+        seconds = get_warm_seconds(steps["ends"], steps["tokens"])
+    else:
+        run(task, python, "-m", "llamafactory.cli", "train", "train.yaml")
+        seconds = read_json(out / "all_results.json")["train_runtime"]
+    tokens = float(read_json(out / "all_results.json")["num_input_tokens_seen"])
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    model = load_adapter(task, out)
-    return Trained(
-        model, found["train_runtime"], peak, {"tokens read": float(found["num_input_tokens_seen"])}
-    )
+    return Trained(load_adapter(task, out), seconds, peak, {"tokens read": tokens})
 
 
 def get_llama_factory_arguments(task: Task, out: Path) -> dict[str, Any]:
@@ -189,9 +198,33 @@ def train_unsloth(task: Task) -> Trained:
     write_json(task.folder / "task.json", told)
     run(task, make_environment("unsloth"), str(LISTS / "unsloth_worker.py"), str(task.folder))
     found = read_json(task.folder / "found.json")
-    return Trained(
-        load_adapter(task, task.folder / "out"), found["seconds"], found["peak_bytes"], {}
-    )
+    ends = found["step_ends"]
+    step_rows = -(-len(rows) // len(ends))
+    lengths = [len(row["input_ids"]) for row in rows]
+    starts = range(0, len(lengths), step_rows)
+    tokens = list(accumulate(sum(lengths[i : i + step_rows]) for i in starts))
+    seconds = get_warm_seconds(ends, tokens)
+    facts = {"first step s": ends[0]}
+    return Trained(load_adapter(task, task.folder / "out"), seconds, found["peak_bytes"], facts)
+
+
+def get_warm_seconds(ends: list[float], tokens: list[int]) -> float:
+    """Return how long a training takes at the rate of its steps after the warm-up.
+
+    Other contenders warm up in a training of its own, which cannot be done in another process.
+
+    Args:
+        ends: The seconds at the end of each step.
+        tokens: The tokens that were read until then.
+
+    Raises:
+        ValueError: There are no more steps than those of the warm-up.
+    """
+    if len(ends) <= WARM_STEPS:
+        raise ValueError(f"{len(ends)} steps are too few: the first {WARM_STEPS} do not count")
+    seconds = ends[-1] - ends[WARM_STEPS - 1]
+    read = tokens[-1] - tokens[WARM_STEPS - 1]
+    return seconds * tokens[-1] / read
 
 
 def run(task: Task, *command: str) -> None:

@@ -24,8 +24,9 @@ The benchmark prints these columns and writes them to `benchmarks/results/train.
 - `tokens read`: tokens that a contender reads for each of ours, because LLaMA-Factory also reads
   the line break after a chat
 
-On a GPU each contender takes a few steps before it is measured, and TRL also joins rows, packed (in
-other steps) and padding-free. `benchmarks.gpu_check` measures more there, without data.
+On a GPU each contender takes a few steps before it is measured. For LLaMA-Factory and Unsloth these
+are the first steps of their only training. TRL also joins rows there, packed (in other steps) and
+padding-free. `benchmarks.gpu_check` measures more there, without data.
 
 The ratios compare us with the fastest contender of each product whose loss after training is at
 most 2 % above ours.
