@@ -39,7 +39,6 @@ test: dev ## run the tests, two files at a time
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 gpu-check: dev ## check training on a GPU: is it right, and how fast is it? 20 minutes
-	TUNEPROOF_TEST_GPU=1 pytest -m gpu
 	python -m benchmarks.gpu_check
 
 lint: dev ## check style and format with ruff

@@ -29,6 +29,10 @@ class Shape:
     tied: bool
     rank: int | None
     """The rank of the adapters. None trains every weight."""
+    quantized: bool = False
+    """Whether the frozen weights have 4 bits."""
+    lean: bool = False
+    """Whether the trained weights are in bfloat16, with an optimizer of 8 bits."""
 
     @property
     def dimensions(self) -> ModelDimensions:
@@ -45,12 +49,26 @@ SHAPES = (  # from the config.json of Qwen3-1.7B, Qwen3-0.6B and Qwen3-8B
     Shape("0.6B, full", 1024, 3072, 28, 16, 8, 128, 151936, True, None),
     Shape("8B, LoRA", 4096, 12288, 36, 32, 8, 128, 151936, False, 16),
 )
+SMALL_SHAPES = (  # that are trained with less memory for their weights
+    Shape("1.7B, QLoRA", 2048, 6144, 28, 16, 8, 128, 151936, True, 16, quantized=True),
+    Shape("8B, full, bfloat16", 4096, 12288, 36, 32, 8, 128, 151936, False, None, lean=True),
+)
 TOYS = (
     Shape("toy, LoRA", 32, 48, 2, 4, 2, 8, 300, True, 4),
     Shape("toy, full", 32, 48, 2, 4, 2, 8, 300, True, None),
 )
+SMALL_TOYS = (  # the blocks of 4 bits have 64 weights
+    Shape("toy, QLoRA", 64, 128, 2, 4, 2, 16, 300, True, 4, quantized=True),
+    Shape("toy, full, bfloat16", 32, 48, 2, 4, 2, 8, 300, True, None, lean=True),
+)
 LENGTHS = {"short": 70, "long": 2048}  # the mean number of tokens of a row
 TOY_LENGTHS = {"short": 8, "long": 24}
+
+
+def get_shape(name: str) -> Shape:
+    """Return the shape of a name."""
+    shapes = SHAPES + SMALL_SHAPES + TOYS + SMALL_TOYS
+    return next(shape for shape in shapes if shape.name == name)
 
 
 def make_model(shape: Shape, dtype: Any, device: str) -> Any:

@@ -7,7 +7,10 @@ they use PyTorch's variable-length attention, as the stage does, so that TRL has
 from importlib.util import find_spec
 from typing import Any
 
-from benchmarks.gpu_rates import Case, Clock, get_adapter, get_tokenizer, load, make_arguments
+from benchmarks.gpu_cases import Case
+from benchmarks.gpu_clock import Clock
+from benchmarks.gpu_models import get_adapter, get_tokenizer, load
+from benchmarks.gpu_rates import make_arguments
 from benchmarks.gpu_shapes import Shape
 
 PASSES = 16  # into which a padded step is divided, because TRL pads each batch to its longest row
@@ -38,7 +41,7 @@ def make_trl(case: Case, shape: Shape, rows: list[dict[str, Any]], batch: int, f
     limit = longest if case.rival == "packed" else None
     attention = "flash_attention_2" if find_spec("flash_attn") else "varlen"
     return Timed(
-        model=load(shape, case.attention if case.rival == "padded" else attention),
+        model=load(case, shape, case.attention if case.rival == "padded" else attention),
         args=SFTConfig(
             **make_arguments(case, folder, gradient_accumulation_steps=passes, **given),
             max_length=limit,

@@ -3,24 +3,19 @@
 It has not been run yet. `TUNEPROOF_BENCHMARK_PYTHON` names an interpreter that has Unsloth.
 """
 
-import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_rates import WARM_STEPS, Case, get_tokenizer, load, make_arguments
+from benchmarks.gpu_cases import WARM_STEPS, Case, get_python
+from benchmarks.gpu_models import get_tokenizer, load
+from benchmarks.gpu_rates import make_arguments
 from benchmarks.gpu_shapes import Shape
-from benchmarks.others import ENVIRONMENT, LISTS
+from benchmarks.others import LISTS
 from stages.core.storage.files import read_json, write_json
 
 ROWS = 16  # rows of a pass, of which a step has several
-
-
-def get_python() -> str | None:
-    """Return the interpreter that has Unsloth, or None if there is none."""
-    return os.environ.get(ENVIRONMENT) or (sys.executable if find_spec("unsloth") else None)
 
 
 def measure_unsloth(
@@ -28,7 +23,7 @@ def measure_unsloth(
 ) -> dict[str, Any]:
     """Train with `benchmarks/unsloth_worker.py` and return what `gpu_rates.measure` returns."""
     base = Path(folder) / "base"
-    load(shape, "sdpa").save_pretrained(base)
+    load(case, shape, "sdpa").save_pretrained(base)
     get_tokenizer().save_pretrained(base)
     size = min(ROWS, batch)
     steps = max(1, batch // size)
