@@ -95,7 +95,7 @@ STAGE_ROOMS = {
         "methods": {"trainers", "monitoring", "examples", "stored_examples"},
         "libraries": set(),
         "unread_weights": set(),
-        "adapter": set(),
+        "adapter": {"unread_weights"},
         "arguments": {"methods", "trainers"},
         "replay_rows": set(),
         "replay_chats": set(),

@@ -11,6 +11,7 @@ from stages.core.config.train import TrainConfig
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.storage.files import read_json, write_json
+from stages.train.unread_weights import find_unread
 
 if TYPE_CHECKING:
     import torch
@@ -97,14 +98,16 @@ def find_experts(model: Any) -> dict[str, int]:
     """Return the names of the parameters that hold the weights of several experts, and their sizes.
 
     A convolution, whose weights have three dimensions too, is none. Nor is what is there only once,
-    such as the query with which a model pools an image.
+    such as the query with which a model pools an image, or what text never reaches, such as the
+    positions of Gemma 4's image encoder.
     """
     from torch.nn.modules.conv import _ConvNd
 
+    unread = tuple(f"{part}." for part in find_unread(model))
     return {
         f"{path}.{name}": parameter.numel()
         for path, module in model.named_modules()
-        if not isinstance(module, _ConvNd)
+        if not isinstance(module, _ConvNd) and not f"{path}.".startswith(unread)
         for name, parameter in module.named_parameters(recurse=False)
         if parameter.ndim == EXPERT_DIMENSIONS and len(parameter) > 1
     }
