@@ -48,6 +48,8 @@ LINEAR = {
     "linear_conv_kernel_dim": 4,
 }
 GEMMA4 = {
+    "sliding_window": WINDOW,
+    "layer_types": MIXED * 2,
     "num_hidden_layers": 4,
     "num_kv_shared_layers": 2,
     "global_head_dim": 8,
@@ -151,12 +153,32 @@ MATRIX = (
         WINDOW,
         example="Gemma 3 4B to 27B",
     ),
+    Architecture("Gemma 4", "gemma4_text", GEMMA4, WINDOW, example="the text part of Gemma 4"),
     Architecture(
-        "Gemma 4",
-        "gemma4_text",
-        {"sliding_window": WINDOW, "layer_types": MIXED * 2, **GEMMA4},
+        "Gemma 4 with images",
+        "gemma4",
+        {
+            "text_config": SMALL | GEMMA4,
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 8,
+                "patch_size": 14,
+                "position_embedding_size": 8,
+            },
+            "audio_config": {
+                "hidden_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "output_proj_dims": 16,
+                "subsampling_conv_channels": [4, 4],
+            },
+        },
         WINDOW,
-        example="Gemma 4 E2B",
+        example="Gemma 4 E2B and E4B",
     ),
     Architecture(
         "gpt-oss",
@@ -178,7 +200,7 @@ MATRIX = (
     Architecture("Granite hybrid", "granitemoehybrid", MAMBA | MOE, None, True, "Granite 4"),
     Architecture("LFM2", "lfm2", {"layer_types": ["conv", "full_attention"]}, example="LFM2"),
     Architecture("Qwen3-Next", "qwen3_next", {**LINEAR, **SHARED}, None, True, "Qwen3-Next"),
-    Architecture("Qwen3.5", "qwen3_5_text", LINEAR, example="Qwen3.5"),
+    Architecture("Qwen3.5", "qwen3_5_text", LINEAR, example="the text part of Qwen3.5"),
     Architecture(
         "MiniMax",
         "minimax",
@@ -188,3 +210,32 @@ MATRIX = (
     ),
     Architecture("DeepSeek", "deepseek_v3", LATENT, None, True, "DeepSeek V3"),
 )
+
+REGISTERED = ("lora", "full")
+"""The options of `train` after which the tests register every architecture."""
+EXPORTED = ("merged", "adapter")
+"""The formats in which the tests export every architecture; an adapter only after LoRA."""
+GGUF = {
+    "Llama": "proved",
+    "Qwen2": "proved",
+    "Qwen3": "converted",
+    "SmolLM3": "converted",
+    "Mistral": "proved",
+    "Phi-3": "proved",
+    "Gemma 2": "proved",
+    "Gemma 3": "proved",
+    "Gemma 3 with images": "refused",
+    "Gemma 4": "refused",
+    "Gemma 4 with images": "refused",
+    "gpt-oss": "converted",
+    "OLMo": "converted",
+    "OLMo 2": "converted",
+    "OLMo 3": "converted",
+    "Granite hybrid": "converted",
+    "LFM2": "proved",
+    "Qwen3-Next": "converted",
+    "Qwen3.5": "refused",
+    "MiniMax": "refused",
+    "DeepSeek": "refused",
+}
+"""What came of each architecture when `python -m tests.gguf_matrix` ran llama.cpp's converter."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stages.core.models.caches import get_batching
 from stages.train.adapter import find_experts
 from stages.train.trainers.packing import can_pack
-from tests.architectures import MATRIX, Architecture
+from tests.architectures import EXPORTED, GGUF, MATRIX, REGISTERED, Architecture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,14 +22,23 @@ END = "<!-- end -->\n"
 
 def write_table() -> str:
     """Return the table with a line for each architecture."""
-    head = "| architecture | such as | answers | training |\n|---|---|---|---|\n"
+    names = ("architecture", "such as", "answers", "training", "registered", "exported", "GGUF")
+    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n"
     return head + "".join(map(_write_line, MATRIX))
 
 
 def _write_line(architecture: Architecture) -> str:
     model = architecture.build()
-    cells = (architecture.name, architecture.example, _describe_answers(model))
-    return f"| {' | '.join(cells)} | {_describe_training(model)} |\n"
+    cells = (
+        architecture.name,
+        architecture.example,
+        _describe_answers(model),
+        _describe_training(model),
+        " and ".join(REGISTERED),
+        ", ".join(EXPORTED),
+        GGUF[architecture.name],
+    )
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _describe_answers(model: "PreTrainedModel") -> str:

@@ -79,8 +79,9 @@ def log_model(
     import mlflow
 
     config = candidate.config
+    installed = versions()
     pins = [
-        f"{name}=={versions()[name].split('+')[0]}"
+        f"{name}=={installed[name].split('+')[0]}"
         for name in ("mlflow", "torch", "transformers", "accelerate")
     ]
     with mlflow.start_run(run_id=tracker.run_id):

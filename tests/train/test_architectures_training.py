@@ -1,4 +1,4 @@
-"""Training of every architecture of the matrix, from the base model to the registry."""
+"""Training of every architecture of the matrix, from the base model to exports."""
 
 import gc
 import shutil
@@ -17,13 +17,12 @@ from stages.core.config.schema import Config, parse
 from stages.core.data.records import PREPARED
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles, get_base_model
-from stages.core.models.candidates import Candidate, get_candidate
-from stages.core.models.generation import generate
+from stages.core.models.candidates import Candidate
 from stages.core.models.loading import TUNED, get_model
 from stages.core.planning.model_dimensions import get_model_dimensions
 from stages.core.storage.files import read_json, write_jsonl
 from stages.core.tracking.tracker import Tracker, track
-from stages.register import registry, round_trip
+from stages.register import registry
 from stages.train import export, loop
 from stages.train.adapter import find_experts
 from stages.train.build_trainer import get_trainer
@@ -33,8 +32,9 @@ from stages.train.monitoring.checkpoints import latest_checkpoint
 from stages.train.trainers import varlen_attention
 from stages.train.trainers.packing import can_pack
 from stages.train.trainers.varlen_attention import suits_varlen
-from tests.architectures import MATRIX, Architecture
+from tests.architectures import EXPORTED, MATRIX, REGISTERED, Architecture
 from tests.conftest import TINY, chat, compose_config, entered
+from tests.train.registered_models import register, trace_back
 
 STEPS = 3
 NO_BALANCE = "+train.args.router_aux_loss_coef=0.0"  # a loss of experts is over all rows
@@ -244,48 +244,47 @@ def read_losses() -> dict[str, float]:
     return read_json(TUNED / "training.json")["loss_after_reloading"]
 
 
-def test_every_weight_is_learned_resumed_and_saved(made, tmp_path):
-    learn_resume_and_save(made, tmp_path, "full")
-    found = read_losses()
-    assert found["reloaded"] == pytest.approx(found["trained"], rel=1e-5)
-    assert read_json(TUNED / "config.json") == read_json(made.folder / "config.json")
+@pytest.fixture(scope="module")
+def tracker(prepared_once) -> Iterator[Tracker]:
+    """The run to which all models are logged, because each run takes a fifth of a second."""
+    with track(configure(), "register") as tracker:
+        yield tracker
 
 
-def test_an_adapter_is_learned_resumed_merged_and_registered(made, tmp_path, monkeypatch):
-    weights = learn_resume_and_save(made, tmp_path, "lora")
-    assert any("experts" in name for name in weights) == made.architecture.experts
-    found = read_losses()
-    assert found["reloaded"] == pytest.approx(found["trained"], rel=1e-5)
-    assert found["merged"] == pytest.approx(found["trained"], rel=1e-4)
-    check_registered(made, tmp_path, monkeypatch)
-
-
-def check_registered(made: Made, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Log the saved model as `register` does, and load it without Tuneproof and MLflow."""
-    import mlflow
-    from transformers import AutoModelForCausalLM
-
-    monkeypatch.setattr(registry, "lineage_tags", lambda *_: {})
+@pytest.fixture
+def no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models be registered that no stage has evaluated."""
+    monkeypatch.setattr(registry, "lineage_tags", trace_back)
     monkeypatch.setattr(registry, "write_origin", lambda *_: None)
     monkeypatch.setattr(Candidate, "read_predictions", lambda _: [[]])
-    config = made.configure()
-    report = {"lineage": {"data_sha256": {"test": "0" * 64}}, "arms": {"tuned": {}}}
-    candidate = get_candidate(config, "tuned")
-    model, tokenizer = round_trip.load_candidate(candidate)
-    with track(config, "register") as tracker:
-        info = registry.log_model(candidate, model, tokenizer, tracker, report)
-    probes = round_trip.get_probes(config, tokenizer)
-    assert round_trip.check_round_trip(info.model_uri, model, tokenizer, probes).passed
-    logged = mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(folder))
-    back = AutoModelForCausalLM.from_pretrained(Path(logged, "model"))
-    ids = torch.tensor([probes[0]])
-    with torch.inference_mode():
-        assert torch.equal(back(ids).logits, model(ids).logits)
-    [answer] = generate(
-        model, tokenizer, probes[:1], max_new_tokens=4, max_batch_tokens=4096, title=None
-    )
-    served = back.generate(ids, max_new_tokens=4, do_sample=False)[0, ids.shape[1] :]
-    assert list(answer.ids) == served.tolist()
+
+
+@pytest.mark.parametrize("option", REGISTERED)
+def test_a_model_is_learned_resumed_registered_and_exported(
+    made, tmp_path, tracker, no_verdict, option
+):
+    weights = learn_resume_and_save(made, tmp_path / "run", option)
+    check_saved(made, weights, option)
+    registered = register(made.configure(f"train={option}"), tracker, tmp_path / "logged")
+    for kind in EXPORTED:
+        folder = tmp_path / kind
+        if kind == "adapter" and option == "full":
+            with pytest.raises(UserError, match="has no adapter, because all of its weights were"):
+                registered.export(kind, folder)
+            assert not folder.exists()
+        else:
+            registered.check_export(kind, folder, made.folder)
+
+
+def check_saved(made: Made, weights: dict[str, torch.Tensor], option: str) -> None:
+    """Check that what was saved has the loss of the trained model."""
+    found = read_losses()
+    assert found["reloaded"] == pytest.approx(found["trained"], rel=1e-5)
+    if option == "full":
+        assert read_json(TUNED / "config.json") == read_json(made.folder / "config.json")
+    else:
+        assert any("experts" in name for name in weights) == made.architecture.experts
+        assert found["merged"] == pytest.approx(found["trained"], rel=1e-4)
 
 
 @pytest.fixture
@@ -319,10 +318,12 @@ def test_the_loss_that_balances_experts_counts_once_in_a_step(prepared_model, tm
     assert float(loss) == pytest.approx(float(expected) + coefficient * mean, rel=1e-5)
 
 
-@pytest.mark.parametrize("prepared_model", ["Gemma 3 with images"], indirect=True)
+@pytest.mark.parametrize(
+    "prepared_model", ["Gemma 3 with images", "Gemma 4 with images"], indirect=True
+)
 def test_an_image_encoder_is_left_alone(prepared_model, tmp_path):
     """It has no experts, and text gives its weights no gradient."""
-    encoder = ("vision_tower", "multi_modal_projector")
+    encoder = ("vision_tower", "audio_tower", "multi_modal_projector", "embed_vision")
     trainer, _ = prepared_model.build(tmp_path, "train=lora", "train.adapter.lora_dropout=0.1")
     names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
     assert names and not [name for name in names if any(part in name for part in encoder)]
