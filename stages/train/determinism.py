@@ -18,7 +18,7 @@ VARIABLES = (
 # With these two values cuBLAS guarantees reproducible sums (source: NVIDIA, cuBLAS library).
 ORDERED_CUBLAS = (":16:8", ":4096:8")
 SWITCH = (
-    "train.args.full_determinism=true, a switch of transformers, selects deterministic kernels, "
+    "+train.args.full_determinism=true, a switch of transformers, selects deterministic kernels, "
     "which are slower"
 )
 

@@ -45,7 +45,7 @@ class Bleu(RowMetric):
     """
 
     advice = (
-        "set evaluate.options.bleu.tokenizer=char, or choose chrf, which works for short texts "
+        "set +evaluate.options.bleu.tokenizer=char, or choose chrf, which works for short texts "
         "and all scripts"
     )
     tokenizer = "13a"

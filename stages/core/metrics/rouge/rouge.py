@@ -42,7 +42,7 @@ class Rouge(RowMetric):
             character. Use it to compare with published scores of English texts.
     """
 
-    advice = "set evaluate.options.rouge.tokenizer=unicode, or choose chrf, which needs no words"
+    advice = "set +evaluate.options.rouge.tokenizer=unicode, or choose chrf, which needs no words"
     tokenizer = "unicode"
 
     def prepare(
