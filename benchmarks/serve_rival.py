@@ -1,7 +1,7 @@
 """Ask the server of a registered model and llama.cpp's, which has the same weights, in turns.
 
     python -m tools.export model=<name>@champion format=gguf quantization=f32
-    python -m benchmarks.serve_rival exports/<name>-<version>-gguf/model-f32.gguf --project . --seconds 60
+    python -m benchmarks.serve_rival EXPORTED.gguf --project . --seconds 60
 
 Both servers run at the same time, and one of them is asked at a time: by one client and by sixteen, in
 three rounds. llama.cpp's gets the evaluated system prompt, the limit of an answer and temperature 0 with
