@@ -110,10 +110,14 @@ STAGE_ROOMS = {
             "replay_writer",
         },
         "init_adapter": {"methods"},
+        "initial_values": {"methods", "examples"},
+        "layers_from_rows": {"methods", "initial_values"},
         "build_trainer": {
             "adapter",
             "arguments",
             "init_adapter",
+            "initial_values",
+            "layers_from_rows",
             "methods",
             "trainers",
             "monitoring",
@@ -133,7 +137,7 @@ STAGE_ROOMS = {
             "monitoring",
             "examples",
         },
-        "distributed": {"run"},
+        "distributed": {"adapter", "run"},
         "__main__": {"distributed", "run"},
     },
     "evaluate": {

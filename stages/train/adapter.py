@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.config.adapter import is_residual
+from stages.core.config.adapter import is_residual, needs_whole_weights
 from stages.core.config.train import TrainConfig
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
@@ -36,18 +36,32 @@ def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
         return None
     from peft import LoraConfig
 
-    if is_residual(train.adapter) and is_sharded():
-        raise UserError(
-            f"train.adapter.init_lora_weights={train.adapter['init_lora_weights']} is computed "
-            "from whole weights, and this launcher gives each process a part of them. Choose "
-            "train/launcher=ddp or train.adapter.init_lora_weights=true."
-        )
+    if is_sharded():
+        refuse_sharded(train.adapter)
+    # peft has defaults for the sections of all kinds except this one.
+    section: dict[str, Any] = {}
+    if train.adapter.get("init_lora_weights") == "lora_ga":
+        section = {"lora_ga_config": {}}
     try:
-        return LoraConfig(task_type=task_type, **train.adapter)
+        return LoraConfig(task_type=task_type, **(section | train.adapter))
     except (TypeError, ValueError) as error:
         raise UserError(
             f"train.adapter: peft.LoraConfig rejects these arguments: {error}"
         ) from None
+
+
+def refuse_sharded(adapter: dict[str, Any] | None) -> None:
+    """Refuse an adapter whose initial values cannot be computed from a part of the weights.
+
+    Raises:
+        UserError: The initial values depend on whole weights.
+    """
+    if adapter and needs_whole_weights(adapter):
+        raise UserError(
+            f"train.adapter.init_lora_weights={adapter['init_lora_weights']} is computed "
+            "from whole weights, and this launcher gives each process a part of them. Choose "
+            "train/launcher=ddp or train.adapter.init_lora_weights=true."
+        )
 
 
 def target_experts(adapter: "LoraConfig", given: dict[str, Any], model: Any) -> None:
@@ -166,7 +180,7 @@ def copy_initial(adapter: dict[str, Any] | None, model: Any) -> dict[str, "torch
 def make_plain(folder: Path, initial: dict[str, "torch.Tensor"]) -> None:
     """Rewrite the files of a residual adapter as an adapter of the unchanged base model.
 
-    PiSSA and OLoRA train `W - s B0 A0 + s B A`, where `A0` and `B0` are the initial values and `s`
+    PiSSA, OLoRA, CorDA and LoRA-GA train `W - s B0 A0 + s B A`, where `A0` and `B0` are the initial values and `s`
     is the scale. The files would hold `A` and `B` alone, and whoever loads them would have to
     compute `A0` and `B0` again, which gives other values if they are random or on another machine.
     The sum is `W + s [B, -B0] [A; A0]`, an adapter of twice the rank. This is what
@@ -194,6 +208,9 @@ def make_plain(folder: Path, initial: dict[str, "torch.Tensor"]) -> None:
     factor = math.sqrt(2) if settings.get("use_rslora") else 2
     settings |= {
         "init_lora_weights": True,
+        # peft warns of a section that is of another kind.
+        "corda_config": None,
+        "lora_ga_config": None,
         "r": 2 * settings["r"],
         "lora_alpha": factor * settings["lora_alpha"],
         "rank_pattern": {k: 2 * v for k, v in (settings.get("rank_pattern") or {}).items()},

@@ -20,7 +20,9 @@ from stages.train.adapter import (
 )
 from stages.train.arguments import choose_attention, compile_layers, get_arguments
 from stages.train.init_adapter import load_init_adapter
-from stages.train.monitoring.checkpoints import Checkpoints
+from stages.train.initial_values import initialize_from_rows
+from stages.train.layers_from_rows import read_rows_for_layers
+from stages.train.monitoring.checkpoints import Checkpoints, latest_checkpoint
 from stages.train.monitoring.training_progress import TrainingProgress
 from stages.train.replay import mix_replay
 from stages.train.stored_examples import read_numbers
@@ -71,6 +73,8 @@ def get_trainer(
     model = method.get_model()
     restore_settings = keep_settings(model)
     _prepare_layers(method, model, int(read_numbers(train, "length").max()), kernels)
+    adapter = _get_adapter(method, model)
+    read_rows_for_layers(adapter, method, model, train, arguments.device)
     trainer = _make_trainer(
         method,
         TrainingProgress(ids),
@@ -78,9 +82,9 @@ def get_trainer(
         args=arguments,
         train_dataset=train,
         eval_dataset=held_out,
-        peft_config=_get_adapter(method, model),
+        peft_config=adapter,
     )
-    _prepare_weights(trainer, method)
+    _prepare_weights(trainer, method, Path(folder))
     if given.get("torch_compile"):
         compile_layers(trainer.model)
     trainer.restore_settings = restore_settings
@@ -158,11 +162,18 @@ def _make_trainer(method: "Method", progress: TrainingProgress, **arguments: Any
         ) from error
 
 
-def _prepare_weights(trainer: Any, method: "Method") -> None:
-    """Set the types and the first values of the trained weights."""
+def _prepare_weights(trainer: Any, method: "Method", folder: Path) -> None:
+    """Set the types and the first values of the trained weights.
+
+    Args:
+        trainer: The trainer, whose model has its adapter.
+        method: The training method.
+        folder: The folder of the checkpoints.
+    """
     from stages.train.trainers.sharding import reduce_in_float32
 
     train = method.config.train
+    initialize_from_rows(trainer, method, latest_checkpoint(folder))
     # DeepSpeed needs adapters of the type of the frozen weights, and keeps float32 copies itself.
     if not trainer.is_deepspeed_enabled and train.trained_dtype == "float32":
         train_in_float32(trainer.model)

@@ -37,6 +37,8 @@ SAME = {
 }
 """The arguments of `peft.LoraConfig` on which the meaning of the weights depends, with their
 defaults. The names of the weights show to which layers they belong."""
+UNCHANGED_BASE = ("gaussian", "eva")
+"""The kinds of `init_lora_weights` with a name that leave the base model as it is."""
 WITH_REFERENCE = ("dpo", "kto", "grpo")
 """Methods that compare the model with a reference, which is the model before training."""
 TRAINED = "default"  # peft's name of the adapter that is trained
@@ -110,9 +112,10 @@ def _check_config(files: AdapterFiles, method: "Method") -> None:
     own = read_json(files.folder / CONFIG)
     if own.get("peft_type") != "LORA":
         raise UserError(f"{KEY}: it is an adapter of type {own.get('peft_type')}, not LORA")
-    if isinstance(own.get("init_lora_weights"), str) and own["init_lora_weights"] != "gaussian":
+    kind = own.get("init_lora_weights")
+    if isinstance(kind, str) and kind not in UNCHANGED_BASE:
         raise UserError(
-            f"{KEY}: the adapter began with init_lora_weights={own['init_lora_weights']}, which "
+            f"{KEY}: the adapter began with init_lora_weights={kind}, which "
             "changes the base model; save it with path_initial_model_for_weight_conversion of peft"
         )
     given = method.config.train.adapter or {}

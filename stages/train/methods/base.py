@@ -131,6 +131,13 @@ class Method(ABC):
         """Return the token ids of an example, with an answer if it has one."""
         return row["input_ids"]
 
+    def get_row_targets(self, row: dict[str, Any]) -> list[bool]:
+        """Return which of the tokens of `get_row_ids` the method learns.
+
+        Most methods have no such tokens, and then every token counts.
+        """
+        return [True] * len(self.get_row_ids(row))
+
     def compute_row_loss(self, model: Any, row: dict[str, Any]) -> "torch.Tensor":
         """Compute a loss of one example that depends on the whole model, without its weights.
 

@@ -143,6 +143,10 @@ class RewardModel(Pairs):
         """Return both whole chats."""
         return {"chosen_ids": prompt + chosen, "rejected_ids": prompt + rejected}
 
+    def get_row_ids(self, row: dict[str, Any]) -> Ids:
+        """Return the chat with the better answer."""
+        return row["chosen_ids"]
+
     def compute_row_loss(self, model: Any, row: dict[str, Any]) -> torch.Tensor:
         """Compute minus the log-probability that the better chat wins."""
         chosen, rejected = (

@@ -8,7 +8,7 @@ from stages.core.data.prompts import Example, encode_segments, split_record
 from stages.core.data.records import Record
 from stages.core.planning.auto import AUTO
 from stages.core.planning.model_dimensions import get_model_dimensions
-from stages.train.examples import make_example, refuse_too_long
+from stages.train.examples import IGNORED, make_example, refuse_too_long
 from stages.train.methods.base import Method
 from stages.train.stored_examples import in_chunks
 
@@ -62,6 +62,10 @@ class Answers(Method):
         for chunk in in_chunks(records):
             chats = [split_record(self.tokenizer, record, instruction) for record in chunk]
             yield from zip(chunk, encode_segments(self.tokenizer, chats), strict=True)
+
+    def get_row_targets(self, row: dict[str, Any]) -> list[bool]:
+        """Return which tokens have a label."""
+        return [label != IGNORED for label in row["labels"]]
 
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "Trainer":
         """Create TRL's `SFTTrainer`, which runs in micro-batches here."""

@@ -120,6 +120,39 @@ def test_two_processes_train_what_one_trains_also_when_killed(
     )
 
 
+ADAPTER = "++train.adapter={{r: 4, target_modules: all-linear, init_lora_weights: {}}}"
+
+
+@pytest.mark.parametrize("kind", ["eva", "corda"])
+def test_two_processes_begin_with_the_adapter_with_which_one_begins(prepared, kind):
+    found = []
+    for launcher, rows in (("single", 8), ("ddp", 4)):
+        main(
+            compose_config(
+                *TINY,
+                f"train/launcher={launcher}",
+                ADAPTER.format(kind),
+                f"train.args.per_device_train_batch_size={rows}",
+                "train.args.max_steps=2",
+                "tracking=disabled",
+            )
+        )
+        facts = json.loads((TUNED / "training.json").read_text())["initial_adapter"]
+        settings = json.loads((TUNED / "adapter_config.json").read_text())
+        found.append((facts, settings, load_file(TUNED / "adapter_model.safetensors")))
+    (facts, settings, weights), (other_facts, other_settings, other_weights) = found
+    assert facts == other_facts
+    assert settings == other_settings
+    assert all(torch.allclose(w, other_weights[name], **CLOSE) for name, w in weights.items())
+
+
+@pytest.mark.parametrize("launcher", ["fsdp", "deepspeed", "ddp train.launcher.args=[--use_fsdp]"])
+def test_initial_values_need_whole_weights(prepared, launcher):
+    overrides = f"train/launcher={launcher}".split()
+    with pytest.raises(SystemExit, match="eva is computed from whole weights"):
+        main(compose_config(*TINY, "tracking=disabled", ADAPTER.format("eva"), *overrides))
+
+
 def test_the_first_worker_logs_to_the_runs_of_the_process_that_launched_it(workspace, monkeypatch):
     monkeypatch.setattr(accelerate_args, "MODULE", "tests.train.distributed.workers.fails")
     monkeypatch.setenv("ENDS", "tracked")

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from stages.core.models.loading import TUNED
+from stages.train import initial_values
 from stages.train.__main__ import main
 from stages.train.monitoring.checkpoints import COMPLETE_MARKER, FOLDER, latest_checkpoint
 from stages.train.monitoring.training_progress import TrainingProgress
@@ -118,16 +119,39 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(
     assert not list(FOLDER.glob("*/checkpoint-*"))  # what is finished needs no checkpoints
 
 
-def test_a_part_of_the_base_model_is_the_same_one_after_a_kill(
-    prepared, monkeypatch, uninterrupted
-):
-    random = "++train.adapter.init_lora_weights=pissa_niter_2"
+@pytest.mark.parametrize("kind", ["pissa_niter_2", "eva", "corda", "lora_ga"])
+def test_initial_values_are_the_same_ones_after_a_kill(prepared, monkeypatch, uninterrupted, kind):
+    random = f"++train.adapter={{r: 4, target_modules: all-linear, init_lora_weights: {kind}}}"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         stop_at(patch, 8)
         run(random)
     main(compose_config(*SMALL, random))
     same(uninterrupted(random), read())
     assert resumed() == [8]
+
+
+def test_a_layer_without_an_adapter_has_none_after_a_kill(prepared, monkeypatch):
+    """EVA gives no rank to a layer whose inputs vary little beside those of others."""
+    eva = "++train.adapter={r: 4, target_modules: all-linear, init_lora_weights: eva}"
+    whole = initial_values._compute
+    computed = []
+
+    def leave_out(*arguments):
+        state = whole(*arguments)
+        name = next(iter(state))
+        computed.append(name.removeprefix("base_model.model."))
+        return state | {name: state[name][:0]}
+
+    monkeypatch.setattr(initial_values, "_compute", leave_out)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        stop_at(patch, 8)
+        run(eva)
+    main(compose_config(*SMALL, eva))
+    [name] = computed  # the run that resumed reads the ranks from its checkpoint
+    assert resumed() == [8]
+    assert name not in json.loads((TUNED / "adapter_config.json").read_text())["target_modules"]
+    assert not any(name in weight for weight in read()[0])
+    assert json.loads((TUNED / "training.json").read_text())["initial_adapter"]["layers"] == 13
 
 
 def test_dropout_and_accumulated_batches_go_on_too(prepared, monkeypatch, uninterrupted):
