@@ -44,6 +44,12 @@ METHODS = {
     "token-classification": (tagged, ("evaluate=entities",), "entity_f1", "token-classification"),
 }
 
+# The twelve tagged test rows are only four different questions, which show too little.
+VERDICTS = {
+    "sequence-classification": "fine-tune",
+    "token-classification": "not-enough-evidence",
+}
+
 
 def prompted():
     """Arms that always say the same, and a base model that was asked the general suite."""
@@ -72,7 +78,7 @@ def test_a_classifier_is_compared_and_registered_like_any_tuned_model(workspace,
         stage(config)
     report = read_verdict()
     tuned = report["arms"]["tuned"]
-    assert report["verdict"] == "fine-tune" and tuned[metric]["value"] == 1
+    assert report["verdict"] == VERDICTS[method] and tuned[metric]["value"] == 1
     assert tuned["completion_tokens"] == 0 < tuned["prompt_tokens"]
     assert (
         set(report["arms"]) == {*MODEL_FREE_ARMS, *BASE_ARMS, "tuned"}
