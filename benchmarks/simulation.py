@@ -29,6 +29,8 @@ class Case:
     rows: int = 300
     groups: int = 0
     """Number of equally large groups whose rows share half of an arm's luck, or 0 for no groups."""
+    alike: bool = False
+    """Whether all rows of a group are alike, so that each arm has all of them right or wrong."""
     metric: str = "right"
     """A key of `SCORES_BY_METRIC`."""
     luck: float = 0.0
@@ -45,6 +47,8 @@ def draw(case: Case, random: np.random.Generator) -> dict[str, list[Scores]]:
     run.
     """
     shared = random.normal(size=case.rows)
+    if case.alike:
+        shared = shared[get_groups(case)]
     found = {
         arm: _draw_runs(case, value, shared, random)
         for arm, value in case.truth.items()
@@ -84,7 +88,9 @@ def _latent(case: Case, shared: np.ndarray, random: np.random.Generator) -> np.n
     luck = random.normal(size=case.rows)
     groups = get_groups(case)
     if groups is not None:
-        luck = np.sqrt(0.5) * luck + np.sqrt(0.5) * random.normal(size=case.groups)[groups]
+        own = 0.0 if case.alike else 0.5  # of the variance of a row's luck
+        of_group = random.normal(size=case.groups)[groups]
+        luck = np.sqrt(own) * luck + np.sqrt(1 - own) * of_group
     return SHARED * shared + np.sqrt(1 - SHARED**2) * luck
 
 

@@ -85,6 +85,13 @@ def get_cases(margin: float) -> Iterator[Case]:
             arms(0.02, 0.55, 0.45, 0.55 + margin),
             groups=groups,
         )
+    for groups in (30, 10, 5):
+        yield Case(
+            f"gain is the margin, all near 0, {groups} groups of equal rows",
+            arms(0.01, 0.03, 0.02, 0.03 + margin, free=(0.005, 0.005)),
+            groups=groups,
+            alike=True,
+        )
     for looks in (4, 20):
         yield Case(
             f"gain is the margin, best of {looks}",
