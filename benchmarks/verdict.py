@@ -26,7 +26,7 @@ from benchmarks.table import show
 from stages.core.config.arms import BASE_ARMS, TUNED_ARM
 from stages.core.config.register import Answer
 from stages.core.entrypoint import tool_main
-from stages.core.statistics.bounds import compare, estimate_metric
+from stages.core.statistics.bounds import compare, measure
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.arms import Field, Rule
 from stages.evaluate.analysis.verdict import decide
@@ -149,10 +149,8 @@ def judge(case: Case, runs: dict[str, list[Scores]], rule: Rule) -> str:
     names = list(case.truth)
     pairs = [(a, b) for b, a in combinations(names, 2)] + list(combinations(BASE_ARMS, 2))
     spreads = {(a, b): compare(runs[a], runs[b], groups) for a, b in pairs}
-    estimates = {
-        arm: estimate_metric(found, rule.confidence, groups) for arm, found in runs.items()
-    }
-    field = Field(FREE, BASE_ARMS, [TUNED_ARM], estimates, spreads)
+    values = {arm: measure(found, groups) for arm, found in runs.items()}
+    field = Field(FREE, BASE_ARMS, [TUNED_ARM], values, spreads)
     counted = Rule(rule.margin, rule.confidence, looks=case.looks)
     return decide(field, counted, case.rows).verdict
 

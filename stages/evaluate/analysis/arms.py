@@ -15,8 +15,8 @@ class Field:
     """The model-free arms, `constant` first."""
     prompted: Sequence[str]
     tuned: Sequence[str]
-    estimates: Mapping[str, Estimate]
-    """The estimate of each arm."""
+    values: Mapping[str, Spread]
+    """The value of each arm."""
     spreads: Mapping[tuple[str, str], Spread]
     """The paired difference of each pair of arms, first minus second."""
     cheaper: Mapping[tuple[str, str], bool] = field(default_factory=dict)
@@ -111,12 +111,18 @@ class Comparisons:
             good,
             key=lambda arm: (
                 self._arms.cost.get(arm, float("inf")),
-                -self._arms.estimates[arm].value,
+                -self._arms.values[arm].value,
             ),
         )
 
     def _best(self, arms: Sequence[str]) -> str:
-        return max(arms, key=lambda arm: self._arms.estimates[arm].value)
+        return max(arms, key=lambda arm: self._arms.values[arm].value)
+
+    def _get_interval(self, arm: str) -> Estimate:
+        """Return the value of an arm with its interval, which is wider for one of several looks."""
+        tuned = arm in self._arms.tuned
+        confidence = 1 - self._tuned_alpha() if tuned else self._rule.confidence
+        return self._arms.values[arm].interval(confidence)
 
     def _all(self) -> list[str]:
         return [*self._arms.model_free, *self._arms.prompted, *self._arms.tuned]

@@ -143,7 +143,7 @@ class Claims(Comparisons):
         """Recommend what was shown to be worth using, whatever cut answers would have been."""
         arm = self._fallback()
         useful = self._rule.min_useful_value
-        if arm and useful is not None and self._arms.estimates[arm].ci_low < useful:
+        if arm and useful is not None and self._get_interval(arm).ci_low < useful:
             arm = None
         return Verdict("not-enough-evidence", arm, why, truncated=True)
 
@@ -152,15 +152,16 @@ class Claims(Comparisons):
         useful = self._rule.min_useful_value
         if useful is None or found.verdict == "neither":
             return found
-        values = self._arms.estimates
-        if all(values[arm].ci_high < useful for arm in self._all()):
+        if all(self._get_interval(arm).ci_high < useful for arm in self._all()):
             return Verdict(
                 "neither", None, f"No arm reaches {useful:.3f} (evaluate.min_useful_value)."
             )
         arm = found.recommended_arm
-        if arm is None or values[arm].ci_low >= useful:
+        if arm is None:
             return found
-        low = values[arm].ci_low
+        low = self._get_interval(arm).ci_low
+        if low >= useful:
+            return found
         why = (
             f"{arm} was not shown to reach {useful:.3f} (evaluate.min_useful_value): its interval starts at "
             f"{low:.3f}."

@@ -8,7 +8,7 @@ import numpy as np
 
 from stages.core.config.arms import MODEL_FREE_ARMS
 from stages.core.config.schema import Config
-from stages.core.statistics.bounds import Estimate, Spread, compare, estimate_metric
+from stages.core.statistics.bounds import Spread, compare, measure
 from stages.core.statistics.scores import Scores
 from stages.evaluate.analysis.arms import Field, Rule
 from stages.evaluate.analysis.claims import Verdict
@@ -93,24 +93,23 @@ def judge(
         looks,
     )
 
-    def measure(chosen: Runs) -> Field:
+    def get_field(chosen: Runs) -> Field:
         primary = {arm: chosen[arm][settings.primary_metric] for arm in contest.arms}
-        estimates = {
-            arm: estimate_metric(scores, settings.confidence, groups)
-            for arm, scores in primary.items()
-        }
+        values = {arm: measure(scores, groups) for arm, scores in primary.items()}
         spreads = _compare_all(primary, groups)
-        return _get_field(contest, estimates, spreads, cost, cheaper)
+        return _get_field(contest, values, spreads, cost, cheaper)
 
     unknown = uncut if uncut and settings.cut_answers == "unknown" else {}
     others = _count_cut_as_right(contest, runs, settings.primary_metric, unknown)
-    field = measure(runs)
-    verdict = decide(field, rule, rows, {who: measure(found) for who, found in others.items()})
+    field = get_field(runs)
+    verdict = decide(field, rule, rows, {who: get_field(found) for who, found in others.items()})
     count = max(len(runs[arm][settings.primary_metric]) for arm in contest.tuned)
     alone = []
     for seed in range(count if count > 1 else 0):
-        of_seed = {who: measure(_take(found, contest.tuned, seed)) for who, found in others.items()}
-        alone.append(decide(measure(_take(runs, contest.tuned, seed)), rule, rows, of_seed))
+        of_seed = {
+            who: get_field(_take(found, contest.tuned, seed)) for who, found in others.items()
+        }
+        alone.append(decide(get_field(_take(runs, contest.tuned, seed)), rule, rows, of_seed))
     bound_confidence = rule.get_tuned_confidence(len(contest.tuned))
     comparisons = _describe(config, contest, runs, field.spreads, groups, rows, bound_confidence)
     return Judged(verdict, comparisons, alone, bound_confidence)
@@ -134,7 +133,7 @@ def _count_cut_as_right(
 
 def _get_field(
     contest: Contest,
-    estimates: Mapping[str, Estimate],
+    values: Mapping[str, Spread],
     spreads: Mapping[Pair, Spread],
     cost: Mapping[str, float] | None,
     cheaper: Mapping[Pair, bool] | None,
@@ -143,7 +142,7 @@ def _get_field(
         contest.model_free,
         contest.prompted,
         contest.tuned,
-        estimates,
+        values,
         spreads,
         cheaper or {},
         cost or {},

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.core.statistics.bounds import Estimate, Spread
+from stages.core.statistics.bounds import Spread
 from stages.evaluate.analysis.arms import Field, Rule
 from stages.evaluate.analysis.verdict import decide
 
@@ -11,16 +11,14 @@ TUNED = ("tuned",)
 
 def field(values, *, error=0.005, tuned=TUNED, **settings):
     """Arms with these values, every difference known as well as `error`."""
-    estimates = {
-        arm: Estimate(value, value - 2 * error, value + 2 * error) for arm, value in values.items()
-    }
+    alone = {arm: Spread(value, value, error, 300) for arm, value in values.items()}
     spreads = {
         (a, b): Spread(values[a] - values[b], values[a] - values[b], error, 300)
         for a in values
         for b in values
         if a != b
     }
-    return Field(FREE, PROMPTED, tuned, estimates, spreads, **settings)
+    return Field(FREE, PROMPTED, tuned, alone, spreads, **settings)
 
 
 def arms(constant, nearest, few_shot, retrieval, tuned, **rivals):
@@ -123,6 +121,17 @@ def test_an_arm_that_is_not_useful_is_not_recommended():
     unsure = decide(field(values), Rule(0.02, 0.95, min_useful_value=0.695), 300)
     assert (unsure.verdict, unsure.recommended_arm) == ("not-enough-evidence", None)
     assert decide(field(values), Rule(0.02, 0.95, min_useful_value=0.6), 300).verdict == "fine-tune"
+
+
+def test_each_look_at_the_rows_makes_it_harder_to_show_that_tuning_is_useful():
+    values = field(arms(0.3, 0.4, 0.5, 0.45, 0.7))
+    useful = 0.688  # 0.700 minus 2.4 standard errors
+    assert decide(values, Rule(0.02, 0.95, useful), 300).verdict == "fine-tune"
+    tenth = decide(values, Rule(0.02, 0.95, useful, looks=10), 300)
+    assert tenth.verdict == "not-enough-evidence"
+    # A prompt is not chosen among these models.
+    prompt = field(arms(0.3, 0.4, 0.7, 0.45, 0.6))
+    assert decide(prompt, Rule(0.02, 0.95, useful, looks=10), 300).verdict == "prompt"
 
 
 def test_the_cheapest_tuned_arm_that_is_not_worse_is_recommended():
