@@ -24,6 +24,7 @@ from stages.core.data.records import read_records
 from stages.core.entrypoint import tool_main
 from stages.core.metrics.metrics import Metrics
 from stages.core.statistics.bounds import difference
+from stages.core.tracking.version_files import fetch_checked
 from stages.core.tracking.versions import find_version
 from stages.register.champion import get_answers
 
@@ -42,7 +43,7 @@ def compare(config: Config, bench: Bench, number: str) -> dict[str, Any]:
     """Compare the served answers of a version with the evaluated ones."""
     records = read_records("test")
     version = find_version(bench.client, f"{bench.name}/{number}")
-    evaluated, _ = get_answers(config, version, records)
+    evaluated, _ = get_answers(config, version, fetch_checked(version), records)
     bench.start(f"/{number}")
     try:
         found = bench.ask_all()

@@ -6,6 +6,7 @@ belongs to its row when other rows change. The champion is loaded only to answer
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stages.core.config.schema import Config
@@ -22,7 +23,7 @@ from stages.core.models.loading import get_device
 from stages.core.models.measured import hash_served
 from stages.core.statistics.bounds import difference
 from stages.core.storage.files import read_json
-from stages.core.tracking.version_files import ANSWERS, check_artifact, fetch_model
+from stages.core.tracking.version_files import ANSWERS, fetch_checked
 from stages.core.tracking.versions import Version, read_asked
 from stages.register.condition import Condition
 
@@ -107,7 +108,7 @@ def compare(
     metric = config.evaluate.primary_metric
     name = f"the champion, version {champion.number}"
     try:
-        theirs, asked = get_answers(config, champion, records)
+        theirs, asked = get_answers(config, champion, fetch_checked(champion), records)
     except Exception as error:
         # A registry, a network, a missing file or another library version may raise anything.
         said = str(error).strip().split("\n")[0][:200]
@@ -127,23 +128,29 @@ def compare(
         "The gate requires this bound to be above 0"
     )
     if asked:
-        sentence += f" (the champion had not answered {asked:,} of the rows before and did so now)"
+        sentence += (
+            f" (the champion had not answered {asked:,} of the rows before and did so now; it may have "
+            "been trained on some of them if it had another seed or another split)"
+        )
     passed = gap.bound_low > 0
     sentence += f". {override}" if override and not passed else ""
     return Condition(NAME, passed, sentence, gap.value, gap.bound_low, 0.0)
 
 
 def get_answers(
-    config: Config, version: Version, records: Sequence[Record]
+    config: Config, version: Version, folder: Path, records: Sequence[Record]
 ) -> tuple[list[Prediction], int]:
     """Get a version's answers to these rows, and the number of rows it answered only now.
 
+    Args:
+        config: The configuration, which gives the batch limits.
+        version: The registered version.
+        folder: The folder with its files.
+        records: The rows.
+
     Raises:
-        UserError: The files of the version were changed after its registration.
         ValueError: Some of the answers are missing.
     """
-    folder = fetch_model(version.uri)
-    check_artifact(version, folder)
     kept = read_json(folder / ANSWERS)
     missing = [record for record in records if record.id not in kept]
     texts = kept | (ask_champion(config, version, missing) if missing else {})

@@ -1,6 +1,7 @@
 """Start training from the weights of an adapter that was trained before."""
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -80,24 +81,29 @@ def load_init_adapter(trainer: Any, method: "Method") -> None:
 
 def _check_base(files: AdapterFiles, method: "Method") -> None:
     """Check that the adapter was trained on the base model of this run, as far as it says."""
-    training = files.folder / TRAINING
-    if training.is_file():
-        base = read_json(training)["base_model"]
+    file = files.folder / TRAINING
+    if file.is_file():
+        training = read_json(file)
+        base = training["base_model"]
         if (base["sha256"], base["revision"]) != (method.base.sha256, method.base.revision):
             raise UserError(
                 f"{KEY}: the adapter was trained on {base['name']}, whose weights are not those of "
                 f"{method.name}; choose that base model or another adapter"
             )
-        _warn_about_rows(files)
+        _warn_about_rows(training)
         return
     named = read_json(files.folder / CONFIG).get("base_model_name_or_path")
     if named not in (method.name, method.base.path):
         log.warning("%s: the adapter says it belongs to %s, not %s.", KEY, named, method.name)
 
 
-def _warn_about_rows(files: AdapterFiles) -> None:
-    """Warn if the adapter was trained on other rows, among which today's test rows may be."""
-    trained = read_json(files.folder / TRAINING).get("data_sha256", {}).get("train")
+def _warn_about_rows(training: Mapping[str, Any]) -> None:
+    """Warn if the adapter was trained on other rows, among which today's test rows may be.
+
+    Args:
+        training: The content of the adapter's `training.json`.
+    """
+    trained = training.get("data_sha256", {}).get("train")
     if trained and trained != data_sha256()["train"]:
         log.warning(
             "%s: the adapter was trained on other rows than those of data/prepared/train.jsonl. If "

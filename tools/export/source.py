@@ -17,7 +17,7 @@ from stages.core.models.classifier import MODEL_CLASSES, read_texts
 from stages.core.models.loading import get_saved_dtype, get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
 from stages.core.storage.files import read_jsonl
-from stages.core.tracking.version_files import MODEL, TOKENIZER, check_artifact, fetch_model
+from stages.core.tracking.version_files import MODEL, TOKENIZER, fetch_checked
 from stages.core.tracking.versions import Version, connect, find_version, read_asked
 from stages.register.origin import CONFIG
 from stages.register.promotion import CARD
@@ -129,8 +129,7 @@ def open_source(reference: str, config: Config) -> Source:
     client = connect(config.tracking)
     version = find_version(client, reference)
     asked = read_asked(version.uri)
-    folder = fetch_model(version.uri)
-    check_artifact(version, folder)
+    folder = fetch_checked(version)
     if (folder / CARD).exists():
         card = (folder / CARD).read_text(encoding="utf-8")
     else:  # of an earlier version of Tuneproof

@@ -1,5 +1,7 @@
 """Repeat those conditions of the gate that can be repeated for a registered version."""
 
+from pathlib import Path
+
 from stages.core.config.schema import Config
 from stages.core.data.looks import find_last_place, get_look_folder
 from stages.core.data.records import PREPARED, read_records
@@ -7,7 +9,7 @@ from stages.core.environment.lineage import data_sha256
 from stages.core.environment.repository import repository_root
 from stages.core.statistics.bounds import correct_for_looks
 from stages.core.tracking.runs import PREFIX
-from stages.core.tracking.version_files import check_artifact, fetch_model
+from stages.core.tracking.version_files import fetch_checked
 from stages.core.tracking.versions import Version
 from stages.register.champion import compare, get_answers
 from stages.register.condition import GATE, Condition, list_failed
@@ -25,9 +27,17 @@ def check_again(config: Config, version: Version, holder: Version | None) -> lis
         The conditions: what was recorded at the registration, the hashes of the files, and the
         comparison with the holder, unless `register.gate.require_beating_champion` is false.
     """
-    found = [_check_recorded(version), _check_files(version)]
+    files = "files"
+    found = [_check_recorded(version)]
+    try:
+        folder = fetch_checked(version)
+    except Exception as error:  # of the check, a server, a network or a missing file
+        said = str(error).split("\n")[0]
+        why = f"its files cannot be shown to be those measured: {said}"
+        return [*found, Condition(files, False, why)]
+    found.append(Condition(files, True, "its files are those that were registered"))
     if config.register_.gate.require_beating_champion:
-        found.append(_check_champion(config, version, holder))
+        found.append(_check_champion(config, version, folder, holder))
     return found
 
 
@@ -45,16 +55,9 @@ def _check_recorded(version: Version) -> Condition:
     return Condition(name, True, f"all {len(known)} conditions passed when it was registered")
 
 
-def _check_files(version: Version) -> Condition:
-    try:
-        check_artifact(version, fetch_model(version.uri))
-    except Exception as error:  # of the check, a server, a network or a missing file
-        said = str(error).split("\n")[0]
-        return Condition("files", False, f"its files cannot be shown to be those measured: {said}")
-    return Condition("files", True, "its files are those that were registered")
-
-
-def _check_champion(config: Config, version: Version, holder: Version | None) -> Condition:
+def _check_champion(
+    config: Config, version: Version, folder: Path, holder: Version | None
+) -> Condition:
     """Compare the answers of both versions to the test rows of the workspace."""
     name = "champion"
     if holder is None:
@@ -64,7 +67,7 @@ def _check_champion(config: Config, version: Version, holder: Version | None) ->
         sentence = f"it cannot be compared with version {holder.number}, because {why}"
         return Condition(name, False, sentence)
     try:
-        answers, _ = get_answers(config, version, read_records("test"))
+        answers, _ = get_answers(config, version, folder, read_records("test"))
     except Exception as error:  # of a registry, a network, a missing file or another library
         said = str(error).strip().split("\n")[0][:200]
         what = f"it cannot answer the test rows ({type(error).__name__}: {said})"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from stages.core.config.schema import Config
 from stages.core.errors import UserError
-from stages.core.tracking.version_files import check_artifact, fetch_model
+from stages.core.tracking.version_files import fetch_checked
 from stages.core.tracking.versions import Version, find_version
 from stages.register.condition import Condition
 from stages.register.history import ROLLBACK, find_previous, move_alias, read_history
@@ -84,7 +84,7 @@ def rollback(client: "MlflowClient", name: str, alias: str, reason: str) -> str:
             f"version yourself: python -m tools.registry promote {name}/<number>"
         )
     version = find_version(client, f"{name}/{before}")
-    check_artifact(version, fetch_model(version.uri))
+    fetch_checked(version)
     _move(client, version, alias, holder, ROLLBACK, reason.strip())
     return f"{name} version {before} has the alias {alias} again. {_say_before(holder)}"
 

@@ -38,6 +38,17 @@ def fetch_model(uri: str) -> Path:
     return Path(folder.name)
 
 
+def fetch_checked(version: Version) -> Path:
+    """Return the folder with the files of a version, which are those that were registered.
+
+    Raises:
+        UserError: They differ, or the version does not have their hash.
+    """
+    folder = fetch_model(version.uri)
+    check_artifact(version, folder)
+    return folder
+
+
 def release_model(folder: Path) -> None:
     """Remove the files of a model that `fetch_model` has downloaded."""
     downloaded = _DOWNLOADED.pop(str(folder), None)

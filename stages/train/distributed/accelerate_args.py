@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[3]
 MODULE = "stages.train.distributed.worker"
 # The distributed types of accelerate that need GPUs.
 SHARDED = {"FSDP", "DEEPSPEED", "MEGATRON_LM"}
+SHARDING_FLAGS = {"--use_fsdp", "--use_deepspeed", "--use_megatron_lm"}
+"""The flags of `accelerate launch` that choose one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,12 @@ def get_distributed_type(config_file: str | Path) -> str:
     return str(found.value)
 
 
+def shares_weights(launcher: Accelerate | Slurm) -> bool:
+    """Return whether each process has only a part of the weights."""
+    kind = get_distributed_type(find_config_file(launcher.config_file))
+    return kind in SHARDED or not SHARDING_FLAGS.isdisjoint(launcher.args)
+
+
 def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
     import torch
 
@@ -106,8 +114,7 @@ def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
             f"train.launcher.num_processes={launcher.num_processes}: this machine has only {gpus} "
             "GPU(s); use at most one process per GPU"
         )
-    sharded = kind in SHARDED or flags.use_fsdp or flags.use_deepspeed
-    if sharded and not gpus:
+    if shares_weights(launcher) and not gpus:
         raise UserError(
             f"train.launcher: {kind} needs GPUs, and this machine has none. accelerate would "
             "silently use plain data parallelism instead. Set train/launcher=ddp if you want that."

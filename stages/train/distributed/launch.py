@@ -34,19 +34,6 @@ def _check_quantized(launcher: Accelerate | Slurm) -> None:
         )
 
 
-def _is_sharded(launcher: Accelerate | Slurm) -> bool:
-    """Return whether the launcher gives each process a part of the weights."""
-    from stages.train.distributed.accelerate_args import (
-        SHARDED,
-        find_config_file,
-        get_distributed_type,
-    )
-
-    flags = {"--use_fsdp", "--use_deepspeed", "--use_megatron_lm"}
-    kind = get_distributed_type(find_config_file(launcher.config_file))
-    return kind in SHARDED or not flags.isdisjoint(launcher.args)
-
-
 def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
     """Train in the processes that `train.launcher` configures and wait for them.
 
@@ -66,12 +53,11 @@ def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
         launcher = launcher.model_copy(update={"args": [f"{LOADING}=false", *launcher.args]})
     if train.quantization is not None and not isinstance(launcher, Single):
         _check_quantized(launcher)
-    if (
-        needs_whole_weights(train.adapter)
-        and not isinstance(launcher, Single)
-        and _is_sharded(launcher)
-    ):
-        refuse_sharded(train.adapter)
+    if needs_whole_weights(train.adapter) and not isinstance(launcher, Single):
+        from stages.train.distributed.accelerate_args import shares_weights
+
+        if shares_weights(launcher):
+            refuse_sharded(train.adapter)
     if isinstance(launcher, Slurm):
         from stages.train.distributed.slurm import submit
 
