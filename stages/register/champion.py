@@ -79,7 +79,7 @@ def check_champion(
         return []
     if champion is None:
         return [Condition(NAME, True, "there is no champion yet")]
-    served = hash_served(candidate, report["lineage"]["measured_sha256"])
+    served = hash_served(candidate, report["lineage"])
     if champion.tags.get("served_sha256") == served:
         same = f"the champion, version {champion.number}, has the same weights and is asked alike"
         return [Condition(NAME, True, same)]

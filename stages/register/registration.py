@@ -82,7 +82,7 @@ class _Registration:
     def put(self, checked: Sequence[Condition], champion: Version | None) -> Outcome | None:
         """Make the model the champion. The result is None if the champion has changed."""
         name = self._candidate.config.register_.name
-        served = hash_served(self._candidate, self._report["lineage"]["measured_sha256"])
+        served = hash_served(self._candidate, self._report["lineage"])
         tags = champion.tags if champion else {}
         # A version that an earlier Tuneproof registered has no hash to check its files by.
         if champion and tags.get("served_sha256") == served and FILES_SHA256 in tags:
@@ -118,7 +118,7 @@ class _Registration:
 
     def _log(self) -> None:
         """Log the model and load it back. Both fields stay None if MLflow fails."""
-        model, tokenizer = load_candidate(self._candidate)
+        model, tokenizer = load_candidate(self._candidate, self._report["lineage"]["dtype"])
         info = self._tracker.safely(
             lambda: log_model(self._candidate, model, tokenizer, self._tracker, self._report)
         )

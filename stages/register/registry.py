@@ -171,7 +171,7 @@ def lineage_tags(candidate: Candidate, report: dict[str, Any]) -> dict[str, str]
         "base_model": base["name"],
         "base_model_sha256": base["sha256"] or base["revision"] or "unknown",
         "model_sha256": weights_sha256(candidate.get_folder()),
-        "served_sha256": hash_served(candidate, lineage["measured_sha256"]),
+        "served_sha256": hash_served(candidate, lineage),
         **({"chat_template_sha256": sha256_file(template)} if template.exists() else {}),
         "versions": ", ".join(f"{name} {version}" for name, version in lineage["versions"].items()),
         "hardware": str(training["hardware"]["device"]),

@@ -16,11 +16,18 @@ PROBES = 4  # prompts whose logits are compared
 DEFECT = "So it is not what was measured. Try again; if it happens again, report it as a defect"
 
 
-def load_candidate(candidate: Candidate) -> tuple[Any, Any]:
-    """Load the tuned model and its tokenizer."""
+def load_candidate(candidate: Candidate, dtype: str) -> tuple[Any, Any]:
+    """Load the tuned model and its tokenizer.
+
+    Args:
+        candidate: The candidate.
+        dtype: The type of the weights that were measured. With `model.dtype=auto` this machine may
+            prefer another one.
+    """
     from stages.core.models.generation import add_end_tokens
 
-    config = candidate.config
+    model_config = candidate.config.model.model_copy(update={"dtype": dtype})
+    config = candidate.config.model_copy(update={"model": model_config})
     folder = candidate.get_folder()
     base = candidate.get_base()
     if config.train.method in CLASSIFYING:

@@ -52,7 +52,7 @@ def main(value, overrides):
     tags = {PREFIX + "value": str(value), PREFIX + "served_sha256": f"served {value}"}
     promotion.add_front_matter = lambda *_: "card"
     promotion.lineage_tags = lambda *_: tags
-    report = {"value": value, "lineage": {"measured_sha256": {}}, "forgetting": None}
+    report = {"value": value, "lineage": {"dtype": "float32"}, "forgetting": None}
     with track(config, "register") as tracker:
         found = registration.register(get_candidate(config, "tuned"), report, [], tracker)
     reasons = [found.sentence for found in found.conditions if found.name == "champion"]

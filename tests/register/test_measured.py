@@ -217,14 +217,19 @@ def test_the_hashes_are_the_same_in_another_folder(evaluated, tmp_path_factory, 
     assert not any(key.startswith(("/", "..")) for key in first)
 
 
+def get_hash(config, dtype="float32"):
+    lineage = {"measured_sha256": hash_measured(config), "dtype": dtype}
+    return hash_served(get_candidate(config, "tuned"), lineage)
+
+
 def test_a_model_that_is_asked_otherwise_is_another_model(evaluated):
     served = {}
     for override in ("seed=42", "prompt.max_new_tokens=9", "prompt.tuned_system_prompt=Other."):
         config = parse(compose_config(*TINY, *OPEN, override))
-        served[override] = hash_served(get_candidate(config, "tuned"), hash_measured(config))
+        served[override] = get_hash(config)
     assert len(set(served.values())) == 3
+    assert get_hash(config, "bfloat16") not in served.values()
     path = Path("models/tuned/training.json")
     path.write_bytes(path.read_bytes() + b" ")
     config = parse(compose_config(*TINY, *OPEN))
-    again = hash_served(get_candidate(config, "tuned"), hash_measured(config))
-    assert again == served["seed=42"]
+    assert get_hash(config) == served["seed=42"]

@@ -335,7 +335,7 @@ def steps(store, monkeypatch):
     def run(promoted):
         monkeypatch.setattr(registration, "promote", promoted)
         candidate = SimpleNamespace(config=store.config)
-        report = {"lineage": {"measured_sha256": {}}, "forgetting": None}
+        report = {"lineage": {"dtype": "float32"}, "forgetting": None}
         return registration.register(candidate, report, [], store.tracker), done
 
     run.done = done

@@ -211,9 +211,24 @@ def test_whoever_serves_the_model_ends_its_answers_where_the_template_ends_a_tur
     saved.chat_template = saved.chat_template.replace("<|im_end|>", "<|im_start|>")
     saved.save_pretrained("models/tuned")
     candidate = get_candidate(parse(compose_config(*TINY, *OPEN)), "tuned")
-    model, tokenizer = load_candidate(candidate)
+    model, tokenizer = load_candidate(candidate, "float32")
     ends = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert set(model.generation_config.eos_token_id) == set(ends)
+
+
+def test_a_model_is_registered_in_the_type_in_which_it_was_measured(evaluated):
+    import mlflow
+
+    report = read_verdict()
+    assert report["lineage"]["dtype"] == "float32"
+    report["lineage"]["dtype"] = (
+        "bfloat16"  # as if model.dtype=auto meant that where it was measured
+    )
+    write_verdict(report)
+    register(compose_config(*TINY, *OPEN))
+    [version] = mlflow.MlflowClient().search_model_versions()
+    loaded = mlflow.transformers.load_model(version.source, return_type="components")
+    assert str(loaded["model"].dtype) == "torch.bfloat16"
 
 
 def test_a_model_that_comes_back_changed_is_not_registered(evaluated, monkeypatch):

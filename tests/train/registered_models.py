@@ -67,7 +67,7 @@ def register(config: Config, tracker: Tracker, folder: Path) -> Registered:
     import mlflow
 
     candidate = get_candidate(config, "tuned")
-    model, tokenizer = round_trip.load_candidate(candidate)
+    model, tokenizer = round_trip.load_candidate(candidate, config.model.dtype)
     info = registry.log_model(candidate, model, tokenizer, tracker, REPORT)
     probes = round_trip.get_probes(config, tokenizer)
     assert round_trip.check_round_trip(info.model_uri, model, tokenizer, probes).passed

@@ -40,16 +40,17 @@ def hash_measured(config: Config) -> dict[str, str]:
     }
 
 
-def hash_served(candidate: Candidate, measured: Mapping[str, str]) -> str:
+def hash_served(candidate: Candidate, lineage: Mapping[str, Any]) -> str:
     """Compute the SHA-256 of what answers requests if a candidate is registered.
 
-    These are the weights, the tokenizer, the chat template, the base model and the prompt. Two
-    models with the same hash give the same answers.
+    These are the weights and their type, the tokenizer, the chat template, the base model and the
+    prompt. Two models with the same hash give the same answers.
 
     Args:
         candidate: The candidate, whose first seed is registered.
-        measured: The result of `hash_measured`.
+        lineage: The lineage in `reports/verdict.json`.
     """
+    measured = lineage["measured_sha256"]
     folder = candidate.get_folder()
     files = {
         path.name: measured[path.as_posix()]
@@ -59,7 +60,7 @@ def hash_served(candidate: Candidate, measured: Mapping[str, str]) -> str:
     config = candidate.config
     asked = [config.train.method, *(measured[key] for key in _get_asked(config))]
     base = candidate.read_training()["base_model"]
-    return sha256_json([files, asked, base["sha256"], base["revision"]])
+    return sha256_json([files, asked, lineage["dtype"], base["sha256"], base["revision"]])
 
 
 def _list_files(config: Config) -> Iterator[Path]:

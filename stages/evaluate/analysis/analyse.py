@@ -11,6 +11,7 @@ from stages.core.data.predictions import GENERAL_BASE, read_choices, summarize_p
 from stages.core.environment.lineage import config_sha256, data_sha256, versions
 from stages.core.environment.repository import git_commit, git_dirty
 from stages.core.models.candidates import Candidate
+from stages.core.models.loading import get_dtype
 from stages.core.models.measured import hash_measured
 from stages.core.statistics.sample_size import get_smallest_gain
 from stages.core.statistics.scores import Scores
@@ -237,6 +238,7 @@ def _lineage(config: Config, training: Mapping[str, Any], model_sha256: str) -> 
         "base_model": training["base_model"],
         "model_sha256": model_sha256,
         "measured_sha256": hash_measured(config),
+        "dtype": str(get_dtype(config.model.dtype)).removeprefix("torch."),
         # Differs from the base model if an encoder with a classification head was tuned.
         "prompted_model": config.model.name,
         "config_sha256": config_sha256(config),

@@ -30,7 +30,7 @@ REPORT = {
     },
     "choices": {"few_shot": {"shots": 2, "seconds": 3.0}, "constrained": {"reason": "too many"}},
     "looks": {"place": 1, "count": 2, "confidence": 0.95, "sentence": "2 by now"},
-    "lineage": {"model_sha256": "a", "git_commit": "b"},
+    "lineage": {"model_sha256": "a", "dtype": "float32", "git_commit": "b"},
 }
 
 

@@ -143,6 +143,7 @@ def make_report():
             "data_sha256": {"train": "1" * 64, "test": "2" * 64},
             "base_model": {"name": "smollm2", "sha256": "3" * 64, "revision": None},
             "model_sha256": "6" * 64,
+            "dtype": "bfloat16",
             "prompted_model": "smollm2",
             "config_sha256": "4" * 64,
             "git_commit": "5" * 40,
