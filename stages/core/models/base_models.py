@@ -75,7 +75,7 @@ def get_base_model(model: ModelConfig, seed: int) -> ModelFiles:
         )
     else:
         folder = cached_folder(
-            f"models/{source.sha256}-{CONVERTER}",
+            f"models/{_get_key(source)}",
             lambda to: convert_gguf(_get_gguf(source), tokenizer.path, to),
         )
     quantization = read_json(folder / SOURCE)["quantization"]
@@ -124,7 +124,7 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
         folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", make_tokenizer)
     else:
         folder = cached_folder(
-            f"tokenizers/{source.sha256}-{CONVERTER}", lambda to: read_gguf(_get_gguf(source), to)
+            f"tokenizers/{_get_key(source)}", lambda to: read_gguf(_get_gguf(source), to)
         )
     return _with_template(ModelFiles(str(folder), None, None), model)
 
@@ -171,6 +171,13 @@ def read_template(model: ModelConfig) -> str | None:
 
 def _get_gguf(source: WheelSource | WheelPartsSource) -> Path:
     return get_member(source) if isinstance(source, WheelSource) else get_joined(source)
+
+
+def _get_key(source: WheelSource | WheelPartsSource) -> str:
+    """Name what is made from a GGUF file. A wheel may have several of them."""
+    if isinstance(source, WheelSource):
+        return f"{sha256_json([source.sha256, source.member])}-{CONVERTER}"
+    return f"{source.sha256}-{CONVERTER}"
 
 
 def _with_template(files: ModelFiles, model: ModelConfig) -> ModelFiles:

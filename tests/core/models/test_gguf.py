@@ -33,9 +33,17 @@ TENSORS = {
 
 
 @pytest.fixture
-def gguf(tmp_path):
-    """The bytes of a Llama of one layer with a tokenizer of bytes."""
-    writer = GGUFWriter(tmp_path / "tiny.gguf", "llama")
+def index(tmp_path, monkeypatch):
+    """The folder from which pip takes wheels, and an empty cache."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def write_gguf(path, seed=0):
+    """Write a Llama of one layer with a tokenizer of bytes, and return the bytes of the file."""
+    writer = GGUFWriter(path, "llama")
     writer.add_file_type(LlamaFileType.ALL_F32)
     writer.add_context_length(64)
     writer.add_embedding_length(WIDTH)
@@ -51,25 +59,30 @@ def gguf(tmp_path):
     writer.add_token_types([TokenType.CONTROL] + [TokenType.NORMAL] * (len(TOKENS) - 1))
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(0)
-    drawn = np.random.default_rng(0)
+    drawn = np.random.default_rng(seed)
     for name, shape in TENSORS.items():
         writer.add_tensor(f"{name}.weight", drawn.normal(size=shape).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return (tmp_path / "tiny.gguf").read_bytes()
+    return path.read_bytes()
 
 
-def test_a_gguf_file_in_parts_is_the_model_that_it_is_in_one_wheel(
-    config, gguf, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    monkeypatch.setenv("TUNEPROOF_CACHE", str(tmp_path / "cache"))
-    whole = pin(write_wheel(tmp_path, "whole", {"whole/tiny.gguf": gguf}), "whole/tiny.gguf")
+def test_two_gguf_files_of_one_wheel_are_two_models(config, index):
+    files = {f"two/{seed}.gguf": write_gguf(index / "tiny.gguf", seed) for seed in (0, 1)}
+    wheel = write_wheel(index, "two", files)
+    sources = [WheelSource(kind="wheel", **pin(wheel, name).model_dump()) for name in files]
+    settings = [config().model.model_copy(update={"source": source}) for source in sources]
+    first, second = (get_base_model(model, seed=42) for model in settings)
+    assert first.sha256 != second.sha256
+
+
+def test_a_gguf_file_in_parts_is_the_model_that_it_is_in_one_wheel(config, index):
+    gguf = write_gguf(index / "tiny.gguf")
+    whole = pin(write_wheel(index, "whole", {"whole/tiny.gguf": gguf}), "whole/tiny.gguf")
     cut = len(gguf) // 3
-    parts = write_parts(tmp_path, [gguf[:cut], gguf[cut : 2 * cut], gguf[2 * cut :]])
+    parts = write_parts(index, [gguf[:cut], gguf[cut : 2 * cut], gguf[2 * cut :]])
     sources = [
         WheelSource(kind="wheel", **whole.model_dump()),
         WheelPartsSource(kind="wheel-parts", sha256=hashlib.sha256(gguf).hexdigest(), parts=parts),
