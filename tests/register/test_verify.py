@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -21,6 +22,7 @@ from stages.register import origin
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config, entered
 from tests.register.conftest import OPEN
+from tools.verify.__main__ import main
 from tools.verify.checks import CHECKS, check_all
 from tools.verify.outcome import Status
 from tools.verify.recorded import Places, Recorded
@@ -70,6 +72,15 @@ def verify(registered, workspace, tmp_path):
 
     verify.folder = copy
     return verify
+
+
+def test_an_alias_alone_is_of_the_model_in_params(registered, monkeypatch, capsys):
+    with entered(registered[0]):
+        Path("params.yaml").write_text(OmegaConf.to_yaml(compose_config(*TINY, *OPEN)))
+        monkeypatch.setattr(sys, "argv", ["verify", "model=@champion"])
+        with pytest.raises(SystemExit):
+            main()
+    assert "tuneproof-chat-jsonl version 1" in capsys.readouterr().out
 
 
 def status_of(outcomes):

@@ -8,7 +8,7 @@ import pytest
 from stages.core.config.schema import parse
 from stages.core.errors import UserError
 from stages.core.tracking.version_files import check_artifact, fetch_model, hash_artifact
-from stages.core.tracking.versions import connect, find_version, read_asked
+from stages.core.tracking.versions import complete, connect, find_version, read_asked
 from stages.register.__main__ import main as register
 from tests.conftest import TINY, compose_config, entered
 from tests.register.conftest import OPEN
@@ -34,7 +34,8 @@ def client(registered):
 
 def test_a_version_is_found_and_its_files_are_what_was_registered(client, tmp_path):
     version = find_version(client, f"{NAME}@champion")
-    assert find_version(client, f"models:/{NAME}/1") == version
+    for reference in (f"models:/{NAME}/1", f"{NAME}/1", "@champion", "1"):
+        assert find_version(client, complete(reference, NAME)) == version
     assert (version.number, version.aliases, version.uri) == (
         "1",
         ("champion",),

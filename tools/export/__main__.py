@@ -1,6 +1,6 @@
 """Export a registered model, and prove that the export is what was registered.
 
-    python -m tools.export model=tuneproof-food@champion format=merged
+    python -m tools.export model=@champion format=merged               # of the model in params.yaml
     python -m tools.export model=tuneproof-food/3 format=adapter to=exports/food
     python -m tools.export model=tuneproof-food@champion format=gguf quantization=q8_0
     HF_TOKEN=… python -m tools.export model=tuneproof-food@champion format=merged push=owner/name

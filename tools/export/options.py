@@ -15,7 +15,8 @@ class ExportOptions(Section):
     """The settings of `python -m tools.export`."""
 
     model: Name
-    """The registered version: <name>@<alias> or <name>/<version>."""
+    """The registered version: <name>@<alias> or <name>/<version>. An alias or a number alone is of the
+    model in params.yaml."""
     format: Literal["merged", "adapter", "gguf"]
     """merged is a folder for transformers and vLLM, adapter is a folder for PEFT, and gguf is a file
     for llama.cpp and Ollama."""

@@ -18,7 +18,7 @@ from stages.core.models.loading import get_saved_dtype, get_tokenizer
 from stages.core.models.pretrained import CAUSAL, load_pretrained
 from stages.core.storage.files import read_jsonl
 from stages.core.tracking.version_files import MODEL, TOKENIZER, fetch_checked
-from stages.core.tracking.versions import Version, connect, find_version, read_asked
+from stages.core.tracking.versions import Version, complete, connect, find_version, read_asked
 from stages.register.origin import CONFIG
 from stages.register.promotion import CARD
 from tools.verify.recorded import Recorded
@@ -120,14 +120,14 @@ def open_source(reference: str, config: Config) -> Source:
     """Find a version, fetch its files, and check that they are those that were registered.
 
     Args:
-        reference: See `stages.core.tracking.versions.find_version`.
+        reference: See `stages.core.tracking.versions.complete`.
         config: The configuration of the workspace.
 
     Raises:
         UserError: There is no such version, or its files were changed.
     """
     client = connect(config.tracking)
-    version = find_version(client, reference)
+    version = find_version(client, complete(reference, config.register_.name))
     asked = read_asked(version.uri)
     folder = fetch_checked(version)
     if (folder / CARD).exists():

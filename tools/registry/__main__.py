@@ -19,7 +19,7 @@ from stages.core.config.register import check_alias
 from stages.core.config.schema import Config, read_params
 from stages.core.entrypoint import make_parser, set_up_process, tool_main
 from stages.core.errors import UserError, printable
-from stages.core.tracking.versions import connect, find_version
+from stages.core.tracking.versions import complete, connect, find_version
 
 
 @tool_main("registry")
@@ -37,11 +37,11 @@ def main() -> None:
         for table in views.list_versions(client, arguments.name):
             console.print(table)
     elif arguments.command == "why":
-        version = find_version(client, _complete(arguments.version, config))
+        version = find_version(client, complete(arguments.version, config.register_.name))
         for part in views.explain(client, version):
             console.print(part)
     elif arguments.command == "promote":
-        version = find_version(client, _complete(arguments.version, config))
+        version = find_version(client, complete(arguments.version, config.register_.name))
         outcome = moves.promote(config, client, version, alias, arguments.force)
         for line in outcome.lines:
             console.print(printable(line))
@@ -59,14 +59,6 @@ def _read_alias(given: str | None, config: Config) -> str:
     except ValueError as error:
         raise UserError(f"--alias: {error}") from None
     return alias
-
-
-def _complete(reference: str, config: Config) -> str:
-    """Add the name of the model in params.yaml to a number or an alias alone."""
-    name = config.register_.name
-    if reference.isdigit():
-        return f"{name}/{reference}"
-    return name + reference if reference.startswith("@") else reference
 
 
 def _parse() -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """Compute again what a registered model was made of, and say what holds.
 
-    python -m tools.verify model=tuneproof-food@champion
+    python -m tools.verify model=@champion                  # of the model in params.yaml
     python -m tools.verify model=tuneproof-food/3 --rerun
 
 Each line says whether a part of the lineage `holds`, has `drifted` (something else is there now) or is
@@ -27,17 +27,18 @@ def main() -> None:
     """Print a line for each part of the lineage."""
     parser = make_parser("tools.verify", __doc__)
     parser.add_argument(
-        "model", help="model=<name>@<alias> or model=<name>/<version>, as in the registry"
+        "model", help="model=<name>@<alias>, model=<name>/<version>, or an alias or a number alone"
     )
     parser.add_argument("--rerun", action="store_true", help="train the model again and compare")
     arguments = parser.parse_args()
     from stages.core.tracking.version_files import fetch_model
-    from stages.core.tracking.versions import connect, find_version
+    from stages.core.tracking.versions import complete, connect, find_version
     from tools.verify.checks import check_all
     from tools.verify.recorded import Recorded
 
     config = read_params()
-    version = find_version(connect(config.tracking), arguments.model.removeprefix("model="))
+    reference = complete(arguments.model.removeprefix("model="), config.register_.name)
+    version = find_version(connect(config.tracking), reference)
     recorded = Recorded(version, fetch_model(version.uri), config)
     outcomes = dict(check_all(recorded))
     if arguments.rerun:

@@ -68,6 +68,13 @@ def connect(tracking: TrackingConfig) -> "MlflowClient":
     return client
 
 
+def complete(reference: str, name: str) -> str:
+    """Add the name of a model to a number or an alias alone, such as `3` or `@champion`."""
+    if reference.isdigit():
+        return f"{name}/{reference}"
+    return name + reference if reference.startswith("@") else reference
+
+
 def find_version(client: "MlflowClient", reference: str) -> Version:
     """Find the version that a reference names.
 
