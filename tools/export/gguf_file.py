@@ -8,10 +8,10 @@ from stages.core.errors import UserError
 from tools.export.merged import check_ids
 from tools.export.proof import Proof
 from tools.export.source import Source
-from tools.export.tensors import compare_rounded
+from tools.export.tensors import compare_rounded, get_language_weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEMPLATE = "tokenizer.chat_template"
 READER = "transformers' GGUF reader"
@@ -30,20 +30,33 @@ def check_gguf(source: Source, file: Path, quantization: str) -> list[Proof]:
     ]
 
 
-def _check_tensors(source: Source, file: Path, quantization: str) -> Proof:
+def read_gguf_model(file: Path) -> "PreTrainedModel":
+    """Read a GGUF file with transformers, in float32.
+
+    Raises:
+        Exception: The reader does not know the architecture, which the converter writes, or does not
+            find all of its weights.
+    """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # it reads as if it converted
+    model, about = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+    )
+    if missing := sorted(about["missing_keys"]):
+        raise ValueError(f"it does not find {len(missing)} of the weights, such as {missing[0]}")
+    return model
+
+
+def _check_tensors(source: Source, file: Path, quantization: str) -> Proof:
     try:
-        read = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32
-        )
+        read = read_gguf_model(file)
     except Exception as error:  # it reads fewer architectures than the converter writes
         said = str(error).strip().split("\n")[0][:200]
         return Proof("tensors", False, f"not checked, because {READER} says: {said}")
-    registered = source.load_model().state_dict()
+    registered = get_language_weights(source.load_model())
     found = compare_rounded(registered, read.state_dict(), quantization, "the GGUF file")
     how = ", ".join(
         f"{count} {kind if kind.startswith('unchanged') else f'rounded to {kind}'}"

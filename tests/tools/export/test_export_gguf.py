@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,12 +15,14 @@ from stages.core.data.prompts import encode_prompt
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles
 from stages.core.models.generation import generate
+from tests.architectures import MATRIX
 from tests.conftest import ROOT
 from tests.tools.export.conftest import FAKES, copy_artifacts, options, proved
 from tools.export import answers, converter, gguf
 from tools.export.__main__ import export
+from tools.export.converter_process import name_global_heads
 from tools.export.llama_cpp import llama_cpp
-from tools.export.tensors import compare_rounded
+from tools.export.tensors import compare_rounded, get_language_weights
 
 TWO_DIMENSIONS = 16  # of the 21 tensors of the tiny model
 
@@ -60,6 +63,7 @@ def test_a_file_has_the_registered_weights_template_and_tokens(
         ("vocabulary", "needs tokenizer.model for this architecture, which neither the version"),
         ("package", "needs sentencepiece, which is not installed: `pip install -c constraints.txt"),
         ("defect", "converter failed: ValueError: odd weights. Choose format=merged"),
+        ("incomplete", "it does not find 1 of the weights, such as model.norm.weight"),
     ],
 )
 def test_what_is_wrong_with_a_conversion_is_said_in_one_sentence(
@@ -113,7 +117,7 @@ def test_no_code_of_a_model_reaches_the_converter(source, tmp_path, fake_convert
     seen = {}
 
     def look(command, **others):
-        folder = Path(command[4])
+        folder = Path(command[3])
         seen["map"] = "auto_map" in (folder / "tokenizer_config.json").read_text()
         seen["offline"] = others["env"]["HF_HUB_OFFLINE"]
         raise UserError("looked")
@@ -222,6 +226,46 @@ def test_every_tensor_has_to_be_rounded_as_the_type_says():
     read = (norm + 1) - 1
     assert not torch.equal(norm, read)
     assert compare_rounded({"norm": norm}, {"norm": read}, "bf16", "it").total() == 1
+
+
+def test_what_passed_through_a_logarithm_may_differ_in_the_last_digits():
+    decay = torch.linspace(-3, 3, 64) / 7
+    read = torch.from_numpy(np.log(torch.exp(decay).numpy()))
+    assert not torch.equal(decay, read)
+    name = "layers.0.linear_attn.A_log"
+    found = compare_rounded({name: decay}, {name: read}, "f32", "it")
+    assert found == {"unchanged but for a logarithm": 1}
+    for wrong in ({"a": read}, {name: read + 1e-5}):
+        with pytest.raises(UserError, match="1 of 1 tensors differ"):
+            compare_rounded(dict.fromkeys(wrong, decay), wrong, "f32", "it")
+
+
+def test_a_file_has_the_language_model_of_a_model_that_reads_images():
+    found = {each.name: each for each in MATRIX}
+    both = found["Gemma 3 with images"].build()
+    alone = found["Gemma 3"].build()
+    weights = get_language_weights(both)
+    assert weights.keys() == alone.state_dict().keys()
+    inner = both.state_dict()["model.language_model.norm.weight"]
+    assert torch.equal(weights["model.norm.weight"], inner)
+    assert get_language_weights(alone).keys() == alone.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("layers", "heads"),
+    [
+        ({}, (8, None)),
+        ({5: {"head_dim": 16}}, (16, None)),
+        ({5: {"head_dim": 16, "num_key_value_heads": 1}}, (16, 1)),
+    ],
+)
+def test_the_converter_finds_the_heads_of_gemma_4(layers, heads):
+    settings = {"head_dim": 8, "per_layer_config": layers}
+    name_global_heads(settings)
+    assert (settings["global_head_dim"], settings["num_global_key_value_heads"]) == heads
+    others = {"head_dim": 8}
+    name_global_heads(others)
+    assert others == {"head_dim": 8}
 
 
 def test_the_server_runs_in_a_process_of_its_own(tmp_path, monkeypatch):
