@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from stages.core.errors import UserError
 from stages.core.models.loading import TUNED
-from stages.train import build_trainer, export, initial_values
+from stages.train import build_trainer, export, initial_values, reload_check
 from stages.train.__main__ import main
 from tests.conftest import TINY, compose_config
 from tests.train.test_every_option import CASES, FAST, label
@@ -62,6 +62,19 @@ def test_a_random_part_of_the_base_model_would_be_another_one_when_loaded(prepar
     with pytest.raises(SystemExit, match=r"the saved files: not what was trained\. The loss of 4"):
         train(adapter="init_lora_weights: pissa_niter_2")
     assert not TUNED.exists() and not Path("metrics/train.json").exists()
+
+
+def test_the_merged_model_that_is_measured_later_is_the_one_that_is_compared(prepared, monkeypatch):
+    honest = reload_check.get_tuned_model
+
+    def spoil(*args, **others):
+        model = honest(*args, **others)
+        model.get_output_embeddings().weight.data.mul_(2)
+        return model
+
+    monkeypatch.setattr(reload_check, "get_tuned_model", spoil)
+    with pytest.raises(SystemExit, match="merged into the base model: not what was trained"):
+        train()
 
 
 def test_the_head_of_a_classifier_is_saved_beside_a_part_of_the_base_model(workspace):
