@@ -221,9 +221,8 @@ def test_a_model_is_registered_in_the_type_in_which_it_was_measured(evaluated):
 
     report = read_verdict()
     assert report["lineage"]["dtype"] == "float32"
-    report["lineage"]["dtype"] = (
-        "bfloat16"  # as if model.dtype=auto meant that where it was measured
-    )
+    # As if model.dtype=auto had meant that where the model was measured.
+    report["lineage"]["dtype"] = "bfloat16"
     write_verdict(report)
     register(compose_config(*TINY, *OPEN))
     [version] = mlflow.MlflowClient().search_model_versions()

@@ -66,7 +66,8 @@ def compare_rounded(
 
     Args:
         registered: The weights of the registered model by name.
-        exported: The weights that transformers reads from the file, in float32.
+        exported: The weights that transformers reads from the file, in float32. Those that a file
+            has as `-exp(x)` may differ in the last digits.
         quantization: The type of the file. In a file of a low type some tensors have a higher one.
         what: The export, for the message.
 

@@ -101,7 +101,9 @@ def get_distributed_type(config_file: str | Path) -> str:
 def shares_weights(launcher: Accelerate | Slurm) -> bool:
     """Return whether each process has only a part of the weights."""
     kind = get_distributed_type(find_config_file(launcher.config_file))
-    return kind in SHARDED or not SHARDING_FLAGS.isdisjoint(launcher.args)
+    # accelerate takes `-` for `_` in the names of flags.
+    given = {f"--{argument[2:].replace('-', '_')}" for argument in launcher.args}
+    return kind in SHARDED or not SHARDING_FLAGS.isdisjoint(given)
 
 
 def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:

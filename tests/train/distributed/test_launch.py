@@ -146,7 +146,7 @@ def test_two_processes_begin_with_the_adapter_with_which_one_begins(prepared, ki
     assert all(torch.allclose(w, other_weights[name], **CLOSE) for name, w in weights.items())
 
 
-@pytest.mark.parametrize("launcher", ["fsdp", "deepspeed", "ddp train.launcher.args=[--use_fsdp]"])
+@pytest.mark.parametrize("launcher", ["fsdp", "deepspeed", "ddp train.launcher.args=[--use-fsdp]"])
 def test_initial_values_need_whole_weights(prepared, launcher):
     overrides = f"train/launcher={launcher}".split()
     with pytest.raises(SystemExit, match="eva is computed from whole weights"):
