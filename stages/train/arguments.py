@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from stages.core.config.train import TrainConfig
+from stages.core.config.train import ON_POLICY, TrainConfig
 from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.loading import get_device, get_dtype
@@ -96,7 +96,7 @@ def get_arguments(
 def _check(train: TrainConfig, given: dict[str, Any]) -> None:
     """Refuse arguments that the libraries accept and that would have no effect here."""
     order = given.get("train_sampling_strategy", "random")
-    known = ORDERS[:2] if train.method == "grpo" else ORDERS
+    known = ORDERS[:2] if train.method in ON_POLICY else ORDERS
     if order not in known:
         raise UserError(
             f"train.args.train_sampling_strategy={order}: method {train.method} supports "

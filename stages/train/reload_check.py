@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ROWS = 4  # validation rows
+JUDGES = ("ref_model", "teacher_model")  # TRL's names of models beside the trained one
 # How far the loss of the files may be from the loss of the trained model, relative to a loss of at
 # least 1. The same weights go through the same operations, so that the difference is usually 0. On
 # a GPU a library may choose another kernel.
@@ -142,12 +143,14 @@ def _rounding(model: Any) -> float:
 
 
 def _release(trainer: Any) -> None:
-    """Free the memory of the trained model and of the optimizer, whoever refers to them."""
+    """Free the memory of the models of a trainer and of the optimizer, whoever refers to them."""
     if is_sharded():
         trainer.accelerator.free_memory()
     else:
-        for tensor in (*trainer.model.parameters(), *trainer.model.buffers()):
-            tensor.data = tensor.data.new_empty(0)
+        models = [trainer.model, *(getattr(trainer, name, None) for name in JUDGES)]
+        for model in filter(None, models):
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.data = tensor.data.new_empty(0)
         if trainer.optimizer is not None:
             trainer.optimizer.state.clear()
     if torch.cuda.is_available():

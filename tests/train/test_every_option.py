@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.core.config.model import RandomSource
+from stages.core.config.schema import parse
 from stages.core.data.records import PREPARED, Record
 from stages.core.endpoint.client import Reply
 from stages.core.errors import UserError
 from stages.core.models.loading import CAUSAL, TUNED, get_tuned_model
+from stages.core.models.made_models import make_random
 from stages.core.storage.files import write_jsonl
 from stages.train.__main__ import main
 from stages.train.adapter import get_adapter
@@ -68,6 +71,10 @@ RECORDS: dict[str, Callable[[int], Record]] = {
         [{"role": "assistant", "content": f"The number {n} comes after {n - 1}. " * 3}], kind="text"
     ),
 }
+DISTILL = (
+    "train.teacher_model.source=teacher",
+    "train.args.max_completion_length=8",
+)
 TEACHER = ("prompt/remote=local-server", "prompt.remote.model=big")
 GRPO = (
     "train.grpo_rewards.primary.metric=chrf",
@@ -86,8 +93,19 @@ class Case:
     overrides: tuple[str, ...] = ()
     kind: str = CAUSAL
     """The class of transformers that loads what was trained."""
+    set_up: Callable[[], object] = lambda: None
+    """Writes what the option reads besides the records."""
     learns: bool = True
     """Whether so few steps make the validation loss smaller."""
+
+
+def save_teacher(seed: int = 7) -> Path:
+    """Save a random model in `teacher`, wider than the tiny model and with the same tokens."""
+    source = RandomSource(kind="random", hidden_size=32, layers=2, heads=2)
+    folder = Path("teacher")
+    tokenizer = get_method(parse(compose_config(*TINY))).base.path
+    make_random(source, seed, tokenizer, folder)
+    return folder
 
 
 def everything(name: str) -> bool:
@@ -103,6 +121,7 @@ CASES = {
     ),  # the block of bitsandbytes
     "full": Case(RECORDS["chat"], everything),
     "distill": Case(RECORDS["chat"], overrides=TEACHER),
+    "distill-on-policy": Case(RECORDS["chat"], overrides=DISTILL, set_up=save_teacher),
     "pretrain": Case(RECORDS["text"], everything),
     "dpo": Case(RECORDS["preference"]),
     "orpo": Case(RECORDS["preference"]),
@@ -160,6 +179,7 @@ def test_what_should_change_changes_and_the_rest_does_not(workspace, config, opt
     case = CASES[option]
     overrides = (*FAST, f"train={option}", *case.overrides)
     records = prepare(case.records)
+    case.set_up()
     main(compose_config(*TINY, *overrides))
     method = get_method(
         config(*overrides, *(["train.quantization=null"] if option == "qlora" else []))
@@ -191,10 +211,12 @@ def test_four_bits_without_their_library_say_what_to_install(workspace, monkeypa
     assert not TUNED.exists()
 
 
-@pytest.mark.parametrize("option", ["dpo", "orpo", "kto", "reward-model", "grpo", "pretrain"])
+@pytest.mark.parametrize(
+    "option", ["dpo", "orpo", "kto", "reward-model", "grpo", "distill-on-policy", "pretrain"]
+)
 def test_every_method_refuses_records_that_it_cannot_learn_from(config, option):
     wrong = RECORDS["text" if option != "pretrain" else "preference"](1)
     with pytest.raises(
         UserError, match=r"records of kind (text|preference): train\.method=[\w-]+ learns from"
     ):
-        get_method(config(f"train={option}")).get_examples([wrong])
+        get_method(config(f"train={option}", *CASES[option].overrides)).get_examples([wrong])

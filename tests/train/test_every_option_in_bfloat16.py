@@ -29,6 +29,7 @@ def test_every_option_trains_in_bfloat16(workspace, option):
         pytest.importorskip("bitsandbytes")
     case = CASES[option]
     prepare(case.records)
+    case.set_up()
     chosen = (f"train={option}", *case.overrides, "model.dtype=bfloat16")
     main(compose_config(*TINY, *FAST, *chosen))
     weights = [w for path in TUNED.glob("*.safetensors") for w in load_file(path).values()]

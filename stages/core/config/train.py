@@ -18,6 +18,7 @@ from stages.core.config.train_options import (
     RewardModel,
     RewardName,
     Teacher,
+    TeacherModel,
     is_output,
 )
 
@@ -27,6 +28,7 @@ Method = Literal[
     "orpo",
     "kto",
     "grpo",
+    "distillation",
     "reward-model",
     "sequence-classification",
     "token-classification",
@@ -37,11 +39,14 @@ Method = Literal[
 - `dpo`, `orpo`: pairs of a better and a worse answer.
 - `kto`: answers that are wanted or unwanted.
 - `grpo`: the scores that metrics or a reward model give to its own answers.
+- `distillation`: the probabilities that a larger model gives to the tokens of its own answers.
 - `reward-model`: pairs of a better and a worse chat, as a judge.
 - `sequence-classification`: a label for each text.
 - `token-classification`: a label for each word.
 """
-ANSWERING = ("sft", "dpo", "orpo", "kto", "grpo")
+ON_POLICY = ("grpo", "distillation")
+"""Methods that learn from the model's own answers."""
+ANSWERING = ("sft", "dpo", "orpo", "kto", *ON_POLICY)
 """Methods whose model answers prompts."""
 CLASSIFYING = ("sequence-classification", "token-classification")
 """Methods whose model has a classification head."""
@@ -140,6 +145,8 @@ class TrainConfig(Section):
     teacher: Teacher | None
     """The larger model whose answers method sft learns instead of the targets. Null learns the
     targets."""
+    teacher_model: TeacherModel | None
+    """The larger model whose probabilities method distillation learns."""
     encoder: Encoder | None
     """The encoder that is trained. Null puts the classification head on `model`."""
     label_separator: Name | None
@@ -151,7 +158,8 @@ class TrainConfig(Section):
     dvc_dependency: Name
     """What the stage depends on in DVC: the code of the metrics, if training uses one."""
     teacher_dvc_dependency: Name
-    """What the stage depends on in DVC: the code of the teacher's client, if there is a teacher."""
+    """What the stage depends on in DVC: the code of the teacher's client or the teacher's folder, if
+    there is one."""
     reward_model_dvc_dependency: Name
     """What the stage depends on in DVC: the folder of the reward model, if there is one."""
     args: dict[str, Any]
@@ -212,6 +220,20 @@ class TrainConfig(Section):
             raise ValueError(
                 "teacher: a teacher answers chats for method sft; set method to sft and "
                 "record_types to [chat], or teacher to null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_teacher_model(self) -> "TrainConfig":
+        if (self.method == "distillation") != (self.teacher_model is not None):
+            raise ValueError(
+                "teacher_model: method distillation learns from it, and no other method does; "
+                "choose train=distill-on-policy and set teacher_model.source"
+            )
+        if self.teacher_model and is_output(self.teacher_model.source):
+            raise ValueError(
+                f"teacher_model.source: {self.teacher_model.source} is an output of training, which "
+                "replaces it; copy it to another folder, such as models/teacher"
             )
         return self
 

@@ -71,6 +71,15 @@ class Teacher(Section):
         return value
 
 
+class TeacherModel(Section):
+    """A larger model with the same tokens, whose probabilities are learned."""
+
+    source: Name
+    """A folder with a whole model, or its id on the hub (owner/name)."""
+    revision: str | None
+    """The commit, tag or branch on the hub. Null reads the default branch."""
+
+
 class LoraPlus(Section):
     """LoRA+, which trains the matrices A and B of an adapter at different rates.
 

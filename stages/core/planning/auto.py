@@ -20,7 +20,7 @@ import math
 from typing import Any
 
 from stages.core.config.launcher import Accelerate, Slurm
-from stages.core.config.train import CLASSIFYING, TrainConfig
+from stages.core.config.train import CLASSIFYING, ON_POLICY, TrainConfig
 from stages.core.errors import UserError
 
 AUTO = "auto"
@@ -101,7 +101,7 @@ def steps_per_epoch(train: TrainConfig, args: dict[str, Any], rows: int) -> int:
         rows: The number of training rows.
     """
     batch = number(args, "per_device_train_batch_size", 8) * _parts(train, args)
-    if train.method == "grpo":  # an incomplete last batch is dropped
+    if train.method in ON_POLICY:  # an incomplete last batch is dropped
         steps = rows * _answers(train, args) * number(args, "num_iterations", 1) // batch
     else:
         steps = math.ceil(rows / batch)

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
 
 CLASSES = {
     "sft": ("sft", "Answers"),
-    "distillation": ("distillation", "Distillation"),
+    "teacher-answers": ("distillation", "Distillation"),
     "dpo": ("preferences", "Dpo"),
     "orpo": ("preferences", "Orpo"),
     "kto": ("preferences", "Kto"),
     "reward-model": ("preferences", "RewardModel"),
     "grpo": ("grpo", "Grpo"),
+    "distillation": ("on_policy_distillation", "OnPolicyDistillation"),
     "sequence-classification": ("classification", "SequenceClassification"),
     "multi-label": ("classification", "MultiLabelClassification"),
     "token-classification": ("classification", "TokenClassification"),
@@ -36,7 +37,7 @@ def get_method(config: "Config", seed: int | None = None) -> "Method":
     kind = (
         "multi-label"
         if train.label_separator
-        else "distillation"
+        else "teacher-answers"
         if train.teacher
         else train.method
     )

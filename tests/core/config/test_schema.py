@@ -21,6 +21,7 @@ REQUIRED = {
     "prompt/remote=openai": ["prompt.remote.model=name"],
     "prompt/remote=local-server": ["prompt.remote.model=name"],
     "train=distill": ["prompt/remote=local-server", "prompt.remote.model=name"],
+    "train=distill-on-policy": ["train.teacher_model.source=org/name"],
     "train/encoder=hub": ["train=sequence-classification", "train.encoder.source.id=org/name"],
     "train/encoder=minilm": ["train=sequence-classification"],
     "train/encoder=tiny-random": ["train=token-classification"],

@@ -36,9 +36,12 @@ def rivals_folder(*, _root_: DictConfig) -> str:
     return "models/rivals" if _root_.rivals else "data/README.md"
 
 
-def teacher_code(teacher: DictConfig | None) -> str:
-    """Return the code of the teacher's client, if there is a teacher."""
-    return "stages/core/endpoint" if teacher else ".pre-commit-config.yaml"
+def teacher_path(endpoint: DictConfig | None, model: DictConfig | None) -> str:
+    """Return the code of the teacher's client, or the teacher's folder, if there is one."""
+    if endpoint:
+        return "stages/core/endpoint"
+    folder = model and not OmegaConf.is_missing(model, "source") and Path(model.source).is_dir()
+    return model.source if model and folder else ".pre-commit-config.yaml"
 
 
 def template_file(path: str | None) -> str:
@@ -52,7 +55,7 @@ for resolver in (
     replay_file,
     reward_model_folder,
     rivals_folder,
-    teacher_code,
+    teacher_path,
     template_file,
 ):
     OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

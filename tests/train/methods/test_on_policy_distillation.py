@@ -1,0 +1,209 @@
+"""A model learns what a larger one thinks of its own answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from stages.core.errors import UserError
+from stages.core.models.loading import TUNED
+from stages.core.models.teachers import get_teacher
+from stages.core.storage.files import read_json, write_json
+from stages.core.tracking.tracker import Tracker
+from stages.train.__main__ import main
+from stages.train.build_trainer import get_trainer
+from stages.train.methods import get_method
+from stages.train.monitoring.checkpoints import training_fingerprint
+from tests.conftest import TINY, chat, compose_config
+from tests.train.methods.test_preferences import numbers_of
+from tests.train.monitoring.test_resume import Killed, read, resumed, same, stop_at
+from tests.train.test_every_option import DISTILL, FAST, RECORDS, prepare, save_teacher
+
+ROWS = [chat(f"Say {'very ' * (n % 5)}{n}.", f"number {n}", "Answer.") for n in range(24)]
+OPTION = (*FAST, "train=distill-on-policy", *DISTILL)
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    """The folder of the teacher, in a workspace."""
+    prepare(RECORDS["chat"])
+    return save_teacher()
+
+
+@pytest.fixture
+def trainer_of(config, workspace, folder):
+    def make(*overrides: str):
+        checked = config(*OPTION, *overrides)
+        method = get_method(checked)
+        return get_trainer(
+            method, ROWS, ROWS[:6], Tracker(checked, None), str(workspace / "checkpoints")
+        )
+
+    return make
+
+
+def teach(folder: Path, rows: int) -> None:
+    """Give the teacher embeddings of another number of rows, and the same weights in the first ones."""
+    model = LlamaForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    model.save_pretrained(folder)
+
+
+def count_rows(folder: Path) -> int:
+    return read_json(folder / "config.json")["vocab_size"]
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_the_loss_is_the_divergence_from_the_teacher(trainer_of, folder, beta):
+    trainer = trainer_of(f"train.args.beta={beta}")
+    trainer.model.eval()
+    torch.manual_seed(3)
+    batch = trainer._prepare_inputs([trainer.train_dataset[row] for row in range(4)])
+    with torch.no_grad():
+        found = trainer.compute_loss(trainer.model, batch)
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        answer = batch["completion_ids"].shape[1]
+
+        def log_probabilities(model):
+            logits = model(input_ids=ids, attention_mask=mask).logits
+            return logits[:, -answer - 1 : -1].log_softmax(-1)
+
+        ours = log_probabilities(trainer.model)
+        theirs = log_probabilities(LlamaForCausalLM.from_pretrained(folder))
+    first, second = (ours, theirs) if beta else (theirs, ours)
+    divergence = (first.exp() * (first - second)).sum(-1)
+    learned = batch["completion_mask"].bool()
+    assert 0 < float(found) == pytest.approx(float(divergence[learned].mean()), rel=1e-3)
+
+
+def test_the_divergence_falls_and_targets_do_not_matter(trainer_of, config, workspace):
+    trainer = trainer_of("train.args.num_train_epochs=4")
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    after = trainer.evaluate()["eval_loss"]
+    assert after < 0.7 * before
+    other = [chat(f"Say {'very ' * (n % 5)}{n}.", "nothing", "Answer.") for n in range(24)]
+    checked = config(*OPTION, "train.args.num_train_epochs=4")
+    again = get_trainer(
+        *(get_method(checked), other, other[:6], Tracker(checked, None)), str(workspace / "other")
+    )
+    again.train()
+    assert again.evaluate()["eval_loss"] == after
+
+
+def test_evaluation_does_not_change_training(trainer_of):
+    trainer = trainer_of()
+    torch.manual_seed(7)
+    state = torch.random.get_rng_state()
+    assert trainer.evaluate()["eval_loss"] == trainer.evaluate()["eval_loss"]
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_killed_run_ends_with_the_very_weights_and_numbers(folder, monkeypatch):
+    more = (
+        "train.args.logging_steps=1",
+        "train.checkpoint_minutes=0",
+        "train.args.gradient_accumulation_steps=2",
+        "train.args.per_device_train_batch_size=4",
+    )
+    overrides = (*TINY, *OPTION, *more)
+    main(compose_config(*overrides))
+    whole = read()
+    for step in (2, 5):  # in the first epoch of three steps, in the second
+        (TUNED / "training.json").unlink()
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            stop_at(patch, step)
+            main(compose_config(*overrides))
+        main(compose_config(*overrides))
+        same(
+            *[(weights, numbers_of(numbers), curve) for weights, numbers, curve in (whole, read())]
+        )
+        assert resumed() == [step]
+
+
+def test_the_teacher_is_recorded_and_another_one_trains_again(folder, config):
+    checked = config(*OPTION)
+    method = get_method(checked)
+    key = training_fingerprint(checked, method.base, 42)
+    main(compose_config(*TINY, *OPTION))
+    facts = json.loads((TUNED / "training.json").read_text())
+    files = get_teacher(checked.train.teacher_model)
+    assert facts["teacher"] == {"source": "teacher", "revision": None, "sha256": files.sha256}
+    assert facts["method"] == "distillation" and facts["key"] == key
+    save_teacher(seed=8)
+    assert training_fingerprint(checked, method.base, 42) != key
+
+
+def test_rows_of_the_teacher_that_belong_to_no_token_are_dropped(trainer_of, folder):
+    plain = trainer_of().evaluate()["eval_loss"]
+    teach(folder, count_rows(folder) + 3)
+    assert trainer_of().evaluate()["eval_loss"] == pytest.approx(plain, rel=1e-5)
+
+
+def test_a_teacher_with_other_tokens_is_refused(trainer_of, folder):
+    file = folder / "tokenizer.json"
+    content = read_json(file)
+    vocabulary = content["model"]["vocab"]
+    first, second = sorted(vocabulary, key=vocabulary.get)[5:7]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    write_json(file, content)
+    with pytest.raises(UserError, match=r"train\.teacher_model\.source 'teacher': .* 2 differ"):
+        trainer_of()
+
+
+def test_a_teacher_with_fewer_rows_is_refused(trainer_of, folder):
+    teach(folder, count_rows(folder) - 3)
+    with pytest.raises(UserError, match=r"train\.method=distillation: .* vocab_size"):
+        trainer_of()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["train.teacher_model.source=nowhere/none"],
+            r"train\.teacher_model\.source 'nowhere/none'",
+        ),
+        (["train.args.per_device_train_batch_size=32"], r"24 training row\(s\), but .* 32 prompts"),
+        (["model.max_length=64"], r"training row\(s\) are longer than model.max_length=64"),
+        (["+train.args.beat=1"], r"trl\.DistillationConfig rejects .*beat"),
+    ],
+)
+def test_mistakes_are_named(trainer_of, monkeypatch, overrides, said):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=said):
+        trainer_of(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["train=distill-on-policy"], "train.teacher_model.source"),
+        (
+            ["train=grpo", "+train.teacher_model={source: a, revision: null}"],
+            "no other method does",
+        ),
+        (["train=distill-on-policy", "train.teacher_model=null"], "choose train=distill-on-policy"),
+        (["train=distill-on-policy", "train.teacher_model.source=models/tuned"], "models/teacher"),
+    ],
+)
+def test_a_teacher_belongs_to_its_method(config, overrides, said):
+    with pytest.raises(UserError, match=said):
+        config(*overrides)
+
+
+def test_a_launcher_that_shards_is_refused(trainer_of, monkeypatch):
+    monkeypatch.setattr("stages.train.methods.on_policy_distillation.is_sharded", lambda: True)
+    with pytest.raises(
+        UserError, match=r"the teacher would be loaded in part; choose train/launcher"
+    ):
+        trainer_of()
+
+
+def test_dvc_depends_on_the_folder_of_the_teacher(folder, config):
+    assert config(*OPTION).train.teacher_dvc_dependency == "teacher"
+    on_the_hub = config(*OPTION, "train.teacher_model.source=owner/name").train
+    assert on_the_hub.teacher_dvc_dependency == config().train.teacher_dvc_dependency
