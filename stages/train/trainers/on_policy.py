@@ -69,11 +69,16 @@ class OnPolicyTrainerMixin(ResumableTrainerMixin):
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], *args: Any, **others: Any
     ) -> Any:
-        """Compute TRL's loss and count the tokens of prompts and answers."""
+        """Compute TRL's loss and count the tokens of prompts and answers.
+
+        TRL computes the loss of distillation without autocast, because it calls the layers below the
+        head by themselves.
+        """
         if self.model.training:  # type: ignore[attr-defined]
             tokens = inputs["prompt_mask"].sum() + inputs["completion_mask"].sum()
             self.progress.tokens += int(self.accelerator.gather(tokens).sum())  # type: ignore[attr-defined]
-        return super().compute_loss(model, inputs, *args, **others)  # type: ignore[misc]
+        with self.autocast():
+            return super().compute_loss(model, inputs, *args, **others)  # type: ignore[misc]
 
     def evaluation_loop(self, *args: Any, **others: Any) -> Any:
         """Evaluate as TRL does, with answers that all evaluations sample with the same seed.

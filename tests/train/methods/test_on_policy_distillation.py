@@ -94,6 +94,12 @@ def test_the_divergence_falls_and_targets_do_not_matter(trainer_of, config, work
     assert again.evaluate()["eval_loss"] == after
 
 
+def test_it_learns_in_bfloat16(folder):
+    main(compose_config(*TINY, *OPTION, "model.dtype=bfloat16"))
+    numbers = json.loads(Path("metrics/train.json").read_text())
+    assert numbers["eval_loss"] < numbers["eval_loss_before_training"]
+
+
 def test_evaluation_does_not_change_training(trainer_of):
     trainer = trainer_of()
     torch.manual_seed(7)
