@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.core.config.model import HubSource
 from stages.core.config.register import Gate, Licensed
-from stages.core.config.train_options import InitAdapter
+from stages.core.config.train_options import InitAdapter, TeacherModel
 from stages.core.models.candidates import Candidate
 from stages.register.condition import Condition
 
@@ -15,11 +15,11 @@ UNKNOWN = "unknown"
 
 
 def check_licenses(candidate: Candidate) -> list[Condition]:
-    """Require that both licences are known and among `register.gate.allowed_licenses`.
+    """Require that all licences are known and among `register.gate.allowed_licenses`.
 
     They are those in `register.licenses`. A base model of the hub that is not there has the licence
-    of its card, and so has an adapter from which training started. The gate may accept an unknown
-    licence too.
+    of its card, and so have an adapter from which training started and a teacher whose
+    probabilities were learned. The gate may accept an unknown licence too.
     """
     config = candidate.config
     stated = config.register_.licenses
@@ -31,11 +31,14 @@ def check_licenses(candidate: Candidate) -> list[Condition]:
         _check("base_model", f"the base model {base.name}", base.name, of_base, gate),
         _check("data", f"the data {config.data.name}", config.data.name, of_data, gate),
     ]
-    start = config.train.init_adapter
-    if start.source:
-        found = stated.get(start.source) or _read_license(start) or UNKNOWN
-        what = f"the adapter {start.source}"
-        conditions.append(_check("adapter", what, start.source, found, gate))
+    more: dict[Licensed, InitAdapter | TeacherModel | None] = {
+        "adapter": config.train.init_adapter,
+        "teacher": config.train.teacher_model,
+    }
+    for part, own in more.items():
+        if own and own.source:
+            found = stated.get(own.source) or _read_license(own) or UNKNOWN
+            conditions.append(_check(part, f"the {part} {own.source}", own.source, found, gate))
     return conditions
 
 
@@ -78,13 +81,13 @@ def _read_license(source: Any) -> str | None:
 
     It is of the hub or in a local folder.
     """
-    if not isinstance(source, HubSource | InitAdapter):
+    if not isinstance(source, HubSource | InitAdapter | TeacherModel):
         return None
     from huggingface_hub import ModelCard
     from transformers.utils import cached_file
 
     try:
-        name = source.source if isinstance(source, InitAdapter) else source.id
+        name = source.id if isinstance(source, HubSource) else source.source
         path = cached_file(name, "README.md", revision=source.revision)
         found = ModelCard.load(path).data.license
     except Exception:  # no card, no network, or a card that is not valid

@@ -81,6 +81,13 @@ def test_a_card_says_where_training_started_and_that_there_are_several_labels(
     assert "(SHA-256 <code>abc</code>)" in text and "![y]" not in text
 
 
+@pytest.mark.parametrize("key", ["source", "model"])
+def test_a_card_names_the_teacher(make_card, monkeypatch, key):
+    assert "teacher" not in make_card()
+    monkeypatch.setitem(TRAINING, "teacher", {key: "owner/large"})
+    assert "It learned from the teacher owner/large." in make_card()
+
+
 def test_the_system_message_is_shown_line_by_line(make_card):
     tokens = MarkdownIt().parse(make_card())
     blocks = [token.content for token in tokens if token.type == "code_block"]

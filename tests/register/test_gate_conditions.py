@@ -123,6 +123,14 @@ def test_an_adapter_from_which_training_starts_has_a_licence_too(tmp_path):
     assert stated.passed and stated.value == "MIT"
 
 
+def test_a_teacher_whose_probabilities_are_learned_has_a_licence_too(tmp_path):
+    teacher = ("train=distill-on-policy", f"train.teacher_model.source={tmp_path}")
+    assert "teacher_license" not in licenses()
+    assert not licenses(*teacher)["teacher_license"].passed
+    (tmp_path / "README.md").write_text("---\nlicense: llama3.2\n---\n# A teacher\n")
+    assert licenses(*teacher)["teacher_license"].value == "llama3.2"
+
+
 def test_data_whose_licence_may_be_unknown_does_not_excuse_the_base_model(tmp_path):
     found = licenses("model=hub", f"model.source.id={tmp_path}", "register=unknown-license")
     assert found["data_license"].passed and not found["base_model_license"].passed

@@ -20,7 +20,7 @@ from stages.train.__main__ import main
 from stages.train.adapter import get_adapter
 from stages.train.arguments import get_arguments
 from stages.train.build_trainer import choose_auto
-from stages.train.methods import distillation, get_method
+from stages.train.methods import get_method, teacher_answers
 from tests.conftest import ROOT, TINY, compose_config
 
 OPTIONS = sorted(path.stem for path in (ROOT / "conf" / "train").glob("*.yaml"))
@@ -150,12 +150,12 @@ def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(autouse=True)
 def teacher(monkeypatch):
-    """Answer instead of the teacher. tests/train/methods/test_distillation.py asks a server."""
+    """Answer instead of the teacher. tests/train/methods/test_teacher_answers.py asks a server."""
 
     def chat(endpoint, requests, section):
         return [Reply("I say no", 3, 3, 0.1, endpoint.model, None, False) for _ in requests]
 
-    monkeypatch.setattr(distillation, "chat", chat)
+    monkeypatch.setattr(teacher_answers, "chat", chat)
 
 
 def test_no_option_is_forgotten():

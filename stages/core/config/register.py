@@ -9,8 +9,9 @@ from stages.core.config.base import Name, Section
 
 Answer = Literal["fine-tune", "prompt", "no-model", "neither", "not-enough-evidence"]
 """The verdicts."""
-Licensed = Literal["base_model", "data", "adapter"]
-"""What a tuned model is made of and may have a licence: the adapter is that of `init_adapter`."""
+Licensed = Literal["base_model", "data", "adapter", "teacher"]
+"""What a tuned model is made of and may have a licence: the adapter is that of `init_adapter`, and
+the teacher that of `teacher_model`."""
 
 
 class Gate(Section):
@@ -34,7 +35,7 @@ class Gate(Section):
     """The share of the answers that `prompt.max_new_tokens` may cut off. A model that has not
     learned its end token is cut off in nearly all of them."""
     allowed_licenses: list[Name]
-    """The licences that base model, data and adapter may have, as ids of SPDX or patterns with
+    """The licences that base model, data, adapter and teacher may have, as ids of SPDX or patterns with
     `*`."""
     accept_unknown_licenses: list[Licensed]
     """What may have an unknown licence. The card then says so."""

@@ -39,7 +39,8 @@ Method = Literal[
 - `dpo`, `orpo`: pairs of a better and a worse answer.
 - `kto`: answers that are wanted or unwanted.
 - `grpo`: the scores that metrics or a reward model give to its own answers.
-- `distillation`: the probabilities that a larger model gives to the tokens of its own answers.
+- `distillation`: the probabilities that a larger model gives to the tokens of the answers that the
+  trained model writes.
 - `reward-model`: pairs of a better and a worse chat, as a judge.
 - `sequence-classification`: a label for each text.
 - `token-classification`: a label for each word.

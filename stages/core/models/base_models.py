@@ -115,11 +115,7 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
     """
     source = model.source
     if isinstance(source, HubSource):
-        config = _get_hub_config(source, "model.source.id")
-        _require_language_model(config, source.id)
-        commit = _get_commit(config, source)
-        found = ModelFiles(source.id, commit, None, source.trust_remote_code)
-        return _with_template(found, model)
+        return _with_template(get_hub_tokenizer(source, "model.source.id"), model)
     if isinstance(source, RandomSource):
         folder = cached_folder(f"tokenizers/bytes-{CONVERTER}", make_tokenizer)
     else:
@@ -127,6 +123,22 @@ def get_base_tokenizer(model: ModelConfig) -> ModelFiles:
             f"tokenizers/{_get_key(source)}", lambda to: read_gguf(_get_gguf(source), to)
         )
     return _with_template(ModelFiles(str(folder), None, None), model)
+
+
+def get_hub_tokenizer(source: HubSource, key: str) -> ModelFiles:
+    """Return the files of the tokenizer of a language model without its weights.
+
+    Args:
+        source: The model on the hub, or its folder.
+        key: The configuration key of the model's id, for messages.
+
+    Raises:
+        UserError: The model does not exist, a file of the folder is damaged, or it is no
+            decoder-only language model.
+    """
+    config = _get_hub_config(source, key)
+    _require_language_model(config, source.id, key)
+    return ModelFiles(source.id, _get_commit(config, source), None, source.trust_remote_code)
 
 
 def read_end_ids(base: ModelFiles) -> set[int]:
@@ -198,10 +210,10 @@ def _get_hub_config(source: HubSource, key: str) -> Any:
         )
     except Exception as error:  # a file or code from outside may raise anything
         if "custom code" in str(error):
+            allow = f", or read the code and set {key.removesuffix('id')}trust_remote_code=true"
             raise UserError(
                 f"{key} {source.id!r}: this model needs Python code of its own, which is not "
-                "executed. Choose another model, or read the code and set "
-                f"{key.removesuffix('id')}trust_remote_code=true."
+                f"executed. Choose another model{allow if key.endswith('.id') else ''}."
             ) from None
         todo = " Correct config.json, or choose another model." if Path(source.id).is_dir() else ""
         raise UserError(f"{key} {source.id!r}: {explain(error)}{todo}") from None
@@ -225,7 +237,7 @@ def _check_place(name: str, key: str) -> None:
         )
 
 
-def _require_language_model(config: Any, name: str) -> None:
+def _require_language_model(config: Any, name: str, key: str) -> None:
     """Raise a UserError if a configuration is not that of a decoder-only language model.
 
     A model that reads images too passes if transformers loads its language model alone.
@@ -245,7 +257,7 @@ def _require_language_model(config: Any, name: str) -> None:
     else:
         return
     raise UserError(
-        f"model.source.id {name!r}: this model, of type {config.model_type!r}, {reason}. Choose a "
+        f"{key} {name!r}: this model, of type {config.model_type!r}, {reason}. Choose a "
         "decoder-only language model that is tuned for instructions."
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages.core.config.adapter import needs_whole_weights
 from stages.core.config.launcher import Accelerate, Single, Slurm
-from stages.core.config.train import CLASSIFYING
+from stages.core.config.train import CLASSIFYING, TrainConfig
 from stages.core.errors import UserError
 from stages.core.models.candidates import Candidate
 from stages.train.adapter import refuse_sharded
@@ -34,6 +34,21 @@ def _check_quantized(launcher: Accelerate | Slurm) -> None:
         )
 
 
+def _check_shared(train: TrainConfig, launcher: Accelerate | Slurm) -> None:
+    """Refuse to share weights among processes where each of them needs a whole model."""
+    from stages.train.distributed.accelerate_args import shares_weights
+
+    whole = needs_whole_weights(train.adapter)
+    if not (whole or train.teacher_model) or not shares_weights(launcher):
+        return
+    if whole:
+        refuse_sharded(train.adapter)
+    raise UserError(
+        "train.teacher_model: this launcher shards the models that a process loads, and the teacher "
+        "would be loaded in part; choose train/launcher=ddp or single"
+    )
+
+
 def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
     """Train in the processes that `train.launcher` configures and wait for them.
 
@@ -53,11 +68,8 @@ def launch(candidate: Candidate, seed: int, runs: Sequence[str] = ()) -> None:
         launcher = launcher.model_copy(update={"args": [f"{LOADING}=false", *launcher.args]})
     if train.quantization is not None and not isinstance(launcher, Single):
         _check_quantized(launcher)
-    if needs_whole_weights(train.adapter) and not isinstance(launcher, Single):
-        from stages.train.distributed.accelerate_args import shares_weights
-
-        if shares_weights(launcher):
-            refuse_sharded(train.adapter)
+    if not isinstance(launcher, Single):
+        _check_shared(train, launcher)
     if isinstance(launcher, Slurm):
         from stages.train.distributed.slurm import submit
 

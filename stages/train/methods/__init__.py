@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 CLASSES = {
     "sft": ("sft", "Answers"),
-    "teacher-answers": ("distillation", "Distillation"),
+    "teacher-answers": ("teacher_answers", "TeacherAnswers"),
     "dpo": ("preferences", "Dpo"),
     "orpo": ("preferences", "Orpo"),
     "kto": ("preferences", "Kto"),

@@ -4,11 +4,13 @@ The model samples several answers to each prompt and learns from those that scor
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from trl import GRPOConfig, GRPOTrainer
 
+from stages.core.data.records import Record
 from stages.core.models.generation import add_end_tokens
 from stages.train.methods.on_policy import OnPolicy, check_rows
 from stages.train.methods.rewards import get_rewards
@@ -27,9 +29,20 @@ class Grpo(OnPolicy):
 
     @property
     def fixed_arguments(self) -> dict[str, Any]:
-        """Set the weights of the rewards."""
+        """Set the weights of the rewards too."""
         rewards = self.config.train.grpo_rewards.values()
-        return {"reward_weights": [reward.weight for reward in rewards]}
+        weights = [reward.weight for reward in rewards]
+        return {**super().fixed_arguments, "reward_weights": weights}
+
+    def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+        """Yield examples with `prompt` and `record`, the whole record for the metric.
+
+        Raises:
+            UserError: A record is of another kind, or a prompt leaves no room for the longest
+                answer.
+        """
+        for record, row in zip(records, super().make_examples(records), strict=True):
+            yield {**row, "record": record.dump().decode()}
 
     def make_trainer(self, progress: "TrainingProgress", **common: Any) -> "GrpoTrainer":
         """Create TRL's trainer with the rewards of the configuration.

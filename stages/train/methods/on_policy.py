@@ -16,8 +16,13 @@ from stages.train.stored_examples import in_chunks
 class OnPolicy(Method):
     """A method whose model answers each training prompt, and learns from these answers."""
 
+    @property
+    def fixed_arguments(self) -> dict[str, Any]:
+        """Leave the template's arguments to `model.chat_template_kwargs`."""
+        return {"chat_template_kwargs": None}
+
     def make_examples(self, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
-        """Yield examples with `prompt` and `record`, the whole record for the metric.
+        """Yield examples with `prompt`, the rendered text.
 
         Raises:
             UserError: A record is of another kind, or a prompt leaves no room for the longest
@@ -30,12 +35,7 @@ class OnPolicy(Method):
         for row, (record, prompt, length) in enumerate(self._encode(records)):
             if length + answer > limit:
                 too_long.append((record.id, length + answer))
-            yield {
-                "row": row,
-                "prompt": prompt,
-                "record": record.dump().decode(),
-                "length": length,
-            }
+            yield {"row": row, "prompt": prompt, "length": length}
         refuse_too_long(too_long, limit)
 
     def _encode(self, records: Sequence[Record]) -> Iterator[tuple[Record, str, int]]:

@@ -7,17 +7,18 @@ targets of training rows are not learned.
 """
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trl import DistillationConfig, DistillationTrainer
 
 from stages.core.config.train_options import TeacherModel
-from stages.core.environment.processes import is_sharded
+from stages.core.data.records import Record
 from stages.core.errors import UserError
-from stages.core.models.base_models import ModelFiles
 from stages.core.models.generation import add_end_tokens
 from stages.core.models.loading import get_model, get_tokenizer
-from stages.core.models.teachers import KEY, get_teacher
+from stages.core.models.teachers import KEY, get_teacher, get_teacher_tokenizer
 from stages.train.methods.on_policy import OnPolicy, check_rows
 from stages.train.trainers.on_policy import OnPolicyTrainerMixin
 
@@ -33,6 +34,27 @@ class OnPolicyDistillation(OnPolicy):
     """Distillation from `train.teacher_model`."""
 
     arguments = DistillationConfig
+
+    @property
+    def fixed_arguments(self) -> dict[str, Any]:
+        """Leave the choice of the teacher to `train.teacher_model`."""
+        names = ("name_or_path", "revision", "init_kwargs")
+        return {**super().fixed_arguments, **{f"teacher_model_{name}": None for name in names}}
+
+    @property
+    def teacher(self) -> TeacherModel:
+        """The teacher, which this method always has."""
+        return cast(TeacherModel, self.config.train.teacher_model)
+
+    def get_records(self, records: Sequence[Record], folder: Path) -> Sequence[Record]:
+        """Check the teacher's tokens before any weights are loaded, and return the records.
+
+        Raises:
+            UserError: The teacher does not exist, or has other tokens than the model.
+        """
+        tokenizer = get_tokenizer(get_teacher_tokenizer(self.teacher), chats=False)
+        _check_tokens(self.teacher.source, self.tokenizer, tokenizer)
+        return records
 
     def make_trainer(
         self, progress: "TrainingProgress", **common: Any
@@ -52,23 +74,23 @@ class OnPolicyDistillation(OnPolicy):
         )
 
     def _get_teacher(self, student: "PreTrainedModel") -> "PreTrainedModel":
-        """Load the teacher, which must have the tokens of the model that learns from it.
+        """Load the teacher, with as many rows of embeddings as the model that learns from it.
 
         Raises:
-            UserError: It has other tokens, or the launcher would load a part of it.
+            UserError: It has fewer rows.
         """
-        if is_sharded():
-            raise UserError(
-                f"{KEY}: this launcher shards the models that a process loads, and the teacher "
-                "would be loaded in part; choose train/launcher=ddp or single"
-            )
-        own = cast(TeacherModel, self.config.train.teacher_model)
-        files = get_teacher(own)
-        _check_tokens(own.source, self.tokenizer, get_tokenizer(files, chats=False))
+        files = get_teacher(self.teacher)
         teacher = get_model(files, self.config.model.dtype)
-        _drop_padding(teacher, student.get_input_embeddings().weight.shape[0])
-        self.metadata["teacher"] = _describe(own, files)
-        log.info("The teacher is %s (SHA-256 %s).", own.source, (files.sha256 or "unknown")[:12])
+        _cut_embeddings(self.teacher.source, teacher, _count_rows(student))
+        self.metadata["teacher"] = {
+            "source": self.teacher.source,
+            "revision": files.revision,
+            "sha256": files.sha256,
+        }
+        log.info(
+            "The teacher is %s (SHA-256 %s).",
+            *(self.teacher.source, (files.sha256 or "unknown")[:12]),
+        )
         return teacher
 
 
@@ -82,36 +104,52 @@ def _check_tokens(
     """
     ours = student.get_vocab()
     theirs = teacher.get_vocab()
-    if ours == theirs:
-        return
     differing = [
         token
         for token in sorted(ours.keys() | theirs.keys())
         if ours.get(token) != theirs.get(token)
     ]
+    if not differing:
+        return
     token = differing[0]
+    if token not in theirs:
+        example = f"{token!r}, which only `model` has"
+    elif token not in ours:
+        example = f"{token!r}, which only the teacher has"
+    else:
+        example = f"{token!r}, which is number {theirs[token]} instead of {ours[token]}"
     raise UserError(
-        f"{KEY} {source!r}: its tokens are not those of `model`. {len(differing):,} differ, such as "
-        f"{token!r}, which is number {theirs.get(token)} instead of {ours.get(token)}. Choose a "
-        "larger model of the same family, or train=distill, which learns from texts"
+        f"{KEY} {source!r}: its tokens are not those of `model`. The number of differences is "
+        f"{len(differing):,}, such as {example}. Choose a model with the same tokenizer, or "
+        "train=distill, which learns from texts"
     )
 
 
-def _drop_padding(teacher: "PreTrainedModel", rows: int) -> None:
-    """Drop the last rows of the teacher's embeddings, which belong to no token.
+def _cut_embeddings(source: str, teacher: "PreTrainedModel", rows: int) -> None:
+    """Cut the last rows of the teacher's embeddings, which belong to no token.
 
     Many models have more rows than tokens, and larger models of a family may have more of them.
 
     Args:
-        teacher: The teacher.
-        rows: The rows of the embeddings of the model that learns.
+        source: The name of the teacher, for messages.
+        teacher: The teacher, whose tokens are those of the model that learns.
+        rows: The rows of the embeddings of that model.
+
+    Raises:
+        UserError: The teacher has fewer rows.
     """
-    if teacher.get_input_embeddings().weight.shape[0] > rows:
+    own = _count_rows(teacher)
+    if own < rows:
+        raise UserError(
+            f"{KEY} {source!r}: its embeddings have {own:,} rows and those of `model` {rows:,}. The "
+            "probabilities of both must have the same length; choose another teacher"
+        )
+    if own > rows:
         teacher.resize_token_embeddings(rows, mean_resizing=False)
 
 
-def _describe(own: TeacherModel, files: ModelFiles) -> dict[str, Any]:
-    return {"source": own.source, "revision": files.revision, "sha256": files.sha256}
+def _count_rows(model: "PreTrainedModel") -> int:
+    return model.get_input_embeddings().weight.shape[0]
 
 
 class OnPolicyDistillationTrainer(OnPolicyTrainerMixin, DistillationTrainer):

@@ -19,7 +19,7 @@ from stages.core.environment.processes import is_main
 from stages.core.environment.repository import repository_root
 from stages.core.models.adapters import get_init_adapter
 from stages.core.models.loading import hash_model
-from stages.core.models.teachers import get_teacher
+from stages.core.models.teachers import identify_teacher
 from stages.core.storage.files import read_json, sha256_file, sha256_json, write_json
 from stages.core.storage.locks import one_at_a_time
 
@@ -63,8 +63,8 @@ def training_fingerprint(config: Config, base: "ModelFiles", seed: int) -> str:
     settings["reward_models"] = {folder: hash_model(Path(folder)) for folder in sorted(judges)}
     start = get_init_adapter(config.train.init_adapter)
     settings["adapter_sha256"] = start.sha256 if start else None
-    teacher = config.train.teacher_model and get_teacher(config.train.teacher_model)
-    settings["teacher_sha256"] = teacher and (teacher.sha256, teacher.revision)
+    teacher = config.train.teacher_model
+    settings["teacher_files"] = identify_teacher(teacher) if teacher else None
     short = config.prompt.tuned_system_prompt
     model = config.model.model_dump(exclude={"chat_template", "dvc_dependency"})
     weights = [

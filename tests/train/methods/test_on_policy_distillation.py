@@ -8,14 +8,17 @@ import torch
 from transformers import LlamaForCausalLM
 
 from stages.core.errors import UserError
+from stages.core.models.candidates import get_candidate
 from stages.core.models.loading import TUNED
 from stages.core.models.teachers import get_teacher
 from stages.core.storage.files import read_json, write_json
 from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.build_trainer import get_trainer
+from stages.train.distributed.launch import launch
 from stages.train.methods import get_method
 from stages.train.monitoring.checkpoints import training_fingerprint
+from stages.train.reload_check import _release as release
 from tests.conftest import TINY, chat, compose_config
 from tests.train.methods.test_preferences import numbers_of
 from tests.train.monitoring.test_resume import Killed, read, resumed, same, stop_at
@@ -55,28 +58,55 @@ def count_rows(folder: Path) -> int:
     return read_json(folder / "config.json")["vocab_size"]
 
 
-@pytest.mark.parametrize("beta", [0.0, 1.0])
-def test_the_loss_is_the_divergence_from_the_teacher(trainer_of, folder, beta):
-    trainer = trainer_of(f"train.args.beta={beta}")
-    trainer.model.eval()
+def mix(ours, theirs, beta: float):
+    """Compute the generalized Jensen-Shannon divergence (Agarwal et al., 2024, equation 1)."""
+
+    def divergence(first, second):
+        return (first.exp() * (first - second)).sum(-1)
+
+    if beta in (0.0, 1.0):
+        return divergence(ours, theirs) if beta else divergence(theirs, ours)
+    mixed = (beta * theirs.exp() + (1 - beta) * ours.exp()).log()
+    return beta * divergence(theirs, mixed) + (1 - beta) * divergence(ours, mixed)
+
+
+@pytest.mark.parametrize(
+    ("beta", "temperature", "option"),
+    [(0.0, 1.0, ()), (1.0, 1.0, ()), (0.3, 2.0, ()), (1.0, 1.0, ("train.adapter=null",))],
+)
+def test_the_loss_is_the_divergence_from_the_teacher(trainer_of, folder, beta, temperature, option):
+    trainer = trainer_of(
+        f"train.args.beta={beta}",
+        f"train.args.temperature={temperature}",
+        "train.args.gradient_accumulation_steps=2",
+        "train.args.per_device_train_batch_size=2",
+        *option,
+    )
+    trainer.model.train()
     torch.manual_seed(3)
-    batch = trainer._prepare_inputs([trainer.train_dataset[row] for row in range(4)])
-    with torch.no_grad():
-        found = trainer.compute_loss(trainer.model, batch)
+    rows = [trainer.train_dataset[row] for row in range(4)]
+    batches = []
+    for step in range(2):  # of one optimizer step
+        trainer._step = step
+        batches.append(trainer._prepare_inputs(rows))
+    teacher = LlamaForCausalLM.from_pretrained(folder)
+    learned = sum(int(batch["completion_mask"].sum()) for batch in batches)
+
+    def log_probabilities(model, batch):
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        logits = model(input_ids=ids, attention_mask=mask).logits
         answer = batch["completion_ids"].shape[1]
+        return (logits[:, -answer - 1 : -1] / temperature).log_softmax(-1)
 
-        def log_probabilities(model):
-            logits = model(input_ids=ids, attention_mask=mask).logits
-            return logits[:, -answer - 1 : -1].log_softmax(-1)
-
-        ours = log_probabilities(trainer.model)
-        theirs = log_probabilities(LlamaForCausalLM.from_pretrained(folder))
-    first, second = (ours, theirs) if beta else (theirs, ours)
-    divergence = (first.exp() * (first - second)).sum(-1)
-    learned = batch["completion_mask"].bool()
-    assert 0 < float(found) == pytest.approx(float(divergence[learned].mean()), rel=1e-3)
+    for batch in batches:
+        with torch.no_grad():
+            found = trainer.compute_loss(trainer.model, batch)
+            ours = log_probabilities(trainer.model, batch)
+            theirs = log_probabilities(teacher, batch)
+        mask = batch["completion_mask"].bool()
+        wanted = mix(ours, theirs, beta)[mask].sum() / learned
+        assert 0 < float(found) == pytest.approx(float(wanted), rel=1e-3)
 
 
 def test_the_divergence_falls_and_targets_do_not_matter(trainer_of, config, workspace):
@@ -139,6 +169,10 @@ def test_the_teacher_is_recorded_and_another_one_trains_again(folder, config):
     files = get_teacher(checked.train.teacher_model)
     assert facts["teacher"] == {"source": "teacher", "revision": None, "sha256": files.sha256}
     assert facts["method"] == "distillation" and facts["key"] == key
+    settings = read_json(folder / "config.json")
+    write_json(folder / "config.json", settings | {"rms_norm_eps": 0.1})
+    assert training_fingerprint(checked, method.base, 42) != key
+    write_json(folder / "config.json", settings)
     save_teacher(seed=8)
     assert training_fingerprint(checked, method.base, 42) != key
 
@@ -149,20 +183,44 @@ def test_rows_of_the_teacher_that_belong_to_no_token_are_dropped(trainer_of, fol
     assert trainer_of().evaluate()["eval_loss"] == pytest.approx(plain, rel=1e-5)
 
 
-def test_a_teacher_with_other_tokens_is_refused(trainer_of, folder):
+def swap(vocabulary: dict[str, int], first: str, second: str) -> None:
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+
+
+def rename(vocabulary: dict[str, int], first: str, second: str) -> None:
+    vocabulary["new"] = vocabulary.pop(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (swap, r"differences is 2, such as .*, which is number \d+ instead of \d+"),
+        (rename, r"differences is 2, such as .*, which only (the teacher|`model`) has"),
+    ],
+)
+def test_a_teacher_with_other_tokens_is_refused(trainer_of, folder, monkeypatch, change, said):
     file = folder / "tokenizer.json"
     content = read_json(file)
     vocabulary = content["model"]["vocab"]
-    first, second = sorted(vocabulary, key=vocabulary.get)[5:7]
-    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    change(vocabulary, *sorted(vocabulary, key=vocabulary.get)[5:7])
     write_json(file, content)
-    with pytest.raises(UserError, match=r"train\.teacher_model\.source 'teacher': .* 2 differ"):
+    monkeypatch.setattr("stages.train.methods.base.get_model", None)  # it is refused before
+    with pytest.raises(UserError, match=rf"train\.teacher_model\.source 'teacher': .*{said}"):
         trainer_of()
 
 
 def test_a_teacher_with_fewer_rows_is_refused(trainer_of, folder):
     teach(folder, count_rows(folder) - 3)
-    with pytest.raises(UserError, match=r"train\.method=distillation: .* vocab_size"):
+    with pytest.raises(UserError, match=r"'teacher': its embeddings have \d+ rows and those of"):
+        trainer_of()
+
+
+def test_a_teacher_with_code_of_its_own_is_refused(trainer_of, folder):
+    settings = read_json(folder / "config.json")
+    more = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    write_json(folder / "config.json", settings | more)
+    (folder / "own.py").write_text("raise RuntimeError")
+    with pytest.raises(UserError, match=r"not executed\. Choose another model\.$"):
         trainer_of()
 
 
@@ -176,6 +234,8 @@ def test_a_teacher_with_fewer_rows_is_refused(trainer_of, folder):
         (["train.args.per_device_train_batch_size=32"], r"24 training row\(s\), but .* 32 prompts"),
         (["model.max_length=64"], r"training row\(s\) are longer than model.max_length=64"),
         (["+train.args.beat=1"], r"trl\.DistillationConfig rejects .*beat"),
+        (["+train.args.teacher_model_revision=x"], r"teacher_model_revision: Tuneproof sets this"),
+        (["+train.args.chat_template_kwargs={x: 1}"], r"chat_template_kwargs: Tuneproof sets this"),
     ],
 )
 def test_mistakes_are_named(trainer_of, monkeypatch, overrides, said):
@@ -201,12 +261,20 @@ def test_a_teacher_belongs_to_its_method(config, overrides, said):
         config(*overrides)
 
 
-def test_a_launcher_that_shards_is_refused(trainer_of, monkeypatch):
-    monkeypatch.setattr("stages.train.methods.on_policy_distillation.is_sharded", lambda: True)
-    with pytest.raises(
-        UserError, match=r"the teacher would be loaded in part; choose train/launcher"
-    ):
-        trainer_of()
+def test_a_launcher_that_shards_is_refused(folder, config):
+    with pytest.raises(UserError, match=r"teacher would be loaded in part; choose train/launcher"):
+        launch(get_candidate(config(*OPTION, "train/launcher=fsdp"), "tuned"), 42)
+
+
+def test_the_memory_of_the_teacher_is_freed_with_that_of_the_model(trainer_of):
+    trainer = trainer_of()
+    release(trainer)
+    assert sum(p.numel() for p in trainer.teacher_model.parameters()) == 0
+
+
+def test_a_metric_may_choose_the_step(folder):
+    main(compose_config(*TINY, *OPTION, "train.best.metric=exact_match", "train.best.eval_rows=2"))
+    assert "eval_exact_match" in json.loads(Path("metrics/train.json").read_text())
 
 
 def test_dvc_depends_on_the_folder_of_the_teacher(folder, config):

@@ -15,8 +15,8 @@ from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.build_trainer import get_trainer
 from stages.train.methods import get_method
-from stages.train.methods.distillation import FILE, Distillation
 from stages.train.methods.sft import Answers
+from stages.train.methods.teacher_answers import FILE, TeacherAnswers
 from tests.chat_server import ChatServer, completion, failure
 from tests.conftest import TINY, chat, compose_config
 
@@ -54,7 +54,7 @@ def method(config, server):
 def test_the_teachers_answers_replace_the_targets_of_training_rows(method, prepared, server):
     distilled = method()
     records = distilled.get_records(prepared["train"], Path("run"))
-    assert isinstance(distilled, Distillation)
+    assert isinstance(distilled, TeacherAnswers)
     assert [r.target for r in records] == [f"{n}!" for n in range(24)]
     assert [r.id for r in records] == [r.id for r in prepared["train"]]
     assert [r.prompt for r in records] == [r.prompt for r in prepared["train"]]

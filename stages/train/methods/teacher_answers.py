@@ -1,8 +1,8 @@
-"""Distillation: supervised fine-tuning on the answers of a larger model, the teacher.
+"""Distillation of sequences: supervised fine-tuning on the answers of a larger model, the teacher.
 
 The teacher answers the prompts of the training rows, and its answers replace their targets. The
-targets of validation and test rows stay those of the data set. This is distillation of sequences
-(Kim and Rush, "Sequence-Level Knowledge Distillation", 2016).
+targets of validation and test rows stay those of the data set (Kim and Rush, "Sequence-Level
+Knowledge Distillation", 2016).
 """
 
 import logging
@@ -29,7 +29,7 @@ FACTS = "teacher.json"
 SECTION = "train.teacher.endpoint"
 
 
-class Distillation(Answers):
+class TeacherAnswers(Answers):
     """Supervised fine-tuning on the answers of `train.teacher`."""
 
     def __init__(self, config: Config, seed: int) -> None:
