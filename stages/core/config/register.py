@@ -35,8 +35,8 @@ class Gate(Section):
     """The share of the answers that `prompt.max_new_tokens` may cut off. A model that has not
     learned its end token is cut off in nearly all of them."""
     allowed_licenses: list[Name]
-    """The licences that base model, data, adapter and teacher may have, as ids of SPDX or patterns with
-    `*`."""
+    """The licences that base model, data, adapter and teacher may have, as ids of SPDX or patterns
+    with `*`."""
     accept_unknown_licenses: list[Licensed]
     """What may have an unknown licence. The card then says so."""
 

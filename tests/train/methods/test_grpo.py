@@ -202,17 +202,11 @@ def test_each_epoch_has_its_own_order(config, tmp_path):
     )
 
 
-def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypatch):
-    prepare(RECORDS["chat"])
-    more = (
-        "train.args.logging_steps=1",
-        "train.checkpoint_minutes=0",
-        "train.adapter.lora_dropout=0.1",
-    )
-    overrides = (*TINY, *FAST, "train=grpo", *GRPO, *more)
+def check_kills(monkeypatch, overrides: tuple[str, ...], steps: tuple[int, ...]) -> None:
+    """Check that a training that is killed after a step ends with the weights of a whole one."""
     main(compose_config(*overrides))
     whole = read()
-    for step in (2, 6):  # in the first epoch of four steps, in the second
+    for step in steps:
         (TUNED / "training.json").unlink()
         with monkeypatch.context() as patch, pytest.raises(Killed):
             stop_at(patch, step)
@@ -222,6 +216,17 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypa
             *[(weights, numbers_of(numbers), curve) for weights, numbers, curve in (whole, read())]
         )
         assert resumed() == [step]
+
+
+def test_a_killed_run_ends_with_the_very_weights_and_numbers(workspace, monkeypatch):
+    prepare(RECORDS["chat"])
+    more = (
+        "train.args.logging_steps=1",
+        "train.checkpoint_minutes=0",
+        "train.adapter.lora_dropout=0.1",
+    )
+    # In the first epoch of four steps, and in the second.
+    check_kills(monkeypatch, (*TINY, *FAST, "train=grpo", *GRPO, *more), (2, 6))
 
 
 def test_the_default_reward_is_the_primary_metric(config):

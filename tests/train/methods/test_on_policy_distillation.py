@@ -20,8 +20,7 @@ from stages.train.methods import get_method
 from stages.train.monitoring.checkpoints import training_fingerprint
 from stages.train.reload_check import _release as release
 from tests.conftest import TINY, chat, compose_config
-from tests.train.methods.test_preferences import numbers_of
-from tests.train.monitoring.test_resume import Killed, read, resumed, same, stop_at
+from tests.train.methods.test_grpo import check_kills
 from tests.train.test_every_option import DISTILL, FAST, RECORDS, prepare, save_teacher
 
 ROWS = [chat(f"Say {'very ' * (n % 5)}{n}.", f"number {n}", "Answer.") for n in range(24)]
@@ -145,19 +144,8 @@ def test_a_killed_run_ends_with_the_very_weights_and_numbers(folder, monkeypatch
         "train.args.gradient_accumulation_steps=2",
         "train.args.per_device_train_batch_size=4",
     )
-    overrides = (*TINY, *OPTION, *more)
-    main(compose_config(*overrides))
-    whole = read()
-    for step in (2, 5):  # in the first epoch of three steps, in the second
-        (TUNED / "training.json").unlink()
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            stop_at(patch, step)
-            main(compose_config(*overrides))
-        main(compose_config(*overrides))
-        same(
-            *[(weights, numbers_of(numbers), curve) for weights, numbers, curve in (whole, read())]
-        )
-        assert resumed() == [step]
+    # In the first epoch of three steps, and in the second.
+    check_kills(monkeypatch, (*TINY, *OPTION, *more), (2, 5))
 
 
 def test_the_teacher_is_recorded_and_another_one_trains_again(folder, config):

@@ -40,8 +40,9 @@ def teacher_path(endpoint: DictConfig | None, model: DictConfig | None) -> str:
     """Return the code of the teacher's client, or the teacher's folder, if there is one."""
     if endpoint:
         return "stages/core/endpoint"
-    folder = model and not OmegaConf.is_missing(model, "source") and Path(model.source).is_dir()
-    return model.source if model and folder else ".pre-commit-config.yaml"
+    if model and not OmegaConf.is_missing(model, "source") and Path(model.source).is_dir():
+        return model.source
+    return ".pre-commit-config.yaml"
 
 
 def template_file(path: str | None) -> str:
