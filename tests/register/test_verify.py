@@ -74,12 +74,12 @@ def verify(registered, workspace, tmp_path):
     return verify
 
 
-def test_an_alias_alone_is_of_the_model_in_params(registered, monkeypatch, capsys):
-    with entered(registered[0]):
-        Path("params.yaml").write_text(OmegaConf.to_yaml(compose_config(*TINY, *OPEN)))
-        monkeypatch.setattr(sys, "argv", ["verify", "model=@champion"])
-        with pytest.raises(SystemExit):
-            main()
+def test_an_alias_alone_is_of_the_model_in_params(registered, workspace, monkeypatch, capsys):
+    shutil.copytree(registered[0], workspace, dirs_exist_ok=True)
+    Path("params.yaml").write_text(OmegaConf.to_yaml(compose_config(*TINY, *OPEN)))
+    monkeypatch.setattr(sys, "argv", ["verify", "model=@champion"])
+    with pytest.raises(SystemExit):
+        main()
     assert "tuneproof-chat-jsonl version 1" in capsys.readouterr().out
 
 
