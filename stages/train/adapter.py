@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.config.adapter import is_residual, needs_whole_weights
+from stages.core.config.adapter import is_residual
 from stages.core.config.train import TrainConfig
-from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.storage.files import read_json, write_json
 from stages.train.unread_weights import find_unread
@@ -29,15 +28,12 @@ def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
     """Build peft's configuration from `train.adapter`, or return None to train every weight.
 
     Raises:
-        UserError: If peft does not know an argument or rejects its value, or if the adapter cannot
-            be trained by several processes that share the weights.
+        UserError: If peft does not know an argument or rejects its value.
     """
     if train.adapter is None:
         return None
     from peft import LoraConfig
 
-    if is_sharded():
-        refuse_sharded(train.adapter)
     # peft has defaults for the sections of all kinds except this one.
     section: dict[str, Any] = {}
     if train.adapter.get("init_lora_weights") == "lora_ga":
@@ -48,20 +44,6 @@ def get_adapter(train: TrainConfig, task_type: str) -> "LoraConfig | None":
         raise UserError(
             f"train.adapter: peft.LoraConfig rejects these arguments: {error}"
         ) from None
-
-
-def refuse_sharded(adapter: dict[str, Any] | None) -> None:
-    """Refuse an adapter whose initial values cannot be computed from a part of the weights.
-
-    Raises:
-        UserError: The initial values depend on whole weights.
-    """
-    if adapter and needs_whole_weights(adapter):
-        raise UserError(
-            f"train.adapter.init_lora_weights={adapter['init_lora_weights']} is computed "
-            "from whole weights, and this launcher gives each process a part of them. Choose "
-            "train/launcher=ddp or train.adapter.init_lora_weights=true."
-        )
 
 
 def target_experts(adapter: "LoraConfig", given: dict[str, Any], model: Any) -> None:

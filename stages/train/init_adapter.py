@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.config.train import CLASSIFYING
 from stages.core.environment.lineage import data_sha256
-from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.adapters import (
     CONFIG,
@@ -59,11 +58,6 @@ def load_init_adapter(trainer: Any, method: "Method") -> None:
     files = get_init_adapter(own)
     if files is None:
         return
-    if is_sharded():
-        raise UserError(
-            f"{KEY}: an adapter cannot be loaded into a model that the launcher shards; choose "
-            "train/launcher=ddp or single"
-        )
     _check_base(files, method)
     _check_config(files, method)
     model = trainer.model

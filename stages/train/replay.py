@@ -18,7 +18,7 @@ from stages.core.data.prompts import Segment, encode_segments, split_chat
 from stages.core.data.records import Record
 from stages.core.data.templates import TemplateError, render
 from stages.core.data.thoughts import get_header
-from stages.core.environment.processes import is_sharded, write_once
+from stages.core.environment.processes import write_once
 from stages.core.errors import UserError
 from stages.core.planning.auto import count_replay_rows
 from stages.core.storage.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl
@@ -54,8 +54,7 @@ def mix_replay(
         (`train.replay.fraction` of 0) the examples are unchanged.
 
     Raises:
-        UserError: The file of chats cannot be read, the base model writes too few useful rows, or
-            several processes share the weights that `train.replay.loss=kl` needs whole.
+        UserError: The file of chats cannot be read, or the base model writes too few useful rows.
     """
     ids = [record.id for record in records]
     wanted = count_replay_rows(method.config.train, len(examples))
@@ -64,11 +63,6 @@ def mix_replay(
     from datasets import Dataset, concatenate_datasets
 
     settings = method.config.train.replay
-    if settings.asks_base and is_sharded():
-        raise UserError(
-            "train.replay.loss=kl asks the model without its adapter, and this launcher gives each "
-            "process a part of the weights. Choose train/launcher=ddp or train.replay.loss=nll."
-        )
 
     def write() -> None:
         rows, facts = _get_rows(method, records, wanted)

@@ -136,16 +136,6 @@ def test_biases_that_the_base_model_does_not_have_cannot_be_merged(prepared):
         train(adapter="lora_bias: true")
 
 
-def test_a_part_of_shared_weights_cannot_be_moved_into_an_adapter(config, monkeypatch):
-    from stages.train.adapter import get_adapter
-
-    train = config(f"{ADAPTER}, init_lora_weights: pissa}}").train
-    assert get_adapter(train, "CAUSAL_LM").init_lora_weights == "pissa"
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match=r"pissa is computed from whole weights.*launcher=ddp"):
-        get_adapter(train, "CAUSAL_LM")
-
-
 @pytest.mark.parametrize("option", ["dpo", "grpo", "qlora", "reward-model", "token-classification"])
 def test_every_method_has_rows_for_the_initial_values(workspace, option):
     case = CASES[option]

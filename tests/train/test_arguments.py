@@ -2,7 +2,6 @@
 
 import re
 from importlib.metadata import PackageNotFoundError
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from stages.core.errors import UserError
 from stages.core.models import loading
 from stages.train.__main__ import main
 from stages.train.arguments import get_arguments
-from stages.train.distributed.launch import launch
 from stages.train.libraries import explain_missing_library
 from stages.train.methods import get_method
 from tests.conftest import TINY, compose_config
@@ -92,13 +90,6 @@ def test_patience_needs_evaluations(config, method):
     with pytest.raises(UserError, match=r"best\.patience: nothing is evaluated during training"):
         config(f"train={method}", "train.best.patience=2", "train.args.eval_strategy='no'")
     config(f"train={method}", "train.best.patience=2")
-
-
-def test_deepspeed_does_not_share_quantized_weights(config):
-    more = ("train=qlora", "train/launcher=deepspeed")
-    candidate = SimpleNamespace(config=config(*more), run=config(*more))
-    with pytest.raises(UserError, match=r"DeepSpeed cannot share quantized.*train/launcher=ddp"):
-        launch(candidate, 1)
 
 
 def test_the_advice_for_quantization_is_to_install_only_if_something_is_missing(config, base):

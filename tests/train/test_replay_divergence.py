@@ -102,12 +102,6 @@ def test_without_the_base_model_there_is_no_divergence(overrides, said):
     parse(compose_config(*TINY, *REPLAY, *overrides, "train.replay.source=chats.jsonl"))
 
 
-def test_processes_that_share_the_weights_are_refused(trainer_of, monkeypatch):
-    monkeypatch.setattr(replay, "is_sharded", lambda: True)
-    with pytest.raises(UserError, match=r"train\.replay\.loss=nll"):
-        trainer_of()
-
-
 def test_answers_of_a_file_are_learned(talker, prepared, workspace):
     turns = [[("user", f"Say {n}!"), ("assistant", str(n))] for n in range(4)]
     chats(workspace / "general.jsonl", *turns)

@@ -13,6 +13,7 @@ from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.base_models import ModelFiles
 from stages.core.models.pretrained import CAUSAL, load_pretrained
+from stages.core.storage.cache import get_sha256
 from stages.core.storage.files import read_json, sha256_file, sha256_json
 from stages.core.storage.hub import explain
 
@@ -48,7 +49,7 @@ def hash_model(folder: Path) -> str:
     """
     files = sorted(path for path in folder.iterdir() if path.suffix in SERVED)
     return sha256_json(
-        {path.name: sha256_file(path) for path in files if path.name != "training.json"}
+        {path.name: get_sha256(path) for path in files if path.name != "training.json"}
     )
 
 

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULE = "stages.train.distributed.worker"
-# The distributed types of accelerate that need GPUs.
-SHARDED = {"FSDP", "DEEPSPEED", "MEGATRON_LM"}
-SHARDING_FLAGS = {"--use_fsdp", "--use_deepspeed", "--use_megatron_lm"}
-"""The flags of `accelerate launch` that choose one of them."""
+SHARDED = {"--use_fsdp": "FSDP", "--use_deepspeed": "DEEPSPEED", "--use_megatron_lm": "MEGATRON_LM"}
+"""The distributed types of accelerate that need GPUs, by the flag that chooses them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def get_flags(launcher: Accelerate | Slurm, folder: Path, node: Node | None = No
             "its own message above says why"
         ) from None
     flags.num_processes = launcher.num_processes * (flags.num_machines or 1)
-    _check_devices(launcher, flags)
+    _check_devices(launcher)
     return flags
 
 
@@ -81,16 +79,21 @@ def find_config_file(name: str | None) -> Path:
     )
 
 
-def get_distributed_type(config_file: str | Path) -> str:
-    """Return the distributed type in accelerate's configuration file, such as `FSDP`.
+def get_distributed_type(launcher: Accelerate | Slurm) -> str:
+    """Return accelerate's distributed type, such as `FSDP`, of the flags or else of their file.
 
     Raises:
         UserError: If accelerate rejects the file.
     """
     from accelerate.commands.config.config_args import load_config_from_file
 
+    # accelerate takes `-` for `_` in the names of flags.
+    given = {f"--{argument[2:].replace('-', '_')}" for argument in launcher.args}
+    chosen = [kind for flag, kind in SHARDED.items() if flag in given]
+    if chosen:
+        return chosen[0]
     try:
-        found = load_config_from_file(str(config_file)).distributed_type
+        found = load_config_from_file(str(find_config_file(launcher.config_file))).distributed_type
     except (ValueError, TypeError) as error:
         raise UserError(
             f"train.launcher.config_file: accelerate rejects this file: {error}"
@@ -100,23 +103,20 @@ def get_distributed_type(config_file: str | Path) -> str:
 
 def shares_weights(launcher: Accelerate | Slurm) -> bool:
     """Return whether each process has only a part of the weights."""
-    kind = get_distributed_type(find_config_file(launcher.config_file))
-    # accelerate takes `-` for `_` in the names of flags.
-    given = {f"--{argument[2:].replace('-', '_')}" for argument in launcher.args}
-    return kind in SHARDED or not SHARDING_FLAGS.isdisjoint(given)
+    return get_distributed_type(launcher) in SHARDED.values()
 
 
-def _check_devices(launcher: Accelerate | Slurm, flags: "Namespace") -> None:
+def _check_devices(launcher: Accelerate | Slurm) -> None:
     import torch
 
-    kind = get_distributed_type(flags.config_file)
     gpus = torch.cuda.device_count()
     if gpus and launcher.num_processes > gpus:
         raise UserError(
             f"train.launcher.num_processes={launcher.num_processes}: this machine has only {gpus} "
             "GPU(s); use at most one process per GPU"
         )
-    if shares_weights(launcher) and not gpus:
+    kind = get_distributed_type(launcher)
+    if kind in SHARDED.values() and not gpus:
         raise UserError(
             f"train.launcher: {kind} needs GPUs, and this machine has none. accelerate would "
             "silently use plain data parallelism instead. Set train/launcher=ddp if you want that."

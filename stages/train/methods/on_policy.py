@@ -53,7 +53,7 @@ class OnPolicy(Method):
 
 
 def check_rows(rows: int, prompts: int) -> None:
-    """Check that there are enough rows for the prompts of a batch, of which TRL drops a part.
+    """Check that there are enough rows for the prompts of a batch, because TRL drops a smaller one.
 
     Raises:
         UserError: There are too few.

@@ -13,7 +13,6 @@ from stages.core.data.predictions import Prediction
 from stages.core.data.prompts import encode_segments
 from stages.core.data.records import Record
 from stages.core.data.thoughts import decode_answer, drop_thought
-from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.metrics.metrics import Metrics
 from stages.core.models.base_models import ModelFiles
@@ -168,11 +167,6 @@ def check_reward_model(key: str, folder: Path, base: ModelFiles) -> None:
         raise UserError(
             f"{key}: {folder} has no model of train=reward-model. Train one with `dvc exp run -S "
             "train=reward-model train`, and copy models/tuned to this folder"
-        )
-    if is_sharded():
-        raise UserError(
-            f"{key}: this launcher shards the models that a process loads, and a reward model "
-            "would be loaded in part; choose train/launcher=ddp or single"
         )
     own = training["base_model"]
     adapter = (folder / "adapter_config.json").exists()

@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 from transformers.training_args import OptimizerNames
 
 from stages.core.config.train_options import LoraPlus, Muon
-from stages.core.environment.processes import is_sharded
 from stages.core.errors import UserError
 from stages.core.models.classifier import HEADS
 
@@ -71,11 +70,6 @@ def _create_loraplus(own: LoraPlus, trainer: Any, model: Any) -> Optimizer:
 
 def _create_muon(own: Muon, trainer: Any, model: Any) -> Optimizer:
     """Create Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon)."""
-    if is_sharded():
-        raise UserError(
-            "train.optimizer: Muon needs whole matrices, but this launcher shards them; choose "
-            "train/launcher=ddp or train/optimizer=none"
-        )
     kind, options = _get_plain_class(trainer, model)
     args = trainer.args
     matrices = _find_matrices(model)

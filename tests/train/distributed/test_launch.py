@@ -89,9 +89,8 @@ def test_two_processes_train_what_one_trains_also_when_killed(
     alone, prepared, monkeypatch, capfd, launcher
 ):
     monkeypatch.setattr(accelerate_args, "MODULE", "tests.train.distributed.workers.trains")
-    monkeypatch.setattr(
-        accelerate_args, "SHARDED", set()
-    )  # the worker makes accelerate shard without GPUs
+    # The worker makes accelerate shard without GPUs.
+    monkeypatch.setattr(accelerate_args, "SHARDED", {})
     options = (
         *TINY,
         *TWO,

@@ -8,14 +8,12 @@ import torch
 from transformers import LlamaForCausalLM
 
 from stages.core.errors import UserError
-from stages.core.models.candidates import get_candidate
 from stages.core.models.loading import TUNED
 from stages.core.models.teachers import get_teacher
 from stages.core.storage.files import read_json, write_json
 from stages.core.tracking.tracker import Tracker
 from stages.train.__main__ import main
 from stages.train.build_trainer import get_trainer
-from stages.train.distributed.launch import launch
 from stages.train.methods import get_method
 from stages.train.monitoring.checkpoints import training_fingerprint
 from stages.train.reload_check import _release as release
@@ -247,11 +245,6 @@ def test_mistakes_are_named(trainer_of, monkeypatch, overrides, said):
 def test_a_teacher_belongs_to_its_method(config, overrides, said):
     with pytest.raises(UserError, match=said):
         config(*overrides)
-
-
-def test_a_launcher_that_shards_is_refused(folder, config):
-    with pytest.raises(UserError, match=r"teacher would be loaded in part; choose train/launcher"):
-        launch(get_candidate(config(*OPTION, "train/launcher=fsdp"), "tuned"), 42)
 
 
 def test_the_memory_of_the_teacher_is_freed_with_that_of_the_model(trainer_of):

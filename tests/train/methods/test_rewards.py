@@ -154,13 +154,6 @@ def test_a_model_that_cannot_reward_is_refused(judged, tmp_path, override, said)
         trainer_of(tmp_path, added)
 
 
-def test_a_launcher_that_shards_is_refused(judged, tmp_path, monkeypatch):
-    config = composed(*BOTH)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match="shards the models"):
-        ModelReward("judge", config.train.grpo_rewards["judge"], get_method(config))
-
-
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

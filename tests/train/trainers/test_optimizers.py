@@ -164,10 +164,3 @@ def test_mistakes_are_named(config, tmp_path, overrides, said):
 def test_settings_that_cannot_be_are_refused(config, overrides, said):
     with pytest.raises(UserError, match=said):
         config(*overrides)
-
-
-def test_muon_refuses_a_sharded_model(config, tmp_path, monkeypatch):
-    trainer = trainer_of(config, tmp_path, MUON)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match="needs whole matrices"):
-        trainer.create_optimizer()
