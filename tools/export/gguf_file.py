@@ -56,13 +56,15 @@ def _check_tensors(source: Source, file: Path, quantization: str) -> Proof:
     except Exception as error:  # it reads fewer architectures than the converter writes
         said = str(error).strip().split("\n")[0][:200]
         return Proof("tensors", False, f"not checked, because {READER} says: {said}")
-    registered = get_language_weights(source.load_model())
+    model = source.load_model()
+    registered = get_language_weights(model)
+    part = "" if len(registered) == len(model.state_dict()) else " of the language model"
     found = compare_rounded(registered, read.state_dict(), quantization, "the GGUF file")
     how = ", ".join(
         f"{count} {kind if kind.startswith('unchanged') else f'rounded to {kind}'}"
         for kind, count in found.items()
     )
-    sentence = f"all {found.total()} registered tensors, read by {READER}, bit by bit: {how}"
+    sentence = f"all {found.total()} registered tensors{part}, read by {READER}, bit by bit: {how}"
     return Proof("tensors", True, sentence, {"tensors": found.total(), **found})
 
 

@@ -18,7 +18,7 @@ from stages.core.models.generation import generate
 from tests.architectures import MATRIX
 from tests.conftest import ROOT
 from tests.tools.export.conftest import FAKES, copy_artifacts, options, proved
-from tools.export import answers, converter, gguf
+from tools.export import answers, converter, gguf, gguf_file
 from tools.export.__main__ import export
 from tools.export.converter_process import name_global_heads
 from tools.export.llama_cpp import llama_cpp
@@ -249,6 +249,20 @@ def test_a_file_has_the_language_model_of_a_model_that_reads_images():
     inner = both.state_dict()["model.language_model.norm.weight"]
     assert torch.equal(weights["model.norm.weight"], inner)
     assert get_language_weights(alone).keys() == alone.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("registered", "said"),
+    [("Gemma 3", "tensors, read"), ("Gemma 3 with images", "tensors of the language model, read")],
+)
+def test_the_proof_says_which_tensors_a_file_has(monkeypatch, registered, said):
+    found = {each.name: each for each in MATRIX}
+    model = found[registered].build()
+    read = found["Gemma 3"].build()
+    read.load_state_dict(get_language_weights(model))
+    monkeypatch.setattr(gguf_file, "read_gguf_model", lambda _: read)
+    proof = gguf_file._check_tensors(SimpleNamespace(load_model=lambda: model), Path(), "f32")
+    assert proof.proved and said in proof.sentence
 
 
 @pytest.mark.parametrize(
