@@ -156,7 +156,7 @@ def test_an_adapter_on_the_hub_is_named_by_its_commit(losses, tmp_path, monkeypa
         ([START, "seed=7"], "trained on tiny-random, whose weights are not those"),
         (["train.init_adapter.source=owner/none"], "'owner/none': it is no folder here, and"),
         (["train.init_adapter.source=data"], "it has no adapter_config.json"),
-        ([START, "train.init_adapter.source=models/tuned"], "models/tuned is an output"),
+        ([START, "train.init_adapter.source=models/tuned"], "source: this folder is an output"),
         ([START, "train=full"], "without an adapter every weight is trained"),
         ([START, "+train.adapter.init_lora_weights=pissa"], "init_lora_weights: the weights come"),
         ([START, "train=dpo", "+train.args.precompute_ref_log_probs=true"], "precompute_ref"),

@@ -1,5 +1,6 @@
 """What an adapter's initial values require from the rest of the configuration."""
 
+from collections.abc import Mapping
 from typing import Any
 
 RESIDUAL = ("pissa", "olora", "corda", "lora_ga")
@@ -107,3 +108,29 @@ def _check_rows(adapter: dict[str, Any], method: str, key: str) -> None:
                 f"adapter.corda_config.{name}: what such a file holds may come from other rows or "
                 "weights, and no lineage would say so; remove it"
             )
+
+
+def check_start(adapter: dict[str, Any] | None, args: Mapping[str, Any]) -> None:
+    """Check that training can start from the weights of another adapter.
+
+    Args:
+        adapter: The arguments of `peft.LoraConfig`, or None to train every weight.
+        args: The arguments of the method.
+
+    Raises:
+        ValueError: It cannot. The message begins with the key.
+    """
+    if adapter is None:
+        raise ValueError(
+            "init_adapter.source: without an adapter every weight is trained; "
+            "choose train=lora, or set init_adapter.source to null"
+        )
+    if isinstance(adapter.get("init_lora_weights"), str):
+        raise ValueError(
+            "adapter.init_lora_weights: the weights come from init_adapter.source; remove it"
+        )
+    if args.get("precompute_ref_log_probs"):
+        raise ValueError(
+            "args.precompute_ref_log_probs: the reference is the adapter of "
+            "init_adapter.source, which is loaded later; remove it"
+        )

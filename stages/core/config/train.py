@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
-from stages.core.config.adapter import check_adapter
-from stages.core.config.base import Count, Kind, Name, Section, Seed
-from stages.core.config.data import WheelSource
+from stages.core.config.adapter import check_adapter, check_start
+from stages.core.config.base import Kind, Name, Section, Seed
 from stages.core.config.launcher import Accelerate, Single, Slurm
-from stages.core.config.model import HubSource, RandomSource
 from stages.core.config.replay import Replay, check_replay
 from stages.core.config.train_options import (
+    Best,
+    Encoder,
     InitAdapter,
     LoraPlus,
     Muon,
@@ -19,7 +19,6 @@ from stages.core.config.train_options import (
     RewardName,
     Teacher,
     TeacherModel,
-    is_output,
 )
 
 Method = Literal[
@@ -66,35 +65,6 @@ WITHOUT_EFFECT = {
 
 MIN_TOKENS = 16
 """The smallest number of tokens of a forward and backward pass that may be asked for."""
-
-
-class Best(Section):
-    """The choice of the training step that becomes the model.
-
-    Each evaluation that `train.args.eval_strategy` triggers is a candidate.
-    """
-
-    metric: Name
-    """`loss` for the loss on the validation split, or a metric, which is a folder under
-    `stages/core/metrics`. For a metric the model answers validation rows."""
-    options: dict[str, Any]
-    """The options of the metric."""
-    eval_rows: Count
-    """How many validation rows the model answers. They are drawn by the seed."""
-    max_new_tokens: Count
-    """How many tokens an answer to a validation row may have."""
-    patience: Count | None
-    """The number of evaluations without a better value after which training stops. Null trains to
-    the end."""
-
-
-class Encoder(Section):
-    """An encoder that gets a classification head."""
-
-    name: Name
-    source: Annotated[WheelSource | HubSource | RandomSource, Field(discriminator="kind")]
-    max_length: Count
-    """How many tokens of a text the encoder reads. Longer texts are cut."""
 
 
 def _check_tokens(value: object) -> object:
@@ -196,12 +166,6 @@ class TrainConfig(Section):
                 "grpo_rewards: only one reward model is possible, because DVC tracks one folder; "
                 f"got {', '.join(sorted(folders))}"
             )
-        for folder in folders:
-            if is_output(folder):
-                raise ValueError(
-                    f"grpo_rewards: {folder} is an output of training, which replaces it; copy it "
-                    "to another folder, such as models/reward"
-                )
         return self
 
     @model_validator(mode="after")
@@ -231,25 +195,15 @@ class TrainConfig(Section):
                 "teacher_model: method distillation learns from it, and no other method does; "
                 "choose train=distill-on-policy and set teacher_model.source"
             )
-        if self.teacher_model and is_output(self.teacher_model.source):
-            raise ValueError(
-                f"teacher_model.source: {self.teacher_model.source} is an output of training, which "
-                "replaces it; copy it to another folder, such as models/teacher"
-            )
         return self
 
     @model_validator(mode="after")
     def _check_start_and_optimizer(self) -> "TrainConfig":
         if self.init_adapter.source:
-            self._can_start_from_an_adapter(self.init_adapter.source)
+            check_start(self.adapter, self.args)
         if isinstance(self.optimizer, LoraPlus) and self.adapter is None:
             raise ValueError(
                 "optimizer: LoRA+ needs an adapter; choose train/optimizer=none or train=lora"
-            )
-        if isinstance(self.optimizer, Muon) and {"lr", "weight_decay"} & set(self.optimizer.args):
-            raise ValueError(
-                "optimizer.args: Muon takes lr and weight_decay from args.learning_rate and "
-                "args.weight_decay; remove them"
             )
         return self
 
@@ -295,24 +249,3 @@ class TrainConfig(Section):
                 f"best.metric: must be loss, because a {self.method} model answers no prompts"
             )
         return self
-
-    def _can_start_from_an_adapter(self, source: str) -> None:
-        if self.adapter is None:
-            raise ValueError(
-                "init_adapter.source: without an adapter every weight is trained; "
-                "choose train=lora, or set init_adapter.source to null"
-            )
-        if isinstance(self.adapter.get("init_lora_weights"), str):
-            raise ValueError(
-                "adapter.init_lora_weights: the weights come from init_adapter.source; remove it"
-            )
-        if self.args.get("precompute_ref_log_probs"):
-            raise ValueError(
-                "args.precompute_ref_log_probs: the reference is the adapter of "
-                "init_adapter.source, which is loaded later; remove it"
-            )
-        if is_output(source):
-            raise ValueError(
-                f"init_adapter.source: {source} is an output of training, which replaces it; copy "
-                "it to another folder, such as models/start"
-            )

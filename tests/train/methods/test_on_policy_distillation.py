@@ -239,7 +239,10 @@ def test_mistakes_are_named(trainer_of, monkeypatch, overrides, said):
             "no other method does",
         ),
         (["train=distill-on-policy", "train.teacher_model=null"], "choose train=distill-on-policy"),
-        (["train=distill-on-policy", "train.teacher_model.source=models/tuned"], "models/teacher"),
+        (
+            ["train=distill-on-policy", "train.teacher_model.source=models/tuned"],
+            "source: this folder is an output",
+        ),
     ],
 )
 def test_a_teacher_belongs_to_its_method(config, overrides, said):

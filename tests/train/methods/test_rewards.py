@@ -157,7 +157,10 @@ def test_a_model_that_cannot_reward_is_refused(judged, tmp_path, override, said)
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["train.grpo_rewards.judge.folder=models/tuned"], "models/tuned is an output of training"),
+        (
+            ["train.grpo_rewards.judge.folder=models/tuned"],
+            r"judge\.folder: this folder is an output",
+        ),
         (
             ["+train.grpo_rewards.b={kind:reward-model,folder:models/b,weight:1}"],
             "only one reward model is possible.*models/b, models/reward",
